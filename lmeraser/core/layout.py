@@ -1,0 +1,98 @@
+"""Where everything lies in a project's folder: each path once. dvc.yaml names the same paths (a test compares them)."""
+
+from dataclasses import dataclass
+from pathlib import Path
+
+from lmeraser.core.errors import ProjectError
+
+
+@dataclass(frozen=True)
+class Layout:
+    root: Path
+
+    @classmethod
+    def find(cls, start: Path) -> "Layout":
+        """The project that holds `start`: the nearest folder upwards with dvc.yaml and params.yaml."""
+        for folder in (start.resolve(), *start.resolve().parents):
+            if (folder / "dvc.yaml").is_file() and (folder / "params.yaml").is_file():
+                return cls(folder)
+        raise ProjectError(
+            "no project here: neither this folder nor one above it holds dvc.yaml and params.yaml; "
+            "change to the project's folder and retry"
+        )
+
+    @property
+    def params(self) -> Path:
+        return self.root / "params.yaml"
+
+    @property
+    def lock(self) -> Path:
+        return self.root / "dvc.lock"
+
+    @property
+    def erased(self) -> Path:
+        return self.root / "data" / "erased.json"
+
+    @property
+    def artifacts(self) -> Path:
+        return self.root / "artifacts"
+
+    @property
+    def public(self) -> Path:
+        return self.artifacts / "split" / "public.parquet"
+
+    @property
+    def private(self) -> Path:
+        return self.artifacts / "split" / "private"
+
+    def part(self, name: str) -> Path:
+        return self.private / f"{name}.parquet"
+
+    @property
+    def backbone(self) -> Path:
+        return self.artifacts / "pretrain" / "backbone.safetensors"
+
+    @property
+    def skeleton(self) -> Path:
+        return self.artifacts / "skeleton" / "skeleton.safetensors"
+
+    def leaves(self, part: str) -> Path:
+        return self.artifacts / "embed" / part / "leaves.parquet"
+
+    def sums(self, part: str) -> Path:
+        return self.artifacts / "embed" / part / "sums.safetensors"
+
+    @property
+    def clusters(self) -> Path:
+        return self.artifacts / "cluster"
+
+    def members(self, slot: str) -> Path:
+        return self.clusters / "members" / f"{slot}.parquet"
+
+    @property
+    def router(self) -> Path:
+        return self.clusters / "router.safetensors"
+
+    @property
+    def validation(self) -> Path:
+        return self.artifacts / "validate"
+
+    def tuned(self, slot: str) -> Path:
+        return self.artifacts / "tune" / f"{slot}.safetensors"
+
+    @property
+    def head(self) -> Path:
+        return self.artifacts / "head" / "head.safetensors"
+
+    @property
+    def metrics(self) -> Path:
+        return self.root / "metrics"
+
+    @property
+    def private_state(self) -> Path:
+        """Requests, keys and logs of this machine: never in git, folder mode 0700."""
+        return self.root / ".lmeraser"
+
+    @property
+    def receipts(self) -> Path:
+        return self.root / "receipts"

@@ -1,0 +1,200 @@
+"""params.yaml as typed values: each once, with its unit and range; no default lives in code.
+
+An unknown, misspelt or missing key is an error that names the nearest known one. A section has the name of the stage
+that reads it.
+"""
+
+import difflib
+from pathlib import Path
+from typing import Annotated, Any, Literal
+
+import yaml
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
+
+from lmeraser.core.errors import ParamsError, SlotError
+
+Positive = Annotated[int, Field(gt=0)]
+Rate = Annotated[float, Field(gt=0)]
+NonNegative = Annotated[float, Field(ge=0)]
+Share = Annotated[float, Field(ge=0, le=1)]
+Name = Annotated[str, Field(pattern=r"^[a-z][a-z0-9]{0,15}$")]
+Precision = Literal["float32", "bfloat16"]
+
+
+class Section(BaseModel):
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+
+class Source(Section):
+    kind: Literal["digits", "manifest"]
+    path: str
+    erase: bool  # also delete an erased person's rows and files from the source
+
+
+class ImageParams(Section):
+    size: Annotated[int, Field(ge=8, le=1024)]  # px, side of the network's square input
+    channels: Literal[1, 3]  # 1 grey, 3 RGB
+    max_pixels: Positive  # larger images are refused
+
+
+class Pretrain(Section):
+    model: str  # any name that timm knows
+    kwargs: dict[str, Any]  # handed to timm.create_model
+    small_stem: bool  # 3x3 first convolution and no max-pool (ResNets), for inputs of 64 px and less
+    epochs: Positive
+    batch: Positive  # records
+    peak_rate: Rate  # one-cycle peak of SGD's learning rate
+    weight_decay: NonNegative
+    shift_px: Annotated[int, Field(ge=0)]  # random shift of a training image, each way
+    flip: bool  # random left-right flip
+    precision: Precision
+
+
+class Skeleton(Section):
+    leaves: Positive  # public leaves of the hierarchy, at most as many as there are slots
+    scale_floor: Share  # least scale of a feature, as a share of the mean scale
+
+
+class Projection(Section):
+    dim: Positive  # random Fourier features
+    levels: Annotated[int, Field(ge=1, le=127)]  # each feature is rounded to an integer in [-levels, levels]
+    bandwidth: Rate  # in units of the median distance between public records
+
+
+class Embed(Section):
+    batch: Positive  # records in a forward pass, always full (padded)
+
+
+class Cluster(Section):
+    method: Literal["tree", "anchors"]  # tree: ours; anchors: the paper's average linkage of private anchors
+    unit: Literal["subject", "record"]  # what goes to a cluster as a whole
+    n_max: Positive  # private training records above which a node is split
+    n_min: Annotated[int, Field(ge=0)]  # no split leaves a cluster of fewer (but none) records
+    max_diversity: Rate  # share of the public variance above which a node is split
+    anchors: Positive  # units, for method anchors
+    k: Positive  # clusters, for method anchors
+
+
+class Tune(Section):
+    epochs: Positive
+    batch: Positive  # records; halved down to min_batch for small clusters
+    min_batch: Positive
+    frame_px: Annotated[int, Field(ge=0)]  # width of the prompt's border, px of the network's input; 0: head alone
+    frame_rate: NonNegative  # learning rates of SGD
+    head_rate: Rate
+    head_decay: NonNegative
+    momentum: Annotated[float, Field(ge=0, lt=1)]
+    warmup: Share  # share of the steps with a rising rate, before the cosine
+    shift_px: Annotated[int, Field(ge=0)]
+    flip: bool
+    precision: Precision
+
+
+class Head(Section):
+    ridge: Rate  # times the number of records
+
+
+class Serve(Section):
+    nearest: Positive  # clusters whose answers are averaged
+    temperature: Rate  # of exp(-(d2 - min d2) / temperature), d2 between standardised features
+    size_weight: bool  # weight a cluster by its records as well
+    mix: Share  # weight of the clusters; the global head has the rest
+
+
+class Evaluate(Section):
+    linear_head: bool  # also train the yardstick: one linear head on all private data
+    linear_penalty: Rate  # L2, inverse of scikit-learn's C
+    min_group: Annotated[int, Field(ge=2)]  # subjects; smaller groups show no number of their own
+
+
+class Params(Section):
+    seed: int
+    device: Literal["cpu", "cuda"]
+    source: Source
+    parts: Annotated[tuple[Name, ...], Field(min_length=1)]
+    slots: Annotated[tuple[Name, ...], Field(min_length=1)]
+    image: ImageParams
+    pretrain: Pretrain
+    skeleton: Skeleton
+    projection: Projection
+    embed: Embed
+    cluster: Cluster
+    tune: Tune
+    head: Head
+    serve: Serve
+    evaluate: Evaluate
+
+    @model_validator(mode="after")
+    def _consistent(self) -> "Params":
+        for name in ("parts", "slots"):
+            names = getattr(self, name)
+            if len(set(names)) != len(names):
+                raise ValueError(f"{name} lists a name twice")
+        if 2 * self.tune.frame_px >= self.image.size:
+            raise ValueError(
+                f"tune.frame_px is {self.tune.frame_px}, expected less than half of image.size {self.image.size}"
+            )
+        if self.tune.frame_px and not self.tune.frame_rate:
+            raise ValueError("tune.frame_rate is 0, expected more: a frame that never moves costs time for nothing")
+        if self.tune.min_batch > self.tune.batch:
+            raise ValueError(f"tune.min_batch is {self.tune.min_batch}, expected at most tune.batch {self.tune.batch}")
+        if self.cluster.n_min > self.cluster.n_max:
+            raise ValueError(f"cluster.n_min is {self.cluster.n_min}, expected at most n_max {self.cluster.n_max}")
+        return self
+
+    def check_slots(self, needed: int, what: str) -> None:
+        """Raise SlotError if `needed` clusters could be asked for and fewer slots are listed."""
+        if needed > len(self.slots):
+            raise SlotError(
+                f"params.yaml: {what} is {needed}, but slots lists {len(self.slots)}; "
+                f"append {needed - len(self.slots)} more slots ({needed} are needed)"
+            )
+
+
+def _known_keys(location: tuple[Any, ...]) -> list[str]:
+    model: Any = Params
+    for key in location[:-1]:
+        field = model.model_fields.get(key)
+        model = field.annotation if field else None
+        if not (isinstance(model, type) and issubclass(model, BaseModel)):
+            return []
+    return list(model.model_fields)
+
+
+def _one_line(path: Path, error: ValidationError) -> str:
+    first = error.errors(include_url=False)[0]
+    where = ".".join(str(key) for key in first["loc"])
+    if first["type"] == "extra_forbidden":
+        near = difflib.get_close_matches(str(first["loc"][-1]), _known_keys(first["loc"]), 1)
+        hint = f"did you mean {near[0]}?" if near else "remove it"
+        return f"{path.name}: unknown param {where}; {hint}"
+    if first["type"] == "missing":
+        return f"{path.name}: param {where} is missing; every param is given once, see the comments of params.yaml"
+    found = "" if isinstance(first["input"], dict) else f" is {str(first['input'])[:40]!r}"
+    message = first["msg"].removeprefix("Value error, ")
+    return f"{path.name}: {where}{found}: {message}" if where else f"{path.name}: {message}"
+
+
+def load_params(path: Path) -> Params:
+    """Read and check params.yaml.
+
+    Raises: ParamsError with one line; SlotError if slots could run out.
+    """
+    try:
+        raw = yaml.safe_load(path.read_text(encoding="utf-8"))
+    except FileNotFoundError as error:
+        raise ParamsError(f"{path.name} is missing; run this in the project's folder") from error
+    except (yaml.YAMLError, UnicodeDecodeError) as error:
+        line = getattr(getattr(error, "problem_mark", None), "line", None)
+        at = f" at line {line + 1}" if line is not None else ""
+        raise ParamsError(f"{path.name} is not valid YAML{at}; mend it and retry") from error
+    if not isinstance(raw, dict):
+        raise ParamsError(f"{path.name} holds no sections; expected the keys {', '.join(Params.model_fields)}")
+    try:
+        params = Params.model_validate(raw)
+    except ValidationError as error:
+        raise ParamsError(_one_line(path, error)) from error
+    params.check_slots(params.skeleton.leaves, "skeleton.leaves")
+    if params.cluster.method == "anchors":
+        params.check_slots(params.cluster.k, "cluster.k")
+    return params

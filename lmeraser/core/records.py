@@ -1,0 +1,105 @@
+"""Records (one image of one subject) and the Parquet files that hold them.
+
+A record's id is a function of its content alone: the digest of the image as it came, the subject, the label and where
+it belongs. Row numbers, paths and the order of a manifest never matter. Files are sorted by id and not compressed: the
+images are compressed already, and a byte scan must be able to find what is left behind.
+"""
+
+import hashlib
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from lmeraser.core.digest import sha256, write_whole
+from lmeraser.core.errors import DigestMismatchError, ProjectError
+
+TRAIN, TEST = "train", "test"
+PUBLIC, PRIVATE = "public", "private"
+
+SCHEMA = pa.schema(
+    [
+        ("id", pa.string()),  # 32 hex digits
+        ("sha256", pa.string()),  # of the image's bytes
+        ("label", pa.string()),
+        ("subject", pa.string()),
+        ("split", pa.string()),  # train | test
+        ("image", pa.binary()),  # PNG, JPEG or WebP, byte for byte as it came
+    ]
+)
+FACTS = tuple(SCHEMA.names[:-1])  # everything but the image
+
+
+@dataclass(frozen=True, order=True)
+class Record:
+    id: str
+    sha256: str
+    label: str
+    subject: str
+    split: str
+
+
+def record_id(image_sha256: str, subject: str, label: str, visibility: str, split: str) -> str:
+    """32 hex digits that name a record by its content."""
+    fields = "\x1f".join((image_sha256, subject, label, visibility, split))
+    return hashlib.sha256(b"record\x1f" + fields.encode()).hexdigest()[:32]
+
+
+def write_table(path: Path, table: pa.Table) -> None:
+    """Write Parquet whose bytes are a function of the table alone."""
+    write_whole(path, lambda draft: pq.write_table(table, draft, compression="NONE", use_dictionary=False))
+
+
+def write_records(path: Path, records: Sequence[tuple[Record, bytes]]) -> None:
+    """Write records and their images, sorted by id."""
+    ordered = sorted(records, key=lambda pair: pair[0].id)
+    columns = {name: [getattr(record, name) for record, _ in ordered] for name in FACTS}
+    columns["image"] = [image for _, image in ordered]
+    write_table(path, pa.table(columns, schema=SCHEMA))
+
+
+def read_table(path: Path, columns: Sequence[str] | None = None) -> pa.Table:
+    """Read a Parquet file of the pipeline. Raises ProjectError if it is absent or broken."""
+    try:
+        return pq.read_table(path, columns=list(columns) if columns else None, memory_map=True)
+    except FileNotFoundError as error:
+        raise ProjectError(f"{path.name} is missing; run `dvc repro` (or `dvc checkout`) and retry") from error
+    except pa.ArrowInvalid as error:
+        raise ProjectError(f"{path.name} is not a whole Parquet file; run `dvc checkout` and retry") from error
+
+
+def read_records(path: Path, split: str | None = None) -> list[Record]:
+    """The facts of a file's records without their images, sorted by id."""
+    rows = read_table(path, FACTS).to_pylist()
+    return [Record(**row) for row in rows if split is None or row["split"] == split]
+
+
+def read_images(path: Path, wanted: dict[str, str]) -> dict[str, bytes]:
+    """The images of some records of one file, each checked against its digest.
+
+    Args:
+        wanted: record id to SHA-256.
+    Raises: DigestMismatchError if an image is missing or is not the one that was promised.
+    """
+    table = read_table(path, ("id", "image"))
+    images = {}
+    for row, identity in enumerate(table["id"].to_pylist()):
+        if identity in wanted:
+            images[identity] = table["image"][row].as_py()
+    for identity, promised in wanted.items():
+        if identity not in images:
+            raise DigestMismatchError(f"{path.name}: record {identity[:12]} is missing; run `dvc repro split` and retry")
+        found = sha256(images[identity])
+        if found != promised:
+            raise DigestMismatchError(
+                f"{path.name}: record {identity[:12]} has sha256 {found[:12]}, expected {promised[:12]}; "
+                "run `dvc repro split` and retry"
+            )
+    return images
+
+
+def labels_of(records: Iterable[Record]) -> list[str]:
+    """The distinct labels, sorted."""
+    return sorted({record.label for record in records})

@@ -1,0 +1,96 @@
+"""Split: a source's table and images become one public file and the private parts."""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import pandas as pd
+
+from lmeraser.core import expectations as expect
+from lmeraser.core.digest import part_of, sha256
+from lmeraser.core.errors import ImageError, ManifestError
+from lmeraser.core.images import open_checked
+from lmeraser.core.progress import track
+from lmeraser.core.records import PRIVATE, PUBLIC, TRAIN, Record, record_id
+from lmeraser.sources import Source
+from lmeraser.sources.table import ALLOWED, MAX_LENGTH
+
+
+@dataclass(frozen=True)
+class Split:
+    """Records with their images. `private` has one list for each part."""
+
+    public: list[tuple[Record, bytes]]
+    private: list[list[tuple[Record, bytes]]]
+    repeated: int  # rows that repeat an image of the same subject, label and split
+
+
+def _checks(table: pd.DataFrame) -> list[tuple[expect.Expectation, pd.Series, str]]:
+    """Each expectation of the raw manifest, the rows that break it, and what is expected in words."""
+    checks = [
+        (expect.length_between(column, 1, MAX_LENGTH), ~table[column].str.len().between(1, MAX_LENGTH),
+         f"expected 1 to {MAX_LENGTH} characters")
+        for column in ("path", "label", "subject")
+    ]
+    for column, allowed in ALLOWED.items():
+        checks.append((expect.in_set(column, allowed), ~table[column].isin(allowed), f"expected {' or '.join(allowed)}"))
+    checks.append((expect.unique("path"), table["path"].duplicated(keep="first"), "expected each path once"))
+    return checks
+
+
+def check_table(table: pd.DataFrame, name: str) -> int:
+    """The raw manifest's suite; returns how many expectations held.
+
+    Raises: ManifestError naming expectation, column, count and the first line, and no value.
+    """
+    checks = _checks(table)
+    found = expect.failures(table, [expect.rows_at_least(1), *(check[0] for check in checks)])
+    if not found:
+        return len(checks) + 1
+    failure = found[0]
+    for expectation, broken, wanted in checks:
+        if expectation == failure.expectation and broken.any():
+            line = table.loc[broken, "line"].iloc[0]
+            raise ManifestError(f"{name}: {failure} (first at line {line}); {wanted}: mend the manifest and retry")
+    raise ManifestError(f"{name}: {failure}; expected at least one record: add your images and retry")
+
+
+def check_shares(table: pd.DataFrame, name: str) -> None:
+    """Raise ManifestError unless there are public and private training records of at least two classes each."""
+    training = table[table["split"] == TRAIN]
+    for visibility, use in ((PUBLIC, "the backbone learns from them"), (PRIVATE, "the clusters learn from them")):
+        labels = training.loc[training["visibility"] == visibility, "label"]
+        if labels.empty:
+            raise ManifestError(f"{name}: no {visibility} training records (0 found, {use}); add some and retry")
+        if labels.nunique() < 2:
+            raise ManifestError(
+                f"{name}: the {visibility} training records have one class; expected at least two: nothing can be learnt"
+            )
+
+
+def split_source(source: Source, is_erased: Callable[[str], bool], n_parts: int, max_pixels: int) -> Split:
+    """Read, check and divide a source; erased subjects are left out before an image of theirs is opened.
+
+    A row whose image, subject, label and split repeat an earlier row's is the same record and is kept once. The same image
+    under two subjects is two records: each goes with its own subject.
+    Raises: ManifestError, ImageError (with the line of the manifest).
+    """
+    table = source.table()
+    check_table(table, source.name)
+    erased = {subject for subject in table["subject"].unique() if is_erased(subject)}
+    retained = table[~table["subject"].isin(erased)]
+    check_shares(retained, source.name)
+    public: dict[str, tuple[Record, bytes]] = {}
+    private: list[dict[str, tuple[Record, bytes]]] = [{} for _ in range(n_parts)]
+    for row in track(retained.itertuples(index=False), len(retained), "split", "image"):
+        try:
+            image = source.image(row.path)
+            open_checked(image, max_pixels)
+        except ImageError as error:
+            raise ImageError(f"{source.name} line {row.line}: {error}") from error
+        digest = sha256(image)
+        identity = record_id(digest, row.subject, row.label, row.visibility, row.split)
+        record = Record(identity, digest, row.label, row.subject, row.split)
+        home = public if row.visibility == PUBLIC else private[part_of(row.subject, n_parts)]
+        home[identity] = (record, image)
+    kept = len(public) + sum(map(len, private))
+    return Split(list(public.values()), [list(part.values()) for part in private], len(retained) - kept)

@@ -1,0 +1,48 @@
+"""safetensors files with one JSON note: read and written without torch, never pickled."""
+
+import json
+import struct
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+from safetensors import SafetensorError
+from safetensors.numpy import load_file, save
+
+from lmeraser.core.digest import canonical_json, write_whole
+from lmeraser.core.errors import ProjectError
+
+NOTE = "lmeraser"  # one metadata key: several would be written in no fixed order
+MAX_HEADER = 100_000_000  # bytes, the format's own limit
+
+
+def write_tensors(path: Path, tensors: dict[str, NDArray[Any]], note: dict[str, Any]) -> None:
+    """Write arrays and a note; equal content gives equal bytes."""
+    arrays = {name: np.ascontiguousarray(array) for name, array in tensors.items()}
+    write_whole(path, save(arrays, metadata={NOTE: canonical_json(note).decode().strip()}))
+
+
+def read_note(path: Path) -> dict[str, Any]:
+    """The note alone, from the file's header (https://github.com/huggingface/safetensors#format)."""
+    try:
+        with path.open("rb") as stream:
+            (length,) = struct.unpack("<Q", stream.read(8))
+            if length > MAX_HEADER:
+                raise ValueError("header too long")
+            header = json.loads(stream.read(length))
+        note: dict[str, Any] = json.loads(header["__metadata__"][NOTE])
+    except FileNotFoundError as error:
+        raise ProjectError(f"{path.name} is missing; run `dvc repro` (or `dvc checkout`) and retry") from error
+    except (ValueError, KeyError, struct.error) as error:
+        raise ProjectError(f"{path.name} is not a whole safetensors file of this project; run `dvc checkout`") from error
+    return note
+
+
+def read_tensors(path: Path) -> tuple[dict[str, NDArray[Any]], dict[str, Any]]:
+    """Arrays and note. Raises ProjectError if the file is absent or broken."""
+    note = read_note(path)
+    try:
+        return load_file(path), note
+    except SafetensorError as error:
+        raise ProjectError(f"{path.name} is not a whole safetensors file; run `dvc checkout` and retry") from error

@@ -1,0 +1,118 @@
+"""Erased subjects, kept out for ever by keyed hashes (HMAC-SHA-256, RFC 2104), so that a re-import cannot bring them back.
+
+The list (`data/erased.json`) is in git; the key is not, and without it the list tells nobody who was erased. The list
+decides only who is left out: no artifact's bytes depend on it otherwise.
+"""
+
+import hmac
+import json
+import os
+import secrets
+import stat
+from collections.abc import Iterable
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from lmeraser.core.digest import readable_json, write_whole
+from lmeraser.core.errors import ProjectError
+
+KEY_VARIABLE = "LMERASER_SUBJECT_KEY_FILE"
+KEY_BYTES = 32
+
+
+@dataclass(frozen=True)
+class SubjectKey:
+    """The secret that turns a subject into a pseudonym. Never printed, logged or committed."""
+
+    secret: bytes = field(repr=False)
+
+    @property
+    def id(self) -> str:
+        """16 hex digits that name the key without telling it."""
+        return hmac.digest(self.secret, b"key-id", "sha256").hex()[:16]
+
+    def pseudonym(self, subject: str) -> str:
+        """The subject's HMAC, 64 hex digits."""
+        return hmac.digest(self.secret, b"subject\x1f" + subject.encode(), "sha256").hex()
+
+
+def key_path(private_state: Path) -> Path:
+    """Where the key lies: the file that LMERASER_SUBJECT_KEY_FILE names, or the project's private folder."""
+    named = os.environ.get(KEY_VARIABLE)
+    return Path(named) if named else private_state / "subject.key"
+
+
+def load_key(path: Path) -> SubjectKey:
+    """Raises: ProjectError if the key is missing, damaged, or readable by others."""
+    try:
+        mode = stat.S_IMODE(path.stat().st_mode)
+        secret = path.read_bytes()
+    except FileNotFoundError as error:
+        raise ProjectError(
+            f"the subject key {path.name} is missing; restore it from your backup "
+            f"(or point {KEY_VARIABLE} at it): without it erased subjects cannot be recognised"
+        ) from error
+    if mode & 0o077:
+        raise ProjectError(f"the subject key {path.name} has mode {mode:04o}, expected 0600; run `chmod 600` on it")
+    if len(secret) != KEY_BYTES:
+        raise ProjectError(f"the subject key {path.name} has {len(secret)} bytes, expected {KEY_BYTES}; restore it")
+    return SubjectKey(secret)
+
+
+def load_or_create_key(path: Path) -> SubjectKey:
+    if not path.exists():
+        path.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
+        write_whole(path, secrets.token_bytes(KEY_BYTES), mode=0o600)
+    return load_key(path)
+
+
+@dataclass(frozen=True)
+class ErasedList:
+    """Args: key_id: of the key that made the pseudonyms; None while nobody is erased."""
+
+    key_id: str | None
+    pseudonyms: frozenset[str]
+
+    @classmethod
+    def read(cls, path: Path) -> "ErasedList":
+        try:
+            raw = json.loads(path.read_bytes())
+            listed = cls(raw["key_id"], frozenset(raw["subjects"]))
+        except FileNotFoundError as error:
+            raise ProjectError(
+                f"data/{path.name} is missing; restore it from git: it keeps erased subjects out"
+            ) from error
+        except (ValueError, KeyError, TypeError) as error:
+            raise ProjectError(
+                f"data/{path.name} is damaged; restore it from git: it keeps erased subjects out"
+            ) from error
+        if listed.pseudonyms and listed.key_id is None:
+            raise ProjectError(f"data/{path.name} lists subjects but no key_id; restore it from git")
+        return listed
+
+    def write(self, path: Path) -> None:
+        write_whole(path, readable_json({"key_id": self.key_id, "subjects": sorted(self.pseudonyms)}))
+
+    def add(self, pseudonyms: Iterable[str], key: SubjectKey) -> "ErasedList":
+        self.check_key(key)
+        return ErasedList(key.id, self.pseudonyms | frozenset(pseudonyms))
+
+    def check_key(self, key: SubjectKey) -> None:
+        """Raise ProjectError if the list was made with another key: nobody on it would be recognised."""
+        if self.pseudonyms and self.key_id != key.id:
+            raise ProjectError(
+                f"the subject key is {key.id}, but data/erased.json was made with {self.key_id}; restore that key"
+            )
+
+
+class Gatekeeper:
+    """Tells erased subjects from retained ones; needs the key only while somebody is erased."""
+
+    def __init__(self, listed: ErasedList, key_file: Path) -> None:
+        self._listed = listed
+        self._key = load_key(key_file) if listed.pseudonyms else None
+        if self._key:
+            listed.check_key(self._key)
+
+    def is_erased(self, subject: str) -> bool:
+        return self._key is not None and self._key.pseudonym(subject) in self._listed.pseudonyms

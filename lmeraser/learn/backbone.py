@@ -1,0 +1,174 @@
+"""The frozen backbone: any timm model as a feature extractor whose rows do not depend on their neighbours."""
+
+import difflib
+import os
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import timm
+import torch
+from numpy.typing import NDArray
+from torch import Tensor, nn
+from torch.fx.experimental.optimization import fuse
+
+from lmeraser.core.environment import THREADS, fingerprint
+from lmeraser.core.errors import ParamsError, ProjectError
+from lmeraser.core.params import ImageParams, Params, Pretrain
+from lmeraser.core.tensors import read_tensors, write_tensors
+
+PRECISIONS = {"float32": torch.float32, "bfloat16": torch.bfloat16}
+
+
+def make_deterministic(device: str) -> None:
+    """One thread, deterministic kernels; call before the first tensor. Raises ParamsError if CUDA is asked for and absent."""
+    os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")
+    torch.set_num_threads(THREADS)
+    torch.use_deterministic_algorithms(True)
+    torch.backends.cudnn.benchmark = False
+    torch.backends.cuda.matmul.allow_tf32 = False
+    torch.backends.cudnn.allow_tf32 = False
+    if device == "cuda" and not torch.cuda.is_available():
+        raise ParamsError("params.yaml: device is cuda, but torch sees no GPU here; set it to cpu or run on a GPU worker")
+
+
+def build(pretrain: Pretrain, image: ImageParams, n_classes: int) -> nn.Module:
+    """A timm model with fresh weights.
+
+    Raises: ParamsError naming the nearest models if timm does not know the name, or if it refuses the kwargs.
+    """
+    if not timm.is_model(pretrain.model):
+        near = difflib.get_close_matches(pretrain.model, timm.list_models(), 3)
+        hint = f"did you mean {', '.join(near)}?" if near else "see timm.list_models()"
+        raise ParamsError(f"params.yaml: pretrain.model {pretrain.model[:60]!r} is no timm model; {hint}")
+    try:
+        model = timm.create_model(
+            pretrain.model, pretrained=False, in_chans=image.channels, num_classes=n_classes, **pretrain.kwargs
+        )
+    except (TypeError, ValueError, RuntimeError, AssertionError) as error:
+        reason = (str(error).splitlines() or [""])[0]
+        raise ParamsError(f"params.yaml: timm refuses pretrain.kwargs for {pretrain.model}: {reason}") from error
+    if pretrain.small_stem:
+        _shrink_stem(model, pretrain.model)
+    return model
+
+
+def _shrink_stem(model: nn.Module, name: str) -> None:
+    """A 3x3 stride-2 first convolution and no max-pool: an ImageNet stem throws small images away."""
+    first = getattr(model, "conv1", None)
+    if not isinstance(first, nn.Conv2d) or not hasattr(model, "maxpool"):
+        raise ParamsError(f"params.yaml: pretrain.small_stem fits ResNets, {name} has another stem; set it to false")
+    model.conv1 = nn.Conv2d(first.in_channels, first.out_channels, 3, stride=2, padding=1, bias=False)
+    model.maxpool = nn.Identity()
+
+
+@dataclass(frozen=True)
+class Backbone:
+    """A frozen feature extractor.
+
+    Attributes:
+        model: (n, c, s, s) normalised float32 to (n, dim); evaluation mode, no parameter wants a gradient.
+        mean, std: (c,) of the public training pixels, in [0, 1].
+    """
+
+    model: nn.Module
+    mean: Tensor
+    std: Tensor
+    image: ImageParams
+    device: str
+    dim: int
+
+    def normalise(self, pixels: NDArray[np.uint8]) -> Tensor:
+        """(n, s, s, c) uint8 to (n, c, s, s) float32, channels last."""
+        scaled = torch.from_numpy(pixels).to(self.device).permute(0, 3, 1, 2).float().div_(255)
+        shape = (1, -1, 1, 1)
+        return scaled.sub_(self.mean.view(shape)).div_(self.std.view(shape)).contiguous(
+            memory_format=torch.channels_last
+        )
+
+    def features(self, pixels: NDArray[np.uint8], batch: int, frame: Tensor | None = None) -> NDArray[np.float32]:
+        """Features of images, each a function of its own image and the frame alone.
+
+        Every forward pass has the same shape (the last batch is padded): kernels choose their algorithm by shape, so a
+        record's bits would otherwise depend on how many neighbours it has.
+
+        Args:
+            pixels: (n, s, s, c) uint8.
+            frame: (c, s, s) added to the normalised image, or none.
+        Returns: (n, dim) float32.
+        """
+        if not len(pixels):
+            return np.zeros((0, self.dim), dtype=np.float32)
+        rows = []
+        with torch.inference_mode():
+            for start in range(0, len(pixels), batch):
+                chunk = pixels[start : start + batch]
+                padded = np.zeros((batch, *chunk.shape[1:]), dtype=np.uint8)
+                padded[: len(chunk)] = chunk
+                inputs = self.normalise(padded)
+                if frame is not None:
+                    inputs = inputs + frame
+                rows.append(self.model(inputs)[: len(chunk)].float().cpu().numpy())
+        return np.concatenate(rows)
+
+
+def pixel_statistics(images: Iterable[NDArray[np.uint8]]) -> tuple[list[float], list[float]]:
+    """Mean and standard deviation of each channel in [0, 1], from exact integer sums.
+
+    Args: images: (s, s, c) uint8 each.
+    """
+    count, total, squares = 0, np.zeros(1, dtype=object), np.zeros(1, dtype=object)
+    for image in images:
+        flat = image.reshape(-1, image.shape[-1]).astype(np.int64)
+        count += len(flat)
+        total = total + flat.sum(0).astype(object)
+        squares = squares + (flat**2).sum(0).astype(object)
+    mean = [float(value) / count for value in total]
+    std = [max(float(square) / count - m * m, 1e-4) ** 0.5 for square, m in zip(squares, mean, strict=True)]
+    return [m / 255 for m in mean], [s / 255 for s in std]
+
+
+def save_backbone(path: Path, model: nn.Module, mean: Sequence[float], std: Sequence[float], params: Params) -> None:
+    """Keep the weights (float32) with all that is needed to build the model again."""
+    weights = {name: value.detach().cpu().numpy() for name, value in model.state_dict().items()}
+    note: dict[str, Any] = {
+        "pretrain": params.pretrain.model_dump(include={"model", "kwargs", "small_stem"}),
+        "image": params.image.model_dump(include={"size", "channels"}),
+        "mean": list(mean),
+        "std": list(std),
+        "environment": fingerprint(params.device),
+    }
+    write_tensors(path, weights, note)
+
+
+def load_backbone(path: Path, params: Params) -> Backbone:
+    """Build the model, load the weights, drop the classifier, fold batch norms into convolutions and freeze.
+
+    Raises: ProjectError if the weights do not fit the params.
+    """
+    weights, note = read_tensors(path)
+    expected = {
+        "pretrain": params.pretrain.model_dump(include={"model", "kwargs", "small_stem"}),
+        "image": params.image.model_dump(include={"size", "channels"}),
+    }
+    if {key: note[key] for key in expected} != expected:
+        raise ProjectError(f"{path.name} was trained with other params; run `dvc repro` and retry")
+    model = build(params.pretrain, params.image, n_classes=0)
+    model.load_state_dict({name: torch.from_numpy(value) for name, value in weights.items()})
+    model.eval().requires_grad_(False)
+    dim = int(model.num_features)
+    if any(isinstance(module, nn.BatchNorm2d) for module in model.modules()):
+        model = _folded(model)
+    model = model.to(device=params.device, memory_format=torch.channels_last)
+    mean, std = (torch.tensor(note[key], dtype=torch.float32, device=params.device) for key in ("mean", "std"))
+    return Backbone(model, mean, std, params.image, params.device, dim)
+
+
+def _folded(model: nn.Module) -> nn.Module:
+    """Batch norms folded into the convolutions before them: fewer passes over memory, no other function."""
+    try:
+        return fuse(model)
+    except torch.fx.proxy.TraceError:  # a model with data-dependent control flow stays as it is
+        return model

@@ -1,0 +1,87 @@
+"""Embed: one private part becomes each unit's leaf and the part's exact sums. Features are never stored."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from lmeraser.core.errors import ParamsError
+from lmeraser.core.images import decode
+from lmeraser.learn.backbone import Backbone
+from lmeraser.core.params import Params
+from lmeraser.core.progress import track
+from lmeraser.core.quantised import Integers, mean_by_group
+from lmeraser.core.records import Record
+from lmeraser.core.skeleton import Skeleton
+from lmeraser.core.units import unit_of
+
+INT32_MAX = 2**31 - 1
+
+
+@dataclass(frozen=True)
+class PartEmbedding:
+    """What is kept of a part's private training records (n records, p Fourier features, k labels).
+
+    Attributes:
+        units: (n,) the unit (subject or record) of each record; leaf: (n,) its unit's public leaf.
+        finite: (n,) whether the backbone gave numbers; the gate stops the pipeline if not.
+        gram: (p, p) sum of products of Fourier features; by_label: (k, p) their sums for each of `labels`.
+    """
+
+    units: list[str]
+    leaf: NDArray[np.int64]
+    finite: NDArray[np.bool_]
+    gram: NDArray[np.int32]
+    by_label: NDArray[np.int32]
+    labels: list[str]
+
+
+def decode_all(images: Sequence[bytes], params: Params, name: str) -> NDArray[np.uint8]:
+    """(n, s, s, c) uint8."""
+    size, channels = params.image.size, params.image.channels
+    pixels = np.empty((len(images), size, size, channels), dtype=np.uint8)
+    for row, data in enumerate(track(images, len(images), name, "image")):
+        pixels[row] = decode(data, size, channels, params.image.max_pixels)
+    return pixels
+
+
+def group_units(records: Sequence[Record], unit: str) -> tuple[list[str], NDArray[np.int64]]:
+    """Names of the units, sorted, and (n,) the index of each record's unit."""
+    names = [unit_of(record, unit) for record in records]
+    distinct = sorted(set(names))
+    place = {name: index for index, name in enumerate(distinct)}
+    return distinct, np.array([place[name] for name in names], dtype=np.int64)
+
+
+def exact_sums(fourier: Integers, labels: Sequence[str]) -> tuple[NDArray[np.int32], NDArray[np.int32], list[str]]:
+    """Gram matrix and sums by label of whole numbers: exact, so independent of order and of BLAS.
+
+    Raises: ParamsError if a part is too large for int32.
+    """
+    classes = sorted(set(labels))
+    indicator = np.array([[label == name for name in classes] for label in labels], dtype=np.float64)
+    gram = fourier.T @ fourier
+    by_label = indicator.reshape(len(labels), len(classes)).T @ fourier
+    if max(np.abs(gram).max(initial=0), np.abs(by_label).max(initial=0)) > INT32_MAX:
+        raise ParamsError("params.yaml: a part holds too many records for 32-bit sums; append more parts")
+    return gram.astype(np.int32), by_label.astype(np.int32), classes
+
+
+def embed_part(
+    records: Sequence[Record], pixels: NDArray[np.uint8], backbone: Backbone, skeleton: Skeleton, params: Params
+) -> PartEmbedding:
+    """Embed a part's private training records.
+
+    Args:
+        records: sorted by id; pixels: (n, s, s, c) uint8 in the same order.
+    Exactness: a record's features depend on its image alone (constant batch shape), a unit's leaf on its own records alone.
+    """
+    features = backbone.features(pixels, params.embed.batch)
+    finite = np.isfinite(features).all(1)
+    quantised = skeleton.quantise(np.where(finite[:, None], features, 0))
+    units, index = group_units(records, params.cluster.unit)
+    leaf_of_unit = skeleton.hierarchy.route(mean_by_group(quantised, index, len(units)))
+    fourier = skeleton.fourier(quantised, params.projection.levels)
+    gram, by_label, labels = exact_sums(fourier, [record.label for record in records])
+    return PartEmbedding([units[i] for i in index], leaf_of_unit[index], finite, gram, by_label, labels)

@@ -1,0 +1,43 @@
+"""The picture beside the numbers: accuracy of each part of the model, and the size of every cluster."""
+
+import io
+from typing import Any
+
+import pandas as pd
+
+PARTS = {
+    "served": "served (clusters + global head)",
+    "clusters_soft": "clusters, soft routing",
+    "clusters_hard": "clusters, hard routing",
+    "global_head": "global head",
+    "linear_head": "yardstick: linear head on all data",
+}
+
+
+def draw_overview(metrics: dict[str, Any], clusters: pd.DataFrame) -> bytes:
+    """A PNG whose bytes are a function of the numbers and of matplotlib's version.
+
+    Args: clusters: slot, records (none where the group is too small to tell), accuracy.
+    """
+    from matplotlib.backends.backend_agg import FigureCanvasAgg
+    from matplotlib.figure import Figure
+
+    figure = Figure(figsize=(10, 3.6), layout="constrained")
+    left, right = figure.subplots(1, 2, width_ratios=(3, 2))
+    told = {title: metrics["accuracy"][name] for name, title in PARTS.items() if metrics["accuracy"][name] is not None}
+    names, values = list(told)[::-1], list(told.values())[::-1]
+    colours = ["#4c78a8" if not name.startswith("yardstick") else "#b0b0b0" for name in names]
+    left.barh(names, values, color=colours)
+    for place, value in enumerate(values):
+        left.text(value, place, f" {value:.3f}", va="center", fontsize=9)
+    left.set_xlim(0, 1.12)
+    left.set_title("Accuracy on private test records", fontsize=10)
+    sizes = clusters["records"].fillna(0).astype(float)
+    right.bar(clusters["slot"], sizes, color="#72b7b2")
+    right.set_title("Private training records in each cluster", fontsize=10)
+    right.tick_params(axis="x", rotation=90, labelsize=8)
+    for axis in (left, right):
+        axis.spines[["top", "right"]].set_visible(False)
+    stream = io.BytesIO()
+    FigureCanvasAgg(figure).print_png(stream, metadata={"Software": None})
+    return stream.getvalue()

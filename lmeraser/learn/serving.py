@@ -1,0 +1,116 @@
+"""The served model: soft routing over the clusters, mixed with the global head. Every answer says what each half gave."""
+
+from dataclasses import dataclass
+from functools import cached_property
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+
+from lmeraser.core.clustering import load_router
+from lmeraser.core.layout import Layout
+from lmeraser.learn.backbone import Backbone, load_backbone
+from lmeraser.learn.tuning import ClusterModel, load_cluster_model
+from lmeraser.core.params import Params
+from lmeraser.core.quantised import STEPS, Integers, squared_distances
+from lmeraser.core.ridge import GlobalHead, load_head
+from lmeraser.core.skeleton import Skeleton, load_skeleton
+
+Probabilities = NDArray[np.float64]
+
+
+def softmax(scores: NDArray[np.float32]) -> Probabilities:
+    shifted = np.exp(scores.astype(np.float64) - scores.max(1, keepdims=True))
+    return shifted / shifted.sum(1, keepdims=True)
+
+
+@dataclass(frozen=True)
+class Answers:
+    """Probabilities (n, k) of each half and of the mix; nearest: (n,) index of each image's nearest cluster."""
+
+    labels: list[str]
+    served: Probabilities
+    clusters_soft: Probabilities
+    clusters_hard: Probabilities
+    global_head: Probabilities
+    nearest: NDArray[np.int64]
+
+
+@dataclass(frozen=True)
+class ServedModel:
+    params: Params
+    backbone: Backbone
+    skeleton: Skeleton
+    prototypes: Integers  # (m, d)
+    slots: list[str]
+    clusters: list[ClusterModel]
+    sizes: NDArray[np.float64]  # (m,) records of each cluster
+    head: GlobalHead
+
+    @classmethod
+    def load(cls, layout: Layout, params: Params) -> "ServedModel":
+        """Read what the pipeline made. Raises: ProjectError if something is missing."""
+        from lmeraser.core.clustering import load_sizes
+
+        prototypes, slots = load_router(layout.router)
+        return cls(
+            params,
+            load_backbone(layout.backbone, params),
+            load_skeleton(layout.skeleton),
+            prototypes,
+            slots,
+            [load_cluster_model(layout.tuned(slot)) for slot in slots],
+            np.array([size["records"] for size in load_sizes(layout.clusters)], dtype=np.float64),
+            load_head(layout.head),
+        )
+
+    @cached_property
+    def labels(self) -> list[str]:
+        """All labels that any part of the model knows, sorted."""
+        return sorted({*self.head.labels, *(label for cluster in self.clusters for label in cluster.labels)})
+
+    def _spread(self, probabilities: Probabilities, labels: list[str]) -> Probabilities:
+        """(n, own labels) to (n, all labels)."""
+        wide = np.zeros((len(probabilities), len(self.labels)))
+        wide[:, [self.labels.index(label) for label in labels]] = probabilities
+        return wide
+
+    def routing_weights(self, quantised: Integers) -> Probabilities:
+        """(n, d) to (n, m) weights that sum to 1, zero beyond the `serve.nearest` clusters."""
+        serve = self.params.serve
+        distance = squared_distances(quantised, self.prototypes) / STEPS**2
+        ranks = distance.argsort(1, kind="stable").argsort(1, kind="stable")
+        weight = np.exp(-(distance - distance.min(1, keepdims=True)) / serve.temperature)
+        if serve.size_weight:
+            weight = weight * self.sizes
+        weight = np.where(ranks < serve.nearest, weight, 0)
+        return weight / weight.sum(1, keepdims=True)
+
+    def _cluster_probabilities(self, index: int, pixels: NDArray[np.uint8], plain: NDArray[np.float32]) -> Probabilities:
+        cluster = self.clusters[index]
+        features = plain
+        if cluster.frame.any():
+            frame = torch.from_numpy(cluster.frame).to(self.backbone.device)
+            features = self.backbone.features(pixels, self.params.embed.batch, frame)
+        scores = self.skeleton.standardise(features) @ cluster.weight.T + cluster.bias
+        return self._spread(softmax(scores), cluster.labels)
+
+    def predict(self, pixels: NDArray[np.uint8]) -> Answers:
+        """Answer for images: (n, s, s, c) uint8. An image runs through the prompts of its nearest clusters only."""
+        plain = self.backbone.features(pixels, self.params.embed.batch)
+        quantised = self.skeleton.quantise(plain)
+        nearest = squared_distances(quantised, self.prototypes).argmin(1)
+        weight = self.routing_weights(quantised)
+        soft = np.zeros((len(pixels), len(self.labels)))
+        hard = np.zeros_like(soft)
+        for index in range(len(self.clusters)):
+            rows = np.flatnonzero((weight[:, index] > 0) | (nearest == index))
+            if len(rows):
+                found = self._cluster_probabilities(index, pixels[rows], plain[rows])
+                soft[rows] += weight[rows, index : index + 1] * found
+                own = nearest[rows] == index
+                hard[rows[own]] = found[own]
+        fourier = self.skeleton.fourier(quantised, self.head.levels)
+        whole = self._spread(self.head.probabilities(fourier), self.head.labels)
+        mix = self.params.serve.mix
+        return Answers(self.labels, mix * soft + (1 - mix) * whole, soft, hard, whole, nearest)

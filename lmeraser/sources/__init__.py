@@ -1,0 +1,5 @@
+"""Where records come from: a table of records, and the bytes of each image."""
+
+from lmeraser.sources.table import COLUMNS, Source, open_source
+
+__all__ = ["COLUMNS", "Source", "open_source"]

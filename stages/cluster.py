@@ -1,0 +1,47 @@
+"""cluster: every part's leaves and the skeleton -> members/cNN.parquet, router.safetensors, clusters.json."""
+
+from lmeraser.core.clustering import Cluster, Member, cluster_by_tree, load_placements, save_clusters
+from lmeraser.core.layout import Layout
+from lmeraser.core.params import Params
+from lmeraser.core.progress import say
+from lmeraser.core.skeleton import load_skeleton
+from stages.entry import enter
+
+
+def by_anchors(layout: Layout, params: Params, members: list[Member]) -> list[Cluster]:
+    """The paper's variant needs private features: they are computed here and dropped."""
+    from lmeraser.learn.anchors import cluster_by_anchors
+    from lmeraser.learn.backbone import load_backbone, make_deterministic
+    from lmeraser.learn.embedding import decode_all
+    from lmeraser.core.records import read_images
+
+    make_deterministic(params.device)
+    images: dict[str, bytes] = {}
+    for part in params.parts:
+        images |= read_images(layout.part(part), {m.id: m.sha256 for m in members if m.part == part})
+    pixels = decode_all([images[member.id] for member in members], params, "anchors")
+    features = load_backbone(layout.backbone, params).features(pixels, params.embed.batch)
+    quantised = load_skeleton(layout.skeleton).quantise(features)
+    return cluster_by_anchors(members, quantised, params.cluster, params.slots)
+
+
+def cluster(layout: Layout, params: Params, _: list[str]) -> None:
+    members = sorted(member for part in params.parts for member in load_placements(layout.leaves(part), part))
+    if params.cluster.method == "anchors":
+        clusters = by_anchors(layout, params, members)
+    else:
+        tree = load_skeleton(layout.skeleton).hierarchy
+        clusters = cluster_by_tree(members, tree, params.cluster, params.slots)
+        for made in clusters:
+            if len(made.members) > params.cluster.n_max:
+                say(
+                    f"cluster: warning: {made.slot} holds {len(made.members)} records, more than cluster.n_max "
+                    f"{params.cluster.n_max}, and cannot be split further; raise skeleton.leaves (and append slots)"
+                )
+    save_clusters(layout.clusters, clusters, params.slots, params.device)
+    sizes = [len(made.members) for made in clusters]
+    say(f"cluster: {len(members)} records in {len(sizes)} clusters of {min(sizes)} to {max(sizes)}")
+
+
+if __name__ == "__main__":
+    enter(cluster)

@@ -1,0 +1,39 @@
+"""embed@pNN: one private part, the backbone and the skeleton -> leaves.parquet and sums.safetensors. No feature is stored.
+
+Several parts may be named: one process then imports torch and loads the backbone once.
+"""
+
+from lmeraser.core.clustering import Member, save_placements
+from lmeraser.core.layout import Layout
+from lmeraser.learn.backbone import Backbone, load_backbone, make_deterministic
+from lmeraser.learn.embedding import decode_all, embed_part
+from lmeraser.core.params import Params
+from lmeraser.core.records import TRAIN, read_images, read_records
+from lmeraser.core.ridge import Sums, save_sums
+from lmeraser.core.skeleton import Skeleton, load_skeleton
+from stages.entry import enter
+
+
+def embed_one(part: str, layout: Layout, params: Params, backbone: Backbone, skeleton: Skeleton) -> None:
+    records = read_records(layout.part(part), TRAIN)
+    images = read_images(layout.part(part), {record.id: record.sha256 for record in records})
+    pixels = decode_all([images[record.id] for record in records], params, f"embed {part}")
+    found = embed_part(records, pixels, backbone, skeleton, params)
+    members = [
+        Member(record.id, record.sha256, record.label, unit, int(leaf), part)
+        for record, unit, leaf in zip(records, found.units, found.leaf, strict=True)
+    ]
+    save_placements(layout.leaves(part), members, found.finite.tolist(), backbone.dim)
+    save_sums(layout.sums(part), Sums(found.gram, found.by_label, found.labels, len(records)), params.device)
+
+
+def embed(layout: Layout, params: Params, parts: list[str]) -> None:
+    make_deterministic(params.device)
+    backbone = load_backbone(layout.backbone, params)
+    skeleton = load_skeleton(layout.skeleton)
+    for part in parts:
+        embed_one(part, layout, params, backbone, skeleton)
+
+
+if __name__ == "__main__":
+    enter(embed)

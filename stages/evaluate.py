@@ -1,0 +1,95 @@
+"""evaluate: the served model on private test records -> metrics/."""
+
+from typing import Any
+
+import numpy as np
+
+from lmeraser.core.clustering import load_placements, load_sizes, rule_of
+from lmeraser.core.digest import readable_json, write_whole
+from lmeraser.core.environment import fingerprint
+from lmeraser.erase.blast import cost_per_subject
+from lmeraser.core.layout import Layout
+from lmeraser.learn.backbone import make_deterministic
+from lmeraser.learn.embedding import decode_all
+from lmeraser.learn.evaluation import Scores, deletion_cost, linear_head, score
+from lmeraser.learn.picture import draw_overview
+from lmeraser.learn.serving import Answers, ServedModel
+from lmeraser.core.params import Params
+from lmeraser.core.progress import say
+from lmeraser.core.records import TEST, TRAIN, Record, read_images, read_records
+from lmeraser.core.tensors import read_note
+from stages.entry import enter
+
+
+def load(layout: Layout, params: Params, split: str) -> tuple[list[Record], np.ndarray[Any, np.dtype[np.uint8]]]:
+    """Private records of one split, sorted by id, and their pixels."""
+    records, images = [], {}
+    for part in params.parts:
+        found = read_records(layout.part(part), split)
+        records += found
+        images |= read_images(layout.part(part), {record.id: record.sha256 for record in found})
+    records.sort()
+    return records, decode_all([images[record.id] for record in records], params, f"decode {split}")
+
+
+def environments(layout: Layout, params: Params, slots: list[str]) -> set[str]:
+    """Fingerprints of all that made the served model."""
+    files = [layout.backbone, layout.skeleton, layout.router, layout.head, *(layout.tuned(slot) for slot in slots)]
+    return {read_note(path)["environment"] for path in [*files, *(layout.sums(part) for part in params.parts)]}
+
+
+def cost(layout: Layout, params: Params, model: ServedModel, subject_of: dict[str, str]) -> dict[str, Any] | None:
+    """Expected cost of erasing one person; None for the paper's variant, whose clusters only a replay can tell."""
+    if params.cluster.method != "tree":
+        return None
+    members = [member for part in params.parts for member in load_placements(layout.leaves(part), part)]
+    tree = model.skeleton.hierarchy
+    costs = cost_per_subject(members, subject_of, tree, rule_of(params.cluster), params.slots)
+    return deletion_cost(costs, len(members), len(model.slots))
+
+
+def yardstick(model: ServedModel, tests: list[Record], pixels: Any, layout: Layout, params: Params) -> float | None:
+    if not params.evaluate.linear_head:
+        return None
+    train, images = load(layout, params, TRAIN)
+
+    def features(of: Any) -> Any:
+        return model.skeleton.standardise(model.backbone.features(of, params.embed.batch))
+
+    labels, truth = [record.label for record in train], [test.label for test in tests]
+    return linear_head(features(images), labels, features(pixels), truth, params.evaluate.linear_penalty)
+
+
+def write(layout: Layout, scores: Scores, metrics: dict[str, Any]) -> None:
+    write_whole(layout.metrics / "metrics.json", readable_json(metrics))
+    for name, table in (("classes", scores.classes), ("clusters", scores.clusters)):
+        write_whole(layout.metrics / f"{name}.csv", table.to_csv(index=False).encode())
+    write_whole(layout.metrics / "overview.png", draw_overview(metrics, scores.clusters))
+
+
+def evaluate(layout: Layout, params: Params, _: list[str]) -> None:
+    make_deterministic(params.device)
+    model = ServedModel.load(layout, params)
+    tests, pixels = load(layout, params, TEST)
+    answers: Answers = model.predict(pixels)
+    sizes = load_sizes(layout.clusters)
+    scores = score(model, tests, answers, sizes)
+    training = [record for part in params.parts for record in read_records(layout.part(part), TRAIN)]
+    made_in = environments(layout, params, model.slots)
+    if made_in != {fingerprint(params.device)}:
+        say(f"evaluate: warning: the artifacts come from {len(made_in)} environments; rebuild all in one for exactness")
+    known = {record.label for record in training}
+    metrics = {
+        "accuracy": scores.overall | {"linear_head": yardstick(model, tests, pixels, layout, params)},
+        "deletion": cost(layout, params, model, {record.id: record.subject for record in training}),
+        "records": {"train": len(training), "test": len(tests)},
+        "labels": {"trained": len(known), "test_only": len({test.label for test in tests} - known)},
+        "environments": len(made_in),
+    }
+    write(layout, scores, metrics)
+    served, linear = metrics["accuracy"]["served"], metrics["accuracy"]["linear_head"]
+    say(f"evaluate: served accuracy {served} on {len(tests)} private test records (linear head on all data: {linear})")
+
+
+if __name__ == "__main__":
+    enter(evaluate)

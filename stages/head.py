@@ -1,0 +1,15 @@
+"""head: every part's exact sums -> head.safetensors, by one solve."""
+
+from lmeraser.core.layout import Layout
+from lmeraser.core.params import Params
+from lmeraser.core.ridge import load_sums, save_head, solve
+from stages.entry import enter
+
+
+def head(layout: Layout, params: Params, _: list[str]) -> None:
+    sums = [load_sums(layout.sums(part)) for part in params.parts]
+    save_head(layout.head, solve(sums, params.head.ridge, params.projection.levels), params.device)
+
+
+if __name__ == "__main__":
+    enter(head)

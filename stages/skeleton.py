@@ -1,0 +1,24 @@
+"""skeleton: public.parquet and the backbone -> skeleton.safetensors."""
+
+from lmeraser.core.layout import Layout
+from lmeraser.learn.backbone import load_backbone, make_deterministic
+from lmeraser.learn.embedding import decode_all, group_units
+from lmeraser.core.params import Params
+from lmeraser.core.records import TRAIN, read_images, read_records
+from lmeraser.core.skeleton import build_skeleton, save_skeleton
+from stages.entry import enter
+
+
+def skeleton(layout: Layout, params: Params, _: list[str]) -> None:
+    make_deterministic(params.device)
+    backbone = load_backbone(layout.backbone, params)
+    records = read_records(layout.public, TRAIN)
+    images = read_images(layout.public, {record.id: record.sha256 for record in records})
+    pixels = decode_all([images[record.id] for record in records], params, "decode")
+    _, unit = group_units(records, params.cluster.unit)
+    made = build_skeleton(backbone.features(pixels, params.embed.batch), unit, params)
+    save_skeleton(layout.skeleton, made, params)
+
+
+if __name__ == "__main__":
+    enter(skeleton)

@@ -1,0 +1,55 @@
+"""tune@cNN: one cluster's members and the frozen backbone -> cNN.safetensors (prompt and head).
+
+Several slots may be named: one process then imports torch and loads the backbone once. An empty slot needs no torch.
+"""
+
+from lmeraser.core.clustering import load_members
+from lmeraser.core.layout import Layout
+from lmeraser.core.params import Params
+from lmeraser.core.records import read_images
+from lmeraser.core.tensors import write_tensors
+from stages.entry import enter
+
+
+def images_of(members: list[dict[str, str]], layout: Layout) -> dict[str, bytes]:
+    """Images by record id; each is checked against the digest in the cluster's own file as it is read."""
+    images: dict[str, bytes] = {}
+    for part in sorted({member["part"] for member in members}):
+        wanted = {member["id"]: member["sha256"] for member in members if member["part"] == part}
+        images |= read_images(layout.part(part), wanted)
+    return images
+
+
+def train(work: dict[str, list[dict[str, str]]], layout: Layout, params: Params) -> None:
+    """Train the named slots one after the other; each shares nothing but the frozen backbone with the next."""
+    from lmeraser.learn.backbone import load_backbone, make_deterministic
+    from lmeraser.learn.embedding import decode_all
+    from lmeraser.learn.tuning import save_cluster_model, tune_cluster
+    from lmeraser.core.skeleton import load_skeleton
+
+    make_deterministic(params.device)
+    backbone = load_backbone(layout.backbone, params)
+    skeleton = load_skeleton(layout.skeleton)
+    for slot, members in work.items():
+        images = images_of(members, layout)
+        ids = [member["id"] for member in members]
+        pixels = decode_all([images[identity] for identity in ids], params, f"decode {slot}")
+        labels = [member["label"] for member in members]
+        model = tune_cluster(ids, pixels, labels, backbone, skeleton, params, slot)
+        save_cluster_model(layout.tuned(slot), model, params)
+
+
+def tune(layout: Layout, params: Params, slots: list[str]) -> None:
+    work = {}
+    for slot in slots:
+        members = load_members(layout.members(slot))
+        if members:
+            work[slot] = members
+        else:
+            write_tensors(layout.tuned(slot), {}, {"state": "empty"})
+    if work:
+        train(work, layout, params)
+
+
+if __name__ == "__main__":
+    enter(tune)

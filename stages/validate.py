@@ -1,0 +1,22 @@
+"""validate: the gate before training. Writes passed.json (constant: tune depends on it) and report.json (counts)."""
+
+from lmeraser.core.digest import readable_json, write_whole
+from lmeraser.erase.erased import ErasedList, Gatekeeper, key_path
+from lmeraser.core.gate import check_all, gather
+from lmeraser.core.layout import Layout
+from lmeraser.core.params import Params
+from lmeraser.core.progress import say
+from stages.entry import enter
+
+
+def validate(layout: Layout, params: Params, _: list[str]) -> None:
+    keeper = Gatekeeper(ErasedList.read(layout.erased), key_path(layout.private_state))
+    report = check_all(gather(layout, params, keeper.is_erased))
+    write_whole(layout.validation / "report.json", readable_json(report))
+    # The same bytes whenever the gate holds: a deletion changes the report, but must not make every slot stale.
+    write_whole(layout.validation / "passed.json", readable_json({suite: "passed" for suite in report}))
+    say(f"validate: {sum(suite['expectations'] for suite in report.values())} expectations hold")
+
+
+if __name__ == "__main__":
+    enter(validate)
