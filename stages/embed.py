@@ -8,6 +8,7 @@ from lmeraser.core.layout import Layout
 from lmeraser.learn.backbone import Backbone, load_backbone, make_deterministic
 from lmeraser.learn.embedding import decode_all, embed_part
 from lmeraser.core.params import Params
+from lmeraser.core.progress import say
 from lmeraser.core.records import TRAIN, read_images, read_records
 from lmeraser.core.ridge import Sums, save_sums
 from lmeraser.core.skeleton import Skeleton, load_skeleton
@@ -23,6 +24,7 @@ def embed_one(part: str, layout: Layout, params: Params, backbone: Backbone, ske
         Member(record.id, record.sha256, record.label, unit, int(leaf), part)
         for record, unit, leaf in zip(records, found.units, found.leaf, strict=True)
     ]
+    say(f"embed {part}: {len(records)} records")
     save_placements(layout.leaves(part), members, found.finite.tolist(), backbone.dim)
     save_sums(layout.sums(part), Sums(found.gram, found.by_label, found.labels, len(records)), params.device)
 

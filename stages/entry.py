@@ -1,16 +1,28 @@
 """How every stage begins and ends: find the project, read the params, and turn an error into one line and an exit status."""
 
 import errno
+import os
 import sys
 from collections.abc import Callable
 from pathlib import Path
 
+from lmeraser.core.digest import readable_json, write_whole
 from lmeraser.core.errors import LmeraserError
 from lmeraser.core.layout import Layout
 from lmeraser.core.params import Params, load_params
 from lmeraser.core.progress import say
 
 Stage = Callable[[Layout, Params, list[str]], None]
+REPORT_VARIABLE = "LMERASER_ERROR_FILE"  # DVC hides a stage's exit status: a flow asks for it here
+
+
+def refuse(line: str, exit_code: int) -> None:
+    """End the process with one line on standard error, and in the file that a flow asked for."""
+    say(f"error: {line}")
+    report = os.environ.get(REPORT_VARIABLE)
+    if report:
+        write_whole(Path(report), readable_json({"line": line, "exit_code": exit_code}), mode=0o600)
+    sys.exit(exit_code)
 
 
 def enter(stage: Stage) -> None:
@@ -19,10 +31,8 @@ def enter(stage: Stage) -> None:
         layout = Layout.find(Path.cwd())
         stage(layout, load_params(layout.params), sys.argv[1:])
     except LmeraserError as error:
-        say(f"error: {error}")
-        sys.exit(error.exit_code)
+        refuse(str(error), error.exit_code)
     except OSError as error:
         if error.errno not in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG):
             raise
-        say("error: the disk is full; free some space, then `dvc checkout && dvc repro` (the last whole state is in the cache)")
-        sys.exit(1)
+        refuse("the disk is full; free some space and retry: `dvc checkout` gives the last whole state back", 1)

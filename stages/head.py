@@ -2,12 +2,14 @@
 
 from lmeraser.core.layout import Layout
 from lmeraser.core.params import Params
+from lmeraser.core.progress import say
 from lmeraser.core.ridge import load_sums, save_head, solve
 from stages.entry import enter
 
 
 def head(layout: Layout, params: Params, _: list[str]) -> None:
     sums = [load_sums(layout.sums(part)) for part in params.parts]
+    say(f"head: solved from {sum(part.records for part in sums)} records")
     save_head(layout.head, solve(sums, params.head.ridge, params.projection.levels), params.device)
 
 

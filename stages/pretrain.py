@@ -5,6 +5,7 @@ from lmeraser.learn.backbone import make_deterministic, save_backbone
 from lmeraser.learn.embedding import decode_all
 from lmeraser.learn.pretraining import pretrain_backbone
 from lmeraser.core.params import Params
+from lmeraser.core.progress import say
 from lmeraser.core.records import TRAIN, read_images, read_records
 from stages.entry import enter
 
@@ -16,6 +17,7 @@ def pretrain(layout: Layout, params: Params, _: list[str]) -> None:
     ids = [record.id for record in records]
     pixels = decode_all([images[identity] for identity in ids], params, "decode")
     model, mean, std = pretrain_backbone(ids, pixels, [record.label for record in records], params)
+    say(f"pretrain: {params.pretrain.model} on {len(ids)} public records")
     save_backbone(layout.backbone, model, mean, std, params)
 
 

@@ -4,6 +4,7 @@ from lmeraser.core.layout import Layout
 from lmeraser.learn.backbone import load_backbone, make_deterministic
 from lmeraser.learn.embedding import decode_all, group_units
 from lmeraser.core.params import Params
+from lmeraser.core.progress import say
 from lmeraser.core.records import TRAIN, read_images, read_records
 from lmeraser.core.skeleton import build_skeleton, save_skeleton
 from stages.entry import enter
@@ -17,6 +18,7 @@ def skeleton(layout: Layout, params: Params, _: list[str]) -> None:
     pixels = decode_all([images[record.id] for record in records], params, "decode")
     _, unit = group_units(records, params.cluster.unit)
     made = build_skeleton(backbone.features(pixels, params.embed.batch), unit, params)
+    say(f"skeleton: {made.hierarchy.n_leaves} public leaves")
     save_skeleton(layout.skeleton, made, params)
 
 

@@ -6,6 +6,7 @@ Several slots may be named: one process then imports torch and loads the backbon
 from lmeraser.core.clustering import load_members
 from lmeraser.core.layout import Layout
 from lmeraser.core.params import Params
+from lmeraser.core.progress import say
 from lmeraser.core.records import read_images
 from lmeraser.core.tensors import write_tensors
 from stages.entry import enter
@@ -36,6 +37,7 @@ def train(work: dict[str, list[dict[str, str]]], layout: Layout, params: Params)
         pixels = decode_all([images[identity] for identity in ids], params, f"decode {slot}")
         labels = [member["label"] for member in members]
         model = tune_cluster(ids, pixels, labels, backbone, skeleton, params, slot)
+        say(f"tune {slot}: {len(ids)} records")
         save_cluster_model(layout.tuned(slot), model, params)
 
 

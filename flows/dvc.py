@@ -1,0 +1,105 @@
+"""DVC as a command: a subprocess with its own process group and an explicit folder.
+
+DVC's Python API is internal and unsafe in threads; killing dvc alone would leave a stage's process writing.
+"""
+
+import json
+import os
+import signal
+import subprocess
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from lmeraser.core.errors import ProjectError, StepFailedError
+from lmeraser.core.layout import Layout
+
+ERROR_FILE = "LMERASER_ERROR_FILE"  # see stages/entry.py
+
+
+def surroundings(layout: Layout) -> dict[str, str]:
+    """The environment of every command: this interpreter first on PATH, no analytics, a place for a stage's error line."""
+    here = str(Path(sys.executable).parent)
+    return os.environ | {
+        "PATH": os.pathsep.join((here, os.environ.get("PATH", ""))),
+        "DVC_NO_ANALYTICS": "1",
+        "DO_NOT_TRACK": "1",
+        ERROR_FILE: str(layout.private_state / "error.json"),
+    }
+
+
+def start(command: Sequence[str], layout: Layout, **pipes: Any) -> "subprocess.Popen[str]":
+    return subprocess.Popen(
+        list(command), cwd=layout.root, env=surroundings(layout), stdin=subprocess.DEVNULL, text=True,
+        start_new_session=True, **pipes,
+    )
+
+
+def stop(process: "subprocess.Popen[str]") -> None:
+    """End a command and everything that it started."""
+    try:
+        os.killpg(process.pid, signal.SIGTERM)
+        process.wait(timeout=10)
+    except subprocess.TimeoutExpired:
+        os.killpg(process.pid, signal.SIGKILL)
+        process.wait()
+    except ProcessLookupError:
+        process.wait()
+
+
+def finish(processes: Sequence["subprocess.Popen[str]"], layout: Layout, what: str) -> None:
+    """Wait for commands; if one fails or we are interrupted, end the others. Raises: StepFailedError with the stage's line."""
+    try:
+        codes = [process.wait() for process in processes]
+    except BaseException:
+        for process in processes:
+            stop(process)
+        raise
+    if any(codes):
+        raise failure(layout, what)
+
+
+def failure(layout: Layout, what: str) -> StepFailedError:
+    """The error of a stage that failed, by its own line where it left one."""
+    report = layout.private_state / "error.json"
+    if report.exists():
+        told = json.loads(report.read_bytes())
+        report.unlink()
+        return StepFailedError(told["line"], told["exit_code"])
+    return StepFailedError(f"{what} failed; its own output above says why. Mend that and retry: nothing is lost")
+
+
+def run(layout: Layout, *arguments: str) -> None:
+    """A dvc command whose output goes to people (standard error). Raises: StepFailedError."""
+    layout.private_state.mkdir(exist_ok=True, mode=0o700)
+    (layout.private_state / "error.json").unlink(missing_ok=True)
+    process = start([sys.executable, "-m", "dvc", *arguments], layout, stdout=sys.stderr)
+    finish([process], layout, f"dvc {arguments[0]}")
+
+
+def status(layout: Layout, *targets: str) -> dict[str, Any]:
+    """What is stale, by stage; empty if nothing. Raises: ProjectError if DVC cannot tell."""
+    process = start(
+        [sys.executable, "-m", "dvc", "status", "--json", *targets], layout,
+        stdout=subprocess.PIPE, stderr=subprocess.PIPE,
+    )
+    output, complaint = process.communicate()
+    if process.returncode:
+        reason = next((line for line in complaint.splitlines() if line.startswith("ERROR")), "ERROR: no reason given")
+        raise ProjectError(f"dvc status failed ({reason.removeprefix('ERROR: ')}); mend the project and retry")
+    try:
+        stale: dict[str, Any] = json.loads(output)
+    except json.JSONDecodeError as error:
+        raise ProjectError("dvc status gave no JSON; is this a DVC project?") from error
+    return stale
+
+
+def require_current(layout: Layout) -> None:
+    """Raise ProjectError unless everything that the pipeline makes is whole and up to date."""
+    if not layout.lock.exists():
+        raise ProjectError("nothing was built yet (dvc.lock is missing); run `dvc repro` and retry")
+    stale = status(layout)
+    if stale:
+        names = ", ".join(sorted(stale)[:4]) + (" …" if len(stale) > 4 else "")
+        raise ProjectError(f"the pipeline is not up to date: {len(stale)} stages are stale ({names}); run `dvc repro` first")
