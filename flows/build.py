@@ -25,8 +25,8 @@ def processes() -> int:
 
 
 def _digest(paths: Sequence[Path]) -> str:
-    files = sorted(file for path in paths for file in ([path] if path.is_file() else path.rglob("*.p*")))
-    return sha256("".join(sha256_of_file(file) for file in files if file.suffix != ".pyc").encode())
+    files = sorted(file for path in paths for file in ([path] if path.is_file() else path.rglob("*")))
+    return sha256("".join(sha256_of_file(file) for file in files if file.is_file() and file.suffix != ".pyc").encode())
 
 
 def _run_stale(layout: Layout, stage: str, names: Sequence[str], inputs: Sequence[Path]) -> None:

@@ -24,6 +24,8 @@ def surroundings(layout: Layout) -> dict[str, str]:
     return os.environ | {
         "PATH": os.pathsep.join((here, os.environ.get("PATH", ""))),
         "DVC_NO_ANALYTICS": "1",
+        # Beside the project: what DVC remembers there goes when the project goes, and copies do not share it.
+        "DVC_SITE_CACHE_DIR": str(layout.root / ".dvc" / "tmp" / "site"),
         "DO_NOT_TRACK": "1",
         ERROR_FILE: str(layout.private_state / "error.json"),
     }

@@ -35,7 +35,7 @@ class Plan:
     """What will happen. Holds counts, slots and parts; no subject, no record.
 
     Attributes:
-        clusters_retrained, clusters_emptied: slots. With `exact` false (the paper's clustering) an upper bound.
+        slots_retrained, slots_emptied: slots. With `exact` false (the paper's clustering) an upper bound.
         records_retrained, records_total: private training records afterwards.
         cut_changes: the cut through the hierarchy moves, so clusters merge.
         labels_lost: labels that nobody retained has in training; shared_images: images that a retained record also holds.
@@ -48,8 +48,8 @@ class Plan:
     test_removed: int
     public_removed: int
     parts: list[str]
-    clusters_retrained: list[str]
-    clusters_emptied: list[str]
+    slots_retrained: list[str]
+    slots_emptied: list[str]
     clusters_total: int
     records_retrained: int
     records_total: int
@@ -125,8 +125,8 @@ def make_plan(subjects: Sequence[str], facts: Facts, include_public: bool) -> Pl
         test_removed=len(gone) - len(train),
         public_removed=len(public),
         parts=sorted({params.parts[part_of(record.subject, len(params.parts))] for record in gone}),
-        clusters_retrained=blast.retrained if train or public else [],
-        clusters_emptied=blast.emptied,
+        slots_retrained=blast.retrained if train or public else [],
+        slots_emptied=blast.emptied,
         clusters_total=blast.clusters_after,
         records_retrained=blast.records_retrained if train or public else 0,
         records_total=blast.records_after,

@@ -54,6 +54,11 @@ def check_request_id(text: str | None) -> str:
         raise RequestError("the request id is no UUID; expected 8-4-4-4-12 hex digits, or leave it out") from error
 
 
+def new_request(request_id: str, pseudonyms: Iterable[str], include_public: bool) -> Request:
+    now = datetime.now(UTC).isoformat(timespec="seconds")
+    return Request(request_id, now, tuple(sorted(set(pseudonyms))), include_public)
+
+
 class RequestStore:
     """Requests as files of mode 0600 below the project's private folder."""
 
@@ -90,16 +95,10 @@ class RequestStore:
         write_whole(self._path(changed.request_id), readable_json(asdict(changed)), mode=0o600)
         return changed
 
-    def receive(self, request_id: str, pseudonyms: Iterable[str], include_public: bool) -> Request:
-        """A new request, or the one that is known by this id. Raises: RequestError if that one is about others."""
-        wanted = tuple(sorted(set(pseudonyms)))
-        known = self.find(request_id)
-        if known is not None:
-            if wanted != known.pseudonyms:
-                raise RequestError(f"request {request_id} is about other subjects; use a new id for a new request")
-            return known
-        now = datetime.now(UTC).isoformat(timespec="seconds")
-        return Request(request_id, now, wanted, include_public)
+    def require_same(self, known: Request, pseudonyms: Iterable[str]) -> None:
+        """Raise RequestError if a known request id comes with other subjects."""
+        if tuple(sorted(set(pseudonyms))) != known.pseudonyms:
+            raise RequestError(f"request {known.request_id} is about other subjects; use a new id for a new request")
 
     def all(self) -> list[Request]:
         """Every request, oldest first."""

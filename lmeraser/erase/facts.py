@@ -1,0 +1,61 @@
+"""Gather what a plan needs from the files that the pipeline made: without torch, without changing anything."""
+
+import unicodedata
+from collections.abc import Sequence
+
+from lmeraser.core.clustering import load_placements, load_sizes
+from lmeraser.core.errors import RequestError
+from lmeraser.core.layout import Layout
+from lmeraser.core.params import Params
+from lmeraser.core.records import read_records
+from lmeraser.core.skeleton import load_skeleton
+from lmeraser.erase.erased import ErasedList, SubjectKey
+from lmeraser.erase.plan import Facts
+
+MAX_SUBJECT = 1024  # characters
+
+
+def gather_facts(layout: Layout, params: Params) -> Facts:
+    """Read the built project. Raises: ProjectError if something is missing."""
+    return Facts(
+        params=params,
+        public=read_records(layout.public),
+        private=[record for part in params.parts for record in read_records(layout.part(part))],
+        placements=[member for part in params.parts for member in load_placements(layout.leaves(part), part)],
+        tree=load_skeleton(layout.skeleton).hierarchy,
+        used_slots=[size["slot"] for size in load_sizes(layout.clusters)],
+    )
+
+
+def normalise_subjects(given: Sequence[str]) -> list[str]:
+    """Subjects as the manifest's are: trimmed, NFC, each once.
+
+    Raises: RequestError naming the position, never the subject.
+    """
+    subjects = []
+    for place, text in enumerate(given, start=1):
+        subject = unicodedata.normalize("NFC", text.strip())
+        if not subject:
+            raise RequestError(f"subject {place} of {len(given)} is empty; name the person as the manifest does")
+        if len(subject) > MAX_SUBJECT or any(unicodedata.category(letter) == "Cc" for letter in subject):
+            raise RequestError(
+                f"subject {place} of {len(given)} has control characters or more than {MAX_SUBJECT} characters; "
+                "name the person as the manifest does"
+            )
+        if subject not in subjects:
+            subjects.append(subject)
+    if not subjects:
+        raise RequestError("no subject was named; give at least one with --subject")
+    return subjects
+
+
+def check_known(subjects: Sequence[str], facts: Facts, erased: ErasedList, key: SubjectKey) -> None:
+    """Raise RequestError if a subject is already erased or not known; tells positions, never names."""
+    known = {record.subject for record in (*facts.private, *facts.public)}
+    for place, subject in enumerate(subjects, start=1):
+        where = f"subject {place} of {len(subjects)}"
+        if key.pseudonym(subject) in erased.pseudonyms:
+            raise RequestError(f"{where} is already erased; nothing is left to do (`lmeraser status` lists the requests)")
+        if subject not in known:
+            raise RequestError(f"{where} is unknown: no record has it; check the spelling against the manifest")
+
