@@ -29,7 +29,8 @@ def copy_code(origin: Path, target: Path) -> None:
     """Copy what git would keep (tracked, and new but not ignored) as it is in the working tree, without what was built."""
     listed = subprocess.run(
         ["git", "-C", str(origin), "ls-files", "-z", "--cached", "--others", "--exclude-standard"],
-        capture_output=True, check=False,
+        capture_output=True,
+        check=False,
     )
     if listed.returncode:
         raise ProjectError("the project is not in a git repository; run `git init && git add -A && git commit` first")

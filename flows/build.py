@@ -41,9 +41,7 @@ def _run_stale(layout: Layout, stage: str, names: Sequence[str], inputs: Sequenc
     layout.private_state.mkdir(exist_ok=True, mode=0o700)
     (layout.private_state / "error.json").unlink(missing_ok=True)
     shares = [share for share in (work[place :: processes()] for place in range(processes())) if share]
-    running = [
-        dvc.start([sys.executable, "-m", f"stages.{stage}", *share], layout, stdout=sys.stderr) for share in shares
-    ]
+    running = [dvc.start([sys.executable, "-m", f"stages.{stage}", *share], layout, stdout=sys.stderr) for share in shares]
     dvc.finish(running, layout, stage)
     if _digest(watched) != before:
         raise StepFailedError(f"{stage}: an input changed while it was being read; retry with nobody else writing here")

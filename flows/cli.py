@@ -27,9 +27,8 @@ def _subjects(options: argparse.Namespace) -> list[str]:
     subjects = list(options.subject or [])
     if options.subjects_from:
         try:
-            source = sys.stdin if options.subjects_from == "-" else Path(options.subjects_from).open(encoding="utf-8")
-            with source:
-                subjects += [line for line in source.read().splitlines() if line.strip()]
+            listed = sys.stdin.read() if options.subjects_from == "-" else Path(options.subjects_from).read_text("utf-8")
+            subjects += [line for line in listed.splitlines() if line.strip()]
         except (OSError, UnicodeDecodeError) as error:
             raise BadInputError(f"--subjects-from cannot be read ({type(error).__name__}); one subject a line, UTF-8") from error
     return subjects
@@ -91,7 +90,10 @@ def forget(options: argparse.Namespace) -> Result:
         request_id = receive(project, _subjects(options), options.request_id, options.include_public)
         request = carry_out(project, request_id)
     lines = [*_plan_lines(request.plan or {}), f"state               {request.state} in {request.seconds:.1f} s"]
-    lines += [f"receipt             {request.receipt}", "review it: dvc metrics diff; prove it: lmeraser audit --rebuild"]
+    lines += [
+        f"receipt             {request.receipt}",
+        "review it: dvc metrics diff; prove it: lmeraser audit --rebuild",
+    ]
     return _request_summary(request), lines
 
 

@@ -33,8 +33,13 @@ def surroundings(layout: Layout) -> dict[str, str]:
 
 def start(command: Sequence[str], layout: Layout, **pipes: Any) -> "subprocess.Popen[str]":
     return subprocess.Popen(
-        list(command), cwd=layout.root, env=surroundings(layout), stdin=subprocess.DEVNULL, text=True,
-        start_new_session=True, **pipes,
+        list(command),
+        cwd=layout.root,
+        env=surroundings(layout),
+        stdin=subprocess.DEVNULL,
+        text=True,
+        start_new_session=True,
+        **pipes,
     )
 
 
@@ -83,8 +88,10 @@ def run(layout: Layout, *arguments: str) -> None:
 def status(layout: Layout, *targets: str) -> dict[str, Any]:
     """What is stale, by stage; empty if nothing. Raises: ProjectError if DVC cannot tell."""
     process = start(
-        [sys.executable, "-m", "dvc", "status", "--json", *targets], layout,
-        stdout=subprocess.PIPE, stderr=subprocess.PIPE,
+        [sys.executable, "-m", "dvc", "status", "--json", *targets],
+        layout,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
     )
     output, complaint = process.communicate()
     if process.returncode:

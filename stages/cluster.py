@@ -10,10 +10,10 @@ from stages.entry import enter
 
 def by_anchors(layout: Layout, params: Params, members: list[Member]) -> list[Cluster]:
     """The paper's variant needs private features: they are computed here and dropped."""
+    from lmeraser.core.records import read_images
     from lmeraser.learn.anchors import cluster_by_anchors
     from lmeraser.learn.backbone import load_backbone, make_deterministic
     from lmeraser.learn.embedding import decode_all
-    from lmeraser.core.records import read_images
 
     make_deterministic(params.device)
     images: dict[str, bytes] = {}

@@ -5,13 +5,13 @@ Several parts may be named: one process then imports torch and loads the backbon
 
 from lmeraser.core.clustering import Member, save_placements
 from lmeraser.core.layout import Layout
-from lmeraser.learn.backbone import Backbone, load_backbone, make_deterministic
-from lmeraser.learn.embedding import decode_all, embed_part
 from lmeraser.core.params import Params
 from lmeraser.core.progress import say
 from lmeraser.core.records import TRAIN, read_images, read_records
 from lmeraser.core.ridge import Sums, save_sums
 from lmeraser.core.skeleton import Skeleton, load_skeleton
+from lmeraser.learn.backbone import Backbone, load_backbone, make_deterministic
+from lmeraser.learn.embedding import decode_all, embed_part
 from stages.entry import enter
 
 

@@ -7,23 +7,24 @@ import numpy as np
 from lmeraser.core.clustering import load_placements, load_sizes, rule_of
 from lmeraser.core.digest import readable_json, write_whole
 from lmeraser.core.environment import fingerprint
-from lmeraser.erase.blast import cost_per_subject
 from lmeraser.core.layout import Layout
+from lmeraser.core.params import Params
+from lmeraser.core.progress import say
+from lmeraser.core.records import TEST, TRAIN, Record, read_images, read_records
+from lmeraser.core.tensors import read_note
+from lmeraser.erase.blast import cost_per_subject
 from lmeraser.learn.backbone import make_deterministic
 from lmeraser.learn.embedding import decode_all
 from lmeraser.learn.evaluation import Scores, deletion_cost, linear_head, score
 from lmeraser.learn.picture import draw_overview
 from lmeraser.learn.serving import Answers, ServedModel
-from lmeraser.core.params import Params
-from lmeraser.core.progress import say
-from lmeraser.core.records import TEST, TRAIN, Record, read_images, read_records
-from lmeraser.core.tensors import read_note
 from stages.entry import enter
 
 
 def load(layout: Layout, params: Params, split: str) -> tuple[list[Record], np.ndarray[Any, np.dtype[np.uint8]]]:
     """Private records of one split, sorted by id, and their pixels."""
-    records, images = [], {}
+    records: list[Record] = []
+    images: dict[str, bytes] = {}
     for part in params.parts:
         found = read_records(layout.part(part), split)
         records += found
@@ -79,7 +80,7 @@ def evaluate(layout: Layout, params: Params, _: list[str]) -> None:
     if made_in != {fingerprint(params.device)}:
         say(f"evaluate: warning: the artifacts come from {len(made_in)} environments; rebuild all in one for exactness")
     known = {record.label for record in training}
-    metrics = {
+    metrics: dict[str, Any] = {
         "accuracy": scores.overall | {"linear_head": yardstick(model, tests, pixels, layout, params)},
         "deletion": cost(layout, params, model, {record.id: record.subject for record in training}),
         "records": {"train": len(training), "test": len(tests)},

@@ -1,12 +1,12 @@
 """skeleton: public.parquet and the backbone -> skeleton.safetensors."""
 
 from lmeraser.core.layout import Layout
-from lmeraser.learn.backbone import load_backbone, make_deterministic
-from lmeraser.learn.embedding import decode_all, group_units
 from lmeraser.core.params import Params
 from lmeraser.core.progress import say
 from lmeraser.core.records import TRAIN, read_images, read_records
 from lmeraser.core.skeleton import build_skeleton, save_skeleton
+from lmeraser.learn.backbone import load_backbone, make_deterministic
+from lmeraser.learn.embedding import decode_all, group_units
 from stages.entry import enter
 
 

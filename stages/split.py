@@ -1,12 +1,12 @@
 """split: the source's table and images -> public.parquet and private/pNN.parquet."""
 
-from lmeraser.erase.erased import ErasedList, Gatekeeper, key_path
 from lmeraser.core.layout import Layout
 from lmeraser.core.params import Params
 from lmeraser.core.progress import say
 from lmeraser.core.records import write_records
+from lmeraser.erase.erased import ErasedList, Gatekeeper, key_path
 from lmeraser.sources import open_source
-from lmeraser.core.splitting import split_source
+from lmeraser.sources.splitting import split_source
 from stages.entry import enter
 
 

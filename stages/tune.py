@@ -23,10 +23,10 @@ def images_of(members: list[dict[str, str]], layout: Layout) -> dict[str, bytes]
 
 def train(work: dict[str, list[dict[str, str]]], layout: Layout, params: Params) -> None:
     """Train the named slots one after the other; each shares nothing but the frozen backbone with the next."""
+    from lmeraser.core.skeleton import load_skeleton
     from lmeraser.learn.backbone import load_backbone, make_deterministic
     from lmeraser.learn.embedding import decode_all
     from lmeraser.learn.tuning import save_cluster_model, tune_cluster
-    from lmeraser.core.skeleton import load_skeleton
 
     make_deterministic(params.device)
     backbone = load_backbone(layout.backbone, params)

@@ -75,9 +75,7 @@ def slot_of(tree: Hierarchy, node: int, slots: Sequence[str]) -> str:
     return slots[first]
 
 
-def cluster_by_tree(
-    members: Sequence[Member], tree: Hierarchy, params: ClusterParams, slots: Sequence[str]
-) -> list[Cluster]:
+def cluster_by_tree(members: Sequence[Member], tree: Hierarchy, params: ClusterParams, slots: Sequence[str]) -> list[Cluster]:
     """Cut the permanent hierarchy by the private counts; non-empty clusters from left to right."""
     nodes = cut(tree, leaf_counts(tree, [member.leaf for member in members]), rule_of(params))
     by_leaf: list[list[Member]] = [[] for _ in range(tree.n_leaves)]

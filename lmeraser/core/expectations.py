@@ -87,20 +87,19 @@ def failures(frame: pd.DataFrame, expectations: list[Expectation]) -> list[Failu
         judged = getattr(gx.expectations, kind)(**column, **expectation.kwargs, meta={"position": position})
         suite.add_expectation(judged)
     source = context.data_sources.add_pandas("frames")
-    batch = source.add_dataframe_asset("frame").add_batch_definition_whole_dataframe("whole").get_batch(
-        {"dataframe": frame}
-    )
+    batch = source.add_dataframe_asset("frame").add_batch_definition_whole_dataframe("whole").get_batch({"dataframe": frame})
     results = batch.validate(suite, result_format=RESULT_FORMAT).results
     if len(results) != len(expectations):
         raise ExpectationError(f"{len(results)} of {len(expectations)} expectations were judged; nothing may be skipped")
     found = []
-    for result in sorted(results, key=lambda result: result.expectation_config.meta["position"]):
-        if not result.success:
+    for result in results:
+        if not result.success and result.expectation_config is not None:
+            position = (result.expectation_config.meta or {})["position"]
             # An expectation that raised (its column is missing, say) has no result: it failed on every row.
             details = result.result or {}
             count = int(details.get("unexpected_count", 0 if "observed_value" in details else len(frame)))
-            found.append(Failure(expectations[result.expectation_config.meta["position"]], count, len(frame)))
-    return found
+            found.append((position, Failure(expectations[position], count, len(frame))))
+    return [failure for _, failure in sorted(found, key=lambda pair: pair[0])]
 
 
 def require(suite: str, frame: pd.DataFrame, expectations: list[Expectation]) -> int:

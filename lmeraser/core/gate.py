@@ -70,7 +70,10 @@ def check_all(facts: Facts) -> dict[str, dict[str, Any]]:
     """Judge every suite. Returns rows and expectations of each; raises ExpectationError at the first that fails."""
     some = expect.rows_at_least(1)
     suites = {
-        "records": (facts.records, [some, expect.not_null("id"), expect.unique("id"), expect.in_set("labelled", (True,))]),
+        "records": (
+            facts.records,
+            [some, expect.not_null("id"), expect.unique("id"), expect.in_set("labelled", (True,))],
+        ),
         "erased": (facts.records, [some, expect.in_set("erased", (False,))]),
         "partition": (
             facts.partition,

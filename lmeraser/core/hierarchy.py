@@ -58,8 +58,9 @@ def _principal_axis(points: Integers) -> Integers:
     centred = points - points.mean(0)
     _, _, axes = np.linalg.svd(centred, full_matrices=False)
     axis = np.rint(axes[0] * AXIS_STEPS)
-    largest = axis[np.argmax(np.abs(axis))]
-    return axis if largest >= 0 else -axis
+    sign = 1.0 if axis[np.argmax(np.abs(axis))] >= 0 else -1.0
+    turned: Integers = axis * sign
+    return turned
 
 
 def _median_split(points: Integers) -> tuple[Integers, float, NDArray[np.bool_]] | None:
@@ -100,9 +101,7 @@ def grow(units: Integers, leaves: int) -> Hierarchy:
     return _assemble(units, members, splits)
 
 
-def _assemble(
-    units: Integers, members: dict[str, NDArray[np.int64]], splits: dict[str, tuple[Integers, float]]
-) -> Hierarchy:
+def _assemble(units: Integers, members: dict[str, NDArray[np.int64]], splits: dict[str, tuple[Integers, float]]) -> Hierarchy:
     names = sorted([*members, *splits])  # preorder: a prefix sorts before what it begins
     place = {name: index for index, name in enumerate(names)}
     leaves = sorted(members)
@@ -112,9 +111,7 @@ def _assemble(
         right=np.array([place[name + "1"] if name in splits else 0 for name in names], dtype=np.int64),
         axis=np.array([splits[name][0] if name in splits else nothing for name in names]),
         threshold=np.array([splits[name][1] if name in splits else 0.0 for name in names]),
-        centroid=np.array(
-            [np.rint(units[np.concatenate([members[leaf] for leaf in below[name]])].mean(0)) for name in names]
-        ),
+        centroid=np.array([np.rint(units[np.concatenate([members[leaf] for leaf in below[name]])].mean(0)) for name in names]),
         first_leaf=np.array([leaves.index(below[name][0]) for name in names], dtype=np.int64),
         last_leaf=np.array([leaves.index(below[name][-1]) for name in names], dtype=np.int64),
     )
@@ -170,9 +167,7 @@ def cut(tree: Hierarchy, counts: NDArray[np.int64], rule: CutRule) -> list[int]:
             continue
         if not tree.is_leaf(node):
             halves = (node + 1, int(tree.right[node]))
-            wanted = held(node) > rule.n_max or (
-                rule.max_diversity < 1 and diversity(tree, node, counts) > rule.max_diversity
-            )
+            wanted = held(node) > rule.n_max or (rule.max_diversity < 1 and diversity(tree, node, counts) > rule.max_diversity)
             if wanted and all(held(half) == 0 or held(half) >= rule.n_min for half in halves):
                 stack.extend(reversed(halves))
                 continue

@@ -131,9 +131,7 @@ class Params(Section):
             if len(set(names)) != len(names):
                 raise ValueError(f"{name} lists a name twice")
         if 2 * self.tune.frame_px >= self.image.size:
-            raise ValueError(
-                f"tune.frame_px is {self.tune.frame_px}, expected less than half of image.size {self.image.size}"
-            )
+            raise ValueError(f"tune.frame_px is {self.tune.frame_px}, expected less than half of image.size {self.image.size}")
         if self.tune.frame_px and not self.tune.frame_rate:
             raise ValueError("tune.frame_rate is 0, expected more: a frame that never moves costs time for nothing")
         if self.tune.min_batch > self.tune.batch:

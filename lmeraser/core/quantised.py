@@ -38,4 +38,5 @@ def mean_by_group(features: Integers, group: NDArray[np.int64], n_groups: int) -
 def squared_distances(features: Integers, prototypes: Integers) -> Integers:
     """(n, d) and (k, d) whole numbers to (n, k) exact squared distances, in squared steps."""
     cross = features @ prototypes.T
-    return (features**2).sum(1)[:, None] - 2 * cross + (prototypes**2).sum(1)[None, :]
+    distances: Integers = (features**2).sum(1)[:, None] - 2 * cross + (prototypes**2).sum(1)[None, :]
+    return distances

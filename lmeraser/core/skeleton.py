@@ -33,7 +33,8 @@ class Skeleton:
     offset: NDArray[np.float64]
 
     def standardise(self, features: NDArray[np.float32]) -> NDArray[np.float32]:
-        return (features - self.mean) / self.scale
+        scaled: NDArray[np.float32] = (features - self.mean) / self.scale
+        return scaled
 
     def quantise(self, features: NDArray[np.float32]) -> Integers:
         """(n, d) float32 features as the backbone gives them, to whole numbers."""
@@ -45,7 +46,8 @@ class Skeleton:
         Args: quantised: (n, d) whole numbers. Returns: (n, p).
         """
         angle = quantised @ self.projection  # exact: whole numbers
-        return np.rint(np.cos(angle / (STEPS * PROJECTION_STEPS) + self.offset) * levels)
+        rounded: Integers = np.rint(np.cos(angle / (STEPS * PROJECTION_STEPS) + self.offset) * levels)
+        return rounded
 
 
 def build_skeleton(features: NDArray[np.float32], unit: NDArray[np.int64], params: Params) -> Skeleton:

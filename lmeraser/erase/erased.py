@@ -79,13 +79,9 @@ class ErasedList:
             raw = json.loads(path.read_bytes())
             listed = cls(raw["key_id"], frozenset(raw["subjects"]))
         except FileNotFoundError as error:
-            raise ProjectError(
-                f"data/{path.name} is missing; restore it from git: it keeps erased subjects out"
-            ) from error
+            raise ProjectError(f"data/{path.name} is missing; restore it from git: it keeps erased subjects out") from error
         except (ValueError, KeyError, TypeError) as error:
-            raise ProjectError(
-                f"data/{path.name} is damaged; restore it from git: it keeps erased subjects out"
-            ) from error
+            raise ProjectError(f"data/{path.name} is damaged; restore it from git: it keeps erased subjects out") from error
         if listed.pseudonyms and listed.key_id is None:
             raise ProjectError(f"data/{path.name} lists subjects but no key_id; restore it from git")
         return listed
@@ -100,9 +96,7 @@ class ErasedList:
     def check_key(self, key: SubjectKey) -> None:
         """Raise ProjectError if the list was made with another key: nobody on it would be recognised."""
         if self.pseudonyms and self.key_id != key.id:
-            raise ProjectError(
-                f"the subject key is {key.id}, but data/erased.json was made with {self.key_id}; restore that key"
-            )
+            raise ProjectError(f"the subject key is {key.id}, but data/erased.json was made with {self.key_id}; restore that key")
 
 
 class Gatekeeper:

@@ -58,4 +58,3 @@ def check_known(subjects: Sequence[str], facts: Facts, erased: ErasedList, key: 
             raise RequestError(f"{where} is already erased; nothing is left to do (`lmeraser status` lists the requests)")
         if subject not in known:
             raise RequestError(f"{where} is unknown: no record has it; check the spelling against the manifest")
-

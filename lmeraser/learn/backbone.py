@@ -5,7 +5,7 @@ import os
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import numpy as np
 import timm
@@ -84,9 +84,7 @@ class Backbone:
         """(n, s, s, c) uint8 to (n, c, s, s) float32, channels last."""
         scaled = torch.from_numpy(pixels).to(self.device).permute(0, 3, 1, 2).float().div_(255)
         shape = (1, -1, 1, 1)
-        return scaled.sub_(self.mean.view(shape)).div_(self.std.view(shape)).contiguous(
-            memory_format=torch.channels_last
-        )
+        return scaled.sub_(self.mean.view(shape)).div_(self.std.view(shape)).contiguous(memory_format=torch.channels_last)
 
     def features(self, pixels: NDArray[np.uint8], batch: int, frame: Tensor | None = None) -> NDArray[np.float32]:
         """Features of images, each a function of its own image and the frame alone.
@@ -158,10 +156,10 @@ def load_backbone(path: Path, params: Params) -> Backbone:
     model = build(params.pretrain, params.image, n_classes=0)
     model.load_state_dict({name: torch.from_numpy(value) for name, value in weights.items()})
     model.eval().requires_grad_(False)
-    dim = int(model.num_features)
+    dim = int(cast("int", model.num_features))
     if any(isinstance(module, nn.BatchNorm2d) for module in model.modules()):
         model = _folded(model)
-    model = model.to(device=params.device, memory_format=torch.channels_last)
+    model = model.to(params.device).to(memory_format=torch.channels_last)
     mean, std = (torch.tensor(note[key], dtype=torch.float32, device=params.device) for key in ("mean", "std"))
     return Backbone(model, mean, std, params.image, params.device, dim)
 

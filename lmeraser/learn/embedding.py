@@ -8,13 +8,13 @@ from numpy.typing import NDArray
 
 from lmeraser.core.errors import ParamsError
 from lmeraser.core.images import decode
-from lmeraser.learn.backbone import Backbone
 from lmeraser.core.params import Params
 from lmeraser.core.progress import track
 from lmeraser.core.quantised import Integers, mean_by_group
 from lmeraser.core.records import Record
 from lmeraser.core.skeleton import Skeleton
 from lmeraser.core.units import unit_of
+from lmeraser.learn.backbone import Backbone
 
 INT32_MAX = 2**31 - 1
 
@@ -78,7 +78,7 @@ def embed_part(
     Exactness: a record's features depend on its image alone (constant batch shape), a unit's leaf on its own records alone.
     """
     features = backbone.features(pixels, params.embed.batch)
-    finite = np.isfinite(features).all(1)
+    finite = np.asarray(np.isfinite(features).all(axis=1))
     quantised = skeleton.quantise(np.where(finite[:, None], features, 0))
     units, index = group_units(records, params.cluster.unit)
     leaf_of_unit = skeleton.hierarchy.route(mean_by_group(quantised, index, len(units)))

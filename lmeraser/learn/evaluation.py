@@ -8,8 +8,8 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
-from lmeraser.learn.serving import Answers, ServedModel
 from lmeraser.core.records import Record, labels_of
+from lmeraser.learn.serving import Answers, ServedModel
 
 
 def accuracy(probabilities: NDArray[np.float64], known: Sequence[str], truth: Sequence[str]) -> float | None:
@@ -21,7 +21,11 @@ def accuracy(probabilities: NDArray[np.float64], known: Sequence[str], truth: Se
 
 
 def linear_head(
-    features: NDArray[np.float32], labels: Sequence[str], test: NDArray[np.float32], truth: Sequence[str], penalty: float
+    features: NDArray[np.float32],
+    labels: Sequence[str],
+    test: NDArray[np.float32],
+    truth: Sequence[str],
+    penalty: float,
 ) -> float | None:
     """The honest yardstick: one multinomial logistic regression on all private data over the same frozen features.
 
@@ -44,8 +48,14 @@ class Scores:
     clusters: pd.DataFrame
 
 
-def _grouped(names: Sequence[str], group: Sequence[str], right: NDArray[np.bool_], subjects: Sequence[str], least: int,
-             column: str) -> pd.DataFrame:
+def _grouped(
+    names: Sequence[str],
+    group: Sequence[str],
+    right: NDArray[np.bool_],
+    subjects: Sequence[str],
+    least: int,
+    column: str,
+) -> pd.DataFrame:
     frame = pd.DataFrame({column: list(group), "right": right, "subject": list(subjects)})
     rows = []
     for name in names:

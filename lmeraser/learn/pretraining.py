@@ -1,6 +1,7 @@
 """Pretrain: the backbone learns to tell the public classes apart, and is then frozen."""
 
 from collections.abc import Iterator, Sequence
+from typing import Any, cast
 
 import numpy as np
 import torch
@@ -8,10 +9,10 @@ from numpy.typing import NDArray
 from torch import nn
 
 from lmeraser.core.digest import seed_for
-from lmeraser.learn.augmentation import augment, draws, epoch_order
-from lmeraser.learn.backbone import PRECISIONS, Backbone, build, pixel_statistics
 from lmeraser.core.params import Params
 from lmeraser.core.progress import track
+from lmeraser.learn.augmentation import augment, draws, epoch_order
+from lmeraser.learn.backbone import PRECISIONS, Backbone, build, pixel_statistics
 
 
 def pretrain_backbone(
@@ -30,7 +31,7 @@ def pretrain_backbone(
     classes = sorted(set(labels))
     target = torch.tensor([classes.index(label) for label in labels], device=params.device)
     model = build(settings, params.image, len(classes))
-    model = model.to(device=params.device, memory_format=torch.channels_last)
+    model = model.to(params.device).to(memory_format=torch.channels_last)
     mean, std = pixel_statistics(pixels)
     statistics = [torch.tensor(values, dtype=torch.float32, device=params.device) for values in (mean, std)]
     normalise = Backbone(model, statistics[0], statistics[1], params.image, params.device, 0).normalise
@@ -62,5 +63,5 @@ def pretrain_backbone(
         loss.backward()
         optimiser.step()
         schedule.step()
-    model.reset_classifier(0)
+    cast("Any", model).reset_classifier(0)
     return model.eval(), mean, std

@@ -9,19 +9,20 @@ from numpy.typing import NDArray
 
 from lmeraser.core.clustering import load_router
 from lmeraser.core.layout import Layout
-from lmeraser.learn.backbone import Backbone, load_backbone
-from lmeraser.learn.tuning import ClusterModel, load_cluster_model
 from lmeraser.core.params import Params
 from lmeraser.core.quantised import STEPS, Integers, squared_distances
 from lmeraser.core.ridge import GlobalHead, load_head
 from lmeraser.core.skeleton import Skeleton, load_skeleton
+from lmeraser.learn.backbone import Backbone, load_backbone
+from lmeraser.learn.tuning import ClusterModel, load_cluster_model
 
 Probabilities = NDArray[np.float64]
 
 
 def softmax(scores: NDArray[np.float32]) -> Probabilities:
     shifted = np.exp(scores.astype(np.float64) - scores.max(1, keepdims=True))
-    return shifted / shifted.sum(1, keepdims=True)
+    shares: Probabilities = shifted / shifted.sum(1, keepdims=True)
+    return shares
 
 
 @dataclass(frozen=True)
@@ -84,7 +85,8 @@ class ServedModel:
         if serve.size_weight:
             weight = weight * self.sizes
         weight = np.where(ranks < serve.nearest, weight, 0)
-        return weight / weight.sum(1, keepdims=True)
+        shares: Probabilities = weight / weight.sum(1, keepdims=True)
+        return shares
 
     def _cluster_probabilities(self, index: int, pixels: NDArray[np.uint8], plain: NDArray[np.float32]) -> Probabilities:
         cluster = self.clusters[index]

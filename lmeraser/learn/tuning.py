@@ -19,14 +19,12 @@ from torch import Tensor, nn
 from lmeraser.core.digest import seed_for
 from lmeraser.core.environment import fingerprint
 from lmeraser.core.errors import BadInputError
-from lmeraser.learn.augmentation import augment, draws, epoch_order
-from lmeraser.learn.backbone import PRECISIONS, Backbone
 from lmeraser.core.params import Params, Tune
 from lmeraser.core.progress import track
 from lmeraser.core.skeleton import Skeleton
 from lmeraser.core.tensors import read_tensors, write_tensors
-
-
+from lmeraser.learn.augmentation import augment, draws, epoch_order
+from lmeraser.learn.backbone import PRECISIONS, Backbone
 
 
 @dataclass(frozen=True)
@@ -86,15 +84,11 @@ class _Cluster:
         self.mean, self.scale = (torch.from_numpy(x).to(device) for x in (skeleton.mean, skeleton.scale))
         self.batch = batch_size(n, tune)
         self.steps = tune.epochs * -(-n // self.batch)
-        groups: list[dict[str, Any]] = [
-            {"params": self.head.parameters(), "lr": tune.head_rate, "weight_decay": tune.head_decay}
-        ]
+        groups: list[dict[str, Any]] = [{"params": self.head.parameters(), "lr": tune.head_rate, "weight_decay": tune.head_decay}]
         if tune.frame_px:
             groups.append({"params": [self.frame], "lr": tune.frame_rate, "weight_decay": 0.0})
         self.optimiser = torch.optim.SGD(groups, momentum=tune.momentum)
-        self.schedule = torch.optim.lr_scheduler.LambdaLR(
-            self.optimiser, lambda step: rate_at(step, self.steps, tune.warmup)
-        )
+        self.schedule = torch.optim.lr_scheduler.LambdaLR(self.optimiser, lambda step: rate_at(step, self.steps, tune.warmup))
 
     def features(self, inputs: Tensor) -> Tensor:
         """(b, c, s, s) normalised to (b, d) standardised; the gradient reaches the frame and no weight."""

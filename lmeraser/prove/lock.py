@@ -30,9 +30,7 @@ def read_outs(path: Path) -> Outs:
 
 
 def outs_by_stage(path: Path) -> dict[str, Outs]:
-    return {
-        name: {out["path"]: out["md5"] for out in stage.get("outs", [])} for name, stage in _entries(path).items()
-    }
+    return {name: {out["path"]: out["md5"] for out in stage.get("outs", [])} for name, stage in _entries(path).items()}
 
 
 @dataclass(frozen=True)

@@ -43,9 +43,7 @@ def normalise(table: pd.DataFrame, name: str) -> pd.DataFrame:
     """
     missing = [column for column in COLUMNS if column not in table.columns]
     if missing:
-        raise ManifestError(
-            f"{name}: column {missing[0]} is missing; expected the columns {','.join(COLUMNS)} in the header"
-        )
+        raise ManifestError(f"{name}: column {missing[0]} is missing; expected the columns {','.join(COLUMNS)} in the header")
     text = table.loc[:, list(COLUMNS)].fillna("").astype(str)
     for column in COLUMNS[1:]:
         text[column] = text[column].map(lambda value: unicodedata.normalize("NFC", value.strip()))

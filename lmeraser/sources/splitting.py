@@ -12,7 +12,7 @@ from lmeraser.core.images import open_checked
 from lmeraser.core.progress import track
 from lmeraser.core.records import PRIVATE, PUBLIC, TRAIN, Record, record_id
 from lmeraser.sources import Source
-from lmeraser.sources.table import ALLOWED, MAX_LENGTH
+from lmeraser.sources.table import ALLOWED, COLUMNS, MAX_LENGTH
 
 
 @dataclass(frozen=True)
@@ -27,8 +27,11 @@ class Split:
 def _checks(table: pd.DataFrame) -> list[tuple[expect.Expectation, pd.Series, str]]:
     """Each expectation of the raw manifest, the rows that break it, and what is expected in words."""
     checks = [
-        (expect.length_between(column, 1, MAX_LENGTH), ~table[column].str.len().between(1, MAX_LENGTH),
-         f"expected 1 to {MAX_LENGTH} characters")
+        (
+            expect.length_between(column, 1, MAX_LENGTH),
+            ~table[column].str.len().between(1, MAX_LENGTH),
+            f"expected 1 to {MAX_LENGTH} characters",
+        )
         for column in ("path", "label", "subject")
     ]
     for column, allowed in ALLOWED.items():
@@ -81,16 +84,16 @@ def split_source(source: Source, is_erased: Callable[[str], bool], n_parts: int,
     check_shares(retained, source.name)
     public: dict[str, tuple[Record, bytes]] = {}
     private: list[dict[str, tuple[Record, bytes]]] = [{} for _ in range(n_parts)]
-    for row in track(retained.itertuples(index=False), len(retained), "split", "image"):
+    rows = zip(*(retained[column].tolist() for column in ("line", *COLUMNS)), strict=True)
+    for line, path, label, subject, visibility, split in track(rows, len(retained), "split", "image"):
         try:
-            image = source.image(row.path)
+            image = source.image(path)
             open_checked(image, max_pixels)
         except ImageError as error:
-            raise ImageError(f"{source.name} line {row.line}: {error}") from error
+            raise ImageError(f"{source.name} line {line}: {error}") from error
         digest = sha256(image)
-        identity = record_id(digest, row.subject, row.label, row.visibility, row.split)
-        record = Record(identity, digest, row.label, row.subject, row.split)
-        home = public if row.visibility == PUBLIC else private[part_of(row.subject, n_parts)]
-        home[identity] = (record, image)
+        identity = record_id(digest, subject, label, visibility, split)
+        home = public if visibility == PUBLIC else private[part_of(subject, n_parts)]
+        home[identity] = (Record(identity, digest, label, subject, split), image)
     kept = len(public) + sum(map(len, private))
     return Split(list(public.values()), [list(part.values()) for part in private], len(retained) - kept)
