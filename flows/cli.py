@@ -82,6 +82,16 @@ def _request_summary(request: Any) -> dict[str, Any]:
     }
 
 
+def submit(options: argparse.Namespace) -> Result:
+    from flows.steps import Project, receive, workspace
+
+    project = Project.find()
+    with workspace(project):
+        request_id = receive(project, _subjects(options), options.request_id, options.include_public)
+        found = _request_summary(project.requests.get(request_id))
+    return found, [f"request {request_id} is {found['state']}; `lmeraser resume` or the Prefect flow carries it out"]
+
+
 def forget(options: argparse.Namespace) -> Result:
     from flows.steps import Project, carry_out, receive, workspace
 
@@ -179,6 +189,9 @@ def _parser() -> Parser:
         added.add_argument("--include-public", action="store_true", help="accept a rebuild if they have public records")
 
     subjects(command("plan", plan, "what erasing people would touch; changes nothing"))
+    submitting = command("submit", submit, "accept a request without carrying it out yet")
+    subjects(submitting)
+    submitting.add_argument("--request-id", metavar="UUID", help="the same id twice has one effect")
     erasing = command("forget", forget, "erase people: remove, retrain what they touched, verify, write a receipt")
     subjects(erasing)
     erasing.add_argument("--request-id", metavar="UUID", help="the same id twice has one effect")

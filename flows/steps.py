@@ -21,7 +21,7 @@ from flows import dvc
 from flows.build import update
 from lmeraser.core.clustering import load_members, load_placements, load_sizes
 from lmeraser.core.digest import readable_json, write_whole
-from lmeraser.core.errors import BadInputError, LmeraserError, ProjectError, StepFailedError, VerificationError
+from lmeraser.core.errors import LmeraserError, ProjectError, StepFailedError, VerificationError
 from lmeraser.core.layout import Layout
 from lmeraser.core.params import Params, load_params
 from lmeraser.core.progress import say
@@ -236,46 +236,55 @@ def code_revision(root: Path) -> str:
     return head.stdout.strip() + ("+changed" if dirty.stdout.strip() else "")
 
 
-def write_receipt(project: Project, request_id: str, checks: list[str], source: str, seconds: float) -> Path:
+def write_receipt(project: Project, request_id: str, checks: list[str], source: str) -> Path:
     """Write receipts/ID.json and close the request."""
     request = project.requests.get(request_id)
     after: Outs = read_outs(project.layout.lock)
-    total = round(request.seconds + seconds, 3)
     facts: dict[str, Any] = {
         "device": project.params.device,
         "code_revision": code_revision(project.layout.root),
         "received_at": request.received_at,
         "completed_at": datetime.now(UTC).isoformat(timespec="seconds"),
-        "seconds": total,
         "source": source,
     }
     receipt = make_receipt(request_id, request.plan or {}, request.before or {}, after, checks, facts)
     path = project.layout.receipts / f"{request_id}.json"
     write_whole(path, readable_json(receipt))
     relative = str(path.relative_to(project.layout.root))
-    project.requests.save(request, state=FINAL, seconds=total, problem=None, receipt=relative)
+    project.requests.save(request, state=FINAL, problem=None, receipt=relative)
     project.requests.lock_copy(request_id).unlink(missing_ok=True)
     return path
 
 
-def carry_out(project: Project, request_id: str) -> Request:
-    """Every step of a received request in order, on this machine. A failure is stored with the request and raised."""
-    request = project.requests.get(request_id)
-    if not request.is_open:
-        return request
+@contextmanager
+def attempt(project: Project, request_id: str) -> Iterator[Request]:
+    """One try at a request: its time is added up and a failure is stored with it; it then stays open and can be resumed."""
     start = time.monotonic()
+    request = project.requests.get(request_id)
+    problem: str | None = None
     try:
-        remove(project, request_id)
-        retrain(project, request_id)
-        checks = verify(project, request_id)
-        source = clear_source(project, request_id)
-        write_receipt(project, request_id, checks, source, time.monotonic() - start)
+        yield request
     except LmeraserError as error:
-        known = project.requests.get(request_id)
-        project.requests.save(known, problem=str(error), seconds=known.seconds + time.monotonic() - start)
-        if isinstance(error, BadInputError):
-            raise
-        raise type(error)(f"request {request_id} stays open at {known.state}: {error}; then run `lmeraser resume`") from error
+        problem = str(error)
+        state = project.requests.get(request_id).state
+        hint = f"request {request_id} stays open at {state}: {problem}; then run `lmeraser resume`"
+        raise StepFailedError(hint, error.exit_code) from error
+    finally:
+        if request.is_open:
+            known = project.requests.get(request_id)
+            seconds = round(known.seconds + time.monotonic() - start, 3)
+            project.requests.save(known, seconds=seconds, problem=problem)
+
+
+def carry_out(project: Project, request_id: str) -> Request:
+    """Every step of a received request in order, on this machine. Raises: StepFailedError; the request stays open."""
+    with attempt(project, request_id) as request:
+        if request.is_open:
+            remove(project, request_id)
+            retrain(project, request_id)
+            checks = verify(project, request_id)
+            source = clear_source(project, request_id)
+            write_receipt(project, request_id, checks, source)
     return project.requests.get(request_id)
 
 
