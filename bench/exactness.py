@@ -1,0 +1,176 @@
+"""Erase many people in several ways and compare every artifact: the exactness contract on real persons.
+
+    python -m bench.exactness digits
+    python -m bench.exactness signdigits        needs the image packs (LMERASER_SHARED_DATA or ../shared/data)
+
+Four projects: A erases 20 people one by one and then 10 at once, and is audited; B erases the same 30 at once; C erases them one
+by one in reverse order; D never had them in its manifest and is built by plain `dvc repro`. All four must have the same dvc.lock
+outs, and each erasure of A and C may change planned stages only. About 25 minutes on 2 cores (A and C run side by side).
+"""
+
+import argparse
+import json
+import os
+import shutil
+import subprocess
+import sys
+import tempfile
+import time
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+import yaml
+
+from flows.audit import copy_code
+from flows.steps import code_revision
+from lmeraser.core.digest import number_from, readable_json
+from lmeraser.core.environment import environment
+from lmeraser.prove.lock import compare, read_outs
+
+REPOSITORY = Path(__file__).resolve().parent.parent
+RESULTS = REPOSITORY / "bench" / "results"
+PACKS = {"signdigits": "signdigits64_q85", "mnist": "mnist10k_writers"}
+
+
+def shared_data() -> Path:
+    """The folder of real image packs. Exits with a message where it is absent."""
+    folder = Path(os.environ.get("LMERASER_SHARED_DATA", REPOSITORY.parent / "shared" / "data"))
+    if not (folder / "to_manifest.py").exists():
+        sys.exit("the image packs are not here; set LMERASER_SHARED_DATA to their folder (nothing was measured)")
+    return folder
+
+
+def command(folder: Path, *arguments: str) -> dict[str, Any]:
+    """One lmeraser command in a project, as a user would give it; its JSON."""
+    done = subprocess.run(
+        [sys.executable, "-m", "flows.cli", *arguments, "--json"], cwd=folder, capture_output=True, text=True, check=False
+    )
+    if done.returncode:
+        sys.exit(f"{folder.name}: lmeraser {arguments[0]} failed ({done.returncode}): {done.stderr[-2000:]}")
+    told: dict[str, Any] = json.loads(done.stdout)
+    return told
+
+
+def make_source(data: str, work: Path) -> tuple[dict[str, Any], Path]:
+    """Params and the manifest file of a data set."""
+    if data == "digits":
+        params = yaml.safe_load((REPOSITORY / "params.yaml").read_text())
+        return params, REPOSITORY / params["source"]["path"]
+    out = work / "people"
+    script = [sys.executable, str(shared_data() / "to_manifest.py"), str(out), "--private", PACKS[data]]
+    subprocess.run([*script, "--public-fraction", "0.4"], check=True, stdout=sys.stderr)
+    params = yaml.safe_load((REPOSITORY / "params" / f"{data}.yaml").read_text())
+    params["source"] = {"kind": "manifest", "path": str(out), "erase": False}
+    return params, out / "manifest.csv"
+
+
+def make_project(folder: Path, params: dict[str, Any]) -> Path:
+    folder.mkdir()
+    copy_code(REPOSITORY, folder)
+    (folder / "params.yaml").write_text(yaml.safe_dump(params, sort_keys=False))
+    return folder
+
+
+def without(params: dict[str, Any], manifest: Path, people: list[str], work: Path) -> dict[str, Any]:
+    """Params of a project whose manifest never had the people."""
+    rows = pd.read_csv(manifest, dtype=str, keep_default_na=False)
+    kept = rows[~rows["subject"].isin(people)].sample(frac=1, random_state=1)  # and in another order
+    if params["source"]["kind"] == "digits":
+        never = work / "never.csv"
+        kept.to_csv(never, index=False)
+        return params | {"source": {"kind": "digits", "path": str(never), "erase": False}}
+    folder = work / "never"
+    shutil.copytree(manifest.parent, folder)
+    kept.to_csv(folder / "manifest.csv", index=False)
+    for path in rows.loc[rows["subject"].isin(people), "path"]:
+        (folder / path).unlink()
+    return params | {"source": {"kind": "manifest", "path": str(folder), "erase": False}}
+
+
+def one_by_one(folder: Path, people: list[str]) -> list[dict[str, Any]]:
+    told = []
+    for person in people:
+        planned = command(folder, "plan", "--subject", person)
+        done = command(folder, "forget", "--subject", person)
+        told.append({"cut_changes": planned["cut_changes"], **done})
+        print(f"{folder.name}: {len(told)} of {len(people)}, {done['seconds']:.0f} s", file=sys.stderr, flush=True)
+    return told
+
+
+def campaign(data: str, singles: int, batch: int, work: Path) -> dict[str, Any]:
+    params, manifest = make_source(data, work)
+    rows = pd.read_csv(manifest, dtype=str, keep_default_na=False)
+    private = sorted(rows.loc[(rows["visibility"] == "private") & (rows["split"] == "train"), "subject"].unique())
+    people = sorted(private, key=lambda name: number_from("exactness", name))[: singles + batch]
+    first = make_project(work / "A", params)
+    command(first, "build")
+    for name in ("B", "C"):
+        shutil.copytree(first, work / name)
+    start = time.monotonic()
+    with ThreadPoolExecutor() as pool:
+        forwards = pool.submit(one_by_one, first, people[:singles])
+        backwards = pool.submit(one_by_one, work / "C", people[::-1])
+        told = forwards.result()
+        together = command(first, "forget", "--subject", *people[singles:])
+        audit = command(first, "audit", "--rebuild")
+        at_once = command(work / "B", "forget", "--subject", *people)
+        backwards.result()
+    never = make_project(work / "D", without(params, manifest, people, work))
+    dvc = [sys.executable, "-m", "dvc", "repro", "--quiet"]
+    path = os.pathsep.join((str(Path(sys.executable).parent), os.environ["PATH"]))
+    subprocess.run(dvc, cwd=never, check=True, stdout=sys.stderr, env=os.environ | {"PATH": path})
+    outs = read_outs(first / "dvc.lock")
+    return {
+        "data": data,
+        "people": {"private": len(private), "erased one by one": singles, "erased at once": batch},
+        "clusters_retrained_per_person": [one["clusters_retrained"] for one in told],
+        "records_share_per_person": [round(one["records_retrained"] / one["records_total"], 4) for one in told],
+        "cut_changes": sum(one["cut_changes"] for one in told),
+        "batch": {key: together[key] for key in ("clusters_retrained", "clusters_total", "records_retrained")},
+        "all_at_once": {key: at_once[key] for key in ("clusters_retrained", "clusters_total", "records_retrained")},
+        "audit": audit,
+        "at_once_equal": compare(outs, read_outs(work / "B" / "dvc.lock")).equal,
+        "reverse_order_equal": compare(outs, read_outs(work / "C" / "dvc.lock")).equal,
+        "never_had_them_equal": compare(outs, read_outs(never / "dvc.lock")).equal,
+        "seconds": round(time.monotonic() - start),
+        "revision": code_revision(REPOSITORY),
+        "environment": environment(params["device"]),
+    }
+
+
+def markdown(found: dict[str, Any]) -> str:
+    clusters, share = found["clusters_retrained_per_person"], found["records_share_per_person"]
+    rows = [
+        ("people erased one by one, then at once", f"{len(clusters)}, {found['people']['erased at once']}"),
+        ("clusters retrained per person, mean (max)", f"{sum(clusters) / len(clusters):.2f} ({max(clusters)})"),
+        ("share of records retrained per person, mean (max)", f"{sum(share) / len(share):.3f} ({max(share):.3f})"),
+        ("erasures that changed the cut", f"{found['cut_changes']} of {len(clusters)}"),
+        ("audit --rebuild", f"{'equal' if found['audit']['equal'] else 'NOT EQUAL'}, {found['audit']['artifacts']} artifacts"),
+        ("all at once", "equal" if found["at_once_equal"] else "NOT EQUAL"),
+        ("one by one in reverse order", "equal" if found["reverse_order_equal"] else "NOT EQUAL"),
+        ("a project that never had them", "equal" if found["never_had_them_equal"] else "NOT EQUAL"),
+    ]
+    head = f"`python -m bench.exactness {found['data']}` at {found['revision'][:12]}\n\n| | |\n|---|---|\n"
+    return head + "".join(f"| {name} | {value} |\n" for name, value in rows)
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("data", choices=["digits", *PACKS])
+    parser.add_argument("--singles", type=int, default=20)
+    parser.add_argument("--batch", type=int, default=10)
+    options = parser.parse_args()
+    with tempfile.TemporaryDirectory(prefix="lmeraser-exactness-") as name:
+        found = campaign(options.data, options.singles, options.batch, Path(name))
+    RESULTS.mkdir(exist_ok=True)
+    (RESULTS / f"exactness-{options.data}.json").write_bytes(readable_json(found))
+    (RESULTS / f"exactness-{options.data}.md").write_text(markdown(found))
+    print(markdown(found))
+    equal = ("at_once_equal", "reverse_order_equal", "never_had_them_equal")
+    sys.exit(0 if found["audit"]["equal"] and all(found[key] for key in equal) else 1)
+
+
+if __name__ == "__main__":
+    main()
