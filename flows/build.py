@@ -1,22 +1,24 @@
-"""Build: the same bytes as one plain `dvc repro`, faster: stale parts and slots in few warm processes.
+"""Build and update: the same bytes as plain `dvc repro`, in few warm processes.
 
-One process imports torch once for many slots, then one `dvc commit` writes the lock once. `dvc commit` does not check that the
-inputs are those that were trained on, so their digests are compared before and after.
+`dvc repro` starts one process a stage, and most of a small stage's time is the import of torch. Here stages run one after the
+other in one process (`stages/chain.py`), clusters in as many processes as there are cores, and then one `dvc commit` records
+them. `dvc commit` does not check that the inputs are those that were used, so their digests are compared before and after;
+whoever calls holds the workspace's lock.
 """
 
 import os
 import sys
 from collections.abc import Sequence
-from pathlib import Path
 
 from flows import dvc
+from lmeraser.core.clustering import load_sizes
 from lmeraser.core.digest import sha256, sha256_of_file
 from lmeraser.core.errors import StepFailedError
 from lmeraser.core.layout import Layout
-from lmeraser.core.params import load_params
+from lmeraser.core.params import Params, load_params
 from lmeraser.core.progress import say
 
-CODE = ("lmeraser/core", "lmeraser/learn", "stages")
+CODE = ("lmeraser/core", "lmeraser/learn", "lmeraser/sources", "lmeraser/erase", "stages")
 
 
 def processes() -> int:
@@ -24,45 +26,62 @@ def processes() -> int:
     return max(1, len(os.sched_getaffinity(0)))
 
 
-def _digest(paths: Sequence[Path]) -> str:
-    files = sorted(file for path in paths for file in ([path] if path.is_file() else path.rglob("*")))
-    return sha256("".join(sha256_of_file(file) for file in files if file.is_file() and file.suffix != ".pyc").encode())
+def _inputs(layout: Layout) -> str:
+    """Digest of what every stage reads and none writes: params, code, and who is erased."""
+    folders = [layout.root / name for name in CODE]
+    code = sorted(path for folder in folders for path in folder.rglob("*.py"))
+    return sha256("".join(sha256_of_file(path) for path in [layout.params, layout.erased, *code]).encode())
 
 
-def _run_stale(layout: Layout, stage: str, names: Sequence[str], inputs: Sequence[Path]) -> None:
-    """Run the stale ones of a foreach stage in warm processes and record them with one commit."""
-    targets = [f"{stage}@{name}" for name in names]
-    stale = dvc.status(layout, *targets)
-    work = [name for name in names if f"{stage}@{name}" in stale]
-    if not work:
-        return
-    watched = [layout.params, *(layout.root / code for code in CODE), *inputs]
-    before = _digest(watched)
-    layout.private_state.mkdir(exist_ok=True, mode=0o700)
-    (layout.private_state / "error.json").unlink(missing_ok=True)
-    shares = [share for share in (work[place :: processes()] for place in range(processes())) if share]
-    running = [dvc.start([sys.executable, "-m", f"stages.{stage}", *share], layout, stdout=sys.stderr) for share in shares]
-    dvc.finish(running, layout, stage)
-    if _digest(watched) != before:
-        raise StepFailedError(f"{stage}: an input changed while it was being read; retry with nobody else writing here")
-    dvc.run(layout, "commit", "--quiet", "--force", *(f"{stage}@{name}" for name in work))
+def _run(layout: Layout, shares: Sequence[Sequence[str]]) -> None:
+    """Run chains of stages side by side. Raises: StepFailedError with the line of the one that failed."""
+    dvc.clear_report(layout)
+    running = [dvc.start([sys.executable, "-m", "stages.chain", *share], layout, stdout=sys.stderr) for share in shares if share]
+    dvc.finish(running, layout, "a stage")
+
+
+def _shares(slots: Sequence[str], layout: Layout) -> list[list[str]]:
+    """Divide slots among processes, the largest cluster first to the least loaded."""
+    records = {size["slot"]: size["records"] for size in load_sizes(layout.clusters)}
+    shares: list[list[str]] = [[] for _ in range(processes())]
+    load = [0] * len(shares)
+    for slot in sorted(slots, key=lambda slot: (-records.get(slot, 0), slot)):
+        least = load.index(min(load))
+        shares[least].append(f"tune@{slot}")
+        load[least] += records.get(slot, 0)
+    return shares
+
+
+def _run_stages(layout: Layout, before: Sequence[str], slots: Sequence[str], after: Sequence[str]) -> None:
+    """Run `before`, then the slots side by side, then `after`, and record all of them at once."""
+    inputs = _inputs(layout)
+    if len(slots) <= processes():
+        _run(layout, [[*before, *(f"tune@{slot}" for slot in slots), *after]])
+    else:
+        _run(layout, [before])
+        _run(layout, _shares(slots, layout))
+        _run(layout, [after])
+    if _inputs(layout) != inputs:
+        raise StepFailedError("params, code or the erased list changed during the run; retry with nobody else writing here")
+    dvc.run(layout, "commit", "--quiet", "--force", *before, *(f"tune@{slot}" for slot in slots), *after)
+
+
+def _embeds(params: Params) -> list[str]:
+    return [f"embed@{part}" for part in params.parts]
 
 
 def build(layout: Layout) -> None:
     """Bring everything that the pipeline makes up to date. Raises: StepFailedError; what was finished stays finished."""
     params = load_params(layout.params)
-    dvc.run(layout, "repro", "--quiet", "skeleton")
-    _run_stale(layout, "embed", params.parts, [layout.private, layout.backbone, layout.skeleton])
-    dvc.run(layout, "repro", "--quiet", "validate")
-    members = [layout.members(slot) for slot in params.slots]
-    _run_stale(layout, "tune", params.slots, [*members, layout.backbone, layout.skeleton])
+    if not layout.lock.exists():
+        before = ["split", "pretrain", "skeleton", *_embeds(params), "cluster", "validate"]
+        _run_stages(layout, before, params.slots, ["head", "evaluate"])
     dvc.run(layout, "repro", "--quiet")
     say("build: everything is up to date")
 
 
-def update(layout: Layout, stale_slots: int) -> None:
-    """After an erasure: `dvc repro` alone where little is stale, warm processes where that saves time."""
-    if stale_slots > processes():
-        build(layout)
-    else:
-        dvc.run(layout, "repro", "--quiet")
+def update(layout: Layout, parts: Sequence[str], slots: Sequence[str]) -> None:
+    """After an erasure: run what it touched, then `dvc repro`, which finds nothing left unless the plan was an estimate."""
+    before = ["split", *(f"embed@{part}" for part in parts), "cluster", "validate"]
+    _run_stages(layout, before, slots, ["head", "evaluate"])
+    dvc.run(layout, "repro", "--quiet")

@@ -77,10 +77,15 @@ def failure(layout: Layout, what: str) -> StepFailedError:
     return StepFailedError(f"{what} failed; its own output above says why. Mend that and retry: nothing is lost")
 
 
-def run(layout: Layout, *arguments: str) -> None:
-    """A dvc command whose output goes to people (standard error). Raises: StepFailedError."""
+def clear_report(layout: Layout) -> None:
+    """Forget an earlier stage's error line."""
     layout.private_state.mkdir(exist_ok=True, mode=0o700)
     (layout.private_state / "error.json").unlink(missing_ok=True)
+
+
+def run(layout: Layout, *arguments: str) -> None:
+    """A dvc command whose output goes to people (standard error). Raises: StepFailedError."""
+    clear_report(layout)
     process = start([sys.executable, "-m", "dvc", *arguments], layout, stdout=sys.stderr)
     finish([process], layout, f"dvc {arguments[0]}")
 

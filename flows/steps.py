@@ -136,9 +136,12 @@ def retrain(project: Project, request_id: str) -> None:
     if request.reached("retrained"):
         return
     plan = Plan.from_json(request.plan or {})
-    touched = len(plan.slots_retrained) + len(plan.slots_emptied)
     try:
-        update(project.layout, touched)
+        if plan.exact:
+            update(project.layout, plan.parts, [*plan.slots_retrained, *plan.slots_emptied])
+        else:
+            # Only the replay tells which clusters change: DVC finds out by content.
+            dvc.run(project.layout, "repro", "--quiet")
     except LmeraserError:
         restore(project, request_id)
         raise
