@@ -77,6 +77,8 @@ def rebuild(project: Project) -> Comparison:
         rows = export_retained(project, Path(name) / SOURCE)
         layout = Layout(copy)
         ErasedList(None, frozenset()).write(layout.erased)
+        # A cache of its own, whatever the project's or the user's settings name: nothing may be taken from elsewhere.
+        (copy / ".dvc" / "config.local").write_text("[cache]\n    dir = cache\n", encoding="utf-8")
         raw = yaml.safe_load(layout.params.read_text(encoding="utf-8"))
         raw["source"] = {"kind": "manifest", "path": str(Path(name) / SOURCE), "erase": False}
         layout.params.write_text(yaml.safe_dump(raw, sort_keys=False), encoding="utf-8")

@@ -7,6 +7,7 @@ whoever calls holds the workspace's lock.
 """
 
 import os
+import shutil
 import sys
 from collections.abc import Sequence
 
@@ -55,6 +56,8 @@ def _shares(slots: Sequence[str], layout: Layout) -> list[list[str]]:
 def _run_stages(layout: Layout, before: Sequence[str], slots: Sequence[str], after: Sequence[str]) -> None:
     """Run `before`, then the slots side by side, then `after`, and record all of them at once."""
     inputs = _inputs(layout)
+    for draft in layout.artifacts.rglob(".writing-*"):  # left by a killed process; `dvc commit` would record it
+        draft.unlink()
     if len(slots) <= processes():
         _run(layout, [[*before, *(f"tune@{slot}" for slot in slots), *after]])
     else:
@@ -74,6 +77,7 @@ def build(layout: Layout) -> None:
     """Bring everything that the pipeline makes up to date. Raises: StepFailedError; what was finished stays finished."""
     params = load_params(layout.params)
     if not layout.lock.exists():
+        shutil.rmtree(layout.artifacts, ignore_errors=True)  # of no known origin
         before = ["split", "pretrain", "skeleton", *_embeds(params), "cluster", "validate"]
         _run_stages(layout, before, params.slots, ["head", "evaluate"])
     dvc.run(layout, "repro", "--quiet")

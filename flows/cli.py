@@ -4,6 +4,7 @@
 """
 
 import argparse
+import errno
 import json
 import sys
 from collections.abc import Callable, Sequence
@@ -48,7 +49,7 @@ def _plan_lines(plan: dict[str, Any]) -> list[str]:
     if plan["slots_emptied"]:
         lines.append(f"slots emptied       {', '.join(plan['slots_emptied'])}")
     if plan["cut_changes"] and plan["exact"]:
-        lines.append("cut                 changes: clusters merge")
+        lines.append("cut                 changes: clusters merge or split")
     if plan["labels_lost"]:
         lines.append(f"labels lost         {plan['labels_lost']}: nobody else has them in training")
     if plan["shared_images"]:
@@ -214,6 +215,11 @@ def main(arguments: Sequence[str] | None = None) -> None:
     except LmeraserError as error:
         print(f"error: {error}", file=sys.stderr)
         sys.exit(error.exit_code)
+    except OSError as error:
+        if error.errno not in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG):
+            raise
+        print("error: the disk is full; free some space, then run `lmeraser resume`", file=sys.stderr)
+        sys.exit(1)
     except KeyboardInterrupt:
         print("interrupted; nothing is lost: `lmeraser resume` finishes what was begun", file=sys.stderr)
         sys.exit(130)

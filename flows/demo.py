@@ -18,6 +18,7 @@ from lmeraser.core.errors import LmeraserError
 from lmeraser.core.layout import Layout
 from lmeraser.core.progress import say
 from lmeraser.core.records import TRAIN, read_records
+from lmeraser.erase.erased import ErasedList
 
 FOLDER = ".demo"
 
@@ -28,7 +29,9 @@ def prepare(origin: Layout) -> Project:
     shutil.rmtree(target, ignore_errors=True)
     target.mkdir()
     copy_code(origin.root, target)
-    return Project(Layout(target))
+    layout = Layout(target)
+    ErasedList(None, frozenset()).write(layout.erased)  # the copy has no key to read another list with
+    return Project(layout)
 
 
 def commit(project: Project, message: str) -> None:

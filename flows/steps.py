@@ -5,7 +5,6 @@ changed by one process at a time (`workspace`).
 """
 
 import fcntl
-import os
 import shutil
 import subprocess
 import time
@@ -122,7 +121,6 @@ def remove(project: Project, request_id: str) -> None:
     request = project.requests.get(request_id)
     if request.reached("removed"):
         return
-    shutil.copyfile(project.layout.lock, project.requests.lock_copy(request_id))
     project.erased.add(request.pseudonyms, project.key()).write(project.layout.erased)
     project.requests.save(request, state="removed")
 
@@ -136,6 +134,9 @@ def retrain(project: Project, request_id: str) -> None:
     if request.reached("retrained"):
         return
     plan = Plan.from_json(request.plan or {})
+    kept = project.requests.lock_copy(request_id)
+    if not kept.exists():  # after a kill it does, and is older than what the killed try wrote
+        shutil.copyfile(project.layout.lock, kept)
     try:
         if plan.exact:
             update(project.layout, plan.parts, [*plan.slots_retrained, *plan.slots_emptied])
@@ -150,12 +151,9 @@ def retrain(project: Project, request_id: str) -> None:
 
 def restore(project: Project, request_id: str) -> None:
     """Bring back the artifacts as they were before the request, so that a whole model is served meanwhile."""
-    kept = project.requests.lock_copy(request_id)
     try:
-        # A rename needs no space: the disk may be full.
-        spare = kept.with_suffix(".spare")
-        os.link(kept, spare)
-        spare.replace(project.layout.lock)
+        # A rename needs no space (the disk may be full); the next try copies the lock again.
+        project.requests.lock_copy(request_id).replace(project.layout.lock)
         dvc.run(project.layout, "checkout", "--quiet", "--force")
     except (OSError, LmeraserError):
         say("the last whole state could not be brought back; run `dvc checkout` once the cause is mended")
@@ -177,9 +175,10 @@ def verify(project: Project, request_id: str) -> list[str]:
     request = project.requests.get(request_id)
     plan = Plan.from_json(request.plan or {})
     layout, params = project.layout, project.params
-    stale = dvc.status(layout)
-    if stale:
-        raise VerificationError(f"{len(stale)} stages are stale after the retraining; run `lmeraser resume`")
+    if dvc.status(layout):
+        dvc.run(layout, "repro", "--quiet")  # a crash came between a step's work and its record
+        if dvc.status(layout):
+            raise VerificationError("the pipeline does not come up to date; see `dvc status`")
     key, wanted = project.key(), set(request.pseudonyms)
     files = [layout.public, *(layout.part(part) for part in params.parts)]
     kept = {record.id: key.pseudonym(record.subject) for file in files for record in read_records(file)}
@@ -221,11 +220,14 @@ def clear_source(project: Project, request_id: str) -> str:
     table = source.table()
     key = project.key()
     gone = table[table["subject"].map(key.pseudonym).isin(request.pseudonyms)]
-    problems = source.drop(gone["line"].tolist(), gone["path"].tolist()) if len(gone) else []
-    if problems:
-        raise StepFailedError(f"source: {problems[0]}; check permissions, then run `lmeraser resume`")
-    dvc.run(project.layout, "repro", "--quiet")  # split reads the shorter source; its outs are the same
-    return f"erased: {len(gone)} rows and their files"
+    rows = max(len(gone), request.source_rows)  # after a crash the rows may be gone already
+    project.requests.save(request, source_rows=rows)
+    if len(gone):
+        problems = source.drop(gone["line"].tolist(), gone["path"].tolist())
+        if problems:
+            raise StepFailedError(f"source: {problems[0]}; check their permissions")
+        dvc.run(project.layout, "repro", "--quiet")  # split reads the shorter source; its outs are the same
+    return f"erased: {rows} rows and their files"
 
 
 def code_revision(root: Path) -> str:

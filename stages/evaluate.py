@@ -4,7 +4,7 @@ from typing import Any
 
 import numpy as np
 
-from lmeraser.core.clustering import load_placements, load_sizes, rule_of
+from lmeraser.core.clustering import load_members, load_placements, rule_of
 from lmeraser.core.digest import readable_json, write_whole
 from lmeraser.core.environment import fingerprint
 from lmeraser.core.layout import Layout
@@ -73,16 +73,17 @@ def evaluate(layout: Layout, params: Params, _: list[str]) -> None:
     model = ServedModel.load(layout, params)
     tests, pixels = load(layout, params, TEST)
     answers: Answers = model.predict(pixels)
-    sizes = load_sizes(layout.clusters)
-    scores = score(model, tests, answers, sizes)
     training = [record for part in params.parts for record in read_records(layout.part(part), TRAIN)]
+    subject_of = {record.id: record.subject for record in training}
+    people = [len({subject_of[member["id"]] for member in load_members(layout.members(slot))}) for slot in model.slots]
+    scores = score(model, tests, answers, people)
     made_in = environments(layout, params, model.slots)
     if made_in != {fingerprint(params.device)}:
         say(f"evaluate: warning: the artifacts come from {len(made_in)} environments; rebuild all in one for exactness")
     known = {record.label for record in training}
     metrics: dict[str, Any] = {
         "accuracy": scores.overall | {"linear_head": yardstick(model, tests, pixels, layout, params)},
-        "deletion": cost(layout, params, model, {record.id: record.subject for record in training}),
+        "deletion": cost(layout, params, model, subject_of),
         "records": {"train": len(training), "test": len(tests)},
         "labels": {"trained": len(known), "test_only": len({test.label for test in tests} - known)},
         "environments": len(made_in),

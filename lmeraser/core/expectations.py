@@ -61,6 +61,10 @@ def length_between(column: str, low: int, high: int) -> Expectation:
     return Expectation("expect_column_value_lengths_to_be_between", column, {"min_value": low, "max_value": high})
 
 
+def matches_no(column: str, pattern: str) -> Expectation:
+    return Expectation("expect_column_values_to_not_match_regex", column, {"regex": pattern})
+
+
 def rows_at_least(low: int) -> Expectation:
     return Expectation("expect_table_row_count_to_be_between", None, {"min_value": low})
 

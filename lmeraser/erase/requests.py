@@ -23,6 +23,7 @@ class Request:
     """Attributes:
     pseudonyms: of the subjects; plan: as `Plan.to_json`; before: dvc.lock's outs when the request was validated.
     problem: the last failure in one line; the request stays open and can be resumed.
+    source_rows: how many rows of the source were found to be the subjects'.
     """
 
     request_id: str
@@ -35,6 +36,7 @@ class Request:
     seconds: float = 0.0
     problem: str | None = None
     receipt: str | None = None
+    source_rows: int = 0
 
     @property
     def is_open(self) -> bool:

@@ -66,12 +66,12 @@ def _grouped(
     return pd.DataFrame(rows, columns=[column, "test_records", "accuracy"])
 
 
-def score(model: ServedModel, tests: Sequence[Record], answers: Answers, sizes: Sequence[dict[str, Any]]) -> Scores:
+def score(model: ServedModel, tests: Sequence[Record], answers: Answers, people: Sequence[int]) -> Scores:
     """Accuracy of the served model and of each part alone.
 
     Args:
         tests: (n,) private test records; answers: of the model to their images, in the same order.
-        sizes: of the clusters, as `cluster` wrote them.
+        people: (clusters,) how many subjects tuned each cluster, in the router's order.
     """
     truth = [test.label for test in tests]
     overall = {
@@ -84,9 +84,9 @@ def score(model: ServedModel, tests: Sequence[Record], answers: Answers, sizes: 
     classes = _grouped(labels_of(tests), truth, right, subjects, least, "label")
     routed = [model.slots[index] for index in answers.nearest]
     clusters = _grouped(model.slots, routed, right, subjects, least, "slot")
-    told = [size["units"] >= least for size in sizes]
-    clusters.insert(1, "records", [size["records"] if tell else None for size, tell in zip(sizes, told, strict=True)])
-    clusters.insert(2, "units", [size["units"] if tell else None for size, tell in zip(sizes, told, strict=True)])
+    sizes = [(int(size), count) if count >= least else (None, None) for size, count in zip(model.sizes, people, strict=True)]
+    clusters.insert(1, "records", [size for size, _ in sizes])
+    clusters.insert(2, "subjects", [count for _, count in sizes])
     return Scores(overall, classes, clusters)
 
 

@@ -18,7 +18,7 @@ LIMITS = (
 def make_receipt(
     request_id: str, plan: dict[str, Any], before: Outs, after: Outs, checks: list[str], facts: dict[str, Any]
 ) -> dict[str, Any]:
-    """Args: checks: what was verified, in words; facts: device, code_revision, seconds, received_at, completed_at."""
+    """Args: checks: what was verified, in words; facts: device, code_revision, received_at, completed_at, source."""
     changed = sorted(path for path in before.keys() | after.keys() if before.get(path) != after.get(path))
     device = facts.pop("device")
     return {

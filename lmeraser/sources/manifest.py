@@ -75,17 +75,19 @@ class ManifestSource(Source):
         raw = self._read()
         gone = {line - 2 for line in lines}
         kept = raw.iloc[[row for row in range(len(raw)) if row not in gone]]
+        # Files first: while a row still names a file, a later try finds it again.
+        failed = 0
+        for path in set(paths) - set(normalise(kept, self.name)["path"]):
+            try:
+                self._locate(path).unlink(missing_ok=True)
+            except OSError:
+                failed += 1
+        if failed:
+            return [f"{failed} image files could not be deleted"]
         if self.manifest.suffix == ".parquet":
             write_whole(self.manifest, lambda draft: kept.to_parquet(draft, index=False))
         else:
             text = io.StringIO()
             kept.to_csv(text, index=False, quoting=csv.QUOTE_MINIMAL)
             write_whole(self.manifest, text.getvalue().encode())
-        still_named = set(normalise(kept, self.name)["path"])
-        failed = 0
-        for path in set(paths) - still_named:
-            try:
-                self._locate(path).unlink(missing_ok=True)
-            except OSError:
-                failed += 1
-        return [f"{failed} image files could not be deleted"] if failed else []
+        return []

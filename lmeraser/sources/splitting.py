@@ -14,6 +14,8 @@ from lmeraser.core.records import PRIVATE, PUBLIC, TRAIN, Record, record_id
 from lmeraser.sources import Source
 from lmeraser.sources.table import ALLOWED, COLUMNS, MAX_LENGTH
 
+CONTROL = r"[\x00-\x1f\x7f-\x9f]"
+
 
 @dataclass(frozen=True)
 class Split:
@@ -33,6 +35,14 @@ def _checks(table: pd.DataFrame) -> list[tuple[expect.Expectation, pd.Series, st
             f"expected 1 to {MAX_LENGTH} characters",
         )
         for column in ("path", "label", "subject")
+    ]
+    checks += [
+        (
+            expect.matches_no(column, CONTROL),
+            table[column].str.contains(CONTROL, regex=True),
+            "expected no control characters",
+        )
+        for column in ("label", "subject")
     ]
     for column, allowed in ALLOWED.items():
         checks.append((expect.in_set(column, allowed), ~table[column].isin(allowed), f"expected {' or '.join(allowed)}"))

@@ -33,7 +33,10 @@ class Source(ABC):
 
     @abstractmethod
     def drop(self, lines: Sequence[int], paths: Sequence[str]) -> list[str]:
-        """Delete rows and their images from the source for good; returns what could not be deleted, in words."""
+        """Delete rows and their images from the source for good; returns what could not be deleted, in words.
+
+        Rows are deleted only when all their images are.
+        """
 
 
 def normalise(table: pd.DataFrame, name: str) -> pd.DataFrame:

@@ -1,0 +1,79 @@
+"""Building: plain `dvc repro` and the warm build give the same bytes, nothing runs twice, and a change runs what reads it."""
+
+import shutil
+from pathlib import Path
+
+import pytest
+import yaml
+from conftest import Sandbox, make_project
+
+from lmeraser.prove.lock import compare, read_outs
+
+pytestmark = pytest.mark.slow
+
+
+def changed_stages(before: Path, after: Path) -> set[str]:
+    """Stages whose entry (command, inputs, params, outs) differs between two locks."""
+    old, new = (yaml.safe_load(path.read_text())["stages"] for path in (before, after))
+    return {stage for stage in old.keys() | new.keys() if old.get(stage) != new.get(stage)}
+
+
+def test_one_plain_repro_builds_the_same_bytes_and_a_second_runs_nothing(built: Sandbox, tmp_path: Path) -> None:
+    # Another folder, another order of rows, stage by stage, each in a process of its own.
+    other = make_project(tmp_path / "other")
+    other.manifest.sample(frac=1, random_state=0).to_csv(other.root / "people" / "manifest.csv", index=False)
+    other.dvc("repro")
+    found = compare(read_outs(built.root / "dvc.lock"), read_outs(other.root / "dvc.lock"))
+    assert found.artifacts > 10
+    assert found.differing == []
+    assert "Running stage" not in other.dvc("repro")
+
+
+def test_build_leaves_the_lock_and_the_metrics_to_git_and_nothing_else(built: Sandbox) -> None:
+    listed = built.python(
+        "-c", "import subprocess; print(subprocess.run(['git','status','--porcelain'],capture_output=True,text=True).stdout)"
+    )
+    assert sorted(line.split()[-1] for line in listed.stdout.splitlines() if line) == ["dvc.lock", "metrics/"]
+
+
+def test_change_of_a_tune_param_changes_tune_and_evaluate_alone(project: Sandbox) -> None:
+    before = project.root / "before.lock"
+    shutil.copyfile(project.root / "dvc.lock", before)
+    project.set_params(tune={"epochs": 4})
+    project.dvc("repro")
+    changed = {stage.split("@")[0] for stage in changed_stages(before, project.root / "dvc.lock")}
+    assert changed <= {"tune", "evaluate"}
+    assert "tune" in changed
+
+
+def test_change_of_the_backbone_reruns_everything_after_the_split(project: Sandbox) -> None:
+    before = project.root / "before.lock"
+    shutil.copyfile(project.root / "dvc.lock", before)
+    project.set_params(pretrain={"epochs": 5})
+    assert project.lmeraser("build").returncode == 0
+    changed = {stage.split("@")[0] for stage in changed_stages(before, project.root / "dvc.lock")}
+    assert changed == {"pretrain", "skeleton", "embed", "cluster", "validate", "tune", "head", "evaluate"}
+
+
+def test_predict_says_what_each_half_contributed(built: Sandbox) -> None:
+    images = sorted((built.root / "people" / "images").glob("*.png"))[:3]
+    answers = built.json("predict", *map(str, images))["predictions"]
+    assert len(answers) == 3
+    for answer in answers:
+        assert answer["label"] in set("0123456789")
+        assert 0 < answer["probability"] <= 1
+        assert answer["clusters"]["weight"] + answer["global_head"]["weight"] == pytest.approx(1)
+    folder = built.json("predict", "--images", str(images[0].parent))["predictions"]
+    assert {answer["image"]: answer["label"] for answer in answers}.items() <= {
+        answer["image"]: answer["label"] for answer in folder
+    }.items()
+
+
+def test_papers_clustering_builds_and_forgets_exactly(project: Sandbox) -> None:
+    project.set_params(cluster={"method": "anchors", "k": 3, "anchors": 30})
+    project.dvc("repro")
+    planned = project.json("plan", "--subject", project.people()[0])
+    assert planned["exact"] is False
+    done = project.json("forget", "--subject", project.people()[0])
+    assert done["state"] == "verified"
+    assert project.json("audit", "--rebuild")["equal"] is True

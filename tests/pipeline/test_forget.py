@@ -1,0 +1,112 @@
+"""Erasing: only what the plan named changes, the audit is equal, one request id has one effect, and nobody's name leaks."""
+
+import json
+import uuid
+from pathlib import Path
+
+import pytest
+from conftest import CANARY, Sandbox, refused
+
+from lmeraser.prove.lock import compare, outs_by_stage, read_outs
+
+pytestmark = pytest.mark.slow
+
+KEYS = {"request_id", "state", "certificate", "records_removed", "clusters_retrained", "records_retrained", "records_total"}
+
+
+def test_erasing_changes_what_the_plan_named_and_equals_a_rebuild_without_the_person(project: Sandbox) -> None:
+    person = project.people()[3]
+    before = outs_by_stage(project.root / "dvc.lock")
+    planned = project.json("plan", "--subject", person)
+    assert outs_by_stage(project.root / "dvc.lock") == before
+    done = project.lmeraser("forget", "--subject", person, "--json")
+    assert done.returncode == 0, done.stderr
+    told = json.loads(done.stdout)
+    assert KEYS | {"seconds"} <= told.keys()
+    assert told["clusters_retrained"] == planned["clusters_retrained"] == len(planned["slots_retrained"])
+    assert told["records_removed"] == (project.manifest["subject"] == person).sum()
+    after = outs_by_stage(project.root / "dvc.lock")
+    tuned = {stage for stage in after if stage.startswith("tune@") and after[stage] != before[stage]}
+    assert tuned == {f"tune@{slot}" for slot in planned["slots_retrained"] + planned["slots_emptied"]}
+    audit = project.json("audit", "--rebuild")
+    assert audit == {"equal": True, "artifacts": len(read_outs(project.root / "dvc.lock")), "differing": []}
+    refused(project.lmeraser("forget", "--subject", person), 2)
+    # The person's name stands in the source (outside the project's control) and nowhere else that people read.
+    for name, content in project.contents().items():
+        if not name.startswith(("people/", "artifacts/split/")):
+            assert CANARY.encode() not in content, name
+    assert CANARY not in done.stdout + done.stderr
+
+
+def test_same_request_id_twice_has_one_effect_and_another_subject_is_refused(project: Sandbox) -> None:
+    identity = str(uuid.uuid4())
+    people = project.people()
+    accepted = project.json("submit", "--subject", people[0], people[1], "--request-id", identity)
+    assert accepted["state"] == "validated"
+    waiting = refused(project.lmeraser("plan", "--subject", people[2]), 2)
+    assert identity in waiting
+    first = project.json("forget", "--subject", people[1], people[0], "--request-id", identity.upper())
+    lock = (project.root / "dvc.lock").read_bytes()
+    again = project.json("forget", "--request-id", identity, "--subject", people[0], people[1])
+    assert again == first
+    assert (project.root / "dvc.lock").read_bytes() == lock
+    refused(project.lmeraser("forget", "--subject", people[5], "--request-id", identity), 2)
+    assert project.json("status", identity) == first
+    assert [one["request_id"] for one in project.json("status")["requests"]] == [identity]
+    assert project.json("resume") == {"finished": []}
+
+
+def test_one_by_one_equals_all_at_once_in_another_order(project: Sandbox, built: Sandbox, tmp_path: Path) -> None:
+    people = built.people()[5:8]
+    for person in people:
+        project.json("forget", "--subject", person)
+    other = Sandbox(tmp_path / "other")
+    shutil_copy(built.root, other.root)
+    other.json("forget", "--subject", *reversed(people))
+    found = compare(read_outs(project.root / "dvc.lock"), read_outs(other.root / "dvc.lock"))
+    assert found.equal, found.differing
+
+
+def shutil_copy(source: Path, target: Path) -> None:
+    import shutil
+
+    shutil.copytree(source, target, symlinks=True)
+
+
+def test_subject_with_public_records_is_blocked_until_a_rebuild_is_accepted(project: Sandbox) -> None:
+    person = project.people("public")[0]
+    before = project.contents()
+    line = refused(project.lmeraser("forget", "--subject", person), 3)
+    assert "--include-public" in line
+    assert "backbone" in line
+    assert project.contents() == before
+    done = project.json("forget", "--subject", person, "--include-public")
+    assert done["state"] == "verified"
+    assert project.json("audit", "--rebuild")["equal"] is True
+
+
+def test_source_under_our_control_loses_the_persons_rows_and_files(project: Sandbox) -> None:
+    project.set_params(source={"erase": True})
+    project.dvc("repro")
+    person = project.people()[2]
+    rows = project.manifest[project.manifest["subject"] == person]
+    others = project.manifest[project.manifest["subject"] != person]
+    project.json("forget", "--subject", person)
+    assert person not in set(project.manifest["subject"])
+    assert not any((project.root / "people" / path).exists() for path in rows["path"])
+    assert all((project.root / "people" / path).exists() for path in others["path"])
+    assert project.json("audit", "--rebuild")["equal"] is True
+    # Somebody imports the old manifest again: the erased list keeps the person out.
+    rows.assign(path=others["path"].iloc[0]).pipe(lambda old: old.iloc[:1]).to_csv(
+        project.root / "people" / "manifest.csv", mode="a", header=False, index=False
+    )
+    before = read_outs(project.root / "dvc.lock")
+    manifest = project.root / "people" / "manifest.csv"
+    table = project.manifest
+    table.loc[table.index[-1], "path"] = "images/again.png"
+    (project.root / "people" / "images" / "again.png").write_bytes(
+        (project.root / "people" / others["path"].iloc[0]).read_bytes()
+    )
+    table.to_csv(manifest, index=False)
+    project.dvc("repro")
+    assert read_outs(project.root / "dvc.lock") == before
