@@ -17,11 +17,12 @@ REPORT_VARIABLE = "LMERASER_ERROR_FILE"  # DVC hides a stage's exit status: a fl
 
 
 def refuse(line: str, exit_code: int) -> None:
-    """End the process with one line on standard error, and in the file that a flow asked for."""
-    say(f"error: {line}")
+    """End the process with one line: in the file that a flow asked for (it will show it), else on standard error."""
     report = os.environ.get(REPORT_VARIABLE)
     if report:
         write_whole(Path(report), readable_json({"line": line, "exit_code": exit_code}), mode=0o600)
+    else:
+        say(f"error: {line}")
     sys.exit(exit_code)
 
 

@@ -43,6 +43,14 @@ def open_checked(data: bytes, max_pixels: int) -> Image.Image:
     return image
 
 
+def _upright(image: Image.Image) -> Image.Image:
+    """Turned as its EXIF says; damaged EXIF (the pixels are whole) says nothing."""
+    try:
+        return ImageOps.exif_transpose(image)
+    except Exception:  # Pillow's parser raises many kinds on hostile bytes
+        return image
+
+
 def to_array(image: Image.Image, size: int, channels: int) -> NDArray[np.uint8]:
     """An image as the network sees it: upright, opaque, square.
 
@@ -50,7 +58,7 @@ def to_array(image: Image.Image, size: int, channels: int) -> NDArray[np.uint8]:
 
     Returns: (size, size, channels) uint8; channels 1 is luminance (ITU-R BT.601), 3 is RGB.
     """
-    upright = ImageOps.exif_transpose(image)
+    upright = _upright(image)
     if upright.mode in ("I", "I;16", "I;16B", "I;16L", "F"):
         # Pillow would clip 16-bit grey to 255 instead of scaling it.
         scaled = np.asarray(upright, dtype=np.float64) / 257.0
