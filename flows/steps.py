@@ -80,12 +80,13 @@ def workspace(project: Project) -> Iterator[None]:
 
 def draft_plan(project: Project, subjects: Sequence[str], include_public: bool) -> Plan:
     """What erasing the subjects would touch. Changes nothing. Raises: BadInputError, BlockedError."""
+    params = project.params  # checked before anything else: a misspelt param must not look like a stale pipeline
     names = normalise_subjects(subjects)
     open_requests = [request for request in project.requests.all() if request.is_open]
     if open_requests:
         raise ProjectError(f"request {open_requests[0].request_id} is not finished; run `lmeraser resume` first")
     dvc.require_current(project.layout)
-    facts = gather_facts(project.layout, project.params)
+    facts = gather_facts(project.layout, params)
     listed = project.erased
     # Without a key file nobody can be on the list; a plan must not create one.
     if listed.pseudonyms:
