@@ -6,6 +6,7 @@
 import argparse
 import errno
 import json
+import re
 import sys
 from collections.abc import Callable, Sequence
 from dataclasses import asdict
@@ -19,7 +20,10 @@ Result = tuple[dict[str, Any], list[str]]  # for --json, and lines for people
 
 class Parser(argparse.ArgumentParser):
     def error(self, message: str) -> NoReturn:
-        """One clear line (argparse prints the usage as well)."""
+        """One clear line, without the values that argparse repeats: one of them may be a person."""
+        if message.startswith("unrecognized arguments"):
+            message = "some arguments were not understood (a person is named with --subject)"
+        message = " ".join(re.sub(r"invalid choice: .* \(choose", "invalid choice (choose", message, flags=re.DOTALL).split())
         raise BadInputError(f"{message}; see `{self.prog} --help`")
 
 

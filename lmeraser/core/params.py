@@ -22,7 +22,7 @@ Precision = Literal["float32", "bfloat16"]
 
 
 class Section(BaseModel):
-    model_config = ConfigDict(extra="forbid", frozen=True)
+    model_config = ConfigDict(extra="forbid", frozen=True, strict=True, allow_inf_nan=False)
 
 
 class Source(Section):
@@ -111,8 +111,8 @@ class Params(Section):
     seed: int
     device: Literal["cpu", "cuda"]
     source: Source
-    parts: Annotated[tuple[Name, ...], Field(min_length=1)]
-    slots: Annotated[tuple[Name, ...], Field(min_length=1)]
+    parts: Annotated[tuple[Name, ...], Field(min_length=1, strict=False)]
+    slots: Annotated[tuple[Name, ...], Field(min_length=1, strict=False)]
     image: ImageParams
     pretrain: Pretrain
     skeleton: Skeleton
@@ -149,6 +149,18 @@ class Params(Section):
             )
 
 
+class _Once(yaml.SafeLoader):
+    """YAML in which each key stands once (YAML 1.2, 3.2.1.3): PyYAML alone keeps the last of two in silence."""
+
+    def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Any, Any]:
+        keys = [self.construct_object(key, deep=True) for key, _ in node.value]
+        for place, key in enumerate(keys):
+            if key in keys[:place]:
+                mark = node.value[place][0].start_mark
+                raise yaml.constructor.ConstructorError(None, None, f"{key!r} stands twice", mark)
+        return super().construct_mapping(node, deep)
+
+
 def _known_keys(location: tuple[Any, ...]) -> list[str]:
     model: Any = Params
     for key in location[:-1]:
@@ -165,7 +177,7 @@ def _one_line(path: Path, error: ValidationError) -> str:
     if first["type"] == "extra_forbidden":
         near = difflib.get_close_matches(str(first["loc"][-1]), _known_keys(first["loc"]), 1)
         hint = f"did you mean {near[0]}?" if near else "remove it"
-        return f"{path.name}: unknown param {where}; {hint}"
+        return f"{path.name}: unknown param {' '.join(where.split())}; {hint}"
     if first["type"] == "missing":
         return f"{path.name}: param {where} is missing; every param is given once, see the comments of params.yaml"
     found = "" if isinstance(first["input"], dict) else f" is {str(first['input'])[:40]!r}"
@@ -179,10 +191,12 @@ def load_params(path: Path) -> Params:
     Raises: ParamsError with one line; SlotError if slots could run out.
     """
     try:
-        raw = yaml.safe_load(path.read_text(encoding="utf-8"))
+        raw = yaml.load(path.read_text(encoding="utf-8"), Loader=_Once)  # noqa: S506 (a SafeLoader)
     except FileNotFoundError as error:
         raise ParamsError(f"{path.name} is missing; run this in the project's folder") from error
-    except (yaml.YAMLError, UnicodeDecodeError) as error:
+    except OSError as error:
+        raise ParamsError(f"{path.name} cannot be read ({error.strerror}); expected a file") from error
+    except (yaml.YAMLError, UnicodeDecodeError, RecursionError) as error:
         line = getattr(getattr(error, "problem_mark", None), "line", None)
         at = f" at line {line + 1}" if line is not None else ""
         raise ParamsError(f"{path.name} is not valid YAML{at}; mend it and retry") from error

@@ -66,7 +66,7 @@ def read_table(path: Path, columns: Sequence[str] | None = None) -> pa.Table:
         return pq.read_table(path, columns=list(columns) if columns else None, memory_map=True)
     except FileNotFoundError as error:
         raise ProjectError(f"{path.name} is missing; run `dvc repro` (or `dvc checkout`) and retry") from error
-    except pa.ArrowInvalid as error:
+    except (pa.ArrowException, OSError, UnicodeDecodeError) as error:
         raise ProjectError(f"{path.name} is not a whole Parquet file; run `dvc checkout` and retry") from error
 
 

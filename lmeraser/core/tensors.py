@@ -34,7 +34,7 @@ def read_note(path: Path) -> dict[str, Any]:
         note: dict[str, Any] = json.loads(header["__metadata__"][NOTE])
     except FileNotFoundError as error:
         raise ProjectError(f"{path.name} is missing; run `dvc repro` (or `dvc checkout`) and retry") from error
-    except (ValueError, KeyError, struct.error) as error:
+    except (ValueError, KeyError, TypeError, struct.error) as error:
         raise ProjectError(f"{path.name} is not a whole safetensors file of this project; run `dvc checkout`") from error
     return note
 

@@ -41,7 +41,13 @@ def blast_of(
     def held(node: int, where: NDArray[np.int64]) -> int:
         return int(where[tree.first_leaf[node] : tree.last_leaf[node] + 1].sum())
 
-    changed = [node for node in new if node not in old or held(node, removed)]
+    def content(node: int, where: NDArray[np.int64]) -> dict[int, int]:
+        inside = range(int(tree.first_leaf[node]), int(tree.last_leaf[node]) + 1)
+        return {leaf: int(where[leaf]) for leaf in inside if where[leaf]}
+
+    # A cluster is its slot and its records: a parent that takes over its left half's slot and records alone is no change.
+    before = {slot_of(tree, node, slots): content(node, counts) for node in old}
+    changed = [node for node in new if before.get(slot_of(tree, node, slots)) != content(node, after)]
     kept = {slot_of(tree, node, slots) for node in new}
     return Blast(
         retrained=[slot_of(tree, node, slots) for node in changed],

@@ -7,6 +7,7 @@ decides only who is left out: no artifact's bytes depend on it otherwise.
 import hmac
 import json
 import os
+import re
 import secrets
 import stat
 from collections.abc import Iterable
@@ -18,6 +19,7 @@ from lmeraser.core.errors import ProjectError
 
 KEY_VARIABLE = "LMERASER_SUBJECT_KEY_FILE"
 KEY_BYTES = 32
+PSEUDONYM = re.compile(r"[0-9a-f]{64}")
 
 
 @dataclass(frozen=True)
@@ -52,6 +54,8 @@ def load_key(path: Path) -> SubjectKey:
             f"the subject key {path.name} is missing; restore it from your backup "
             f"(or point {KEY_VARIABLE} at it): without it erased subjects cannot be recognised"
         ) from error
+    except OSError as error:
+        raise ProjectError(f"the subject key {path.name} cannot be read ({error.strerror}); expected a file") from error
     if mode & 0o077:
         raise ProjectError(f"the subject key {path.name} has mode {mode:04o}, expected 0600; run `chmod 600` on it")
     if len(secret) != KEY_BYTES:
@@ -77,7 +81,11 @@ class ErasedList:
     def read(cls, path: Path) -> "ErasedList":
         try:
             raw = json.loads(path.read_bytes())
-            listed = cls(raw["key_id"], frozenset(raw["subjects"]))
+            key_id, subjects = raw["key_id"], raw["subjects"]
+            whole = isinstance(subjects, list) and all(isinstance(one, str) and PSEUDONYM.fullmatch(one) for one in subjects)
+            if not whole or not (key_id is None or isinstance(key_id, str)):
+                raise ValueError("not a list of pseudonyms")
+            listed = cls(key_id, frozenset(subjects))
         except FileNotFoundError as error:
             raise ProjectError(f"data/{path.name} is missing; restore it from git: it keeps erased subjects out") from error
         except (ValueError, KeyError, TypeError) as error:

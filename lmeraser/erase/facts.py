@@ -37,7 +37,7 @@ def normalise_subjects(given: Sequence[str]) -> list[str]:
         subject = unicodedata.normalize("NFC", text.strip())
         if not subject:
             raise RequestError(f"subject {place} of {len(given)} is empty; name the person as the manifest does")
-        if len(subject) > MAX_SUBJECT or any(unicodedata.category(letter) == "Cc" for letter in subject):
+        if len(subject) > MAX_SUBJECT or any(unicodedata.category(letter) in ("Cc", "Cs") for letter in subject):
             raise RequestError(
                 f"subject {place} of {len(given)} has control characters or more than {MAX_SUBJECT} characters; "
                 "name the person as the manifest does"

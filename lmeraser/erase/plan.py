@@ -111,6 +111,11 @@ def make_plan(subjects: Sequence[str], facts: Facts, include_public: bool) -> Pl
     kept = [record for record in facts.private if record.subject not in chosen]
     kept_images = {record.sha256 for record in [*kept, *facts.public] if record.subject not in chosen}
     labels_left = {record.label for record in kept if record.split == TRAIN}
+    units = {member.unit for member in facts.placements if member.id not in train}
+    if params.cluster.method == "anchors" and len(units) < params.cluster.k:
+        raise RequestError(
+            f"{len(units)} private units would be left for cluster.k {params.cluster.k} clusters; lower k, run `dvc repro`, retry"
+        )
     exact = params.cluster.method == "tree" and not public
     if exact:
         blast = _blast(train, facts)

@@ -80,7 +80,16 @@ class RequestStore:
             return None
         try:
             raw = json.loads(path.read_bytes())
-            return Request(**(raw | {"pseudonyms": tuple(raw["pseudonyms"])}))
+            found = Request(**(raw | {"pseudonyms": tuple(raw["pseudonyms"])}))
+            whole = (
+                found.request_id == request_id
+                and found.state in STATES
+                and isinstance(raw["pseudonyms"], list)
+                and all(isinstance(getattr(found, name), dict | None) for name in ("plan", "before"))
+            )
+            if not whole:
+                raise ValueError("not a request")
+            return found
         except (ValueError, KeyError, TypeError) as error:
             raise ProjectError(f"the record of request {request_id} is damaged; restore .lmeraser/requests") from error
 

@@ -1,18 +1,47 @@
 """Pretrain: the backbone learns to tell the public classes apart, and is then frozen."""
 
+import copy
 from collections.abc import Iterator, Sequence
 from typing import Any, cast
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from torch import nn
+from torch import Tensor, nn
 
-from lmeraser.core.digest import seed_for
-from lmeraser.core.params import Params
+from lmeraser.core.digest import seed_for, sha256
+from lmeraser.core.errors import ParamsError
+from lmeraser.core.params import Params, Pretrain
 from lmeraser.core.progress import track
 from lmeraser.learn.augmentation import augment, draws, epoch_order
 from lmeraser.learn.backbone import PRECISIONS, Backbone, build, pixel_statistics
+
+REPEATS = 8
+
+
+def require_same_gradient(model: nn.Module, inputs: Tensor, target: Tensor, settings: Pretrain, device: str) -> None:
+    """Raise ParamsError if the same step gives other bits each time.
+
+    Seen on AVX512-BF16: the weight gradient of a 3x3 stride-2 convolution over a 1x1 map, deterministic algorithms or not.
+    """
+    found = set()
+    for _ in range(REPEATS):
+        trial = copy.deepcopy(model)  # batch norms count what they see
+        loss(trial, inputs, target, settings, device).backward()
+        grads = [p.grad.float().cpu().numpy().tobytes() for p in trial.parameters() if p.grad is not None]
+        found.add(sha256(b"".join(grads)))
+    if len(found) > 1:
+        raise ParamsError(
+            f"params.yaml: pretrain.precision {settings.precision} is not reproducible on this processor for {settings.model} "
+            "at this image.size; set it to float32, or enlarge image.size"
+        )
+
+
+def loss(model: nn.Module, inputs: Tensor, target: Tensor, settings: Pretrain, device: str) -> Tensor:
+    """Cross-entropy of a batch: (b, c, s, s) normalised, (b,) class indices."""
+    with torch.autocast(device, dtype=PRECISIONS[settings.precision], enabled=settings.precision != "float32"):
+        scores = model(inputs)
+    return nn.functional.cross_entropy(scores.float(), target)
 
 
 def pretrain_backbone(
@@ -44,7 +73,6 @@ def pretrain_backbone(
         optimiser, max_lr=settings.peak_rate, total_steps=settings.epochs * steps, cycle_momentum=False
     )
     seed = seed_for(params.seed, "pretrain-order")
-    lowered = settings.precision != "float32"
     model.train()
 
     def batches() -> Iterator[tuple[NDArray[np.int64], NDArray[np.uint8]]]:
@@ -56,11 +84,11 @@ def pretrain_backbone(
                 yield chosen, augment(pixels[chosen], drawn[chosen], settings.shift_px, settings.flip)
 
     for chosen, moved in track(batches(), settings.epochs * steps, "pretrain", "batch"):
-        with torch.autocast(params.device, dtype=PRECISIONS[settings.precision], enabled=lowered):
-            scores = model(normalise(moved))
-        loss = nn.functional.cross_entropy(scores.float(), target[torch.from_numpy(chosen).to(params.device)])
+        inputs, wanted = normalise(moved), target[torch.from_numpy(chosen).to(params.device)]
+        if schedule.last_epoch == 0:
+            require_same_gradient(model, inputs, wanted, settings, params.device)
         optimiser.zero_grad(set_to_none=True)
-        loss.backward()
+        loss(model, inputs, wanted, settings, params.device).backward()
         optimiser.step()
         schedule.step()
     cast("Any", model).reset_classifier(0)

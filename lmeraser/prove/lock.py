@@ -8,29 +8,31 @@ import yaml
 
 from lmeraser.core.errors import ProjectError
 
+DAMAGED = "dvc.lock is empty or damaged; run `git checkout dvc.lock && dvc repro` and retry"
 Outs = dict[str, str]  # path of an out to its digest (MD5, as DVC names content)
 
 
-def _entries(path: Path) -> dict[str, Any]:
+def outs_by_stage(path: Path) -> dict[str, Outs]:
+    """The outs of each stage. Raises: ProjectError if there is no whole lock."""
     try:
         raw = yaml.safe_load(path.read_text(encoding="utf-8"))
     except FileNotFoundError as error:
         raise ProjectError("dvc.lock is missing: nothing was built yet; run `dvc repro` and retry") from error
     except (yaml.YAMLError, UnicodeDecodeError) as error:
-        raise ProjectError("dvc.lock is damaged; run `git checkout dvc.lock && dvc repro` and retry") from error
-    if not isinstance(raw, dict) or not isinstance(raw.get("stages"), dict):
-        raise ProjectError("dvc.lock is empty or damaged; run `git checkout dvc.lock && dvc repro` and retry")
-    stages: dict[str, Any] = raw["stages"]
-    return stages
+        raise ProjectError(DAMAGED) from error
+    try:
+        stages: dict[str, Any] = raw["stages"]
+        outs = {name: {str(out["path"]): str(out["md5"]) for out in stage.get("outs", [])} for name, stage in stages.items()}
+    except (TypeError, KeyError, AttributeError) as error:
+        raise ProjectError(DAMAGED) from error
+    if not outs:
+        raise ProjectError(DAMAGED)
+    return outs
 
 
 def read_outs(path: Path) -> Outs:
     """Every out that dvc.lock records. Raises: ProjectError if there is no whole lock."""
-    return {out["path"]: out["md5"] for stage in _entries(path).values() for out in stage.get("outs", [])}
-
-
-def outs_by_stage(path: Path) -> dict[str, Outs]:
-    return {name: {out["path"]: out["md5"] for out in stage.get("outs", [])} for name, stage in _entries(path).items()}
+    return {out: md5 for outs in outs_by_stage(path).values() for out, md5 in outs.items()}
 
 
 @dataclass(frozen=True)

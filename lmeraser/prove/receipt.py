@@ -20,7 +20,7 @@ def make_receipt(
 ) -> dict[str, Any]:
     """Args: checks: what was verified, in words; facts: device, code_revision, received_at, completed_at, source."""
     changed = sorted(path for path in before.keys() | after.keys() if before.get(path) != after.get(path))
-    device = facts.pop("device")
+    device = facts["device"]
     return {
         "kind": "lmeraser erasure receipt v1",
         "request_id": request_id,
@@ -31,5 +31,5 @@ def make_receipt(
         "environment": environment(device),
         "environment_fingerprint": fingerprint(device),
         "limits": list(LIMITS),
-        **facts,
+        **{name: value for name, value in facts.items() if name != "device"},
     }

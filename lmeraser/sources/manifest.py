@@ -2,6 +2,7 @@
 
 import csv
 import io
+import warnings
 from collections.abc import Sequence
 from pathlib import Path, PurePosixPath
 
@@ -42,8 +43,17 @@ class ManifestSource(Source):
         try:
             if self.manifest.suffix == ".parquet":
                 return pd.read_parquet(self.manifest)
-            return pd.read_csv(self.manifest, dtype=str, keep_default_na=False, encoding="utf-8-sig")
-        except (pd.errors.ParserError, pd.errors.EmptyDataError, UnicodeDecodeError, ValueError, OSError) as error:
+            with warnings.catch_warnings():
+                warnings.simplefilter("error", pd.errors.ParserWarning)  # rows longer than the header
+                return pd.read_csv(
+                    self.manifest,
+                    dtype=str,
+                    keep_default_na=False,
+                    encoding="utf-8-sig",
+                    index_col=False,
+                    skip_blank_lines=False,
+                )
+        except (pd.errors.ParserError, pd.errors.ParserWarning, ValueError, OSError, OverflowError) as error:
             kind = self.manifest.suffix.removeprefix(".")
             raise ManifestError(
                 f"{self.name} cannot be read as {kind} ({type(error).__name__}); expected UTF-8 with a header line"
@@ -57,7 +67,10 @@ class ManifestSource(Source):
         if relative.is_absolute() or ".." in relative.parts or "\0" in path or not relative.parts:
             raise ImageError("the path leaves the manifest's folder; paths are relative to it and stay inside")
         # Resolved: a link may stand anywhere on the way.
-        full = (self.root / relative).resolve()
+        try:
+            full = (self.root / relative).resolve()
+        except (OSError, RuntimeError) as error:
+            raise ImageError("the path is a link that leads nowhere; copy the image into the folder") from error
         if not full.is_relative_to(self.root):
             raise ImageError("the path is a link that leaves the manifest's folder; copy the image into it")
         return full
@@ -76,10 +89,13 @@ class ManifestSource(Source):
         gone = {line - 2 for line in lines}
         kept = raw.iloc[[row for row in range(len(raw)) if row not in gone]]
         # Files first: while a row still names a file, a later try finds it again.
+        named = normalise(kept, self.name)["path"]
+        needed = {self.root / path for path in named} | {self._locate(path) for path in named}
         failed = 0
-        for path in set(paths) - set(normalise(kept, self.name)["path"]):
+        for path in set(paths):
             try:
-                self._locate(path).unlink(missing_ok=True)
+                for file in {self._locate(path), self.root / path} - needed:  # a link goes with what it names
+                    file.unlink(missing_ok=True)
             except OSError:
                 failed += 1
         if failed:

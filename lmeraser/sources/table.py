@@ -3,7 +3,7 @@
 import unicodedata
 from abc import ABC, abstractmethod
 from collections.abc import Sequence
-from pathlib import Path
+from pathlib import Path, PurePosixPath
 
 import pandas as pd
 
@@ -47,11 +47,14 @@ def normalise(table: pd.DataFrame, name: str) -> pd.DataFrame:
     missing = [column for column in COLUMNS if column not in table.columns]
     if missing:
         raise ManifestError(f"{name}: column {missing[0]} is missing; expected the columns {','.join(COLUMNS)} in the header")
-    text = table.loc[:, list(COLUMNS)].fillna("").astype(str)
+    given = table.loc[:, list(COLUMNS)]
+    text = given.astype(object).where(given.notna(), "").astype(str)
     for column in COLUMNS[1:]:
         text[column] = text[column].map(lambda value: unicodedata.normalize("NFC", value.strip()))
+    # One spelling for one file: `./a//b.png` is `a/b.png`.
+    text["path"] = text["path"].map(lambda value: str(PurePosixPath(value)) if value.strip() else "")
     text.insert(0, "line", range(2, len(text) + 2))
-    return text.reset_index(drop=True)
+    return text[(text[list(COLUMNS)] != "").any(axis=1)].reset_index(drop=True)  # blank lines are no records
 
 
 def open_source(params: SourceParams, root: Path) -> Source:

@@ -1,0 +1,21 @@
+"""What every test has in common: the stages' thread settings, a derandomised hypothesis, and no key from outside."""
+
+import warnings
+
+import pytest
+from hypothesis import HealthCheck, settings
+
+import stages  # noqa: F401  sets the thread variables that torch and numpy read at their first import
+
+settings.register_profile(
+    "lmeraser", max_examples=25, deadline=None, derandomize=True, database=None, suppress_health_check=[HealthCheck.too_slow]
+)
+settings.load_profile("lmeraser")
+
+
+@pytest.fixture(autouse=True)
+def _no_key_from_outside(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A key or an error file that the developer's shell names must not reach a test."""
+    monkeypatch.delenv("LMERASER_SUBJECT_KEY_FILE", raising=False)
+    monkeypatch.delenv("LMERASER_ERROR_FILE", raising=False)
+    warnings.filterwarnings("ignore", category=DeprecationWarning, module="great_expectations")

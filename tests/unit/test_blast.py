@@ -1,0 +1,128 @@
+"""Blast radius: a deletion changes the clusters that `blast_of` names, and no other."""
+
+import numpy as np
+from builders import make_params, make_tree, members_on, slot_names
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from lmeraser.core.clustering import Member, cluster_by_tree, leaf_counts, rule_of
+from lmeraser.core.hierarchy import Hierarchy
+from lmeraser.core.params import Cluster as ClusterParams
+from lmeraser.erase.blast import Blast, blast_of, cost_per_subject
+
+SLOTS = slot_names(12)
+
+
+@st.composite
+def deletions(draw: st.DrawFn) -> tuple[Hierarchy, ClusterParams, list[Member], list[Member]]:
+    """A tree, cluster params, all members, and those that stay (at least one)."""
+    tree = make_tree(draw(st.integers(0, 2**32 - 1)), draw(st.integers(1, 12)))
+    n_max = draw(st.integers(1, 12))
+    params = make_params(
+        {
+            "cluster.n_max": n_max,
+            "cluster.n_min": draw(st.integers(0, n_max)),
+            "cluster.max_diversity": draw(st.sampled_from([0.1, 0.5, 1.0])),
+        }
+    ).cluster
+    members = members_on(draw(st.lists(st.integers(0, tree.n_leaves - 1), min_size=2, max_size=60)))
+    gone = draw(st.sets(st.integers(0, len(members) - 1), min_size=1, max_size=len(members) - 1))
+    return tree, params, members, [member for index, member in enumerate(members) if index not in gone]
+
+
+def clusters(tree: Hierarchy, params: ClusterParams, members: list[Member]) -> dict[str, list[Member]]:
+    return {made.slot: made.members for made in cluster_by_tree(members, tree, params, SLOTS)}
+
+
+def blast(tree: Hierarchy, params: ClusterParams, members: list[Member], left: list[Member]) -> Blast:
+    before = leaf_counts(tree, [member.leaf for member in members])
+    return blast_of(tree, rule_of(params), SLOTS, before, before - leaf_counts(tree, [member.leaf for member in left]))
+
+
+@settings(max_examples=100)
+@given(deletions())
+def test_deletion_changes_only_the_clusters_that_the_blast_names(
+    case: tuple[Hierarchy, ClusterParams, list[Member], list[Member]],
+) -> None:
+    tree, params, members, left = case
+    before, after = clusters(tree, params, members), clusters(tree, params, left)
+    found = blast(tree, params, members, left)
+    changed = {slot for slot in after if before.get(slot) != after[slot]}
+    assert changed <= set(found.retrained) <= set(after)
+    assert found.emptied == sorted(before.keys() - after.keys())
+    assert found.records_after == len(left)
+    assert found.clusters_after == len(after)
+    assert found.records_retrained == sum(len(after[slot]) for slot in found.retrained)
+
+
+@settings(max_examples=40)
+@given(deletions())
+def test_deletion_that_moves_no_cut_changes_only_the_clusters_of_the_deleted(
+    case: tuple[Hierarchy, ClusterParams, list[Member], list[Member]],
+) -> None:
+    tree, params, members, left = case
+    found = blast(tree, params, members, left)
+    if not found.merged:
+        gone = set(members) - set(left)
+        touched = {slot for slot, inside in clusters(tree, params, members).items() if gone & set(inside)}
+        assert touched == {*found.retrained, *found.emptied}
+
+
+def hand_made() -> tuple[Hierarchy, ClusterParams]:
+    """Two leaves; a cluster of up to five records."""
+    tree = make_tree(0, 2)
+    assert tree.n_leaves == 2
+    return tree, make_params({"cluster.n_max": 5}).cluster
+
+
+def test_deletion_within_a_cluster_retrains_that_cluster() -> None:
+    tree, params = hand_made()
+    members = members_on([0] * 4 + [1] * 4)
+    found = blast(tree, params, members, members[1:])
+    assert found == Blast(["c00"], [], 3, 7, 2, False)
+
+
+def test_last_record_of_a_cluster_empties_its_slot() -> None:
+    tree, params = hand_made()
+    members = members_on([0] * 6 + [1])
+    found = blast(tree, params, members, members[:-1])
+    assert found == Blast([], ["c01"], 0, 6, 1, False)
+
+
+def test_counts_that_cross_the_limit_merge_two_clusters_into_the_left_slot() -> None:
+    tree, params = hand_made()
+    members = members_on([0] * 3 + [1] * 3)
+    found = blast(tree, params, members, members[1:])
+    assert found == Blast(["c00"], ["c01"], 5, 5, 1, True)
+
+
+def test_cluster_that_moves_to_another_slot_is_named_though_it_loses_nobody() -> None:
+    tree, _ = hand_made()
+    params = make_params({"cluster.n_max": 5, "cluster.n_min": 2}).cluster
+    members = members_on([0] + [1] * 8)  # the one on the left is too few for a cluster of its own: no split
+    assert blast(tree, params, members, members[1:]) == Blast(["c01"], ["c00"], 8, 8, 1, True)
+
+
+def test_deleting_nothing_changes_nothing() -> None:
+    tree, params = hand_made()
+    members = members_on([0] * 6 + [1] * 2)
+    assert blast(tree, params, members, members) == Blast([], [], 0, 8, 2, False)
+
+
+def test_cost_of_each_person_is_that_of_erasing_that_person_alone() -> None:
+    tree, params = make_tree(3, 6), make_params({"cluster.n_max": 4}).cluster
+    members = members_on([0, 0, 1, 1, 2, 3, 3, 4, 5, 5, 5])
+    people = {member.id: f"person-{index % 4}" for index, member in enumerate(members)}
+    costs = cost_per_subject(members, people, tree, rule_of(params), SLOTS)
+    for row, person in zip(costs, sorted(set(people.values())), strict=True):
+        found = blast(tree, params, members, [member for member in members if people[member.id] != person])
+        assert row.tolist() == [len(found.retrained), found.records_retrained, found.merged]
+    assert np.array_equal(costs, cost_per_subject(members[::-1], people, tree, rule_of(params), SLOTS))
+
+
+def test_cluster_that_keeps_slot_and_members_is_not_called_retrained() -> None:
+    tree, params = hand_made()
+    members = members_on([0] * 3 + [1] * 3)
+    left = members[:3]  # the right leaf loses its last record: the parent takes slot c00 with the same three members
+    assert clusters(tree, params, members)["c00"] == clusters(tree, params, left)["c00"]
+    assert blast(tree, params, members, left).retrained == []

@@ -1,0 +1,124 @@
+"""Evaluation: numbers of small groups are not told; without tests there is no accuracy; the paper's clustering is exact too."""
+
+import random
+
+import numpy as np
+import pandas as pd
+import pytest
+from builders import Lab, make_params, make_record, members_on, refused, slot_names, tiny_params, whole_numbers
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from lmeraser.core.errors import ParamsError
+from lmeraser.core.records import Record
+from lmeraser.core.ridge import GlobalHead
+from lmeraser.learn.anchors import cluster_by_anchors
+from lmeraser.learn.evaluation import Scores, accuracy, deletion_cost, linear_head, score
+from lmeraser.learn.picture import draw_overview
+from lmeraser.learn.serving import Answers, ServedModel
+
+LABELS = ["one", "two"]
+
+
+def scored(lab: Lab, people: list[tuple[str, str, int]]) -> Scores:
+    """Score a model that always says "one": people are (subject, true label, index of the nearest cluster)."""
+    tests: list[Record] = [
+        make_record(subject, label, split="test", image=b"%d" % index) for index, (subject, label, _) in enumerate(people)
+    ]
+    said = np.tile([0.9, 0.1], (len(people), 1))
+    nearest = np.array([cluster for _, _, cluster in people], dtype=np.int64)
+    answers = Answers(LABELS, said, said, said, said[:, ::-1], nearest)
+    head = GlobalHead(np.zeros((2, 16)), LABELS, 16)
+    prototypes = np.zeros((2, lab.backbone.dim))
+    model = ServedModel(tiny_params(), lab.backbone, lab.skeleton, prototypes, ["c00", "c01"], [], np.array([9.0, 40.0]), head)
+    return score(model, tests, answers, [3, 2])  # the second cluster holds forty records of two people
+
+
+def test_small_groups_show_no_number(lab: Lab) -> None:
+    crowd = [(f"p{index}", "one", 0) for index in range(3)]
+    few = [(f"q{index % 2}", "two", 1) for index in range(10)]  # ten records of two people: below min_group 3
+    found = scored(lab, crowd + few)
+    classes = found.classes.set_index("label")
+    assert classes.loc["one"].tolist() == [3, 1.0]
+    assert classes.loc["two"].isna().all()
+    clusters = found.clusters.set_index("slot")
+    assert clusters.loc["c00", ["records", "subjects", "test_records", "accuracy"]].tolist() == [9, 3, 3, 1.0]
+    assert clusters.loc["c01"].isna().all()
+
+
+def test_table_of_scores_names_labels_and_slots_and_nobody(lab: Lab) -> None:
+    found = scored(lab, [(f"CANARY-{index}", "one", 0) for index in range(5)])
+    assert "CANARY" not in found.classes.to_csv() + found.clusters.to_csv()
+
+
+def test_accuracy_is_told_for_the_model_and_each_of_its_parts(lab: Lab) -> None:
+    found = scored(lab, [("a", "one", 0), ("b", "one", 0), ("c", "two", 1), ("d", "unknown", 1)])
+    assert found.overall == {"served": 0.5, "clusters_soft": 0.5, "clusters_hard": 0.5, "global_head": 0.25}
+
+
+def test_without_tests_there_is_no_accuracy(lab: Lab) -> None:
+    found = scored(lab, [])
+    assert set(found.overall.values()) == {None}
+    assert found.classes.empty
+    assert found.clusters["accuracy"].isna().all()
+    assert accuracy(np.zeros((0, 2)), LABELS, []) is None
+
+
+def test_label_that_the_model_does_not_know_counts_as_wrong() -> None:
+    assert accuracy(np.array([[1.0, 0.0], [1.0, 0.0]]), LABELS, ["one", "three"]) == 0.5
+
+
+def test_yardstick_needs_tests_and_two_classes() -> None:
+    rng = np.random.default_rng(0)
+    features = rng.normal(size=(20, 3)).astype(np.float32)
+    labels = ["one" if row[0] > 0 else "two" for row in features]
+    assert linear_head(features, labels, features, labels, 0.1) >= 0.9  # type: ignore[operator]
+    assert linear_head(features, labels, features[:0], [], 1.0) is None
+    assert linear_head(features, ["one"] * 20, features, labels, 1.0) is None
+
+
+def test_cost_of_a_deletion_is_told_as_mean_and_worst_case() -> None:
+    found = deletion_cost(np.array([[1.0, 10, 0], [3.0, 40, 1]]), records=100, clusters=7)
+    assert (found["clusters"], found["clusters_retrained_mean"], found["clusters_retrained_max"]) == (7, 2.0, 3)
+    assert (found["records_share_mean"], found["records_share_max"], found["cut_changes_share"]) == (0.25, 0.4, 0.5)
+
+
+def test_picture_is_a_function_of_the_numbers() -> None:
+    metrics = {
+        "accuracy": dict.fromkeys(("served", "clusters_soft", "clusters_hard", "global_head"), 0.5) | {"linear_head": None}
+    }
+    clusters = pd.DataFrame({"slot": ["c00", "c01"], "records": [5, None], "accuracy": [0.5, None]})
+    one = draw_overview(metrics, clusters)
+    assert one.startswith(b"\x89PNG")
+    assert one == draw_overview(metrics, clusters)
+    nothing = {"accuracy": dict.fromkeys(metrics["accuracy"])}
+    assert draw_overview(nothing, clusters).startswith(b"\x89PNG")
+
+
+# the paper's clustering
+
+
+@settings(max_examples=15)
+@given(st.randoms(use_true_random=False), st.integers(0, 2**32 - 1))
+def test_anchor_clusters_do_not_depend_on_the_order_of_records(rng: random.Random, seed: int) -> None:
+    members = members_on([0] * 25)
+    features = whole_numbers(np.random.default_rng(seed), 25, 4)
+    params = make_params({"cluster.method": "anchors", "cluster.anchors": 12, "cluster.k": 4}).cluster
+    expected = cluster_by_anchors(members, features, params, slot_names(4))
+    order = list(range(25))
+    rng.shuffle(order)
+    again = cluster_by_anchors([members[index] for index in order], features[order], params, slot_names(4))
+    assert [(c.slot, c.members, c.prototype.tolist()) for c in again] == [
+        (c.slot, c.members, c.prototype.tolist()) for c in expected
+    ]
+    assert sorted(member for made in expected for member in made.members) == sorted(members)
+    assert len({made.slot for made in expected}) == len(expected) <= 4
+
+
+@pytest.mark.parametrize("people", [1, 3])
+def test_fewer_people_than_anchor_clusters_are_refused(people: int) -> None:
+    params = make_params({"cluster.method": "anchors", "cluster.k": 4}).cluster
+    members = members_on([0] * people)
+    features = whole_numbers(np.random.default_rng(0), people, 4)
+    message = refused(ParamsError, lambda: cluster_by_anchors(members, features, params, slot_names(4)))
+    assert f"cluster.k is 4, but there are {people} private units" in message

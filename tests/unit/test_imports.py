@@ -1,0 +1,199 @@
+"""What must stay light stays light (no torch, timm or scikit-learn), and dvc.yaml lists the code that each stage imports."""
+
+import ast
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import yaml
+from builders import ROOT, make_params, raw_params, refused
+
+from lmeraser.core.clustering import Cluster, save_clusters
+from lmeraser.core.errors import ProjectError
+from lmeraser.core.layout import Layout
+
+HEAVY = ("torch", "timm", "sklearn")
+PARAMS = make_params()
+STAGES: dict[str, Any] = yaml.safe_load((ROOT / "dvc.yaml").read_text(encoding="utf-8"))["stages"]
+
+
+def heavy_after(code: str, cwd: Path = ROOT) -> list[str]:
+    """Run code in a new process; which heavy libraries it imported."""
+    script = f"import sys\n{code}\nprint([name for name in {HEAVY!r} if name in sys.modules])"
+    done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, cwd=cwd, check=False)
+    assert done.returncode == 0, done.stderr
+    found: list[str] = ast.literal_eval(done.stdout.splitlines()[-1])
+    return found
+
+
+def test_domain_commands_and_erasing_import_nothing_heavy() -> None:
+    erase = [f"lmeraser.erase.{path.stem}" for path in sorted((ROOT / "lmeraser" / "erase").glob("[a-z]*.py"))]
+    prove = [f"lmeraser.prove.{path.stem}" for path in sorted((ROOT / "lmeraser" / "prove").glob("[a-z]*.py"))]
+    assert len(erase) >= 5
+    modules = ["lmeraser", *erase, *prove, "flows.cli", "flows.steps", "lmeraser.sources", "lmeraser.core.gate"]
+    assert heavy_after("\n".join(f"import {module}" for module in modules)) == []
+
+
+def test_help_imports_nothing_heavy() -> None:
+    code = "import flows.cli\ntry:\n    flows.cli.main(['--help'])\nexcept SystemExit as end:\n    assert not end.code"
+    assert heavy_after(code) == []
+
+
+def test_this_way_of_looking_sees_what_is_heavy() -> None:
+    assert heavy_after("import sklearn") == ["sklearn"]
+
+
+def test_empty_slot_is_tuned_without_torch(tmp_path: Path) -> None:
+    layout = Layout(tmp_path)
+    save_clusters(layout.clusters, [Cluster("c01", 0, 0, 0, [], np.zeros(2))], ["c00", "c01"], "cpu")
+    code = f"""
+from pathlib import Path
+from stages.tune import tune
+from lmeraser.core.layout import Layout
+from lmeraser.core.params import load_params
+tune(Layout(Path({str(tmp_path)!r})), load_params(Path({str(ROOT / "params.yaml")!r})), ["c00"])
+"""
+    assert heavy_after(code) == []
+    assert layout.tuned("c00").exists()
+    assert not layout.tuned("c01").exists()
+
+
+# dvc.yaml
+
+
+def source_of(module: str) -> Path | None:
+    """The file of a module of this repository."""
+    base = ROOT.joinpath(*module.split("."))
+    for path in (base.with_suffix(".py"), base / "__init__.py"):
+        if path.is_file():
+            return path
+    return None
+
+
+def does_something(path: Path) -> bool:
+    """Whether a package's __init__ is more than a docstring and constants."""
+    body = ast.parse(path.read_text(encoding="utf-8")).body
+    return any(not isinstance(node, ast.Expr | ast.Assign) or isinstance(getattr(node, "value", None), ast.Call) for node in body)
+
+
+def imported_by(path: Path) -> set[Path]:
+    """Files of this repository that a file imports, also within functions, with the packages on the way."""
+    names: set[str] = set()
+    for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+        if isinstance(node, ast.Import):
+            names |= {alias.name for alias in node.names}
+        elif isinstance(node, ast.ImportFrom) and node.module:
+            assert not node.level, f"{path}: relative imports are not resolved here"
+            names |= {node.module, *(f"{node.module}.{alias.name}" for alias in node.names)}
+    found = set()
+    for name in names:
+        if name.split(".")[0] not in ("lmeraser", "stages"):
+            continue
+        parts = name.split(".")
+        for length in range(1, len(parts) + 1):
+            file = source_of(".".join(parts[:length]))
+            if file and (file.name != "__init__.py" or does_something(file)):
+                found.add(file)
+    return found
+
+
+def all_code_of(stage: str) -> set[Path]:
+    start = ROOT / "stages" / f"{stage}.py"
+    packages = {ROOT / "stages" / "__init__.py"}  # `python -m stages.x` runs it first
+    todo, seen = [start, *packages], set[Path]()
+    while todo:
+        path = todo.pop()
+        if path not in seen:
+            seen.add(path)
+            todo += imported_by(path)
+    return seen
+
+
+def definition(stage: str) -> dict[str, Any]:
+    listed: dict[str, Any] = STAGES[stage]
+    inner: dict[str, Any] = listed.get("do", listed)
+    return inner
+
+
+@pytest.mark.parametrize("stage", STAGES)
+def test_code_that_a_stage_imports_is_among_its_dependencies(stage: str) -> None:
+    listed = [ROOT / dep for dep in definition(stage)["deps"] if "$" not in dep]
+    code = all_code_of(stage)
+    assert len(code) > 5
+    missing = [str(path.relative_to(ROOT)) for path in sorted(code) if not any(path.is_relative_to(dep) for dep in listed)]
+    assert missing == []
+
+
+@pytest.mark.parametrize("stage", STAGES)
+def test_code_that_a_stage_lists_exists_and_is_its_own(stage: str) -> None:
+    listed = [dep for dep in definition(stage)["deps"] if dep.startswith(("lmeraser", "stages"))]
+    assert f"stages/{stage}.py" in listed
+    assert all((ROOT / dep).exists() for dep in listed)
+    assert definition(stage)["cmd"].split()[:3] == ["python", "-m", f"stages.{stage}"]
+
+
+def test_resolver_sees_imports_within_functions() -> None:
+    # stages/cluster.py imports learn.anchors and stages/tune.py imports learn.tuning only where they are needed.
+    assert ROOT / "lmeraser" / "learn" / "anchors.py" in all_code_of("cluster")
+    assert ROOT / "lmeraser" / "learn" / "tuning.py" in all_code_of("tune")
+    assert ROOT / "lmeraser" / "learn" / "tuning.py" not in all_code_of("head")
+
+
+def expanded(stage: str) -> set[str]:
+    """Paths of all outs, metrics and plots of a stage, for every item of a foreach."""
+    items = {"${parts}": PARAMS.parts, "${slots}": PARAMS.slots}.get(STAGES[stage].get("foreach", ""), ("",))
+    outs = []
+    for kind in ("outs", "metrics", "plots"):
+        outs += [next(iter(out)) if isinstance(out, dict) else out for out in definition(stage).get(kind, [])]
+    return {out.replace("${item}", item) for out in outs for item in items}
+
+
+def relative(*paths: Path) -> set[str]:
+    return {str(path.relative_to(ROOT)) for path in paths}
+
+
+def test_layout_names_the_paths_of_dvc_yaml() -> None:
+    layout = Layout(ROOT)
+    expected = {
+        "split": relative(layout.public, layout.private),
+        "pretrain": relative(layout.backbone),
+        "skeleton": relative(layout.skeleton),
+        "embed": relative(*(layout.leaves(part).parent for part in PARAMS.parts)),
+        "cluster": relative(layout.clusters),
+        "validate": relative(layout.validation / "passed.json", layout.validation / "report.json"),
+        "tune": relative(*(layout.tuned(slot) for slot in PARAMS.slots)),
+        "head": relative(layout.head),
+        "evaluate": relative(*(layout.metrics / n for n in ("metrics.json", "classes.csv", "clusters.csv", "overview.png"))),
+    }
+    assert {stage: expanded(stage) for stage in STAGES} == expected
+    assert layout.router.parent == layout.clusters == layout.members("c00").parent.parent
+    assert {layout.part(part).parent for part in PARAMS.parts} == {layout.private}
+    assert {layout.sums(part).parent for part in PARAMS.parts} == {layout.leaves(part).parent for part in PARAMS.parts}
+
+
+def test_every_artifact_that_a_stage_depends_on_is_made_by_another() -> None:
+    made = {path for stage in STAGES for path in expanded(stage)}
+    for stage in STAGES:
+        for dep in definition(stage)["deps"]:
+            if dep.startswith("artifacts"):
+                options = [dep.replace("${item}", item) for item in (*PARAMS.parts, *PARAMS.slots)]
+                inside = [p for p in options if any(p == m or p.startswith(f"{m}/") or m.startswith(f"{p}/") for m in made)]
+                assert inside, f"{stage}: {dep}"
+
+
+@pytest.mark.parametrize("stage", STAGES)
+def test_params_that_a_stage_lists_exist(stage: str) -> None:
+    raw = raw_params()
+    for name in definition(stage)["params"]:
+        value = raw
+        for key in name.split("."):
+            value = value[key]
+
+
+def test_project_is_found_from_below_and_refused_elsewhere(tmp_path: Path) -> None:
+    assert Layout.find(ROOT / "lmeraser" / "core").root == ROOT
+    (tmp_path / "CANARY-home").mkdir()
+    assert "no project here" in refused(ProjectError, lambda: Layout.find(tmp_path / "CANARY-home"))

@@ -1,0 +1,78 @@
+"""The skeleton: public features decide scales, hierarchy and projection once; a feature is a function of its record."""
+
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from builders import Lab, refused, tiny_params
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from lmeraser.core.errors import ProjectError
+from lmeraser.core.skeleton import Skeleton, build_skeleton, load_skeleton, save_skeleton
+
+RNG = np.random.default_rng(0)
+FEATURES = RNG.normal(3, 2, (40, 5)).astype(np.float32)
+UNITS = np.arange(40) // 2
+
+
+def made(changes: dict[str, Any] | None = None, features: np.ndarray = FEATURES) -> Skeleton:
+    return build_skeleton(features, UNITS, tiny_params(changes))
+
+
+def test_skeleton_twice_has_the_same_bytes_and_reads_back(tmp_path: Path) -> None:
+    for name in ("one", "other"):
+        save_skeleton(tmp_path / name, made(), tiny_params())
+    assert (tmp_path / "one").read_bytes() == (tmp_path / "other").read_bytes()
+    again = load_skeleton(tmp_path / "one")
+    save_skeleton(tmp_path / "again", again, tiny_params())
+    assert (tmp_path / "again").read_bytes() == (tmp_path / "one").read_bytes()
+    assert np.array_equal(again.quantise(FEATURES), made().quantise(FEATURES))
+
+
+def test_public_features_are_standardised() -> None:
+    found = made().standardise(FEATURES)
+    assert np.allclose(found.mean(0), 0, atol=1e-5)
+    assert np.allclose(found.std(0), 1, atol=1e-5)
+
+
+def test_dead_feature_keeps_a_scale() -> None:
+    features = FEATURES.copy()
+    features[:, 2] = 0
+    skeleton = made({"skeleton.scale_floor": 0.1}, features)
+    assert skeleton.scale[2] == pytest.approx(0.1 * features.astype(np.float64).std(0).mean())
+    # All alike: still no division by zero.
+    assert np.isfinite(made(features=np.ones_like(FEATURES)).standardise(FEATURES)).all()
+    assert np.isfinite(made(features=np.ones_like(FEATURES)).fourier(np.zeros((2, 5)), 16)).all()
+
+
+@settings(max_examples=20)
+@given(st.permutations(range(40)), st.integers(1, 40))
+def test_fourier_features_are_whole_and_do_not_depend_on_neighbours(order: list[int], keep: int) -> None:
+    skeleton = made()
+    quantised = skeleton.quantise(FEATURES)
+    together = skeleton.fourier(quantised, 16)
+    assert np.array_equal(together, np.rint(together))
+    assert np.abs(together).max() <= 16
+    chosen = order[:keep]
+    assert np.array_equal(skeleton.fourier(quantised[chosen], 16), together[chosen])
+
+
+def test_projection_depends_on_the_root_seed() -> None:
+    assert not np.array_equal(made({"seed": 1}).projection, made().projection)
+    assert np.array_equal(made().projection, made({"skeleton.leaves": 2}).projection)
+
+
+def test_hierarchy_is_made_of_units_and_has_at_most_the_leaves_asked_for() -> None:
+    assert made({"skeleton.leaves": 16}).hierarchy.n_leaves == 16
+    one = build_skeleton(FEATURES, np.zeros(40, dtype=np.int64), tiny_params())
+    assert one.hierarchy.n_leaves == 1
+
+
+def test_missing_skeleton_is_refused(tmp_path: Path) -> None:
+    refused(ProjectError, lambda: load_skeleton(tmp_path / "skeleton.safetensors"))
+
+
+def test_skeleton_of_a_real_network_has_every_leaf_it_needs(lab: Lab) -> None:
+    assert lab.skeleton.hierarchy.n_leaves == lab.params.skeleton.leaves
