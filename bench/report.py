@@ -36,11 +36,15 @@ def provenance() -> dict[str, Any]:
     module = (sys.modules["__main__"].__spec__ or type("", (), {"name": "?"})).name
     return {
         "command": shlex.join(["python", "-m", module, *sys.argv[1:]]),
-        "revision": revision(),
-        "code": code_digest(),
+        "revision": STARTED[0],
+        "code": STARTED[1],
         "cores": len(os.sched_getaffinity(0)),
         "environment": environment("cpu"),
     }
+
+
+# Taken when the bench starts: the tree may change while it runs, the code that it has loaded does not.
+STARTED = (revision(), code_digest())
 
 
 def table(header: Sequence[str], rows: Sequence[Sequence[Any]]) -> str:
@@ -58,7 +62,7 @@ def write_report(name: str, title: str, body: Sequence[str], facts: dict[str, An
     where = made["environment"]
     versions = ", ".join(f"{key} {where[key]}" for key in ("torch", "timm", "numpy", "scikit-learn"))
     origin = (
-        f"`{made['command']}` at revision {made['revision']} (core and learn: {made['code']}); "
+        f"`{made['command']}` at revision {made['revision']} (when it started; files of core and learn: {made['code']}); "
         f"{where['processor']}, {made['cores']} cores, Python {where['python']}, {versions}."
     )
     text = "\n\n".join([f"# {title}", origin, *body]) + "\n"
