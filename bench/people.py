@@ -156,7 +156,12 @@ def report(data_name: str, runs: list[dict[str, Any]], counts: dict[str, int], p
         table(cost, blast_rows(runs)),
         f"Pretraining took {statistics.mean(run['pretrain_cpu_seconds'] for run in runs):.0f} s of processor.",
     ]
-    write_report(f"people-{data_name}", f"People: {data_name}", body, {"seeds": runs, "counts": counts})
+    write_report(
+        f"people-{data_name}",
+        f"People: {data_name}",
+        body,
+        {"seeds": runs, "counts": counts, "params": params.model_dump(mode="json")},
+    )
 
 
 def main() -> None:
