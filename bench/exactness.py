@@ -1,7 +1,7 @@
 """Erase many people in several ways and compare every artifact: the exactness contract on real persons.
 
     python -m bench.exactness digits
-    python -m bench.exactness signdigits        needs the image packs (LMERASER_SHARED_DATA or ../shared/data)
+    python -m bench.exactness signdigits        needs the image packs (LMERASER_SHARED_DATA)
 
 Four projects: A erases 20 people one by one and then 10 at once, and is audited; B erases the same 30 at once; C erases them one
 by one in reverse order; D never had them in its manifest and is built by plain `dvc repro`. All four must have the same dvc.lock
@@ -23,23 +23,14 @@ from typing import Any
 import pandas as pd
 import yaml
 
+from bench.sources import PACKS, ROOT, shared_data
 from flows.audit import copy_code
 from flows.steps import code_revision
 from lmeraser.core.digest import number_from, readable_json
 from lmeraser.core.environment import environment
 from lmeraser.prove.lock import compare, read_outs
 
-REPOSITORY = Path(__file__).resolve().parent.parent
-RESULTS = REPOSITORY / "bench" / "results"
-PACKS = {"signdigits": "signdigits64_q85", "mnist": "mnist10k_writers"}
-
-
-def shared_data() -> Path:
-    """The folder of real image packs. Exits with a message where it is absent."""
-    folder = Path(os.environ.get("LMERASER_SHARED_DATA", REPOSITORY.parent / "shared" / "data"))
-    if not (folder / "to_manifest.py").exists():
-        sys.exit("the image packs are not here; set LMERASER_SHARED_DATA to their folder (nothing was measured)")
-    return folder
+RESULTS = ROOT / "bench" / "results"
 
 
 def command(folder: Path, *arguments: str) -> dict[str, Any]:
@@ -56,19 +47,19 @@ def command(folder: Path, *arguments: str) -> dict[str, Any]:
 def make_source(data: str, work: Path) -> tuple[dict[str, Any], Path]:
     """Params and the manifest file of a data set."""
     if data == "digits":
-        params = yaml.safe_load((REPOSITORY / "params.yaml").read_text())
-        return params, REPOSITORY / params["source"]["path"]
+        params = yaml.safe_load((ROOT / "params.yaml").read_text())
+        return params, ROOT / params["source"]["path"]
     out = work / "people"
     script = [sys.executable, str(shared_data() / "to_manifest.py"), str(out), "--private", PACKS[data]]
     subprocess.run([*script, "--public-fraction", "0.4"], check=True, stdout=sys.stderr)
-    params = yaml.safe_load((REPOSITORY / "params" / f"{data}.yaml").read_text())
+    params = yaml.safe_load((ROOT / "params" / f"{data}.yaml").read_text())
     params["source"] = {"kind": "manifest", "path": str(out), "erase": False}
     return params, out / "manifest.csv"
 
 
 def make_project(folder: Path, params: dict[str, Any]) -> Path:
     folder.mkdir()
-    copy_code(REPOSITORY, folder)
+    copy_code(ROOT, folder)
     (folder / "params.yaml").write_text(yaml.safe_dump(params, sort_keys=False))
     return folder
 
@@ -135,7 +126,7 @@ def campaign(data: str, singles: int, batch: int, work: Path) -> dict[str, Any]:
         "reverse_order_equal": compare(outs, read_outs(work / "C" / "dvc.lock")).equal,
         "never_had_them_equal": compare(outs, read_outs(never / "dvc.lock")).equal,
         "seconds": round(time.monotonic() - start),
-        "revision": code_revision(REPOSITORY),
+        "revision": code_revision(ROOT),
         "environment": environment(params["device"]),
     }
 
