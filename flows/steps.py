@@ -182,10 +182,10 @@ def verify(project: Project, request_id: str) -> list[str]:
             raise VerificationError("the pipeline does not come up to date; see `dvc status`")
     key, wanted = project.key(), set(request.pseudonyms)
     files = [layout.public, *(layout.part(part) for part in params.parts)]
-    kept = {record.id: key.pseudonym(record.subject) for file in files for record in read_records(file)}
+    kept = {record.id: record.subject for file in files for record in read_records(file)}
     if not kept:
         raise VerificationError("no record was found to check; checking nothing proves nothing")
-    if wanted & set(kept.values()):
+    if wanted & set(map(key.pseudonym, set(kept.values()))):
         raise VerificationError("records of the request's subjects are still in the parts")
     placed = [member.id for part in params.parts for member in load_placements(layout.leaves(part), part)]
     tuned = [member["id"] for slot in params.slots for member in load_members(layout.members(slot))]

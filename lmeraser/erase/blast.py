@@ -38,9 +38,6 @@ def blast_of(
     after = counts - removed
     old, new = cut(tree, counts, rule), cut(tree, after, rule)
 
-    def held(node: int, where: NDArray[np.int64]) -> int:
-        return int(where[tree.first_leaf[node] : tree.last_leaf[node] + 1].sum())
-
     def content(node: int, where: NDArray[np.int64]) -> dict[int, int]:
         inside = range(int(tree.first_leaf[node]), int(tree.last_leaf[node]) + 1)
         return {leaf: int(where[leaf]) for leaf in inside if where[leaf]}
@@ -52,7 +49,7 @@ def blast_of(
     return Blast(
         retrained=[slot_of(tree, node, slots) for node in changed],
         emptied=sorted({slot_of(tree, node, slots) for node in old} - kept),
-        records_retrained=sum(held(node, after) for node in changed),
+        records_retrained=sum(sum(content(node, after).values()) for node in changed),
         records_after=int(after.sum()),
         clusters_after=len(new),
         merged=any(node not in old for node in new),

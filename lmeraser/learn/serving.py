@@ -7,7 +7,7 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from lmeraser.core.clustering import load_router
+from lmeraser.core.clustering import load_router, load_sizes
 from lmeraser.core.layout import Layout
 from lmeraser.core.params import Params
 from lmeraser.core.quantised import STEPS, Integers, squared_distances
@@ -51,8 +51,6 @@ class ServedModel:
     @classmethod
     def load(cls, layout: Layout, params: Params) -> "ServedModel":
         """Read what the pipeline made. Raises: ProjectError if something is missing."""
-        from lmeraser.core.clustering import load_sizes
-
         prototypes, slots = load_router(layout.router)
         return cls(
             params,

@@ -6,7 +6,7 @@ A signed certificate takes its place later; until then the receipt is unsigned, 
 from typing import Any
 
 from lmeraser.core.environment import environment, fingerprint
-from lmeraser.prove.lock import Outs
+from lmeraser.prove.lock import Outs, compare
 
 LIMITS = (
     "unsigned",
@@ -19,7 +19,7 @@ def make_receipt(
     request_id: str, plan: dict[str, Any], before: Outs, after: Outs, checks: list[str], facts: dict[str, Any]
 ) -> dict[str, Any]:
     """Args: checks: what was verified, in words; facts: device, code_revision, received_at, completed_at, source."""
-    changed = sorted(path for path in before.keys() | after.keys() if before.get(path) != after.get(path))
+    changed = compare(before, after).differing
     device = facts["device"]
     return {
         "kind": "lmeraser erasure receipt v1",
