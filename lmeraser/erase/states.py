@@ -1,0 +1,49 @@
+"""The states of a request and which may follow which. The ledger stores them; nothing else decides them.
+
+    received ─ validated ─ (approved) ─ quarantined ─ removed ─ retrained ─ verified ─ purged ─ certified
+        │          │                                                                            final
+        ├─ rejected  (final: unknown subject, already erased, nothing would be left)
+        └─ blocked   (public records; received again once the same id comes with --include-public)
+    any open state ─ failed (attempts used up; `resumed` to the state that was reached)
+
+Statuses of OpenDSR 2.0 (opendsr.org): what a controller is told.
+"""
+
+WAY = ("received", "validated", "approved", "quarantined", "removed", "retrained", "verified", "purged", "certified")
+CERTIFIED, REJECTED, BLOCKED, FAILED = "certified", "rejected", "blocked", "failed"
+FINAL = (CERTIFIED, REJECTED)
+STATES = (*WAY, REJECTED, BLOCKED, FAILED)
+
+OPENDSR = {
+    "received": "pending",
+    "validated": "pending",
+    "blocked": "pending",
+    "rejected": "cancelled",
+    "certified": "completed",
+}  # every other state is in_progress
+
+
+def status(state: str) -> str:
+    """The OpenDSR 2.0 status of a state: pending, in_progress, completed or cancelled."""
+    return OPENDSR.get(state, "in_progress")
+
+
+def reached(state: str, wanted: str) -> bool:
+    """Whether a state on the way is `wanted` or comes after it."""
+    return WAY.index(state) >= WAY.index(wanted)
+
+
+def may_follow(old: str, new: str) -> bool:
+    """Whether a request may go from one state to the other. Steps are taken in order; approval may be left out."""
+    if old in FINAL:
+        return False
+    if new == FAILED:
+        return old in WAY
+    if old == FAILED:
+        return new in WAY  # back to what was reached: the ledger checks which
+    if new in (REJECTED, BLOCKED):
+        return old in ("received", BLOCKED)
+    if old == BLOCKED:
+        return new == "received"
+    gap = WAY.index(new) - WAY.index(old)
+    return gap == 1 or (old, new) == ("validated", "quarantined")
