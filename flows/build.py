@@ -8,19 +8,18 @@ whoever calls holds the workspace's lock.
 
 import os
 import shutil
-import sys
+import time
 from collections.abc import Sequence
 
 from flows import dvc
+from flows.warm import run_chains
 from lmeraser.core.clustering import load_sizes
+from lmeraser.core.code import code_digest
 from lmeraser.core.digest import sha256, sha256_of_file
 from lmeraser.core.errors import StepFailedError
 from lmeraser.core.layout import Layout
 from lmeraser.core.params import Params, load_params
 from lmeraser.core.progress import say
-
-CODE = ("lmeraser/core", "lmeraser/learn", "lmeraser/sources", "lmeraser/erase", "stages")
-
 
 def processes() -> int:
     """How many processes train at once: one a core, as each uses one thread."""
@@ -29,16 +28,7 @@ def processes() -> int:
 
 def _inputs(layout: Layout) -> str:
     """Digest of what every stage reads and none writes: params, code, and who is erased."""
-    folders = [layout.root / name for name in CODE]
-    code = sorted(path for folder in folders for path in folder.rglob("*.py"))
-    return sha256("".join(sha256_of_file(path) for path in [layout.params, layout.erased, *code]).encode())
-
-
-def _run(layout: Layout, shares: Sequence[Sequence[str]]) -> None:
-    """Run chains of stages side by side. Raises: StepFailedError with the line of the one that failed."""
-    dvc.clear_report(layout)
-    running = [dvc.start([sys.executable, "-m", "stages.chain", *share], layout, stdout=sys.stderr) for share in shares if share]
-    dvc.finish(running, layout, "a stage")
+    return sha256("".join([code_digest(layout.root), *map(sha256_of_file, (layout.params, layout.erased))]).encode())
 
 
 def _shares(slots: Sequence[str], layout: Layout) -> list[list[str]]:
@@ -53,20 +43,23 @@ def _shares(slots: Sequence[str], layout: Layout) -> list[list[str]]:
     return shares
 
 
-def _run_stages(layout: Layout, before: Sequence[str], slots: Sequence[str], after: Sequence[str]) -> None:
-    """Run `before`, then the slots side by side, then `after`, and record all of them at once."""
+def _run_stages(layout: Layout, before: Sequence[str], slots: Sequence[str], after: Sequence[str]) -> dict[str, float]:
+    """Run `before`, then the slots side by side, then `after`, and record all of them at once. Returns seconds by stage."""
     inputs = _inputs(layout)
     for draft in layout.artifacts.rglob(".writing-*"):  # left by a killed process; `dvc commit` would record it
         draft.unlink()
     if len(slots) <= processes():
-        _run(layout, [[*before, *(f"tune@{slot}" for slot in slots), *after]])
+        seconds = run_chains(layout, [[*before, *(f"tune@{slot}" for slot in slots), *after]])
     else:
-        _run(layout, [before])
-        _run(layout, _shares(slots, layout))
-        _run(layout, [after])
+        seconds = run_chains(layout, [before])
+        seconds |= run_chains(layout, _shares(slots, layout))
+        seconds |= run_chains(layout, [after])
     if _inputs(layout) != inputs:
         raise StepFailedError("params, code or the erased list changed during the run; retry with nobody else writing here")
-    dvc.run(layout, "commit", "--quiet", "--force", *before, *(f"tune@{slot}" for slot in slots), *after)
+    names = [*before, *(f"tune@{slot}" for slot in slots), *after]
+    start = time.monotonic()
+    dvc.run(layout, "commit", "--quiet", "--force", *(name for name in names if not name.startswith("quarantine@")))
+    return seconds | {"dvc commit": time.monotonic() - start}
 
 
 def _embeds(params: Params) -> list[str]:
@@ -84,8 +77,10 @@ def build(layout: Layout) -> None:
     say("build: everything is up to date")
 
 
-def update(layout: Layout, parts: Sequence[str], slots: Sequence[str]) -> None:
-    """After an erasure: run what it touched, then `dvc repro`, which finds nothing left unless the plan was an estimate."""
-    before = ["split", *(f"embed@{part}" for part in parts), "cluster", "validate"]
-    _run_stages(layout, before, slots, ["head", "evaluate"])
-    dvc.run(layout, "repro", "--quiet")
+def update(layout: Layout, parts: Sequence[str], slots: Sequence[str], first: Sequence[str] = ()) -> dict[str, float]:
+    """After an erasure: run what it touched. Returns seconds by stage.
+
+    Args: first: to run before that in the same process (`quarantine@…`). Whether nothing else is stale is for `verify` to ask.
+    """
+    before = [*first, "split", *(f"embed@{part}" for part in parts), "cluster", "validate"]
+    return _run_stages(layout, before, slots, ["head", "evaluate"])

@@ -12,10 +12,12 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from lmeraser.core.errors import ProjectError, StepFailedError
+from lmeraser.core.errors import REPORT_VARIABLE, ProjectError, StepFailedError
 from lmeraser.core.layout import Layout
 
-ERROR_FILE = "LMERASER_ERROR_FILE"  # see stages/entry.py
+# Descriptors of the locks that this process holds. What it starts inherits them, so that after a kill nobody else changes the
+# project while an orphan still writes.
+HELD: list[int] = []
 
 
 def surroundings(layout: Layout) -> dict[str, str]:
@@ -27,7 +29,7 @@ def surroundings(layout: Layout) -> dict[str, str]:
         # Beside the project: what DVC remembers there goes when the project goes, and copies do not share it.
         "DVC_SITE_CACHE_DIR": str(layout.root / ".dvc" / "tmp" / "site"),
         "DO_NOT_TRACK": "1",
-        ERROR_FILE: str(layout.private_state / "error.json"),
+        REPORT_VARIABLE: str(layout.private_state / "error.json"),
     }
 
 
@@ -39,6 +41,7 @@ def start(command: Sequence[str], layout: Layout, **pipes: Any) -> "subprocess.P
         stdin=subprocess.DEVNULL,
         text=True,
         start_new_session=True,
+        pass_fds=tuple(HELD),
         **pipes,
     )
 
@@ -109,10 +112,15 @@ def status(layout: Layout, *targets: str) -> dict[str, Any]:
     return stale
 
 
-def require_current(layout: Layout) -> None:
-    """Raise ProjectError unless everything that the pipeline makes is whole and up to date."""
+def require_built(layout: Layout) -> None:
+    """Raise ProjectError if nothing was built."""
     if not layout.lock.exists():
         raise ProjectError("nothing was built yet (dvc.lock is missing); run `dvc repro` and retry")
+
+
+def require_current(layout: Layout) -> None:
+    """Raise ProjectError unless everything that the pipeline makes is whole and up to date."""
+    require_built(layout)
     stale = status(layout)
     if stale:
         names = ", ".join(sorted(stale)[:4]) + (" …" if len(stale) > 4 else "")

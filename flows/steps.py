@@ -1,160 +1,90 @@
-"""The steps of a request, each safe to repeat after a crash. They take ids only: Prefect stores parameters.
+"""The steps of a batch of requests, each safe to repeat after a crash. They take ids only: Prefect stores parameters.
 
-received -> validated -> removed -> retrained -> verified. A later step trusts only what an earlier one stored; one project is
-changed by one process at a time (`workspace`).
+quarantined -> removed -> retrained -> verified -> purged -> certified. A later step trusts only what an earlier one stored in
+the ledger; one project is changed by one process at a time (`flows.project.workspace`). Evidence comes before what cannot be
+undone: nothing is deleted and nothing is signed until `verify` has passed, nothing is signed until the scan found no residue.
 """
 
-import fcntl
 import shutil
 import subprocess
-import time
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
-from dataclasses import dataclass
-from datetime import UTC, datetime
-from functools import cached_property
+from dataclasses import replace
 from pathlib import Path
-from typing import Any
 
 from flows import dvc
 from flows.build import update
+from flows.project import Project
+from flows.quarantine import named, refresh, serve_solved
 from lmeraser.core.clustering import load_members, load_placements, load_sizes
-from lmeraser.core.digest import readable_json, write_whole
-from lmeraser.core.errors import LmeraserError, ProjectError, StepFailedError, VerificationError
-from lmeraser.core.layout import Layout
-from lmeraser.core.params import Params, load_params
+from lmeraser.core.errors import LmeraserError, StepFailedError, VerificationError
 from lmeraser.core.progress import say
+from lmeraser.core.quarantine import WITHHELD, read_quarantine
 from lmeraser.core.records import read_records
-from lmeraser.erase.erased import ErasedList, SubjectKey, key_path, load_key, load_or_create_key
-from lmeraser.erase.facts import check_known, gather_facts, normalise_subjects
+from lmeraser.erase.facts import gather_facts
+from lmeraser.erase.ledger import Claim
 from lmeraser.erase.plan import Plan, make_plan
-from lmeraser.erase.requests import FINAL, Request, RequestStore, check_request_id, new_request
-from lmeraser.prove.lock import Outs, outs_by_stage, read_outs
-from lmeraser.prove.receipt import make_receipt
+from lmeraser.erase.requests import Batch, Request
+from lmeraser.prove.lock import outs_by_stage, read_outs
 from lmeraser.sources import open_source
 
 
-@dataclass(frozen=True)
-class Project:
-    """A project's folder with its params, its key and its requests."""
-
-    layout: Layout
-
-    @classmethod
-    def find(cls) -> "Project":
-        return cls(Layout.find(Path.cwd()))
-
-    @cached_property
-    def params(self) -> Params:
-        return load_params(self.layout.params)
-
-    @property
-    def key_file(self) -> Path:
-        return key_path(self.layout.private_state)
-
-    @property
-    def requests(self) -> RequestStore:
-        return RequestStore(self.layout.private_state / "requests")
-
-    @property
-    def erased(self) -> ErasedList:
-        return ErasedList.read(self.layout.erased)
-
-    def key(self) -> SubjectKey:
-        """The subject key; made on first use, and never again once somebody was erased with it."""
-        return load_key(self.key_file) if self.erased.pseudonyms else load_or_create_key(self.key_file)
-
-
-@contextmanager
-def workspace(project: Project) -> Iterator[None]:
-    """Change the project alone: a second process waits here."""
-    project.layout.private_state.mkdir(exist_ok=True, mode=0o700)
-    with (project.layout.private_state / "workspace.lock").open("w") as handle:
-        try:
-            fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
-            say("another process is changing this project; waiting for it")
-            fcntl.flock(handle, fcntl.LOCK_EX)
-        yield
-
-
-def draft_plan(project: Project, subjects: Sequence[str], include_public: bool) -> Plan:
-    """What erasing the subjects would touch. Changes nothing. Raises: BadInputError, BlockedError."""
-    params = project.params  # checked before anything else: a misspelt param must not look like a stale pipeline
-    names = normalise_subjects(subjects)
-    open_requests = [request for request in project.requests.all() if request.is_open]
-    if open_requests:
-        raise ProjectError(f"request {open_requests[0].request_id} is not finished; run `lmeraser resume` first")
+def form_batch(project: Project, claim: Claim, requests: list[Request]) -> Batch:
+    """Plan requests together: what several of them touch is retrained once. Raises: BadInputError if that cannot be done."""
     dvc.require_current(project.layout)
-    facts = gather_facts(project.layout, params)
-    listed = project.erased
-    # Without a key file nobody can be on the list; a plan must not create one.
-    if listed.pseudonyms:
-        check_known(names, facts, listed, load_key(project.key_file))
-    else:
-        check_known(names, facts, listed, SubjectKey(b"\0" * 32))
-    return make_plan(names, facts, include_public)
+    facts = gather_facts(project.layout, project.params)
+    everybody = {name for request in requests for name in request.pseudonyms}
+    accepted = any(request.include_public for request in requests)
+    plan = make_plan(named(project, facts, everybody), facts, accepted)
+    alone = {
+        request.request_id: make_plan(named(project, facts, request.pseudonyms), facts, request.include_public).to_json()
+        for request in requests
+    }
+    ids = [request.request_id for request in requests]
+    return project.ledger.open_batch(claim, ids, plan.to_json(), read_outs(project.layout.lock), {"plans": alone})
 
 
-def receive(project: Project, subjects: Sequence[str], request_id: str | None, include_public: bool) -> str:
-    """Accept a request, or recognise it: the same id twice has one effect. Returns its id.
-
-    A refused request leaves no trace and changes nothing.
-    """
-    identity = check_request_id(request_id)
-    known = project.requests.find(identity)
-    if known is not None:
-        if subjects:
-            pseudonyms = map(load_key(project.key_file).pseudonym, normalise_subjects(subjects))
-            project.requests.require_same(known, pseudonyms)
-        return identity
-    names = normalise_subjects(subjects)
-    plan = draft_plan(project, names, include_public)
-    pseudonyms = map(project.key().pseudonym, names)
-    before = read_outs(project.layout.lock)
-    request = new_request(identity, pseudonyms, include_public)
-    project.requests.save(request, state="validated", plan=plan.to_json(), before=before)
-    return identity
+def lock_copy(project: Project, batch: Batch) -> Path:
+    """Where dvc.lock is kept while a batch changes it."""
+    return project.layout.private_state / f"{batch.batch_id}.lock"
 
 
-def remove(project: Project, request_id: str) -> None:
+def remove(project: Project, requests: list[Request]) -> None:
     """Put the subjects on the list that keeps them out for ever."""
-    request = project.requests.get(request_id)
-    if request.reached("removed"):
-        return
-    project.erased.add(request.pseudonyms, project.key()).write(project.layout.erased)
-    project.requests.save(request, state="removed")
+    everybody = {name for request in requests for name in request.pseudonyms}
+    project.erased.add(everybody, project.key()).write(project.layout.erased)
 
 
-def retrain(project: Project, request_id: str) -> None:
-    """Bring the pipeline up to date without the subjects: only what they touched runs.
+def retrain(project: Project, batch: Batch) -> dict[str, float]:
+    """Bring the pipeline up to date without the subjects: only what they touched runs. Returns seconds by stage.
 
-    If a stage fails, the last whole state is brought back and the request stays open.
+    If a stage fails, the last whole state is brought back and the requests stay open; the served model leaves them out anyway.
     """
-    request = project.requests.get(request_id)
-    if request.reached("retrained"):
-        return
-    plan = Plan.from_json(request.plan or {})
-    kept = project.requests.lock_copy(request_id)
+    plan = Plan.from_json(batch.plan)
+    kept = lock_copy(project, batch)
     if not kept.exists():  # after a kill it does, and is older than what the killed try wrote
         shutil.copyfile(project.layout.lock, kept)
+    seconds: dict[str, float] = {}
     try:
-        if plan.exact:
-            update(project.layout, plan.parts, [*plan.slots_retrained, *plan.slots_emptied])
-        else:
+        if plan.exact and plan.records_removed:
+            withheld = read_quarantine(project.layout)
+            first = [f"quarantine@{withheld.folder}"] if withheld and withheld.head == WITHHELD and not plan.rebuild else []
+            slots = [*plan.slots_retrained, *plan.slots_emptied]
+            seconds = update(project.layout, plan.parts, slots, first)
+            if withheld and first:
+                serve_solved(project, withheld.folder)
+        elif plan.records_removed:
             # Only the replay tells which clusters change: DVC finds out by content.
             dvc.run(project.layout, "repro", "--quiet")
     except LmeraserError:
-        restore(project, request_id)
+        restore(project, batch)
         raise
-    project.requests.save(request, state="retrained")
+    return seconds
 
 
-def restore(project: Project, request_id: str) -> None:
-    """Bring back the artifacts as they were before the request, so that a whole model is served meanwhile."""
+def restore(project: Project, batch: Batch) -> None:
+    """Bring back the artifacts as they were before the batch."""
     try:
         # A rename needs no space (the disk may be full); the next try copies the lock again.
-        project.requests.lock_copy(request_id).replace(project.layout.lock)
+        lock_copy(project, batch).replace(project.layout.lock)
         dvc.run(project.layout, "checkout", "--quiet", "--force")
     except (OSError, LmeraserError):
         say("the last whole state could not be brought back; run `dvc checkout` once the cause is mended")
@@ -171,16 +101,15 @@ def expected_changes(project: Project, plan: Plan) -> set[str]:
     return changed | {f"embed@{part}" for part in plan.parts} | {f"tune@{slot}" for slot in slots}
 
 
-def verify(project: Project, request_id: str) -> list[str]:
+def verify(project: Project, batch: Batch, requests: list[Request]) -> list[str]:
     """Show that the subjects are gone and that nothing else changed, or raise VerificationError. Returns what was checked."""
-    request = project.requests.get(request_id)
-    plan = Plan.from_json(request.plan or {})
+    plan = Plan.from_json(batch.plan)
     layout, params = project.layout, project.params
     if dvc.status(layout):
         dvc.run(layout, "repro", "--quiet")  # a crash came between a step's work and its record
         if dvc.status(layout):
             raise VerificationError("the pipeline does not come up to date; see `dvc status`")
-    key, wanted = project.key(), set(request.pseudonyms)
+    key, wanted = project.key(), {name for request in requests for name in request.pseudonyms}
     files = [layout.public, *(layout.part(part) for part in params.parts)]
     kept = {record.id: record.subject for file in files for record in read_records(file)}
     if not kept:
@@ -192,8 +121,7 @@ def verify(project: Project, request_id: str) -> list[str]:
     if not set(placed) | set(tuned) <= set(kept) or sorted(placed) != sorted(tuned):
         raise VerificationError("a cluster holds a record that is in no part, or misses one")
     after = outs_by_stage(layout.lock)
-    before = request.before or {}
-    changed = {stage for stage, outs in after.items() if any(before.get(path) != md5 for path, md5 in outs.items())}
+    changed = {stage for stage, outs in after.items() if any(batch.before.get(path) != md5 for path, md5 in outs.items())}
     surplus = sorted(changed - expected_changes(project, plan))
     if surplus:
         raise VerificationError(f"{surplus[0]} changed, and the plan did not name it ({len(surplus)} such stages)")
@@ -208,21 +136,27 @@ def verify(project: Project, request_id: str) -> list[str]:
     ]
 
 
-def clear_source(project: Project, request_id: str) -> str:
-    """Delete the subjects' rows and files from the source if params say so; returns what happened, in words.
+def leave_quarantine(project: Project) -> None:
+    """Serve the new artifacts; people of other open requests stay left out."""
+    folder = refresh(project, renewed=True)
+    if folder:
+        from flows.quarantine import solve
 
-    Runs after `verify`: evidence first, then what cannot be undone.
-    """
-    request = project.requests.get(request_id)
-    plan = Plan.from_json(request.plan or {})
+        solve(project, folder)
+
+
+def clear_source(project: Project, batch: Batch, requests: list[Request], claim: Claim | None) -> str:
+    """Delete the subjects' rows and files from the source if params say so; returns what happened, in words."""
+    plan = Plan.from_json(batch.plan)
     if not project.params.source.erase:
         return plan.source
     source = open_source(project.params.source, project.layout.root)
     table = source.table()
-    key = project.key()
-    gone = table[table["subject"].map(key.pseudonym).isin(request.pseudonyms)]
-    rows = max(len(gone), request.source_rows)  # after a crash the rows may be gone already
-    project.requests.save(request, source_rows=rows)
+    key, wanted = project.key(), {name for request in requests for name in request.pseudonyms}
+    gone = table[table["subject"].map({one: key.pseudonym(one) for one in table["subject"].unique()}).isin(wanted)]
+    rows = max(len(gone), int(batch.facts.get("source_rows", 0)))  # after a crash the rows may be gone already
+    batch.facts["source_rows"] = rows
+    project.ledger.save_batch(replace(batch), claim)
     if len(gone):
         problems = source.drop(gone["line"].tolist(), gone["path"].tolist())
         if problems:
@@ -242,58 +176,6 @@ def code_revision(root: Path) -> str:
     return head.stdout.strip() + ("+changed" if dirty.stdout.strip() else "")
 
 
-def write_receipt(project: Project, request_id: str, checks: list[str], source: str) -> Path:
-    """Write receipts/ID.json and close the request."""
-    request = project.requests.get(request_id)
-    after: Outs = read_outs(project.layout.lock)
-    facts: dict[str, Any] = {
-        "device": project.params.device,
-        "code_revision": code_revision(project.layout.root),
-        "received_at": request.received_at,
-        "completed_at": datetime.now(UTC).isoformat(timespec="seconds"),
-        "source": source,
-    }
-    receipt = make_receipt(request_id, request.plan or {}, request.before or {}, after, checks, facts)
-    path = project.layout.receipts / f"{request_id}.json"
-    write_whole(path, readable_json(receipt))
-    relative = str(path.relative_to(project.layout.root))
-    project.requests.save(request, state=FINAL, problem=None, receipt=relative)
-    project.requests.lock_copy(request_id).unlink(missing_ok=True)
-    return path
-
-
-@contextmanager
-def attempt(project: Project, request_id: str) -> Iterator[Request]:
-    """One try at a request: its time is added up and a failure is stored with it; it then stays open and can be resumed."""
-    start = time.monotonic()
-    request = project.requests.get(request_id)
-    problem: str | None = None
-    try:
-        yield request
-    except LmeraserError as error:
-        problem = str(error)
-        state = project.requests.get(request_id).state
-        hint = f"request {request_id} stays open at {state}: {problem}; then run `lmeraser resume`"
-        raise StepFailedError(hint, error.exit_code) from error
-    finally:
-        if request.is_open:
-            known = project.requests.get(request_id)
-            seconds = round(known.seconds + time.monotonic() - start, 3)
-            project.requests.save(known, seconds=seconds, problem=problem)
-
-
-def carry_out(project: Project, request_id: str) -> Request:
-    """Every step of a received request in order, on this machine. Raises: StepFailedError; the request stays open."""
-    with attempt(project, request_id) as request:
-        if request.is_open:
-            remove(project, request_id)
-            retrain(project, request_id)
-            checks = verify(project, request_id)
-            source = clear_source(project, request_id)
-            write_receipt(project, request_id, checks, source)
-    return project.requests.get(request_id)
-
-
-def resume(project: Project) -> list[Request]:
-    """Finish every open request, oldest first."""
-    return [carry_out(project, request.request_id) for request in project.requests.all() if request.is_open]
+def forget_batch(project: Project, batch: Batch) -> None:
+    """Drop what a finished batch kept for a crash."""
+    lock_copy(project, batch).unlink(missing_ok=True)

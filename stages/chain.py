@@ -6,17 +6,32 @@ Names are DVC's. The bytes are those of `dvc repro`, stage by stage; recording t
 """
 
 import importlib
+import time
+from typing import cast
 
 from lmeraser.core.layout import Layout
 from lmeraser.core.params import Params
-from stages.entry import enter
+from stages.entry import Stage, enter
+
+
+def load(stage: str) -> Stage:
+    """The function of a stage, by its name."""
+    return cast("Stage", getattr(importlib.import_module(f"stages.{stage}"), stage))
+
+
+def run(layout: Layout, params: Params, names: list[str]) -> dict[str, float]:
+    """Run stages in order; returns the seconds of each."""
+    seconds: dict[str, float] = {}
+    for name in names:
+        stage, _, item = name.partition("@")
+        start = time.monotonic()
+        load(stage)(layout, params, [item] if item else [])
+        seconds[name] = seconds.get(name, 0.0) + time.monotonic() - start
+    return seconds
 
 
 def chain(layout: Layout, params: Params, names: list[str]) -> None:
-    for name in names:
-        stage, _, item = name.partition("@")
-        act = getattr(importlib.import_module(f"stages.{stage}"), stage)
-        act(layout, params, [item] if item else [])
+    run(layout, params, names)
 
 
 if __name__ == "__main__":

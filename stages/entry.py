@@ -1,19 +1,20 @@
 """How every stage begins and ends: find the project, read the params, and turn an error into one line and an exit status."""
 
 import errno
+import fcntl
 import os
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 from lmeraser.core.digest import readable_json, write_whole
-from lmeraser.core.errors import LmeraserError
+from lmeraser.core.errors import REPORT_VARIABLE, LmeraserError
 from lmeraser.core.layout import Layout
 from lmeraser.core.params import Params, load_params
 from lmeraser.core.progress import say
 
 Stage = Callable[[Layout, Params, list[str]], None]
-REPORT_VARIABLE = "LMERASER_ERROR_FILE"  # DVC hides a stage's exit status: a flow asks for it here
 
 
 def refuse(line: str, exit_code: int) -> None:
@@ -26,14 +27,32 @@ def refuse(line: str, exit_code: int) -> None:
     sys.exit(exit_code)
 
 
+@contextmanager
+def writing(layout: Layout) -> Iterator[None]:
+    """Tell whoever takes the project over after a kill that a stage still writes: it waits until this one ends."""
+    layout.private_state.mkdir(exist_ok=True, mode=0o700)
+    with layout.stage_lock.open("w") as handle:
+        fcntl.flock(handle, fcntl.LOCK_SH)
+        yield
+
+
+def disk_is_full(error: OSError) -> str | None:
+    """The line to show if an error says that there is no space, else nothing."""
+    if error.errno not in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG):
+        return None
+    return "the disk is full; free some space and retry: `dvc checkout` gives the last whole state back"
+
+
 def enter(stage: Stage) -> None:
     """Run a stage in the project of the working folder; its arguments are the command line's."""
     try:
         layout = Layout.find(Path.cwd())
-        stage(layout, load_params(layout.params), sys.argv[1:])
+        with writing(layout):
+            stage(layout, load_params(layout.params), sys.argv[1:])
     except LmeraserError as error:
         refuse(str(error), error.exit_code)
     except OSError as error:
-        if error.errno not in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG):
+        line = disk_is_full(error)
+        if line is None:
             raise
-        refuse("the disk is full; free some space and retry: `dvc checkout` gives the last whole state back", 1)
+        refuse(line, 1)

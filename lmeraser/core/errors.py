@@ -20,6 +20,9 @@ digests, never a subject, a path of an image or a pixel.
 """
 
 
+REPORT_VARIABLE = "LMERASER_ERROR_FILE"  # DVC hides a stage's exit status: a flow names a file here and reads it there
+
+
 class LmeraserError(Exception):
     """Base of all; `exit_code` is the process's exit status."""
 

@@ -94,5 +94,20 @@ class Layout:
         return self.root / ".lmeraser"
 
     @property
-    def receipts(self) -> Path:
-        return self.root / "receipts"
+    def stage_lock(self) -> Path:
+        """Held by every stage that writes."""
+        return self.private_state / "stage.lock"
+
+    @property
+    def warm(self) -> Path:
+        """Sockets of the processes that stay warm."""
+        return self.private_state / "warm"
+
+    @property
+    def certificates(self) -> Path:
+        return self.root / "certificates"
+
+    @property
+    def public_keys(self) -> Path:
+        """Public keys that certificates are checked with; in git."""
+        return self.root / "data" / "certificate-keys.pem"

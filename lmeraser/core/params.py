@@ -107,6 +107,14 @@ class Evaluate(Section):
     min_group: Annotated[int, Field(ge=2)]  # subjects; smaller groups show no number of their own
 
 
+class Service(Section):
+    approval: bool  # a person must approve a request before it takes effect
+    window_s: NonNegative  # s; requests that come within it share one retraining
+    lease_s: Annotated[int, Field(ge=5)]  # s; a coordinator that is silent for longer has lost its requests
+    attempts: Positive  # tries before a request is failed and waits for a person
+    due_days: Positive  # days from receipt to the due date
+
+
 class Params(Section):
     seed: int
     device: Literal["cpu", "cuda"]
@@ -123,6 +131,7 @@ class Params(Section):
     head: Head
     serve: Serve
     evaluate: Evaluate
+    service: Service
 
     @model_validator(mode="after")
     def _consistent(self) -> "Params":

@@ -14,6 +14,7 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 from torch.fx.experimental.optimization import fuse
 
+from lmeraser.core.digest import sha256_of_file
 from lmeraser.core.environment import THREADS, fingerprint
 from lmeraser.core.errors import ParamsError, ProjectError
 from lmeraser.core.params import ImageParams, Params, Pretrain
@@ -141,11 +142,25 @@ def save_backbone(path: Path, model: nn.Module, mean: Sequence[float], std: Sequ
     write_tensors(path, weights, note)
 
 
+_LOADED: dict[str, Backbone] = {}  # one, by what it is made of: a warm process loads it once
+
+
 def load_backbone(path: Path, params: Params) -> Backbone:
     """Build the model, load the weights, drop the classifier, fold batch norms into convolutions and freeze.
 
+    Nobody may change what is returned: the next caller of a warm process gets the same object.
     Raises: ProjectError if the weights do not fit the params.
     """
+    digest = sha256_of_file(path) if path.is_file() else "absent"
+    made_of = f"{digest} {params.pretrain} {params.image} {params.device}"
+    if made_of not in _LOADED:
+        loaded = _load_backbone(path, params)
+        _LOADED.clear()
+        _LOADED[made_of] = loaded
+    return _LOADED[made_of]
+
+
+def _load_backbone(path: Path, params: Params) -> Backbone:
     weights, note = read_tensors(path)
     expected = {
         "pretrain": params.pretrain.model_dump(include={"model", "kwargs", "small_stem"}),

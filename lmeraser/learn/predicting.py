@@ -26,7 +26,9 @@ def _files(images: Sequence[Path], folder: Path | None) -> list[Path]:
     return found
 
 
-def _best(labels: Sequence[str], probabilities: NDArray[np.float64]) -> dict[str, Any]:
+def _best(labels: Sequence[str], probabilities: NDArray[np.float64], weight: float = 1.0) -> dict[str, Any]:
+    if not weight:  # this half is in quarantine, or knows nothing
+        return {"label": None, "probability": 0.0}
     best = int(probabilities.argmax())
     return {"label": labels[best], "probability": round(float(probabilities[best]), 6)}
 
@@ -51,13 +53,14 @@ def predict_files(layout: Layout, params: Params, images: Sequence[Path], folder
     from lmeraser.learn.serving import ServedModel
 
     make_deterministic(params.device)
-    answers = ServedModel.load(layout, params).predict(np.stack(pixels))
+    model = ServedModel.load_served(layout, params)
+    answers = model.predict(np.stack(pixels))
     return [
         {
             "image": str(path),
             **_best(answers.labels, answers.served[row]),
-            "clusters": _best(answers.labels, answers.clusters_soft[row]) | {"weight": params.serve.mix},
-            "global_head": _best(answers.labels, answers.global_head[row]) | {"weight": 1 - params.serve.mix},
+            "clusters": _best(answers.labels, answers.clusters_soft[row], model.mix) | {"weight": model.mix},
+            "global_head": _best(answers.labels, answers.global_head[row], 1 - model.mix) | {"weight": 1 - model.mix},
         }
         for row, path in enumerate(files)
     ]

@@ -1,0 +1,84 @@
+"""A project's folder with its params, its keys and its ledger; and the lock that lets one process at a time change it."""
+
+import fcntl
+import os
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+
+from flows import dvc
+from lmeraser.core.layout import Layout
+from lmeraser.core.params import Params, load_params
+from lmeraser.core.progress import say
+from lmeraser.erase.erased import ErasedList, SubjectKey, key_path, load_key, load_or_create_key
+from lmeraser.erase.ledger import Ledger, sqlite_url
+
+PROJECT_VARIABLE = "LMERASER_PROJECT"  # the folder that a worker serves; else the working folder
+LEDGER_VARIABLE = "LMERASER_LEDGER_URL"  # a PostgreSQL ledger; it may hold a password, so it is no param
+
+
+@dataclass(frozen=True)
+class Project:
+    layout: Layout
+
+    @classmethod
+    def find(cls) -> "Project":
+        """The project of LMERASER_PROJECT, or of the working folder."""
+        named = os.environ.get(PROJECT_VARIABLE)
+        return cls(Layout.find(Path(named) if named else Path.cwd()))
+
+    @cached_property
+    def params(self) -> Params:
+        return load_params(self.layout.params)
+
+    @cached_property
+    def ledger(self) -> Ledger:
+        url = os.environ.get(LEDGER_VARIABLE)
+        if url is None:
+            self.layout.private_state.mkdir(exist_ok=True, mode=0o700)
+            url = sqlite_url(self.layout.private_state / "ledger.db")
+        return Ledger.open(url)
+
+    @property
+    def key_file(self) -> Path:
+        return key_path(self.layout.private_state)
+
+    @property
+    def erased(self) -> ErasedList:
+        return ErasedList.read(self.layout.erased)
+
+    def key(self) -> SubjectKey:
+        """The subject key; made on first use, and never again once somebody was erased with it."""
+        return load_key(self.key_file) if self.erased.pseudonyms else load_or_create_key(self.key_file)
+
+
+@contextmanager
+def locked(path: Path, waiting: str) -> Iterator[None]:
+    """Hold a lock file; a second process waits here. What we start inherits the lock (see `dvc.HELD`)."""
+    path.parent.mkdir(exist_ok=True, mode=0o700)
+    with path.open("w") as handle:
+        try:
+            fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            say(waiting)
+            fcntl.flock(handle, fcntl.LOCK_EX)
+        dvc.HELD.append(handle.fileno())
+        try:
+            yield
+        finally:
+            dvc.HELD.remove(handle.fileno())
+
+
+@contextmanager
+def workspace(project: Project) -> Iterator[None]:
+    """Change the project alone: also an orphan of a killed process has ended."""
+    with locked(project.layout.private_state / "workspace.lock", "another process is changing this project; waiting for it"):
+        with project.layout.stage_lock.open("w") as stages:
+            try:
+                fcntl.flock(stages, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            except BlockingIOError:
+                say("a stage of a process that was killed still runs; waiting for it")
+                fcntl.flock(stages, fcntl.LOCK_EX)
+        yield
