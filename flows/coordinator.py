@@ -10,7 +10,7 @@ import threading
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from datetime import datetime
 
 from flows import intake, steps
@@ -21,8 +21,22 @@ from lmeraser.erase.ledger import Claim, ClaimLostError
 from lmeraser.erase.requests import Batch, Request
 from lmeraser.erase.states import reached
 
+Seconds = dict[str, float]
 WORK = ("quarantined", "removed", "retrained", "verified", "purged")  # states that a coordinator moves on
-Observer = Callable[[str, Batch], None]  # told each finished step
+
+
+class Watcher:
+    """How a run is shown to people. This one shows nothing; Prefect's is in `flows/forget.py`."""
+
+    def run(self, state: str, act: Callable[[], Seconds | None]) -> Seconds | None:
+        """Take a step."""
+        return act()
+
+    def planned(self, batch: Batch, ids: list[str]) -> None:
+        """A batch was formed."""
+
+    def reached(self, state: str, ids: list[str]) -> None:
+        """Requests reached a state."""
 
 
 def owner() -> str:
@@ -63,14 +77,13 @@ class Work:
     batch: Batch
     ids: list[str]
     lost: threading.Event
-    observe: Observer
-    checks: list[str] = field(default_factory=list)
+    watcher: Watcher
 
     @property
     def requests(self) -> list[Request]:
         return [self.project.ledger.get(one) for one in self.ids]
 
-    def step(self, state: str, act: Callable[[], dict[str, float] | None]) -> None:
+    def step(self, state: str, act: Callable[[], Seconds | None]) -> None:
         """Take a step unless it was taken, time it, and store that it was taken."""
         waiting = [one.request_id for one in self.requests if not reached(one.reached, state)]
         if not waiting:
@@ -78,18 +91,14 @@ class Work:
         if self.lost.is_set():
             raise ClaimLostError("another coordinator took these requests over; it finishes them")
         start = time.monotonic()
-        parts = act() or {}
+        parts = self.watcher.run(state, act) or {}
         took = time.monotonic() - start
         ledger = self.project.ledger
         ledger.add_time(waiting, state, took, self.claim)
         for name, seconds in parts.items():
             ledger.add_time(waiting, f"{state}: {name}", seconds, self.claim)
         ledger.move(waiting, state, self.claim)
-        self.observe(state, self.batch)
-
-
-def _nothing(_: str, __: Batch) -> None:
-    return None
+        self.watcher.reached(state, waiting)
 
 
 def carry_out(work: Work) -> None:
@@ -106,7 +115,7 @@ def carry_out(work: Work) -> None:
     steps.leave_quarantine(project)
     work.step("purged", lambda: steps.purge(project, batch, work.requests, work.claim))
     for one in work.ids:  # one by one: each certificate names the one before
-        single = Work(project, work.claim, batch, [one], work.lost, work.observe)
+        single = Work(project, work.claim, batch, [one], work.lost, work.watcher)
         single.step("certified", lambda one=one: steps.certify(project, batch, one, work.claim))  # type: ignore[misc]
     steps.forget_batch(project, batch)
 
@@ -149,13 +158,13 @@ def _wait_for_window(project: Project) -> None:
         time.sleep(min(window, max(0.0, window - age)))
 
 
-def run_open(project: Project, observe: Observer = _nothing, retry_failed: bool = False) -> list[Request]:
+def run_open(project: Project, watcher: Watcher | None = None, retry_failed: bool = False) -> list[Request]:
     """Carry out everything that is open; call with the workspace's lock held. Returns the requests that were worked on.
 
     A batch that fails does not keep others from being purged and certified, but nothing is retrained past a failed retraining.
     Raises: the first failure, after the others had their turn.
     """
-    ledger = project.ledger
+    ledger, watcher = project.ledger, watcher or Watcher()
     ledger.void_claims(owner().partition(":")[0] + ":")  # we hold the lock: no other process of this machine works on them
     if retry_failed:
         for request in ledger.all():
@@ -174,7 +183,7 @@ def run_open(project: Project, observe: Observer = _nothing, retry_failed: bool 
         tried |= {one.request_id for one in mine}
         done += [one.request_id for one in mine]
         with renewing(project, claim) as lost:
-            problems += _run_claim(project, claim, mine, lost, observe)
+            problems += _run_claim(project, claim, mine, lost, watcher)
         ledger.release(claim)
     if problems:
         raise problems[0]
@@ -182,7 +191,7 @@ def run_open(project: Project, observe: Observer = _nothing, retry_failed: bool 
 
 
 def _run_claim(
-    project: Project, claim: Claim, mine: list[Request], lost: threading.Event, observe: Observer
+    project: Project, claim: Claim, mine: list[Request], lost: threading.Event, watcher: Watcher
 ) -> list[LmeraserError]:
     """Finish the batches that were begun, oldest first, then form one of what is new."""
     problems: list[LmeraserError] = []
@@ -193,7 +202,7 @@ def _run_claim(
     unverified = False
     for batch_id, requests in batches.items():
         batch = project.ledger.get_batch(batch_id)
-        work = Work(project, claim, batch, [one.request_id for one in requests], lost, observe)
+        work = Work(project, claim, batch, [one.request_id for one in requests], lost, watcher)
         problem = _try(work)
         if problem:
             problems.append(problem)
@@ -201,7 +210,7 @@ def _run_claim(
     fresh = [one for one in mine if one.batch_id is None]
     if fresh and not unverified:
         empty = Batch("", "", {}, {}, {})
-        work = Work(project, claim, empty, [one.request_id for one in fresh], lost, observe)
+        work = Work(project, claim, empty, [one.request_id for one in fresh], lost, watcher)
         problem = _try(work, form=True)
         if problem:
             problems.append(problem)
@@ -213,7 +222,7 @@ def _try(work: Work, form: bool = False) -> LmeraserError | None:
         with attempt(work):
             if form:
                 work.batch = steps.form_batch(work.project, work.claim, work.requests)
-                work.observe("planned", work.batch)
+                work.watcher.planned(work.batch, work.ids)
             carry_out(work)
     except LmeraserError as error:
         return error

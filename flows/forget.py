@@ -1,65 +1,110 @@
-"""The Prefect flow `forget`: the same steps as `lmeraser forget`, as tasks. It reads like the promise that it keeps.
+"""The Prefect flow `forget`: what `lmeraser resume` does, as tasks that people can watch.
 
-Prefect stores parameters, logs, results and exception text, so only the request's id ever enters it: no subject, no path.
-Steps are idempotent and their state is in the request's record, so a crashed run is simply run again.
+Prefect stores parameters, logs, results, artifacts and exception text, so only ids of requests, counts and names of slots ever
+enter it: no subject, no path. Steps are idempotent and their state is in the ledger, so a crashed run is simply run again.
 """
 
-import os
-from pathlib import Path
+from collections.abc import Callable
+from typing import Annotated
+from uuid import UUID
 
 from prefect import flow, task
+from prefect.artifacts import (
+    create_markdown_artifact,
+    create_progress_artifact,
+    create_table_artifact,
+    update_progress_artifact,
+)
+from prefect.cache_policies import NO_CACHE
+from prefect.flow_runs import suspend_flow_run
+from prefect.input import RunInput
+from pydantic import Field
 
-from flows import steps
-from flows.steps import Project
-from lmeraser.core.layout import Layout
-
-PROJECT_VARIABLE = "LMERASER_PROJECT"  # the folder that a worker serves; else the working folder
-
-
-def _project() -> Project:
-    named = os.environ.get(PROJECT_VARIABLE)
-    return Project(Layout.find(Path(named) if named else Path.cwd()))
-
-
-@task(persist_result=False)
-def remove(request_id: str) -> None:
-    """Keep the subjects out from now on."""
-    steps.remove(_project(), request_id)
-
-
-@task(persist_result=False)
-def retrain(request_id: str) -> None:
-    """Run what they touched, and nothing else."""
-    steps.retrain(_project(), request_id)
+from flows import intake
+from flows.coordinator import Seconds, Watcher, run_open
+from flows.project import Project, workspace
+from lmeraser.core.errors import RequestError, StepFailedError
+from lmeraser.erase.requests import Batch, check_request_id
+from lmeraser.erase.states import CERTIFIED, WAY
 
 
-@task(persist_result=False)
-def verify(request_id: str) -> list[str]:
-    """Raises before anything is destroyed or signed."""
-    return steps.verify(_project(), request_id)
+# The server refuses a run with another parameter, so that no name can come in by mistake and be stored.
+UUID_PATTERN = "^[0-9a-fA-F]{8}(-[0-9a-fA-F]{4}){3}-[0-9a-fA-F]{12}$"
+RequestId = Annotated[str, Field(pattern=UUID_PATTERN)]
 
 
-@task(persist_result=False)
-def clear_source(request_id: str) -> str:
-    """Delete the subjects from the source, if params say so."""
-    return steps.clear_source(_project(), request_id)
+class Approval(RunInput):
+    """What the form of a waiting run asks for."""
+
+    approved_by: str
 
 
-@task(persist_result=False)
-def write_receipt(request_id: str, checks: list[str], source: str) -> str:
-    """Close the request."""
-    return steps.write_receipt(_project(), request_id, checks, source).name
+class PrefectWatcher(Watcher):
+    """Shows steps as tasks, and the blast radius, the progress and the certificate as artifacts of the run."""
+
+    def __init__(self) -> None:
+        self._progress: UUID | None = None
+
+    def run(self, state: str, act: Callable[[], Seconds | None]) -> Seconds | None:
+        seconds: dict[str, Seconds | None] = {}
+
+        @task(name=state, persist_result=False, cache_policy=NO_CACHE, log_prints=False)
+        def step() -> None:
+            seconds[state] = act()
+
+        step()
+        return seconds[state]
+
+    def planned(self, batch: Batch, ids: list[str]) -> None:
+        rows = [{"what": "requests", "count": len(ids), "which": ""}]
+        for name in ("records_removed", "records_retrained", "records_total", "clusters_total"):
+            rows.append({"what": name.replace("_", " "), "count": batch.plan[name], "which": ""})
+        for name in ("slots_retrained", "slots_emptied", "parts"):
+            rows.append({"what": name.replace("_", " "), "count": len(batch.plan[name]), "which": ", ".join(batch.plan[name])})
+        for one in ids:
+            create_table_artifact(rows, key=f"blast-radius-{one}", description="What this erasure touches")
+
+    def reached(self, state: str, ids: list[str]) -> None:
+        share = 100 * WAY.index(state) / (len(WAY) - 1)
+        if self._progress is None:
+            self._progress = create_progress_artifact(share, key="erasure-progress", description="Erasure")
+        update_progress_artifact(self._progress, share)
 
 
-@flow(name="forget", persist_result=False, log_prints=False)
-def forget(request_id: str) -> str:
-    """Carry out a request that `lmeraser submit` accepted; returns the receipt's file name."""
-    project = _project()
-    with steps.workspace(project), steps.attempt(project, request_id) as request:
-        if request.receipt:
-            return Path(request.receipt).name
-        remove(request_id)
-        retrain(request_id)
-        checks = verify(request_id)
-        source = clear_source(request_id)
-        return write_receipt(request_id, checks, source)
+def show_certificate(project: Project, request_id: str, certificate: str) -> None:
+    """The certificate, as the artifact of a run."""
+    text = (project.layout.root / certificate).read_text(encoding="utf-8")
+    create_markdown_artifact(
+        f"Check it offline: `lmeraser verify {certificate}`\n\n```json\n{text}\n```\n",
+        key=f"certificate-{request_id}",
+        description="Signed certificate of an erasure (in-toto Statement in DSSE)",
+    )
+
+
+def wait_for_approval(project: Project, request_id: str) -> None:
+    """Suspend the run until somebody approves it, here or with `lmeraser approve`."""
+    request = intake.validate(project, project.ledger.get(request_id))
+    if intake.needs_approval(project, request):
+        given = suspend_flow_run(wait_for_input=Approval, key=f"approve-{request_id}", timeout=30 * 24 * 3600)
+        if given is not None and intake.needs_approval(project, project.ledger.get(request_id)):
+            intake.approve(project, request_id, given.approved_by)
+
+
+@flow(name="forget", flow_run_name="forget-{request_id}", persist_result=False, log_prints=False, validate_parameters=False)
+def forget(request_id: RequestId) -> str:
+    """Carry out a request that the ledger has, and with it all that wait; returns the certificate's file name."""
+    identity = check_request_id(request_id)
+    project = Project.find()
+    wait_for_approval(project, identity)
+    with workspace(project):
+        request = project.ledger.get(identity)
+        if request.is_open:
+            intake.accept(project, request, solved=False)
+            run_open(project, PrefectWatcher(), retry_failed=request.state == "failed")
+    request = project.ledger.get(identity)
+    if request.state != CERTIFIED or request.certificate is None:
+        if request.is_open:
+            raise StepFailedError(f"request {identity} is still open at {request.reached}: {request.problem or 'see the ledger'}")
+        raise RequestError(f"request {identity} is {request.state}: {request.reason}")
+    show_certificate(project, identity, request.certificate)
+    return request.certificate

@@ -1,0 +1,37 @@
+"""The Prefect flows `build` and `audit`: what the commands of these names do, for deployments."""
+
+from prefect import flow
+
+from flows import build as building
+from flows.project import Project, workspace
+from lmeraser.core.errors import VerificationError
+
+
+@flow(name="build", persist_result=False, log_prints=False)
+def build() -> None:
+    """Bring everything that the pipeline makes up to date."""
+    project = Project.find()
+    with workspace(project):
+        building.build(project.layout)
+
+
+@flow(name="audit", persist_result=False, log_prints=False)
+def audit(rebuild: bool = True, stores: bool = True) -> str:
+    """Rebuild from the retained records and compare; scan every store. Raises: VerificationError if something is found."""
+    from flows.audit import rebuild as build_again
+    from flows.purge import audit_stores
+
+    project = Project.find()
+    told = []
+    with workspace(project):
+        if rebuild:
+            found = build_again(project)
+            told.append(f"{found.artifacts} artifacts compared, {len(found.differing)} differ")
+            if not found.equal:
+                raise VerificationError(told[-1])
+        if stores:
+            scanned = audit_stores(project)
+            told.append(f"{len(scanned['stores'])} stores scanned")
+            if not scanned["clean"]:
+                raise VerificationError(f"{told[-1]}: residue was found; run `lmeraser audit --stores` to see where")
+    return "; ".join(told)
