@@ -9,7 +9,7 @@ whoever calls holds the workspace's lock.
 import os
 import shutil
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 from flows import dvc
 from flows.warm import run_chains
@@ -20,6 +20,9 @@ from lmeraser.core.errors import StepFailedError
 from lmeraser.core.layout import Layout
 from lmeraser.core.params import Params, load_params
 from lmeraser.core.progress import say
+
+Tuner = Callable[[Sequence[str]], dict[str, float]]  # trains slots somewhere, their files lie here afterwards; seconds by stage
+
 
 def processes() -> int:
     """How many processes train at once: one a core, as each uses one thread."""
@@ -43,23 +46,40 @@ def _shares(slots: Sequence[str], layout: Layout) -> list[list[str]]:
     return shares
 
 
-def _run_stages(layout: Layout, before: Sequence[str], slots: Sequence[str], after: Sequence[str]) -> dict[str, float]:
-    """Run `before`, then the slots side by side, then `after`, and record all of them at once. Returns seconds by stage."""
+def _run_stages(
+    layout: Layout, before: Sequence[str], slots: Sequence[str], after: Sequence[str], tune: Tuner | None = None
+) -> dict[str, float]:
+    """Run `before`, then the slots side by side, then `after`, and record all of them. Returns seconds by stage."""
     inputs = _inputs(layout)
     for draft in layout.artifacts.rglob(".writing-*"):  # left by a killed process; `dvc commit` would record it
         draft.unlink()
-    if len(slots) <= processes():
-        seconds = run_chains(layout, [[*before, *(f"tune@{slot}" for slot in slots), *after]])
+    tuning = [f"tune@{slot}" for slot in slots]
+    if tune and slots:
+        seconds = run_chains(layout, [before])
+        _check(layout, inputs)
+        seconds |= _commit(layout, before)  # whoever tunes elsewhere reads what is recorded
+        seconds |= tune(slots)
+        seconds |= run_chains(layout, [after])
+    elif len(slots) <= processes():
+        seconds = run_chains(layout, [[*before, *tuning, *after]])
     else:
         seconds = run_chains(layout, [before])
         seconds |= run_chains(layout, _shares(slots, layout))
         seconds |= run_chains(layout, [after])
+    _check(layout, inputs)
+    return seconds | _commit(layout, [*before, *tuning, *after])
+
+
+def _check(layout: Layout, inputs: str) -> None:
+    """`dvc commit` does not look at inputs: they must be those that were used."""
     if _inputs(layout) != inputs:
         raise StepFailedError("params, code or the erased list changed during the run; retry with nobody else writing here")
-    names = [*before, *(f"tune@{slot}" for slot in slots), *after]
+
+
+def _commit(layout: Layout, names: Sequence[str]) -> dict[str, float]:
     start = time.monotonic()
     dvc.run(layout, "commit", "--quiet", "--force", *(name for name in names if not name.startswith("quarantine@")))
-    return seconds | {"dvc commit": time.monotonic() - start}
+    return {"dvc commit": time.monotonic() - start}
 
 
 def _embeds(params: Params) -> list[str]:
@@ -77,10 +97,13 @@ def build(layout: Layout) -> None:
     say("build: everything is up to date")
 
 
-def update(layout: Layout, parts: Sequence[str], slots: Sequence[str], first: Sequence[str] = ()) -> dict[str, float]:
+def update(
+    layout: Layout, parts: Sequence[str], slots: Sequence[str], first: Sequence[str] = (), tune: Tuner | None = None
+) -> dict[str, float]:
     """After an erasure: run what it touched. Returns seconds by stage.
 
-    Args: first: to run before that in the same process (`quarantine@…`). Whether nothing else is stale is for `verify` to ask.
+    Args: first: to run before that in the same process (`quarantine@…`); tune: who trains slots, if not this machine's own
+        processes. Whether anything else is stale is for `verify` to ask.
     """
     before = [*first, "split", *(f"embed@{part}" for part in parts), "cluster", "validate"]
-    return _run_stages(layout, before, slots, ["head", "evaluate"])
+    return _run_stages(layout, before, slots, ["head", "evaluate"], tune)

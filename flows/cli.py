@@ -27,119 +27,9 @@ class Parser(argparse.ArgumentParser):
         raise BadInputError(f"{message}; see `{self.prog} --help`")
 
 
-def _subjects(options: argparse.Namespace) -> list[str]:
-    """Subjects of the command line and of --subjects-from, which keeps them out of the shell's history."""
-    subjects = list(options.subject or [])
-    if options.subjects_from:
-        try:
-            listed = sys.stdin.read() if options.subjects_from == "-" else Path(options.subjects_from).read_text("utf-8")
-            subjects += [line for line in listed.splitlines() if line.strip()]
-        except (OSError, UnicodeDecodeError) as error:
-            raise BadInputError(f"--subjects-from cannot be read ({type(error).__name__}); one subject a line, UTF-8") from error
-    return subjects
-
-
-def _plan_lines(plan: dict[str, Any]) -> list[str]:
-    lines = [
-        f"records removed     {plan['records_removed']} ({plan['train_removed']} training, {plan['test_removed']} test, "
-        f"{plan['public_removed']} public) of {plan['subjects']} subjects, parts {', '.join(plan['parts']) or 'none'}",
-        f"clusters retrained  {'' if plan['exact'] else 'at most '}{len(plan['slots_retrained'])} of "
-        f"{plan['clusters_total']}: {', '.join(plan['slots_retrained']) or 'none'}",
-        f"records retrained   {'' if plan['exact'] else 'at most '}{plan['records_retrained']} of {plan['records_total']}",
-        f"source              {plan['source']}",
-    ]
-    if plan["rebuild"]:
-        lines.append("backbone            rebuilt, and everything after it: public records go too")
-    if plan["slots_emptied"]:
-        lines.append(f"slots emptied       {', '.join(plan['slots_emptied'])}")
-    if plan["cut_changes"] and plan["exact"]:
-        lines.append("cut                 changes: clusters merge or split")
-    if plan["labels_lost"]:
-        lines.append(f"labels lost         {plan['labels_lost']}: nobody else has them in training")
-    if plan["shared_images"]:
-        lines.append(f"shared images       {plan['shared_images']}: another subject holds the same image, which stays")
-    return lines
-
-
-def plan(options: argparse.Namespace) -> Result:
-    from flows.steps import Project, draft_plan
-
-    made = draft_plan(Project.find(), _subjects(options), options.include_public).to_json()
-    return made | {"clusters_retrained": len(made["slots_retrained"])}, _plan_lines(made)
-
-
-def _request_summary(request: Any) -> dict[str, Any]:
-    made = request.plan or {}
-    return {
-        "request_id": request.request_id,
-        "state": request.state,
-        "received_at": request.received_at,
-        "certificate": None,  # signed certificates come with a later version
-        "receipt": request.receipt,
-        "records_removed": made.get("records_removed"),
-        "clusters_retrained": len(made.get("slots_retrained", ())),
-        "clusters_total": made.get("clusters_total"),
-        "slots_retrained": made.get("slots_retrained"),
-        "records_retrained": made.get("records_retrained"),
-        "records_total": made.get("records_total"),
-        "seconds": round(request.seconds, 3),
-        "problem": request.problem,
-    }
-
-
-def submit(options: argparse.Namespace) -> Result:
-    from flows.steps import Project, receive, workspace
-
-    project = Project.find()
-    with workspace(project):
-        request_id = receive(project, _subjects(options), options.request_id, options.include_public)
-        found = _request_summary(project.requests.get(request_id))
-    return found, [f"request {request_id} is {found['state']}; `lmeraser resume` or the Prefect flow carries it out"]
-
-
-def forget(options: argparse.Namespace) -> Result:
-    from flows.steps import Project, carry_out, receive, workspace
-
-    project = Project.find()
-    with workspace(project):
-        request_id = receive(project, _subjects(options), options.request_id, options.include_public)
-        request = carry_out(project, request_id)
-    lines = [*_plan_lines(request.plan or {}), f"state               {request.state} in {request.seconds:.1f} s"]
-    lines += [
-        f"receipt             {request.receipt}",
-        "review it: dvc metrics diff; prove it: lmeraser audit --rebuild",
-    ]
-    return _request_summary(request), lines
-
-
-def status(options: argparse.Namespace) -> Result:
-    from flows.steps import Project
-
-    store = Project.find().requests
-    if options.request_id:
-        from lmeraser.erase.requests import check_request_id
-
-        found = _request_summary(store.get(check_request_id(options.request_id)))
-        return found, [f"{name:<20}{value}" for name, value in found.items() if value is not None]
-    found = {"requests": [_request_summary(request) for request in store.all()]}
-    lines = [f"{one['request_id']}  {one['state']:<10}  {one['received_at']}" for one in found["requests"]]
-    return found, lines or ["no request yet"]
-
-
-def resume(_: argparse.Namespace) -> Result:
-    from flows.steps import Project, workspace
-    from flows.steps import resume as resume_all
-
-    project = Project.find()
-    with workspace(project):
-        finished = resume_all(project)
-    lines = [f"{request.request_id}  {request.state}" for request in finished] or ["nothing was open"]
-    return {"finished": [_request_summary(request) for request in finished]}, lines
-
-
 def build(_: argparse.Namespace) -> Result:
     from flows.build import build as build_all
-    from flows.steps import Project, workspace
+    from flows.project import Project, workspace
 
     project = Project.find()
     with workspace(project):
@@ -149,21 +39,39 @@ def build(_: argparse.Namespace) -> Result:
 
 
 def audit(options: argparse.Namespace) -> Result:
-    if not options.rebuild:
-        raise BadInputError("nothing to audit was named; add --rebuild")
-    from flows.audit import rebuild
-    from flows.steps import Project, workspace
+    if not (options.rebuild or options.stores or options.membership):
+        raise BadInputError("nothing to audit was named; add --rebuild, --stores or --membership")
+    from flows.project import Project, workspace
 
     project = Project.find()
+    told: dict[str, Any] = {}
+    lines: list[str] = []
     with workspace(project):
-        found = rebuild(project)
-    lines = [f"{found.artifacts} artifacts compared, {len(found.differing)} differ", *found.differing]
-    lines.append("equal: a build from the retained records gives the same bytes" if found.equal else "NOT EQUAL")
-    return {"equal": found.equal, **asdict(found)}, lines
+        if options.rebuild:
+            from flows.audit import rebuild
+
+            found = rebuild(project)
+            told |= {"equal": found.equal, **asdict(found)}
+            lines += [f"{found.artifacts} artifacts compared, {len(found.differing)} differ", *found.differing]
+            lines.append("equal: a build from the retained records gives the same bytes" if found.equal else "NOT EQUAL")
+        if options.stores:
+            from flows.purge import audit_stores, store_lines
+
+            stores = audit_stores(project, options.canaries_from)
+            told |= stores
+            lines += store_lines(stores)
+        if options.membership:
+            from flows.membership import membership, membership_lines
+            from flows.request_commands import subjects_of
+
+            drill = membership(project.layout, project.params, subjects_of(options), options.people, options.retrainings)
+            told |= drill
+            lines += membership_lines(drill)
+    return told, lines
 
 
 def predict(options: argparse.Namespace) -> Result:
-    from flows.steps import Project
+    from flows.project import Project
 
     project = Project.find()
     from lmeraser.learn.predicting import predict_files
@@ -179,6 +87,8 @@ def predict(options: argparse.Namespace) -> Result:
 
 
 def _parser() -> Parser:
+    from flows import certificate_commands, request_commands
+
     top = Parser(prog="lmeraser", description="A vision model that forgets a person exactly. Run it in the project's folder.")
     commands = top.add_subparsers(dest="command", required=True, metavar="COMMAND", parser_class=Parser)
 
@@ -188,27 +98,27 @@ def _parser() -> Parser:
         added.set_defaults(act=act)
         return added
 
-    def subjects(added: argparse.ArgumentParser) -> None:
-        added.add_argument("--subject", nargs="+", action="extend", metavar="S", help="a person, as the manifest names them")
-        added.add_argument("--subjects-from", metavar="FILE", help="one subject a line; - reads standard input")
-        added.add_argument("--include-public", action="store_true", help="accept a rebuild if they have public records")
-
-    subjects(command("plan", plan, "what erasing people would touch; changes nothing"))
-    submitting = command("submit", submit, "accept a request without carrying it out yet")
-    subjects(submitting)
-    submitting.add_argument("--request-id", metavar="UUID", help="the same id twice has one effect")
-    erasing = command("forget", forget, "erase people: remove, retrain what they touched, verify, write a receipt")
-    subjects(erasing)
-    erasing.add_argument("--request-id", metavar="UUID", help="the same id twice has one effect")
-    command("status", status, "requests and their states").add_argument("request_id", nargs="?", metavar="UUID")
-    command("resume", resume, "finish what was interrupted")
+    request_commands.add_parsers(command)
     command("build", build, "what `dvc repro` does, with fewer processes; the same bytes")
-    auditing = command("audit", audit, "prove that what is served never saw the erased people")
+    auditing = command("audit", audit, "prove that what is served never saw the erased people, and that nothing of them is left")
     auditing.add_argument("--rebuild", action="store_true", help="build from the retained records in a clean copy, compare")
+    auditing.add_argument("--stores", action="store_true", help="scan every store for what should be gone")
+    auditing.add_argument("--canaries-from", metavar="FILE", help="with --stores: also look for these lines byte for byte; -: stdin")
+    auditing.add_argument("--membership", action="store_true", help="drill: does tuning leave a trace that deletion removes?")
+    auditing.add_argument("--people", type=int, default=5, metavar="N", help="with --membership: how many to draw")
+    auditing.add_argument("--retrainings", type=int, default=39, metavar="K", help="with --membership: references a person")
+    auditing.add_argument("--subject", nargs="+", action="extend", metavar="S", help="with --membership: these people")
+    auditing.add_argument("--subjects-from", metavar="FILE", help="with --membership: one subject a line; - reads standard input")
+    certificate_commands.add_parsers(command)
     guessing = command("predict", predict, "ask the served model")
     guessing.add_argument("image", nargs="*", metavar="IMAGE")
     guessing.add_argument("--images", metavar="DIR", type=Path, help="every PNG, JPEG and WebP in a folder")
     return top
+
+
+def passed(result: dict[str, Any]) -> bool:
+    """Whether every check of a result passed; "no power" is never a pass."""
+    return bool(result.get("equal", True)) and bool(result.get("clean", True)) and result.get("verdict", "pass") == "pass"
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
@@ -228,7 +138,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
         print("interrupted; nothing is lost: `lmeraser resume` finishes what was begun", file=sys.stderr)
         sys.exit(130)
     print(json.dumps(result, sort_keys=True) if options.json else "\n".join(lines))
-    sys.exit(0 if result.get("equal", True) else 1)
+    sys.exit(0 if passed(result) else 1)
 
 
 if __name__ == "__main__":

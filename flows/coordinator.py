@@ -14,6 +14,7 @@ from dataclasses import dataclass
 from datetime import datetime
 
 from flows import intake, steps
+from flows.build import Tuner
 from flows.project import Project
 from lmeraser.core.errors import LmeraserError, StepFailedError
 from lmeraser.core.progress import say
@@ -25,12 +26,16 @@ Seconds = dict[str, float]
 WORK = ("quarantined", "removed", "retrained", "verified", "purged")  # states that a coordinator moves on
 
 
-class Watcher:
-    """How a run is shown to people. This one shows nothing; Prefect's is in `flows/forget.py`."""
+class Runner:
+    """How steps are run and shown. This one runs them here and shows nothing; Prefect's is in `flows/forget.py`."""
 
     def run(self, state: str, act: Callable[[], Seconds | None]) -> Seconds | None:
         """Take a step."""
         return act()
+
+    def tune(self, project: Project, batch: Batch) -> Tuner | None:
+        """Who tunes the clusters of a batch; None: this machine's own processes."""
+        return None
 
     def planned(self, batch: Batch, ids: list[str]) -> None:
         """A batch was formed."""
@@ -77,7 +82,7 @@ class Work:
     batch: Batch
     ids: list[str]
     lost: threading.Event
-    watcher: Watcher
+    runner: Runner
 
     @property
     def requests(self) -> list[Request]:
@@ -91,21 +96,21 @@ class Work:
         if self.lost.is_set():
             raise ClaimLostError("another coordinator took these requests over; it finishes them")
         start = time.monotonic()
-        parts = self.watcher.run(state, act) or {}
+        parts = self.runner.run(state, act) or {}
         took = time.monotonic() - start
         ledger = self.project.ledger
         ledger.add_time(waiting, state, took, self.claim)
         for name, seconds in parts.items():
             ledger.add_time(waiting, f"{state}: {name}", seconds, self.claim)
         ledger.move(waiting, state, self.claim)
-        self.watcher.reached(state, waiting)
+        self.runner.reached(state, waiting)
 
 
 def carry_out(work: Work) -> None:
     """Every step of a batch, in order."""
     project, batch = work.project, work.batch
     work.step("removed", lambda: steps.remove(project, work.requests))
-    work.step("retrained", lambda: steps.retrain(project, batch))
+    work.step("retrained", lambda: steps.retrain(project, batch, work.runner.tune(project, batch)))
 
     def verify() -> None:
         batch.facts["checks"] = steps.verify(project, batch, work.requests)
@@ -115,7 +120,7 @@ def carry_out(work: Work) -> None:
     steps.leave_quarantine(project)
     work.step("purged", lambda: steps.purge(project, batch, work.requests, work.claim))
     for one in work.ids:  # one by one: each certificate names the one before
-        single = Work(project, work.claim, batch, [one], work.lost, work.watcher)
+        single = Work(project, work.claim, batch, [one], work.lost, work.runner)
         single.step("certified", lambda one=one: steps.certify(project, batch, one, work.claim))  # type: ignore[misc]
     steps.forget_batch(project, batch)
 
@@ -158,13 +163,13 @@ def _wait_for_window(project: Project) -> None:
         time.sleep(min(window, max(0.0, window - age)))
 
 
-def run_open(project: Project, watcher: Watcher | None = None, retry_failed: bool = False) -> list[Request]:
+def run_open(project: Project, runner: Runner | None = None, retry_failed: bool = False) -> list[Request]:
     """Carry out everything that is open; call with the workspace's lock held. Returns the requests that were worked on.
 
     A batch that fails does not keep others from being purged and certified, but nothing is retrained past a failed retraining.
     Raises: the first failure, after the others had their turn.
     """
-    ledger, watcher = project.ledger, watcher or Watcher()
+    ledger, runner = project.ledger, runner or Runner()
     ledger.void_claims(owner().partition(":")[0] + ":")  # we hold the lock: no other process of this machine works on them
     if retry_failed:
         for request in ledger.all():
@@ -183,7 +188,7 @@ def run_open(project: Project, watcher: Watcher | None = None, retry_failed: boo
         tried |= {one.request_id for one in mine}
         done += [one.request_id for one in mine]
         with renewing(project, claim) as lost:
-            problems += _run_claim(project, claim, mine, lost, watcher)
+            problems += _run_claim(project, claim, mine, lost, runner)
         ledger.release(claim)
     if problems:
         raise problems[0]
@@ -191,7 +196,7 @@ def run_open(project: Project, watcher: Watcher | None = None, retry_failed: boo
 
 
 def _run_claim(
-    project: Project, claim: Claim, mine: list[Request], lost: threading.Event, watcher: Watcher
+    project: Project, claim: Claim, mine: list[Request], lost: threading.Event, runner: Runner
 ) -> list[LmeraserError]:
     """Finish the batches that were begun, oldest first, then form one of what is new."""
     problems: list[LmeraserError] = []
@@ -202,7 +207,7 @@ def _run_claim(
     unverified = False
     for batch_id, requests in batches.items():
         batch = project.ledger.get_batch(batch_id)
-        work = Work(project, claim, batch, [one.request_id for one in requests], lost, watcher)
+        work = Work(project, claim, batch, [one.request_id for one in requests], lost, runner)
         problem = _try(work)
         if problem:
             problems.append(problem)
@@ -210,7 +215,7 @@ def _run_claim(
     fresh = [one for one in mine if one.batch_id is None]
     if fresh and not unverified:
         empty = Batch("", "", {}, {}, {})
-        work = Work(project, claim, empty, [one.request_id for one in fresh], lost, watcher)
+        work = Work(project, claim, empty, [one.request_id for one in fresh], lost, runner)
         problem = _try(work, form=True)
         if problem:
             problems.append(problem)
@@ -222,7 +227,7 @@ def _try(work: Work, form: bool = False) -> LmeraserError | None:
         with attempt(work):
             if form:
                 work.batch = steps.form_batch(work.project, work.claim, work.requests)
-                work.watcher.planned(work.batch, work.ids)
+                work.runner.planned(work.batch, work.ids)
             carry_out(work)
     except LmeraserError as error:
         return error

@@ -21,7 +21,9 @@ from prefect.input import RunInput
 from pydantic import Field
 
 from flows import intake
-from flows.coordinator import Seconds, Watcher, run_open
+from flows.build import Tuner
+from flows.coordinator import Seconds, Runner, run_open
+from flows.fanout import tuner
 from flows.project import Project, workspace
 from lmeraser.core.errors import RequestError, StepFailedError
 from lmeraser.erase.requests import Batch, check_request_id
@@ -39,8 +41,8 @@ class Approval(RunInput):
     approved_by: str
 
 
-class PrefectWatcher(Watcher):
-    """Shows steps as tasks, and the blast radius, the progress and the certificate as artifacts of the run."""
+class PrefectRunner(Runner):
+    """Runs steps as tasks, clusters on workers, and shows the blast radius and the progress as artifacts of the run."""
 
     def __init__(self) -> None:
         self._progress: UUID | None = None
@@ -54,6 +56,9 @@ class PrefectWatcher(Watcher):
 
         step()
         return seconds[state]
+
+    def tune(self, project: Project, batch: Batch) -> Tuner | None:
+        return tuner(project, batch)
 
     def planned(self, batch: Batch, ids: list[str]) -> None:
         rows = [{"what": "requests", "count": len(ids), "which": ""}]
@@ -100,7 +105,7 @@ def forget(request_id: RequestId) -> str:
         request = project.ledger.get(identity)
         if request.is_open:
             intake.accept(project, request, solved=False)
-            run_open(project, PrefectWatcher(), retry_failed=request.state == "failed")
+            run_open(project, PrefectRunner(), retry_failed=request.state == "failed")
     request = project.ledger.get(identity)
     if request.state != CERTIFIED or request.certificate is None:
         if request.is_open:

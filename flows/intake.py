@@ -121,13 +121,18 @@ def approve(project: Project, request_id: str, by: str) -> Request:
     return take_effect(project, project.ledger.get(request_id))
 
 
-def accept(project: Project, request: Request, subjects: Sequence[str] = (), solved: bool = True) -> Request:
-    """Validate a received request and put it in effect. Raises: RequestError or BlockedError with the reason if refused."""
-    request = take_effect(project, validate(project, request, subjects), solved)
+def refuse(request: Request) -> None:
+    """Raise RequestError or BlockedError with the reason if a request was refused."""
     if request.state == REJECTED:
         raise RequestError(request.reason or "the request is rejected")
     if request.state == BLOCKED:
         raise BlockedError(request.reason or "the request is blocked")
+
+
+def accept(project: Project, request: Request, subjects: Sequence[str] = (), solved: bool = True) -> Request:
+    """Validate a received request and put it in effect. Raises: RequestError or BlockedError with the reason if refused."""
+    request = take_effect(project, validate(project, request, subjects), solved)
+    refuse(request)
     return request
 
 

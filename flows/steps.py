@@ -11,7 +11,7 @@ from dataclasses import replace
 from pathlib import Path
 
 from flows import dvc
-from flows.build import update
+from flows.build import Tuner, update
 from flows.project import Project
 from flows.quarantine import named, refresh, serve_solved
 from lmeraser.core.clustering import load_members, load_placements, load_sizes
@@ -53,7 +53,7 @@ def remove(project: Project, requests: list[Request]) -> None:
     project.erased.add(everybody, project.key()).write(project.layout.erased)
 
 
-def retrain(project: Project, batch: Batch) -> dict[str, float]:
+def retrain(project: Project, batch: Batch, tune: Tuner | None = None) -> dict[str, float]:
     """Bring the pipeline up to date without the subjects: only what they touched runs. Returns seconds by stage.
 
     If a stage fails, the last whole state is brought back and the requests stay open; the served model leaves them out anyway.
@@ -68,7 +68,7 @@ def retrain(project: Project, batch: Batch) -> dict[str, float]:
             withheld = read_quarantine(project.layout)
             first = [f"quarantine@{withheld.folder}"] if withheld and withheld.head == WITHHELD and not plan.rebuild else []
             slots = [*plan.slots_retrained, *plan.slots_emptied]
-            seconds = update(project.layout, plan.parts, slots, first)
+            seconds = update(project.layout, plan.parts, slots, first, tune)
             if withheld and first:
                 serve_solved(project, withheld.folder)
         elif plan.records_removed:

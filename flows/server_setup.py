@@ -1,0 +1,45 @@
+"""Work pools, and the automation that marks a run as crashed when its heartbeats stop. Safe to repeat."""
+
+from datetime import timedelta
+
+from prefect.automations import Automation
+from prefect.client.orchestration import get_client
+from prefect.client.schemas.actions import WorkPoolCreate
+from prefect.events.actions import ChangeFlowRunState
+from prefect.events.schemas.automations import EventTrigger, Posture
+from prefect.exceptions import ObjectAlreadyExists
+from prefect.states import StateType
+
+POOLS = ("lmeraser", "gpu")
+AUTOMATION = "crash-runs-without-heartbeat"
+# Paused and Suspended are signs of life too: a run that waits for approval sends no heartbeats.
+LIFE = ["heartbeat", "Completed", "Failed", "Cancelled", "Crashed", "Paused", "Suspended"]
+
+
+def setup() -> None:
+    with get_client(sync_client=True) as client:
+        for name in POOLS:
+            try:
+                client.create_work_pool(WorkPoolCreate(name=name, type="process"))
+            except ObjectAlreadyExists:
+                continue
+        known = {found.name for found in client.read_automations()}
+    if AUTOMATION in known:
+        return
+    Automation(
+        name=AUTOMATION,
+        trigger=EventTrigger(
+            after={"prefect.flow-run.heartbeat"},
+            expect={f"prefect.flow-run.{sign}" for sign in LIFE},
+            match={"prefect.resource.id": ["prefect.flow-run.*"]},
+            for_each={"prefect.resource.id"},
+            posture=Posture.Proactive,
+            threshold=1,
+            within=timedelta(seconds=90),
+        ),
+        actions=[ChangeFlowRunState(state=StateType.CRASHED, message="no heartbeat for 90 s: its process is gone")],
+    ).create()
+
+
+if __name__ == "__main__":
+    setup()
