@@ -1,0 +1,150 @@
+"""Quarantine: what is left out gives no answer any more, the copy stays whole, and nothing answers where nothing may."""
+
+import os
+from pathlib import Path
+
+import numpy as np
+import pytest
+from builders import Lab, png, refused, striped
+from hypothesis import given
+from hypothesis import strategies as st
+from tests.unit.test_ridge import LEVELS, fourier, labels_for, same, sums_of
+from tests.unit.test_serving import saved, served
+
+from lmeraser.core.digest import write_whole
+from lmeraser.core.errors import ProjectError
+from lmeraser.core.layout import Layout
+from lmeraser.core.quarantine import (
+    INTERIM,
+    WHOLE,
+    WITHHELD,
+    Quarantine,
+    copies,
+    copy_artifacts,
+    drop_other_copies,
+    lift,
+    pointer,
+    read_quarantine,
+    write_quarantine,
+)
+from lmeraser.core.ridge import save_head, solve, subtract
+from lmeraser.learn.predicting import predict_files
+from lmeraser.learn.serving import ServedModel
+
+SLOTS = ["c00", "c01", "c02", "c03"]
+
+
+def project_of(lab: Lab, folder: Path) -> Layout:
+    layout = saved(lab, folder)
+    layout.params.write_text("seed: 0\n")
+    layout.lock.write_text("stages: {}\n")
+    return layout
+
+
+def quarantined(layout: Layout, slots: list[str], head: str = WHOLE, withheld: bool = False) -> Quarantine:
+    copy_artifacts(layout, layout, "one")
+    made = Quarantine("one", slots, head, withheld)
+    write_quarantine(layout, made)
+    return made
+
+
+@pytest.mark.parametrize("slot", SLOTS)
+def test_cluster_in_quarantine_has_no_weight_and_its_images_go_to_the_next(lab: Lab, tmp_path: Path, slot: str) -> None:
+    layout = project_of(lab, tmp_path)
+    whole = ServedModel.load(layout, lab.params)
+    quarantined(layout, [slot])
+    left = ServedModel.load_served(layout, lab.params)
+    images = striped(20, 3)[1]
+    assert slot not in left.slots
+    nearest = [left.slots[index] for index in left.predict(images).nearest]
+    for before, after in zip(whole.predict(images).nearest, nearest, strict=True):
+        assert after != slot
+        assert whole.slots[before] in (slot, after)  # only the images of that cluster move
+    # Its files may be gone: nothing of them is read.
+    left_files = layout.private_state / "quarantine" / "one" / "artifacts" / "tune" / f"{slot}.safetensors"
+    left_files.unlink()
+    assert np.array_equal(ServedModel.load_served(layout, lab.params).predict(images).served, left.predict(images).served)
+
+
+def test_withheld_head_leaves_the_clusters_and_no_cluster_leaves_the_head(lab: Lab, tmp_path: Path) -> None:
+    layout = project_of(lab, tmp_path)
+    images = striped(5, 3)[1]
+    quarantined(layout, ["c01"], WITHHELD)
+    answers = ServedModel.load_served(layout, lab.params).predict(images)
+    assert np.array_equal(answers.served, answers.clusters_soft)
+    assert "fourth" not in answers.labels  # which only the head knows
+    quarantined(layout, SLOTS, WHOLE)
+    answers = ServedModel.load_served(layout, lab.params).predict(images)
+    assert np.array_equal(answers.served, answers.global_head)
+    assert (answers.nearest == -1).all()
+
+
+def test_half_that_is_left_out_says_nothing(lab: Lab, tmp_path: Path) -> None:
+    layout = project_of(lab, tmp_path / "project")
+    (tmp_path / "image.png").write_bytes(png(1))
+    quarantined(layout, SLOTS, WHOLE)
+    (answer,) = predict_files(layout, lab.params, [tmp_path / "image.png"], None)
+    assert answer["clusters"] == {"label": None, "probability": 0.0, "weight": 0.0}
+    assert answer["global_head"]["weight"] == 1.0
+
+
+def test_interim_head_is_the_one_that_answers(lab: Lab, tmp_path: Path) -> None:
+    layout = project_of(lab, tmp_path)
+    made = quarantined(layout, [], INTERIM)
+    other = served(lab).head
+    assert other is not None
+    save_head(made.layout(layout).root / "interim.safetensors", type(other)(other.weight * 2, other.labels, 16), "cpu")
+    found = ServedModel.load_served(layout, lab.params).head
+    assert found is not None
+    assert np.array_equal(found.weight, other.weight * 2)
+
+
+def test_nothing_answers_where_nothing_may(lab: Lab, tmp_path: Path) -> None:
+    layout = project_of(lab, tmp_path)
+    quarantined(layout, SLOTS, WITHHELD)
+    assert "retry in a moment" in refused(ProjectError, lambda: ServedModel.load_served(layout, lab.params))
+    quarantined(layout, [], WITHHELD, withheld=True)
+    assert "the model is withheld" in refused(ProjectError, lambda: ServedModel.load_served(layout, lab.params))
+    pointer(layout).write_text("CANARY")
+    assert "lmeraser resume" in refused(ProjectError, lambda: ServedModel.load_served(layout, lab.params))
+
+
+def test_copy_stays_whole_while_the_workspace_changes_and_takes_no_space(lab: Lab, tmp_path: Path) -> None:
+    layout = project_of(lab, tmp_path)
+    before = layout.head.read_bytes()
+    copy = copy_artifacts(layout, layout, "one")
+    assert os.stat(copy.head).st_ino == os.stat(layout.head).st_ino
+    write_whole(layout.head, b"half")
+    layout.router.unlink()
+    assert copy.head.read_bytes() == before
+    assert copy.router.exists()
+    copy_artifacts(copy, layout, "two")
+    drop_other_copies(layout, "two")
+    assert [path.name for path in copies(layout).iterdir()] == ["two"]
+    lift(layout)
+    assert not copies(layout).exists()
+    assert read_quarantine(layout) is None
+    lift(layout)  # again, as after a crash
+
+
+def test_without_open_requests_the_artifacts_are_served(lab: Lab, tmp_path: Path) -> None:
+    layout = project_of(lab, tmp_path)
+    assert ServedModel.load_served(layout, lab.params).slots == ServedModel.load(layout, lab.params).slots
+
+
+@given(st.integers(0, 2**32 - 1), st.integers(3, 30), st.integers(1, 4), st.data())
+def test_head_without_some_records_is_the_head_that_never_saw_them(seed: int, n: int, parts: int, data: st.DataObject) -> None:
+    rng = np.random.default_rng(seed)
+    features, labels, part = fourier(rng, n), labels_for(rng, n), rng.integers(0, parts, n)
+    gone = np.zeros(n, dtype=bool)
+    gone[data.draw(st.lists(st.integers(0, n - 1), max_size=n - 1, unique=True))] = True
+
+    def divided(rows: np.ndarray) -> list:
+        return [
+            sums_of(features[rows & (part == place)], [labels[row] for row in np.flatnonzero(rows & (part == place))])
+            for place in range(parts)
+        ]
+
+    kept = sorted({labels[row] for row in np.flatnonzero(~gone)})
+    without = subtract(divided(np.ones(n, dtype=bool)), sums_of(features[gone], [labels[row] for row in np.flatnonzero(gone)]), kept)
+    assert same(solve(without, 0.001, LEVELS), solve(divided(~gone), 0.001, LEVELS))
