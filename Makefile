@@ -1,4 +1,4 @@
-# make demo | make test | make check. The first call makes the virtual environment; later calls reinstall nothing.
+# make demo | make test | make check | make serve. The first call makes the virtual environment; later calls reinstall nothing.
 # VENV=/elsewhere shares one environment between clones.
 VENV ?= .venv
 PYTHON ?= $(shell for name in python3.12 python3.11 python3.13 python3; do \
@@ -8,9 +8,12 @@ BIN := $(VENV)/bin
 KEY := $(shell { cat pyproject.toml constraints.txt; $(PYTHON) --version; } 2>/dev/null | cksum | tr ' ' '-')
 STAMP := $(VENV)/.installed-$(KEY)
 
-.PHONY: demo test check quick install
+.PHONY: demo serve test check quick install
 demo: install
 	$(BIN)/python -m flows.demo
+
+serve: install
+	$(BIN)/python -m flows.serve $(SERVE)
 
 test: install
 	$(BIN)/python -m pytest

@@ -12,7 +12,7 @@ import yaml
 
 from flows import dvc
 from flows.build import build
-from flows.steps import Project
+from flows.project import Project
 from lmeraser.core.digest import sha256
 from lmeraser.core.errors import ProjectError
 from lmeraser.core.layout import Layout
@@ -34,7 +34,7 @@ def copy_code(origin: Path, target: Path) -> None:
     )
     if listed.returncode:
         raise ProjectError("the project is not in a git repository; run `git init && git add -A && git commit` first")
-    made = ("dvc.lock", "metrics/", "receipts/")
+    made = ("dvc.lock", "metrics/", "certificates/", "data/certificate-keys.pem")
     for name in listed.stdout.decode().split("\0"):
         source = origin / name
         if not name or name.startswith(made) or not source.is_file():

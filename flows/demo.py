@@ -13,7 +13,9 @@ from typing import Any
 
 from flows.audit import copy_code, rebuild
 from flows.build import build
-from flows.steps import Project, carry_out, receive, workspace
+from flows.coordinator import run_open
+from flows.intake import accept, plan_of, receive
+from flows.project import Project, workspace
 from lmeraser.core.errors import LmeraserError
 from lmeraser.core.layout import Layout
 from lmeraser.core.progress import say
@@ -68,11 +70,14 @@ def demo() -> bool:
         commit(project, "A model of everybody")
         before = accuracy(project)
         say("2/3 erasing one person (about half a minute)")
-        request = carry_out(project, receive(project, [somebody(project)], None, False))
+        request = receive(project, [somebody(project)], None, False)
+        accept(project, request, solved=False)
+        run_open(project)
+        request = project.ledger.get(request.request_id)
         after = accuracy(project)
         say("3/3 building again without that person, in a clean copy, to compare every artifact (about a minute)")
         found = rebuild(project)
-    plan = request.plan or {}
+    plan = plan_of(project, request) or {}
     rows = [
         ("accuracy before", f"{before['served']:.3f}  (one linear head on all private data: {before['linear_head']:.3f})"),
         ("accuracy after", f"{after['served']:.3f}  (one linear head on all private data: {after['linear_head']:.3f})"),
@@ -81,7 +86,7 @@ def demo() -> bool:
         ("records retrained", f"{plan['records_retrained']} of {plan['records_total']}"),
         ("seconds to build", f"{built:.0f}"),
         ("seconds to forget", f"{request.seconds:.0f}"),
-        ("receipt", f"{FOLDER}/{request.receipt}"),
+        ("certificate", f"{FOLDER}/{request.certificate}"),
         ("audit --rebuild", f"{'equal' if found.equal else 'NOT EQUAL'} ({found.artifacts} artifacts compared)"),
     ]
     print(table(rows))

@@ -11,6 +11,7 @@ from lmeraser.core.records import read_records
 from lmeraser.core.skeleton import load_skeleton
 from lmeraser.erase.erased import ErasedList, SubjectKey
 from lmeraser.erase.plan import Facts
+from lmeraser.erase.requests import MAX_SUBJECTS
 
 MAX_SUBJECT = 1024  # characters
 
@@ -32,7 +33,9 @@ def normalise_subjects(given: Sequence[str]) -> list[str]:
 
     Raises: RequestError naming the position, never the subject.
     """
-    subjects = []
+    if len(given) > MAX_SUBJECTS:
+        raise RequestError(f"{len(given)} subjects, expected at most {MAX_SUBJECTS} in one request; split it")
+    subjects: dict[str, None] = {}  # in order, each once
     for place, text in enumerate(given, start=1):
         subject = unicodedata.normalize("NFC", text.strip())
         if not subject:
@@ -42,11 +45,10 @@ def normalise_subjects(given: Sequence[str]) -> list[str]:
                 f"subject {place} of {len(given)} has control characters or more than {MAX_SUBJECT} characters; "
                 "name the person as the manifest does"
             )
-        if subject not in subjects:
-            subjects.append(subject)
+        subjects[subject] = None
     if not subjects:
         raise RequestError("no subject was named; give at least one with --subject")
-    return subjects
+    return list(subjects)
 
 
 def check_known(subjects: Sequence[str], facts: Facts, erased: ErasedList, key: SubjectKey) -> None:

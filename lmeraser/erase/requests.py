@@ -1,49 +1,75 @@
-"""The record of requests: one private JSON file each, so that the same request id twice has one effect.
-
-A simple place that a durable ledger takes over later. Subjects are stored as pseudonyms (HMAC) only.
-"""
+"""Requests and batches as the ledger keeps them, and how a request comes in. Subjects are pseudonyms (HMAC) from the start."""
 
 import json
 import uuid
 from collections.abc import Iterable
-from dataclasses import asdict, dataclass, replace
-from datetime import UTC, datetime
-from pathlib import Path
+from dataclasses import dataclass
+from datetime import datetime
 from typing import Any
 
-from lmeraser.core.digest import readable_json, write_whole
-from lmeraser.core.errors import ProjectError, RequestError
+from lmeraser.core.errors import RequestError
+from lmeraser.erase.states import BLOCKED, FINAL
 
-STATES = ("received", "validated", "removed", "retrained", "verified")
-FINAL = STATES[-1]
+MAX_BODY = 64 * 2**20  # bytes
+MAX_SUBJECTS = 10_000  # in one request
 
 
 @dataclass(frozen=True)
 class Request:
     """Attributes:
-    pseudonyms: of the subjects; plan: as `Plan.to_json`; before: dvc.lock's outs when the request was validated.
-    problem: the last failure in one line; the request stays open and can be resumed.
-    source_rows: how many rows of the source were found to be the subjects'.
+    received_at, due_at: ISO 8601, UTC, seconds. state, reached: of `states`; a failed request goes on from `reached`.
+    pseudonyms: of the subjects, sorted. batch_id: of the requests that share its retraining.
+    attempts: tries that failed; seconds: spent on it, timings: by step; problem: the last failure in one line.
+    reason: why it is rejected or blocked; claim_id, lease_until: who works on it (seconds since 1970).
     """
 
     request_id: str
     received_at: str
+    due_at: str
+    state: str
+    reached: str
     pseudonyms: tuple[str, ...]
     include_public: bool
-    state: str = "received"
-    plan: dict[str, Any] | None = None
-    before: dict[str, str] | None = None
-    seconds: float = 0.0
-    problem: str | None = None
-    receipt: str | None = None
-    source_rows: int = 0
+    batch_id: str | None
+    attempts: int
+    seconds: float
+    timings: dict[str, float]
+    problem: str | None
+    certificate: str | None
+    reason: str | None
+    claim_id: str | None
+    lease_until: float | None
 
     @property
     def is_open(self) -> bool:
-        return self.state != FINAL
+        return self.state not in FINAL and self.state != BLOCKED
 
-    def reached(self, state: str) -> bool:
-        return STATES.index(self.state) >= STATES.index(state)
+    def late(self, now: datetime) -> bool:
+        """Whether it is past its due date and not finished."""
+        return self.state not in FINAL and datetime.fromisoformat(self.due_at) < now
+
+
+@dataclass(frozen=True)
+class Batch:
+    """Requests that share one retraining.
+
+    Attributes: plan: as `Plan.to_json`; before: dvc.lock's outs when it was formed; facts: what steps keep for later ones.
+    """
+
+    batch_id: str
+    opened_at: str
+    plan: dict[str, Any]
+    before: dict[str, str]
+    facts: dict[str, Any]
+
+
+@dataclass(frozen=True)
+class Event:
+    """A request as a controller sends it; everything else in the message is dropped."""
+
+    request_id: str
+    subjects: tuple[str, ...]
+    include_public: bool
 
 
 def check_request_id(text: str | None) -> str:
@@ -52,66 +78,68 @@ def check_request_id(text: str | None) -> str:
         return str(uuid.uuid4())
     try:
         return str(uuid.UUID(text))
-    except ValueError as error:
+    except (ValueError, AttributeError, TypeError) as error:
         raise RequestError("the request id is no UUID; expected 8-4-4-4-12 hex digits, or leave it out") from error
 
 
-def new_request(request_id: str, pseudonyms: Iterable[str], include_public: bool) -> Request:
-    now = datetime.now(UTC).isoformat(timespec="seconds")
-    return Request(request_id, now, tuple(sorted(set(pseudonyms))), include_public)
+def _once(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    found: dict[str, Any] = {}
+    for key, value in pairs:
+        if key in found:
+            raise ValueError("a field stands twice")
+        found[key] = value
+    return found
 
 
-class RequestStore:
-    """Requests as files of mode 0600 below the project's private folder."""
+def _refuse_constant(_: str) -> None:
+    raise ValueError("NaN and Infinity are no JSON")
 
-    def __init__(self, folder: Path) -> None:
-        self.folder = folder
 
-    def _path(self, request_id: str) -> Path:
-        return self.folder / f"{request_id}.json"
+def _parse(data: bytes) -> dict[str, Any]:
+    if len(data) > MAX_BODY:
+        raise RequestError(f"event: {len(data)} bytes, expected at most {MAX_BODY}; split the request")
+    try:
+        raw = json.loads(data.decode(), object_pairs_hook=_once, parse_constant=_refuse_constant)
+    except (ValueError, RecursionError) as error:
+        raise RequestError("event: not valid JSON (UTF-8, each field once); expected an OpenDSR 2.0 request") from error
+    if not isinstance(raw, dict):
+        raise RequestError("event: no JSON object; expected an OpenDSR 2.0 request")
+    return raw
 
-    def lock_copy(self, request_id: str) -> Path:
-        """Where dvc.lock is kept while the request changes it."""
-        return self.folder / f"{request_id}.lock"
 
-    def find(self, request_id: str) -> Request | None:
-        path = self._path(request_id)
-        if not path.exists():
-            return None
-        try:
-            raw = json.loads(path.read_bytes())
-            found = Request(**(raw | {"pseudonyms": tuple(raw["pseudonyms"])}))
-            whole = (
-                found.request_id == request_id
-                and found.state in STATES
-                and isinstance(raw["pseudonyms"], list)
-                and all(isinstance(getattr(found, name), dict | None) for name in ("plan", "before"))
-            )
-            if not whole:
-                raise ValueError("not a request")
-            return found
-        except (ValueError, KeyError, TypeError) as error:
-            raise ProjectError(f"the record of request {request_id} is damaged; restore .lmeraser/requests") from error
+def _identities(listed: Any) -> Iterable[str]:
+    for place, one in enumerate(listed, start=1):
+        where = f"event: subject_identities, entry {place} of {len(listed)}"
+        if not isinstance(one, dict) or not isinstance(one.get("identity_value"), str):
+            raise RequestError(f"{where}: expected an object with a text identity_value")
+        if one.get("identity_format", "raw") != "raw":
+            raise RequestError(f"{where}: expected identity_format raw; a hash cannot be matched to the manifest's names")
+        yield one["identity_value"]
 
-    def get(self, request_id: str) -> Request:
-        found = self.find(request_id)
-        if found is None:
-            raise RequestError(f"request {request_id} is unknown here; `lmeraser status` lists the requests")
-        return found
 
-    def save(self, request: Request, **changes: Any) -> Request:
-        """Store a request, changed; written whole or not at all."""
-        self.folder.mkdir(parents=True, exist_ok=True, mode=0o700)
-        changed = replace(request, **changes)
-        write_whole(self._path(changed.request_id), readable_json(asdict(changed)), mode=0o600)
-        return changed
+def read_event(data: bytes) -> Event:
+    """Read a deletion request: OpenDSR 2.0 (`subject_request_id`, `subject_request_type` erasure, `subject_identities`), or
+    short: `request_id`, `subjects`. Takes what it needs and drops the rest, which may be personal, unread.
 
-    def require_same(self, known: Request, pseudonyms: Iterable[str]) -> None:
-        """Raise RequestError if a known request id comes with other subjects."""
-        if tuple(sorted(set(pseudonyms))) != known.pseudonyms:
-            raise RequestError(f"request {known.request_id} is about other subjects; use a new id for a new request")
-
-    def all(self) -> list[Request]:
-        """Every request, oldest first."""
-        names = sorted(path.stem for path in self.folder.glob("*.json"))
-        return sorted((self.get(name) for name in names), key=lambda request: (request.received_at, request.request_id))
+    Raises: RequestError naming the field, and no value.
+    """
+    raw = _parse(data)
+    short = "subject_request_id" not in raw and "request_id" in raw
+    name, field = ("request_id", "subjects") if short else ("subject_request_id", "subject_identities")
+    identity, listed = raw.get(name), raw.get(field)
+    if not isinstance(identity, str):
+        raise RequestError(f"event: {name} is missing or no text; expected a UUID")
+    request_id = check_request_id(identity)
+    if not short and raw.get("subject_request_type") != "erasure":
+        raise RequestError("event: subject_request_type is missing or another; expected erasure")
+    if not isinstance(listed, list) or not listed:
+        raise RequestError(f"event: {field} is missing or empty; expected a list of subjects")
+    if len(listed) > MAX_SUBJECTS:
+        raise RequestError(f"event: {len(listed)} subjects, expected at most {MAX_SUBJECTS} in one request; split it")
+    if short and not all(isinstance(one, str) for one in listed):
+        raise RequestError("event: subjects holds something that is no text; name persons as the manifest does")
+    subjects = tuple(listed) if short else tuple(_identities(listed))
+    accepted = raw.get("include_public", False)
+    if not isinstance(accepted, bool):
+        raise RequestError("event: include_public is neither true nor false")
+    return Event(request_id, subjects, accepted)

@@ -1,0 +1,368 @@
+"""The ledger: every request, its state and its events. The source of truth; an engine such as Prefect only moves it on.
+
+A request is committed before it is acknowledged. A coordinator claims requests with a lease; whoever lost its claim can store
+nothing more (fencing). Events are append-only, and each holds the digest of the one before it. Subjects are pseudonyms.
+"""
+
+import json
+import time
+import uuid
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from datetime import UTC, datetime, timedelta
+from typing import Any
+
+import sqlalchemy as sa
+
+from lmeraser.core.digest import canonical_json, sha256
+from lmeraser.core.errors import CheckFailedError, ProjectError, RequestError, VerificationError
+from lmeraser.erase.ledger_schema import batches, connect, events, requests, sqlite_url, transaction
+from lmeraser.erase.requests import Batch, Request
+from lmeraser.erase.states import BLOCKED, FAILED, FINAL, WAY, may_follow
+
+__all__ = ["Claim", "ClaimLostError", "Ledger", "LedgerEvent", "sqlite_url"]
+
+GENESIS = "0" * 64
+
+
+class ClaimLostError(CheckFailedError):
+    """Somebody else works on the request now."""
+
+
+@dataclass(frozen=True)
+class Claim:
+    """Requests that one coordinator works on. Attributes: lease_s: it must be renewed within this many seconds."""
+
+    claim_id: str
+    owner: str
+    lease_s: float
+    requests: tuple[Request, ...]
+
+
+@dataclass(frozen=True)
+class LedgerEvent:
+    seq: int
+    request_id: str | None
+    at: str
+    kind: str
+    data: dict[str, Any]
+    previous: str
+    digest: str
+
+
+def _text(value: Any) -> str:
+    return canonical_json(value).decode().strip()
+
+
+def _request(row: Any) -> Request:
+    return Request(
+        request_id=row.request_id,
+        received_at=row.received_at,
+        due_at=row.due_at,
+        state=row.state,
+        reached=row.reached,
+        pseudonyms=tuple(json.loads(row.pseudonyms)),
+        include_public=bool(row.include_public),
+        batch_id=row.batch_id,
+        attempts=row.attempts,
+        seconds=row.seconds,
+        timings=json.loads(row.timings),
+        problem=row.problem,
+        certificate=row.certificate,
+        reason=row.reason,
+        claim_id=row.claim_id,
+        lease_until=row.lease_until,
+    )
+
+
+def _digest(seq: int, request_id: str | None, at: str, kind: str, data: Any, previous: str) -> str:
+    told = {"seq": seq, "request_id": request_id, "at": at, "kind": kind, "data": data, "previous": previous}
+    return sha256(canonical_json(told))
+
+
+class Ledger:
+    """Open with `Ledger.open`. Every method is one transaction."""
+
+    def __init__(self, engine: sa.Engine, clock: Callable[[], float]) -> None:
+        self._engine = engine
+        self._clock = clock
+
+    @classmethod
+    def open(cls, url: str, clock: Callable[[], float] = time.time) -> "Ledger":
+        """Args: url: `sqlite:///…` or `postgresql+psycopg://…`. Raises: ProjectError."""
+        return cls(connect(url), clock)
+
+    def close(self) -> None:
+        self._engine.dispose()
+
+    def _now(self) -> str:
+        return datetime.fromtimestamp(self._clock(), UTC).isoformat(timespec="seconds")
+
+    # Requests
+
+    def receive(
+        self, request_id: str, pseudonyms: Iterable[str], include_public: bool, due_days: int
+    ) -> tuple[Request, bool]:
+        """Store a request, or recognise it; returns it and whether this changed anything. Committed on return.
+
+        A blocked request that comes again with `include_public` is received anew.
+        Raises: RequestError if the id is about other subjects.
+        """
+        wanted = sorted(set(pseudonyms))
+        with transaction(self._engine) as connection:
+            row = self._row(connection, request_id)
+            if row is None:
+                due = datetime.fromtimestamp(self._clock(), UTC) + timedelta(days=due_days)
+                made = {
+                    "request_id": request_id,
+                    "received_at": self._now(),
+                    "due_at": due.isoformat(timespec="seconds"),
+                    "state": "received",
+                    "reached": "received",
+                    "pseudonyms": _text(wanted),
+                    "include_public": include_public,
+                }
+                connection.execute(requests.insert().values(**made))
+                self._append(connection, request_id, "received", {"subjects": len(wanted), "include_public": include_public})
+                return _request(self._row(connection, request_id)), True
+            if json.loads(row.pseudonyms) != wanted:
+                raise RequestError(f"request {request_id} is about other subjects; use a new id for a new request")
+            if row.state == BLOCKED and include_public:
+                self._set(connection, [request_id], state="received", reached="received", include_public=True, reason=None)
+                self._append(connection, request_id, "received", {"subjects": len(wanted), "include_public": True})
+                return _request(self._row(connection, request_id)), True
+            return _request(row), False
+
+    def find(self, request_id: str) -> Request | None:
+        with transaction(self._engine) as connection:
+            row = self._row(connection, request_id)
+            return _request(row) if row else None
+
+    def get(self, request_id: str) -> Request:
+        found = self.find(request_id)
+        if found is None:
+            raise RequestError(f"request {request_id} is unknown here; `lmeraser status` lists the requests")
+        return found
+
+    def all(self, open_only: bool = False) -> list[Request]:
+        """Every request, in the order of receipt."""
+        wanted = sa.select(requests).order_by(requests.c.number)
+        if open_only:
+            wanted = wanted.where(requests.c.state.not_in([*FINAL, BLOCKED]))
+        with transaction(self._engine) as connection:
+            return [_request(row) for row in connection.execute(wanted)]
+
+    def move(
+        self,
+        ids: Sequence[str],
+        state: str,
+        claim: Claim | None = None,
+        note: Mapping[str, Any] | None = None,
+        **changes: Any,
+    ) -> None:
+        """Let requests reach a state; those that are there or further stay. A failed request goes back to what it reached.
+
+        Args: note: kept with the event; changes: columns to set as well (reason, certificate, problem).
+        Raises: ProjectError if the state may not follow; ClaimLostError if the claim is another's now.
+        """
+        with transaction(self._engine) as connection:
+            for request_id in ids:
+                row = self._known(connection, request_id)
+                if row.state in WAY and state in WAY and WAY.index(row.state) >= WAY.index(state):
+                    continue
+                self._owned(connection, request_id, claim)
+                resumed = row.state == FAILED
+                if not may_follow(row.state, state) or (resumed and state != row.reached):
+                    raise ProjectError(f"request {request_id} is {row.state} and cannot become {state}; see `lmeraser status`")
+                values = {"state": state, **changes}
+                if state in WAY:
+                    values["reached"] = state
+                if resumed:
+                    values["attempts"] = 0
+                if state in FINAL:
+                    values |= {"problem": None, "claim_id": None, "claim_owner": None, "lease_until": None, "lease_s": None}
+                self._set(connection, [request_id], **values)
+                self._append(connection, request_id, "resumed" if resumed else state, dict(note or {}))
+
+    def fail(self, ids: Sequence[str], problem: str, limit: int, claim: Claim | None = None) -> None:
+        """Count a failed try; after `limit` of them a request is failed and waits for a person."""
+        with transaction(self._engine) as connection:
+            for request_id in ids:
+                row = self._owned(connection, request_id, claim)
+                used_up = row.attempts + 1 >= limit
+                state = FAILED if used_up and may_follow(row.state, FAILED) else row.state
+                self._set(connection, [request_id], attempts=row.attempts + 1, problem=problem, state=state)
+                self._append(connection, request_id, "attempt failed", {"attempt": row.attempts + 1, "problem": problem})
+
+    def add_time(self, ids: Sequence[str], step: str, seconds: float, claim: Claim | None = None) -> None:
+        """Add to the time that a step took; `STEP: PART` is part of a step and not counted twice."""
+        with transaction(self._engine) as connection:
+            for request_id in ids:
+                row = self._known(connection, request_id)
+                if row.state not in FINAL:
+                    self._owned(connection, request_id, claim)
+                timings = json.loads(row.timings)
+                timings[step] = timings.get(step, 0.0) + seconds
+                whole = row.seconds + (0.0 if ": " in step else seconds)
+                self._set(connection, [request_id], timings=json.dumps(timings), seconds=whole)
+
+    def approve(self, request_id: str, by: str) -> None:
+        """Record that somebody lets a validated request take effect."""
+        with transaction(self._engine) as connection:
+            row = self._known(connection, request_id)
+            if row.state != "validated":
+                raise RequestError(f"request {request_id} is {row.state}; only a validated request waits for approval")
+            self._set(connection, [request_id], state="approved", reached="approved")
+            self._append(connection, request_id, "approved", {"by": by})
+
+    # Claims
+
+    def claim(self, owner: str, lease_s: float, states: Iterable[str], limit: int | None = None) -> Claim:
+        """Take open requests that nobody works on, or whose lease ran out. May be empty.
+
+        A lease that ends further in the future than its own length was given under another clock, and has run out.
+        """
+        now, claim_id = self._clock(), str(uuid.uuid4())
+        run_out = sa.or_(
+            requests.c.claim_id.is_(None), requests.c.lease_until <= now, requests.c.lease_until > now + requests.c.lease_s + 1
+        )
+        free = sa.select(requests.c.request_id).where(requests.c.state.in_(list(states)), run_out).order_by(requests.c.number)
+        with transaction(self._engine) as connection:
+            ids = [row.request_id for row in connection.execute(free.limit(limit))]
+            self._set(connection, ids, claim_id=claim_id, claim_owner=owner, lease_until=now + lease_s, lease_s=lease_s)
+            return Claim(claim_id, owner, lease_s, tuple(_request(self._row(connection, one)) for one in ids))
+
+    def renew(self, claim: Claim) -> None:
+        """Raises: ClaimLostError if all of it is somebody else's now."""
+        with transaction(self._engine) as connection:
+            ours = requests.c.claim_id == claim.claim_id
+            changed = connection.execute(
+                requests.update().where(ours).values(lease_until=self._clock() + claim.lease_s)
+            )
+            if claim.requests and not changed.rowcount and not self._all_final(connection, claim):
+                raise ClaimLostError("another coordinator took these requests over; it finishes them")
+
+    def release(self, claim: Claim) -> None:
+        free = {"claim_id": None, "claim_owner": None, "lease_until": None, "lease_s": None}
+        with transaction(self._engine) as connection:
+            connection.execute(requests.update().where(requests.c.claim_id == claim.claim_id).values(**free))
+
+    def void_claims(self, owner_prefix: str) -> None:
+        """End the claims of owners whose names begin so; for who knows that they are gone."""
+        free = {"claim_id": None, "claim_owner": None, "lease_until": None, "lease_s": None}
+        with transaction(self._engine) as connection:
+            gone = requests.c.claim_owner.startswith(owner_prefix, autoescape=True)
+            connection.execute(requests.update().where(gone).values(**free))
+
+    def _all_final(self, connection: sa.Connection, claim: Claim) -> bool:
+        rows = (self._row(connection, one.request_id) for one in claim.requests)
+        return all(row is not None and row.state in FINAL for row in rows)
+
+    # Batches
+
+    def open_batch(
+        self, claim: Claim, ids: Sequence[str], plan: dict[str, Any], before: dict[str, str], facts: dict[str, Any]
+    ) -> Batch:
+        """Put requests together for one retraining."""
+        batch = Batch(str(uuid.uuid4()), self._now(), plan, before, facts)
+        with transaction(self._engine) as connection:
+            for request_id in ids:
+                self._owned(connection, request_id, claim)
+            values = {name: _text(getattr(batch, name)) for name in ("plan", "before", "facts")}
+            connection.execute(batches.insert().values(batch_id=batch.batch_id, opened_at=batch.opened_at, **values))
+            self._set(connection, ids, batch_id=batch.batch_id)
+            for request_id in ids:
+                self._append(connection, request_id, "planned", {"batch": batch.batch_id, "requests": len(ids)})
+        return batch
+
+    def get_batch(self, batch_id: str) -> Batch:
+        with transaction(self._engine) as connection:
+            row = connection.execute(sa.select(batches).where(batches.c.batch_id == batch_id)).one_or_none()
+        if row is None:
+            raise ProjectError("a batch of the ledger is missing; restore .lmeraser/ledger.db from your backup")
+        return Batch(row.batch_id, row.opened_at, *(json.loads(text) for text in (row.plan, row.before, row.facts)))
+
+    def save_batch(self, batch: Batch, claim: Claim | None = None) -> None:
+        """Keep a batch's changed facts."""
+        with transaction(self._engine) as connection:
+            owned = sa.select(requests.c.request_id).where(requests.c.batch_id == batch.batch_id)
+            for row in connection.execute(owned).all():
+                if self._known(connection, row.request_id).state not in FINAL:
+                    self._owned(connection, row.request_id, claim)
+            chosen = batches.update().where(batches.c.batch_id == batch.batch_id)
+            connection.execute(chosen.values(facts=_text(batch.facts)))
+
+    # Events
+
+    def note(self, request_id: str | None, kind: str, data: Mapping[str, Any]) -> None:
+        """Append an event that changes no state."""
+        with transaction(self._engine) as connection:
+            self._append(connection, request_id, kind, dict(data))
+
+    def events(self, request_id: str | None = None) -> list[LedgerEvent]:
+        wanted = sa.select(events).order_by(events.c.seq)
+        if request_id is not None:
+            wanted = wanted.where(events.c.request_id == request_id)
+        with transaction(self._engine) as connection:
+            return [
+                LedgerEvent(row.seq, row.request_id, row.at, row.kind, json.loads(row.data), row.previous, row.digest)
+                for row in connection.execute(wanted)
+            ]
+
+    def head(self) -> tuple[int, str]:
+        """Number and digest of the last event."""
+        with transaction(self._engine) as connection:
+            return self._head(connection)
+
+    def verify_chain(self) -> int:
+        """Check every event against the one before; returns how many. Raises: VerificationError naming the first broken one."""
+        previous = GENESIS
+        found = self.events()
+        for place, event in enumerate(found, start=1):
+            whole = _digest(event.seq, event.request_id, event.at, event.kind, event.data, event.previous)
+            if (event.seq, event.previous, event.digest) != (place, previous, whole):
+                raise VerificationError(f"event {place} of the ledger is not what was written; restore it from your backup")
+            previous = event.digest
+        return len(found)
+
+    def scrub(self) -> None:
+        """Leave no old page behind: SQLite's write-ahead log is written back and cut."""
+        if self._engine.dialect.name == "sqlite":
+            raw = self._engine.raw_connection()
+            try:
+                raw.cursor().execute("PRAGMA wal_checkpoint(TRUNCATE)")
+            finally:
+                raw.close()
+
+    # Inside a transaction
+
+    def _row(self, connection: sa.Connection, request_id: str) -> Any:
+        return connection.execute(sa.select(requests).where(requests.c.request_id == request_id)).one_or_none()
+
+    def _known(self, connection: sa.Connection, request_id: str) -> Any:
+        row = self._row(connection, request_id)
+        if row is None:
+            raise RequestError(f"request {request_id} is unknown here; `lmeraser status` lists the requests")
+        return row
+
+    def _owned(self, connection: sa.Connection, request_id: str, claim: Claim | None) -> Any:
+        row = self._known(connection, request_id)
+        if claim is not None and row.claim_id != claim.claim_id:
+            raise ClaimLostError(f"request {request_id} was taken over by another coordinator, which finishes it")
+        return row
+
+    def _set(self, connection: sa.Connection, ids: Sequence[str], **values: Any) -> None:
+        for start in range(0, len(ids), 500):  # SQLite's limit of variables
+            chosen = requests.c.request_id.in_(list(ids[start : start + 500]))
+            connection.execute(requests.update().where(chosen).values(**values))
+
+    def _head(self, connection: sa.Connection) -> tuple[int, str]:
+        row = connection.execute(sa.select(events.c.seq, events.c.digest).order_by(events.c.seq.desc()).limit(1)).one_or_none()
+        return (row.seq, row.digest) if row else (0, GENESIS)
+
+    def _append(self, connection: sa.Connection, request_id: str | None, kind: str, data: dict[str, Any]) -> None:
+        seq, previous = self._head(connection)
+        at = self._now()
+        digest = _digest(seq + 1, request_id, at, kind, data, previous)
+        values = {"seq": seq + 1, "request_id": request_id, "at": at, "kind": kind, "data": _text(data)}
+        connection.execute(events.insert().values(**values, previous=previous, digest=digest))
