@@ -7,6 +7,7 @@ undone: nothing is deleted and nothing is signed until `verify` has passed, noth
 
 import shutil
 import subprocess
+import time
 from dataclasses import replace
 from pathlib import Path
 
@@ -179,3 +180,29 @@ def code_revision(root: Path) -> str:
 def forget_batch(project: Project, batch: Batch) -> None:
     """Drop what a finished batch kept for a crash."""
     lock_copy(project, batch).unlink(missing_ok=True)
+
+
+def purge(project: Project, batch: Batch, requests: list[Request], claim: Claim) -> dict[str, float]:
+    """Clear the source if params say so, then every store, then scan all of them in a new process. Returns seconds by part.
+
+    Raises: StepFailedError if a store cannot be cleared, VerificationError if something is left.
+    """
+    from flows import purge as purging
+
+    seconds = {}
+    start = time.monotonic()
+    batch.facts["source"] = clear_source(project, batch, requests, claim)
+    project.ledger.save_batch(batch, claim)
+    lock_copy(project, batch).unlink(missing_ok=True)  # it names what goes
+    seconds["source"] = time.monotonic() - start
+    start = time.monotonic()
+    batch.facts["stores"] = purging.purge(project, batch.batch_id)
+    project.ledger.save_batch(batch, claim)
+    project.ledger.scrub()
+    seconds["delete"] = time.monotonic() - start
+    start = time.monotonic()
+    residue = purging.scan(project, batch.batch_id)
+    batch.facts["stores"] = [store | {"residue": residue[store["store"]]} for store in batch.facts["stores"]]
+    project.ledger.save_batch(batch, claim)
+    seconds["scan"] = time.monotonic() - start
+    return seconds

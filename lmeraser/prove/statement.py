@@ -1,0 +1,313 @@
+"""What a certificate says: an in-toto Statement v1 about one erasure, built from a typed `Erasure` and nothing else.
+
+Source: in-toto Attestation Framework, Statement v1 (https://in-toto.io/Statement/v1). The bytes that are signed are the
+statement's canonical JSON. docs/certificate-format.md shows one. It holds no subject, no record, no label and no image: every
+field has a rule in `PREDICATE`, which is checked before signing and when verifying.
+"""
+
+import re
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, fields
+from datetime import datetime, timedelta
+from typing import Any
+from uuid import UUID
+
+from lmeraser.core.digest import canonical_json
+from lmeraser.core.errors import VerificationError
+
+STATEMENT_TYPE = "https://in-toto.io/Statement/v1"
+PREDICATE_TYPE = "urn:lmeraser:erasure:v1"
+FORMAT = 1
+
+LIMITS = (
+    "It covers the stores that it lists. Clones, backups, exported models, answers already given, free blocks of a disk, and the "
+    "source unless `source` says that it was cleared are outside the project's control.",
+    "The signature shows who issued it and that nobody changed it since. It does not show that the issuer told the truth: "
+    "whoever holds the data can test that with `lmeraser audit --rebuild`.",
+    "Equal bytes, from a rebuild with the retained records in the same environment, show that the artifacts are those of a model "
+    "that never saw the people. They show nothing about copies, and nothing about other environments.",
+    "Params were chosen before and are taken as given. A rate or a threshold that was tuned on data with the people in it may "
+    "depend on them.",
+    "An image that another person's record holds as well stays with that person. Similar images, and the people in other "
+    "people's images, are not noticed.",
+    "Subjects are keyed hashes of names as the manifest spelt them. Another spelling is another subject. Whoever has the subject "
+    "key can test a name against them.",
+)
+
+
+@dataclass(frozen=True)
+class Counts:
+    """What was planned and done. `slots_*` are names of slots; the rest are numbers of records, clusters and yes or no."""
+
+    records_removed: int
+    records_retrained: int
+    records_total: int
+    clusters_total: int
+    slots_retrained: tuple[str, ...]
+    slots_emptied: tuple[str, ...]
+    rebuild: bool
+    exact: bool
+
+    @classmethod
+    def of(cls, plan: Mapping[str, Any]) -> "Counts":
+        """The part of a plan (`Plan.to_json`) that a certificate tells."""
+        picked = {one.name: plan[one.name] for one in fields(cls)}
+        return cls(**{name: tuple(value) if isinstance(value, list) else value for name, value in picked.items()})
+
+
+@dataclass(frozen=True)
+class Check:
+    """A check that passed, and what it found, both in words with counts."""
+
+    check: str
+    result: str
+
+
+@dataclass(frozen=True)
+class Store:
+    """Attributes: deleted: how many objects went; residue: how many a scan found afterwards, which must be 0."""
+
+    store: str
+    deleted: int
+    residue: int
+
+
+@dataclass(frozen=True)
+class Erasure:
+    """The facts of one erasure: all that a certificate can say.
+
+    Attributes:
+        pseudonyms: HMACs of the subjects, made with the key that `subject_key_id` names.
+        received_at, completed_at: ISO 8601 with the offset of UTC.
+        batch_requests: how many requests were carried out together with this one, itself included.
+        served: path to SHA-256 of every file that is served after the erasure.
+        changed: path to (before, after), as DVC names content (MD5); None where it did not exist.
+        unchanged: how many artifacts have the same digest as before.
+        source: what happened to the place that the records came from, in words.
+    """
+
+    request_id: str
+    pseudonyms: tuple[str, ...]
+    subject_key_id: str
+    received_at: str
+    completed_at: str
+    plan: Counts
+    batch_requests: int
+    served: Mapping[str, str]
+    changed: Mapping[str, tuple[str | None, str | None]]
+    unchanged: int
+    environment: Mapping[str, str]
+    fingerprint: str
+    code_revision: str
+    checks: tuple[Check, ...]
+    stores: tuple[Store, ...]
+    source: str
+    approved: bool
+    limits: tuple[str, ...] = LIMITS
+
+
+@dataclass(frozen=True)
+class Break:
+    """A change of the signing key, signed with the new one: the last certificate's key and digest."""
+
+    previous_key: str
+    previous_head: str
+    reason: str
+
+
+def make_statement(erasure: Erasure, sequence: int, previous: str | None, broken: Break | None = None) -> dict[str, Any]:
+    """The statement of an erasure as number `sequence` of the chain.
+
+    Args: previous: SHA-256 of the certificate before, None for the first; broken: where the signing key changed.
+    Raises: VerificationError if a value breaks its rule, nothing was checked, or residue was found: that is not signed.
+    """
+    predicate: dict[str, Any] = {
+        "format": FORMAT,
+        "request_id": erasure.request_id,
+        "subjects": sorted(set(erasure.pseudonyms)),
+        "subject_key_id": erasure.subject_key_id,
+        "sequence": sequence,
+        "previous": previous,
+        "received_at": erasure.received_at,
+        "completed_at": erasure.completed_at,
+        "plan": {
+            name: sorted(value) if isinstance(value, tuple) else value
+            for name, value in ((one.name, getattr(erasure.plan, one.name)) for one in fields(Counts))
+        },
+        "batch": {"requests": erasure.batch_requests},
+        "artifacts": {path: {"before": old, "after": new} for path, (old, new) in erasure.changed.items()},
+        "artifacts_unchanged": erasure.unchanged,
+        "environment": dict(erasure.environment),
+        "environment_fingerprint": erasure.fingerprint,
+        "code_revision": erasure.code_revision,
+        "checks": [{"check": one.check, "result": one.result} for one in erasure.checks],
+        "stores": [{"store": one.store, "deleted": one.deleted, "residue": one.residue} for one in erasure.stores],
+        "source": erasure.source,
+        "approved": erasure.approved,
+        "limits": list(erasure.limits),
+    }
+    if broken is not None:
+        predicate["break"] = {
+            "previous_key": broken.previous_key,
+            "previous_head": broken.previous_head,
+            "reason": broken.reason,
+        }
+    statement = {
+        "_type": STATEMENT_TYPE,
+        "subject": [{"name": path, "digest": {"sha256": digest}} for path, digest in sorted(erasure.served.items())],
+        "predicateType": PREDICATE_TYPE,
+        "predicate": predicate,
+    }
+    check_content(statement)
+    return statement
+
+
+def payload_of(statement: Mapping[str, Any]) -> bytes:
+    """The bytes that are signed, and whose SHA-256 the next certificate names."""
+    return canonical_json(statement)
+
+
+# rules
+
+
+@dataclass(frozen=True)
+class Rule:
+    """What a value must be, in words and as a test."""
+
+    words: str
+    holds: Callable[[Any], bool]
+
+
+@dataclass(frozen=True)
+class Map:
+    """An object whose names all obey one rule and whose values another."""
+
+    name: Rule
+    value: Any
+
+
+def _like(pattern: str, words: str) -> Rule:
+    compiled = re.compile(pattern, re.ASCII)
+    return Rule(words, lambda value: isinstance(value, str) and compiled.fullmatch(value) is not None)
+
+
+def _or_null(rule: Rule) -> Rule:
+    return Rule(f"{rule.words}, or null", lambda value: value is None or rule.holds(value))
+
+
+def _is_utc(value: Any) -> bool:
+    try:
+        return isinstance(value, str) and datetime.fromisoformat(value).utcoffset() == timedelta(0)
+    except ValueError:
+        return False
+
+
+def _is_uuid(value: Any) -> bool:
+    try:
+        return isinstance(value, str) and str(UUID(value)) == value
+    except ValueError:
+        return False
+
+
+# A line of text cannot move a terminal's cursor or hide behind directional marks: it is printed by `lmeraser verify`.
+TEXT = Rule("a printable line of 1 to 500 characters", lambda v: isinstance(v, str) and 0 < len(v) <= 500 and v.isprintable())
+COUNT = Rule("a whole number from 0", lambda v: type(v) is int and 0 <= v < 2**53)
+NUMBER = Rule("a whole number from 1", lambda v: type(v) is int and 0 < v < 2**53)
+NONE_LEFT = Rule("0: something of the people was still found", lambda v: type(v) is int and v == 0)
+YES_NO = Rule("true or false", lambda v: isinstance(v, bool))
+UTC_TIME = Rule("a time in UTC as ISO 8601 writes it", _is_utc)
+REQUEST_ID = Rule("a UUID in lower case", _is_uuid)
+SHA256 = _like(r"[0-9a-f]{64}", "64 hex digits")
+MD5 = _like(r"[0-9a-f]{32}(\.dir)?", "an MD5 as DVC writes it")
+SHORT_ID = _like(r"[0-9a-f]{16}", "16 hex digits")
+SLOT = _like(r"[\w-]{1,64}", "a slot's name")
+PATH = _like(r"(?!.*\.\.)[\w.@+-]+(/[\w.@+-]+)*", "a relative path")
+
+PREDICATE: dict[str, Any] = {
+    "format": NUMBER,
+    "request_id": REQUEST_ID,
+    "subjects": [SHA256],
+    "subject_key_id": SHORT_ID,
+    "sequence": NUMBER,
+    "previous": _or_null(SHA256),
+    "received_at": UTC_TIME,
+    "completed_at": UTC_TIME,
+    "plan": {
+        "records_removed": COUNT,
+        "records_retrained": COUNT,
+        "records_total": COUNT,
+        "clusters_total": COUNT,
+        "slots_retrained": [SLOT],
+        "slots_emptied": [SLOT],
+        "rebuild": YES_NO,
+        "exact": YES_NO,
+    },
+    "batch": {"requests": NUMBER},
+    "artifacts": Map(PATH, {"before": _or_null(MD5), "after": _or_null(MD5)}),
+    "artifacts_unchanged": COUNT,
+    "environment": Map(TEXT, TEXT),
+    "environment_fingerprint": SHORT_ID,
+    "code_revision": TEXT,
+    "checks": [{"check": TEXT, "result": TEXT}],
+    "stores": [{"store": TEXT, "deleted": COUNT, "residue": NONE_LEFT}],
+    "source": TEXT,
+    "approved": YES_NO,
+    "limits": [TEXT],
+}
+BREAK: dict[str, Any] = {"previous_key": SHA256, "previous_head": SHA256, "reason": TEXT}
+SUBJECT: list[Any] = [{"name": PATH, "digest": {"sha256": SHA256}}]
+NEVER_EMPTY = ("subjects", "checks", "limits")  # checking nothing is a failure
+
+
+def _check(value: Any, rule: Any, where: str) -> None:
+    """Raises: VerificationError with the place and the rule, never the value."""
+    if isinstance(rule, Rule):
+        if not rule.holds(value):
+            raise VerificationError(f"{where} is not {rule.words}")
+    elif isinstance(rule, list):
+        if not isinstance(value, list):
+            raise VerificationError(f"{where} is not a list")
+        for place, one in enumerate(value, start=1):
+            _check(one, rule[0], f"{where} {place}")
+    elif not isinstance(value, dict):
+        raise VerificationError(f"{where} is not an object")
+    elif isinstance(rule, Map):
+        for place, (name, one) in enumerate(value.items(), start=1):
+            _check(name, rule.name, f"name {place} in {where}")
+            _check(one, rule.value, f"{where} {place}")
+    else:
+        missing = sorted(rule.keys() - value.keys())
+        if missing:
+            raise VerificationError(f"{where} has no {missing[0]}")
+        if value.keys() - rule.keys():
+            raise VerificationError(f"{where} has {len(value.keys() - rule.keys())} fields that format {FORMAT} does not have")
+        for name, inner in rule.items():
+            _check(value[name], inner, f"{where}.{name}")
+
+
+def check_content(statement: Mapping[str, Any]) -> None:
+    """Check a statement's subject and predicate against their rules.
+
+    Raises: VerificationError; it tells the field and what was expected, never the value.
+    """
+    _check(statement.get("subject"), SUBJECT, "subject")
+    if not statement["subject"]:
+        raise VerificationError("subject is empty: it names no file that is served")
+    predicate = statement.get("predicate")
+    if not isinstance(predicate, dict):
+        raise VerificationError("predicate is not an object")
+    version = predicate.get("format")
+    if version != FORMAT or isinstance(version, bool):
+        raise VerificationError(f"its format is not {FORMAT}, the only one known here; use the lmeraser that issued it, or a newer")
+    _check({name: value for name, value in predicate.items() if name != "break"}, PREDICATE, "predicate")
+    for name in NEVER_EMPTY:
+        if not predicate[name]:
+            raise VerificationError(f"predicate.{name} is empty")
+    if datetime.fromisoformat(predicate["completed_at"]) < datetime.fromisoformat(predicate["received_at"]):
+        raise VerificationError("predicate.completed_at is before received_at")
+    if (predicate["sequence"] == 1) != (predicate["previous"] is None):
+        raise VerificationError("predicate.previous does not fit predicate.sequence: the first certificate, and no other, has none")
+    if "break" in predicate:
+        _check(predicate["break"], BREAK, "predicate.break")
+        if predicate["break"]["previous_head"] != predicate["previous"]:
+            raise VerificationError("predicate.break.previous_head is not predicate.previous")
