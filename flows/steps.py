@@ -9,13 +9,17 @@ import shutil
 import subprocess
 import time
 from dataclasses import replace
+from datetime import UTC, datetime
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from flows import dvc
 from flows.build import Tuner, update
 from flows.project import Project
 from flows.quarantine import named, refresh, serve_solved
 from lmeraser.core.clustering import load_members, load_placements, load_sizes
+from lmeraser.core.digest import sha256_of_file
+from lmeraser.core.environment import environment, fingerprint
 from lmeraser.core.errors import LmeraserError, StepFailedError, VerificationError
 from lmeraser.core.progress import say
 from lmeraser.core.quarantine import WITHHELD, read_quarantine
@@ -24,8 +28,12 @@ from lmeraser.erase.facts import gather_facts
 from lmeraser.erase.ledger import Claim
 from lmeraser.erase.plan import Plan, make_plan
 from lmeraser.erase.requests import Batch, Request
-from lmeraser.prove.lock import outs_by_stage, read_outs
+from lmeraser.erase.states import CERTIFIED
+from lmeraser.prove.lock import compare, outs_by_stage, read_outs
 from lmeraser.sources import open_source
+
+if TYPE_CHECKING:
+    from lmeraser.prove.statement import Erasure
 
 
 def form_batch(project: Project, claim: Claim, requests: list[Request]) -> Batch:
@@ -102,8 +110,9 @@ def expected_changes(project: Project, plan: Plan) -> set[str]:
     return changed | {f"embed@{part}" for part in plan.parts} | {f"tune@{slot}" for slot in slots}
 
 
-def verify(project: Project, batch: Batch, requests: list[Request]) -> list[str]:
-    """Show that the subjects are gone and that nothing else changed, or raise VerificationError. Returns what was checked."""
+def verify(project: Project, batch: Batch, requests: list[Request]) -> list[tuple[str, str]]:
+    """Show that the subjects are gone and that nothing else changed, or raise VerificationError. Returns what was checked
+    and what was found."""
     plan = Plan.from_json(batch.plan)
     layout, params = project.layout, project.params
     if dvc.status(layout):
@@ -130,10 +139,10 @@ def verify(project: Project, batch: Batch, requests: list[Request]) -> list[str]
     if plan.exact and (len(used) != plan.clusters_total or not used >= set(plan.slots_retrained)):
         raise VerificationError(f"{len(used)} clusters came out, the plan said {plan.clusters_total}")
     return [
-        "the pipeline is up to date",
-        f"none of {len(kept)} retained records belongs to the request's subjects",
-        f"{len(tuned)} training records are each in exactly one cluster",
-        f"{len(changed)} stages changed, all of them planned; {len(after) - len(changed)} are untouched",
+        ("the pipeline is up to date", f"{len(after)} stages"),
+        ("no retained record belongs to the erased subjects", f"{len(kept)} records"),
+        ("each training record is in exactly one cluster", f"{len(tuned)} records in {len(used)} clusters"),
+        ("only planned stages changed", f"{len(changed)} changed, {len(after) - len(changed)} untouched"),
     ]
 
 
@@ -206,3 +215,55 @@ def purge(project: Project, batch: Batch, requests: list[Request], claim: Claim)
     project.ledger.save_batch(batch, claim)
     seconds["scan"] = time.monotonic() - start
     return seconds
+
+
+def served_files(project: Project) -> list[Path]:
+    """Every file that the served model is made of."""
+    layout = project.layout
+    slots = [size["slot"] for size in load_sizes(layout.clusters)]
+    tuned = [layout.tuned(slot) for slot in slots]
+    return [layout.backbone, layout.skeleton, layout.router, layout.clusters / "clusters.json", *tuned, layout.head]
+
+
+def certify(project: Project, batch: Batch, request_id: str, claim: Claim) -> None:
+    """Sign what was done, append it to the chain of certificates, and end the request."""
+    from lmeraser.prove.certificate import issue, read_head
+    from lmeraser.prove.keys import load_or_create_signer, load_public, signing_key_path
+
+    layout, ledger = project.layout, project.ledger
+    signer = load_or_create_signer(signing_key_path(layout.private_state), layout.public_keys)
+    known = ledger.last_event("certified")
+    head = (int(known.data["sequence"]), str(known.data["sha256"])) if known else None
+    path = issue(layout.certificates, erasure_of(project, batch, ledger.get(request_id)), signer, load_public(layout.public_keys), head)
+    sequence, digest = read_head(layout.certificates)
+    note = {"sequence": sequence, "sha256": digest, "batch": batch.batch_id}
+    ledger.move([request_id], CERTIFIED, claim, note, certificate=str(path.relative_to(layout.root)))
+
+
+def erasure_of(project: Project, batch: Batch, request: Request) -> "Erasure":
+    """What a certificate tells of a request: what was removed for it alone, and what its batch retrained."""
+    from lmeraser.prove.statement import Check, Counts, Erasure, Store
+
+    layout, device = project.layout, project.params.device
+    after = read_outs(layout.lock)
+    changed = compare(batch.before, after).differing
+    own = batch.facts["plans"][request.request_id]
+    return Erasure(
+        request_id=request.request_id,
+        pseudonyms=request.pseudonyms,
+        subject_key_id=project.key().id,
+        received_at=request.received_at,
+        completed_at=datetime.now(UTC).isoformat(timespec="seconds"),
+        plan=Counts.of(batch.plan | {"records_removed": own["records_removed"]}),
+        batch_requests=len(batch.facts["plans"]),
+        served={str(path.relative_to(layout.root)): sha256_of_file(path) for path in served_files(project)},
+        changed={path: (batch.before.get(path), after.get(path)) for path in changed},
+        unchanged=len(after) - len([path for path in changed if path in after]),
+        environment=environment(device),
+        fingerprint=fingerprint(device),
+        code_revision=code_revision(layout.root),
+        checks=tuple(Check(check, found) for check, found in batch.facts["checks"]),
+        stores=tuple(Store(one["store"], one["deleted"], one["residue"]) for one in batch.facts["stores"]),
+        source=batch.facts["source"],
+        approved=any(event.kind == "approved" for event in project.ledger.events(request.request_id)),
+    )

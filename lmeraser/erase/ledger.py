@@ -75,6 +75,10 @@ def _request(row: Any) -> Request:
     )
 
 
+def _event(row: Any) -> LedgerEvent:
+    return LedgerEvent(row.seq, row.request_id, row.at, row.kind, json.loads(row.data), row.previous, row.digest)
+
+
 def _digest(seq: int, request_id: str | None, at: str, kind: str, data: Any, previous: str) -> str:
     told = {"seq": seq, "request_id": request_id, "at": at, "kind": kind, "data": data, "previous": previous}
     return sha256(canonical_json(told))
@@ -304,10 +308,14 @@ class Ledger:
         if request_id is not None:
             wanted = wanted.where(events.c.request_id == request_id)
         with transaction(self._engine) as connection:
-            return [
-                LedgerEvent(row.seq, row.request_id, row.at, row.kind, json.loads(row.data), row.previous, row.digest)
-                for row in connection.execute(wanted)
-            ]
+            return [_event(row) for row in connection.execute(wanted)]
+
+    def last_event(self, kind: str) -> LedgerEvent | None:
+        """The newest event of a kind."""
+        wanted = sa.select(events).where(events.c.kind == kind).order_by(events.c.seq.desc()).limit(1)
+        with transaction(self._engine) as connection:
+            row = connection.execute(wanted).one_or_none()
+            return _event(row) if row else None
 
     def head(self) -> tuple[int, str]:
         """Number and digest of the last event."""
