@@ -81,10 +81,10 @@ def _layout() -> Layout:
 
 def keys(options: argparse.Namespace) -> Result:
     """Make or list the keys that sign certificates."""
-    from lmeraser.prove.keys import init, load_public, load_signer, private_path
+    from lmeraser.prove.keys import init, load_public, load_signer, signing_key_path
 
     layout = _layout()
-    private, public = private_path(layout.private_state), layout.public_keys
+    private, public = signing_key_path(layout.private_state), layout.public_keys
     if options.action == "init":
         made = init(private, public, options.replace)
         listed = [key.keyid for key in load_public(public)]

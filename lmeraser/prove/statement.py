@@ -51,8 +51,10 @@ class Counts:
     @classmethod
     def of(cls, plan: Mapping[str, Any]) -> "Counts":
         """The part of a plan (`Plan.to_json`) that a certificate tells."""
-        picked = {one.name: plan[one.name] for one in fields(cls)}
-        return cls(**{name: tuple(value) if isinstance(value, list) else value for name, value in picked.items()})
+        picked: dict[str, Any] = {one.name: plan[one.name] for one in fields(cls)}
+        for name in ("slots_retrained", "slots_emptied"):
+            picked[name] = tuple(picked[name])
+        return cls(**picked)
 
 
 @dataclass(frozen=True)
@@ -298,7 +300,9 @@ def check_content(statement: Mapping[str, Any]) -> None:
         raise VerificationError("predicate is not an object")
     version = predicate.get("format")
     if version != FORMAT or isinstance(version, bool):
-        raise VerificationError(f"its format is not {FORMAT}, the only one known here; use the lmeraser that issued it, or a newer")
+        raise VerificationError(
+            f"its format is not {FORMAT}, the only one known here; use the lmeraser that issued it, or a newer"
+        )
     _check({name: value for name, value in predicate.items() if name != "break"}, PREDICATE, "predicate")
     for name in NEVER_EMPTY:
         if not predicate[name]:
@@ -306,7 +310,9 @@ def check_content(statement: Mapping[str, Any]) -> None:
     if datetime.fromisoformat(predicate["completed_at"]) < datetime.fromisoformat(predicate["received_at"]):
         raise VerificationError("predicate.completed_at is before received_at")
     if (predicate["sequence"] == 1) != (predicate["previous"] is None):
-        raise VerificationError("predicate.previous does not fit predicate.sequence: the first certificate, and no other, has none")
+        raise VerificationError(
+            "predicate.previous does not fit predicate.sequence: the first certificate, and no other, has none"
+        )
     if "break" in predicate:
         _check(predicate["break"], BREAK, "predicate.break")
         if predicate["break"]["previous_head"] != predicate["previous"]:
