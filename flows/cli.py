@@ -103,7 +103,7 @@ def _parser() -> Parser:
     auditing = command("audit", audit, "prove that what is served never saw the erased people, and that nothing of them is left")
     auditing.add_argument("--rebuild", action="store_true", help="build from the retained records in a clean copy, compare")
     auditing.add_argument("--stores", action="store_true", help="scan every store for what should be gone")
-    auditing.add_argument("--canaries-from", metavar="FILE", help="with --stores: also look for these lines byte for byte; -: stdin")
+    auditing.add_argument("--canaries-from", metavar="FILE", help="with --stores: look for these lines too; - reads stdin")
     auditing.add_argument("--membership", action="store_true", help="drill: does tuning leave a trace that deletion removes?")
     auditing.add_argument("--people", type=int, default=5, metavar="N", help="with --membership: how many to draw")
     auditing.add_argument("--retrainings", type=int, default=39, metavar="K", help="with --membership: references a person")

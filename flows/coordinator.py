@@ -195,9 +195,7 @@ def run_open(project: Project, runner: Runner | None = None, retry_failed: bool 
     return [ledger.get(one) for one in done]
 
 
-def _run_claim(
-    project: Project, claim: Claim, mine: list[Request], lost: threading.Event, runner: Runner
-) -> list[LmeraserError]:
+def _run_claim(project: Project, claim: Claim, mine: list[Request], lost: threading.Event, runner: Runner) -> list[LmeraserError]:
     """Finish the batches that were begun, oldest first, then form one of what is new."""
     problems: list[LmeraserError] = []
     batches: dict[str, list[Request]] = {}

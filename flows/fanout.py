@@ -3,7 +3,9 @@
 import secrets
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
+from typing import cast
 
+from prefect.client.schemas.objects import FlowRun
 from prefect.deployments import run_deployment
 
 from flows.build import Tuner
@@ -38,19 +40,20 @@ def tuner(project: Project, batch: Batch) -> Tuner | None:
 
 
 def _on_workers(batch_id: str, slots: Sequence[str], clone: bool) -> dict[str, float]:
-    # Prefect returns the old run for a key that it knows, even if that run crashed or its files are gone: so each try has its own.
+    # For a key that it knows Prefect returns the old run, even if that crashed or its files are gone: each try has its own key.
     token = secrets.token_hex(4)
 
     def one(slot: str) -> float:
         for attempt in range(1, ATTEMPTS + 1):
-            run = run_deployment(
+            found = run_deployment(
                 "tune-cluster/tune-cluster",
-                parameters={"batch_id": batch_id, "slot": slot, "attempt": attempt, "clone": clone},
+                parameters={"batch_id": batch_id, "slot": slot, "clone": clone},
                 idempotency_key=f"{batch_id}-{slot}-{token}-{attempt}",
                 timeout=None,
                 poll_interval=1,
                 as_subflow=False,
             )
+            run = cast("FlowRun", found)
             # It does not raise when the run failed: its state tells.
             if run.state is not None and run.state.is_completed():
                 return (run.end_time - run.start_time).total_seconds() if run.end_time and run.start_time else 0.0

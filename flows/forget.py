@@ -4,8 +4,9 @@ Prefect stores parameters, logs, results, artifacts and exception text, so only 
 enter it: no subject, no path. Steps are idempotent and their state is in the ledger, so a crashed run is simply run again.
 """
 
+import traceback
 from collections.abc import Callable
-from typing import Annotated
+from typing import Annotated, cast
 from uuid import UUID
 
 from prefect import flow, task
@@ -16,19 +17,19 @@ from prefect.artifacts import (
     update_progress_artifact,
 )
 from prefect.cache_policies import NO_CACHE
+from prefect.exceptions import PrefectException
 from prefect.flow_runs import suspend_flow_run
 from prefect.input import RunInput
 from pydantic import Field
 
 from flows import intake
 from flows.build import Tuner
-from flows.coordinator import Seconds, Runner, run_open
+from flows.coordinator import Runner, Seconds, run_open
 from flows.fanout import tuner
 from flows.project import Project, workspace
-from lmeraser.core.errors import RequestError, StepFailedError
+from lmeraser.core.errors import LmeraserError, RequestError, StepFailedError
 from lmeraser.erase.requests import Batch, check_request_id
 from lmeraser.erase.states import CERTIFIED, WAY
-
 
 # The server refuses a run with another parameter, so that no name can come in by mistake and be stored.
 UUID_PATTERN = "^[0-9a-fA-F]{8}(-[0-9a-fA-F]{4}){3}-[0-9a-fA-F]{12}$"
@@ -61,18 +62,18 @@ class PrefectRunner(Runner):
         return tuner(project, batch)
 
     def planned(self, batch: Batch, ids: list[str]) -> None:
+        counts = {name: batch.plan[name] for name in ("records_removed", "records_retrained", "records_total", "clusters_total")}
+        named = {name: batch.plan[name] for name in ("slots_retrained", "slots_emptied", "parts")}
         rows = [{"what": "requests", "count": len(ids), "which": ""}]
-        for name in ("records_removed", "records_retrained", "records_total", "clusters_total"):
-            rows.append({"what": name.replace("_", " "), "count": batch.plan[name], "which": ""})
-        for name in ("slots_retrained", "slots_emptied", "parts"):
-            rows.append({"what": name.replace("_", " "), "count": len(batch.plan[name]), "which": ", ".join(batch.plan[name])})
+        rows += [{"what": name.replace("_", " "), "count": count, "which": ""} for name, count in counts.items()]
+        rows += [{"what": name.replace("_", " "), "count": len(of), "which": ", ".join(of)} for name, of in named.items()]
         for one in ids:
             create_table_artifact(rows, key=f"blast-radius-{one}", description="What this erasure touches")
 
     def reached(self, state: str, ids: list[str]) -> None:
         share = 100 * WAY.index(state) / (len(WAY) - 1)
         if self._progress is None:
-            self._progress = create_progress_artifact(share, key="erasure-progress", description="Erasure")
+            self._progress = cast("UUID", create_progress_artifact(share, key="erasure-progress", description="Erasure"))
         update_progress_artifact(self._progress, share)
 
 
@@ -98,7 +99,16 @@ def wait_for_approval(project: Project, request_id: str) -> None:
 @flow(name="forget", flow_run_name="forget-{request_id}", persist_result=False, log_prints=False, validate_parameters=False)
 def forget(request_id: RequestId) -> str:
     """Carry out a request that the ledger has, and with it all that wait; returns the certificate's file name."""
-    identity = check_request_id(request_id)
+    try:
+        return _forget(check_request_id(request_id))
+    except (LmeraserError, PrefectException):
+        raise
+    except Exception as error:  # its text may hold a path or more: it stays in the worker's log
+        traceback.print_exc()
+        raise StepFailedError(f"the run ended with {type(error).__name__}; the worker's log says where") from None
+
+
+def _forget(identity: str) -> str:
     project = Project.find()
     wait_for_approval(project, identity)
     with workspace(project):

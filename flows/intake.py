@@ -12,10 +12,10 @@ from flows.quarantine import named, refresh, solve, whole_layout
 from lmeraser.core.errors import BadInputError, BlockedError, LmeraserError, RequestError
 from lmeraser.core.params import load_params
 from lmeraser.core.progress import say
+from lmeraser.erase.erased import SubjectKey, load_key
 from lmeraser.erase.facts import check_known, gather_facts, normalise_subjects
 from lmeraser.erase.plan import Facts, Plan, make_plan
 from lmeraser.erase.requests import Request, check_request_id
-from lmeraser.erase.erased import SubjectKey, load_key
 from lmeraser.erase.states import BLOCKED, REJECTED
 
 
@@ -45,7 +45,9 @@ def receive(project: Project, subjects: Sequence[str], request_id: str | None, i
     names = normalise_subjects(subjects)
     dvc.require_built(project.layout)
     key = project.key()
-    request, _ = project.ledger.receive(identity, [key.pseudonym(name) for name in names], include_public, params.service.due_days)
+    request, _ = project.ledger.receive(
+        identity, [key.pseudonym(name) for name in names], include_public, params.service.due_days
+    )
     return request
 
 

@@ -11,7 +11,8 @@ from flows.project import Project, workspace
 from lmeraser.core.errors import BadInputError, LmeraserError, ProjectError
 from lmeraser.core.progress import say
 from lmeraser.erase.requests import Request, check_request_id, read_event
-from lmeraser.erase.states import CERTIFIED, status as opendsr_status
+from lmeraser.erase.states import CERTIFIED
+from lmeraser.erase.states import status as opendsr_status
 
 Result = tuple[dict[str, Any], list[str]]  # for --json, and lines for people
 
@@ -140,11 +141,15 @@ def forget(options: argparse.Namespace) -> Result:
     request = project.ledger.get(request.request_id)
     intake.refuse(request)
     found = summary(project, request)
-    lines = [*plan_lines(intake.plan_of(project, request) or {}), f"state               {request.state} in {request.seconds:.1f} s"]
+    lines = [
+        *plan_lines(intake.plan_of(project, request) or {}),
+        f"state               {request.state} in {request.seconds:.1f} s",
+    ]
     if request.certificate:
         lines += [
             f"certificate         {request.certificate}",
-            f"check it offline: lmeraser verify {request.certificate}; review: dvc metrics diff; prove: lmeraser audit --rebuild --stores",
+            f"check it           lmeraser verify {request.certificate}",
+            "prove it           lmeraser audit --rebuild --stores; review it: dvc metrics diff",
         ]
     else:
         lines.append(f"waits for approval: lmeraser approve {request.request_id} --by NAME")

@@ -5,10 +5,10 @@ from datetime import timedelta
 from prefect.automations import Automation
 from prefect.client.orchestration import get_client
 from prefect.client.schemas.actions import WorkPoolCreate
+from prefect.client.schemas.objects import StateType
 from prefect.events.actions import ChangeFlowRunState
 from prefect.events.schemas.automations import EventTrigger, Posture
 from prefect.exceptions import ObjectAlreadyExists
-from prefect.states import StateType
 
 POOLS = ("lmeraser", "gpu")
 AUTOMATION = "crash-runs-without-heartbeat"

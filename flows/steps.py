@@ -234,8 +234,13 @@ def certify(project: Project, batch: Batch, request_id: str, claim: Claim) -> No
     signer = load_or_create_signer(signing_key_path(layout.private_state), layout.public_keys)
     known = ledger.last_event("certified")
     head = (int(known.data["sequence"]), str(known.data["sha256"])) if known else None
-    path = issue(layout.certificates, erasure_of(project, batch, ledger.get(request_id)), signer, load_public(layout.public_keys), head)
-    sequence, digest = read_head(layout.certificates)
+    path = issue(
+        layout.certificates, erasure_of(project, batch, ledger.get(request_id)), signer, load_public(layout.public_keys), head
+    )
+    signed = read_head(layout.certificates)
+    if signed is None:
+        raise VerificationError("certificates/HEAD is missing although a certificate was signed; restore it from git")
+    sequence, digest = signed
     note = {"sequence": sequence, "sha256": digest, "batch": batch.batch_id}
     ledger.move([request_id], CERTIFIED, claim, note, certificate=str(path.relative_to(layout.root)))
 

@@ -31,7 +31,7 @@ def _runs(request: Request, states: list[StateType] | None) -> int:
         return len(client.read_flow_runs(flow_run_filter=chosen, limit=200))
 
 
-def waits(project: Project, request: Request) -> bool:
+def waits(request: Request) -> bool:
     """Whether an open request has nobody who works on it."""
     claimed = request.claim_id is not None and (request.lease_until or 0) > time.time()
     return request.is_open and request.state != "failed" and not claimed
@@ -42,13 +42,13 @@ def sweep() -> int:
     """Put in effect what was received and start what is open; returns how many runs were started."""
     project = Project.find()
     started = 0
-    for request in [one for one in project.ledger.all(open_only=True) if waits(project, one)]:
+    for request in [one for one in project.ledger.all(open_only=True) if waits(one)]:
         try:
             now = intake.take_effect(project, intake.validate(project, request), solved=False)
         except LmeraserError as error:
             say(f"sweep: request {request.request_id} stays {request.state}: {error}")
             continue
-        if not waits(project, now) or intake.needs_approval(project, now) or _runs(now, ALIVE):
+        if not waits(now) or intake.needs_approval(project, now) or _runs(now, ALIVE):
             continue
         # The attempt is in the key: with the key of a crashed run Prefect would return that run and start none.
         run_deployment(

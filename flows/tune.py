@@ -17,7 +17,7 @@ BatchId = Annotated[str, Field(pattern="^[0-9a-f-]{1,64}$")]
 
 
 @flow(name="tune-cluster", flow_run_name="tune-{slot}", persist_result=False, log_prints=False, validate_parameters=False)
-def tune_cluster(batch_id: BatchId, slot: Slot, attempt: int, clone: bool = False) -> float:
+def tune_cluster(batch_id: BatchId, slot: Slot, clone: bool = False) -> float:
     """Tune one cluster; returns seconds. Raises: StepFailedError."""
     project = Project.find()
     if slot not in project.params.slots:

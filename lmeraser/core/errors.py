@@ -19,7 +19,6 @@ A message says where, what was found, what was expected and what to do next. It 
 digests, never a subject, a path of an image or a pixel.
 """
 
-
 REPORT_VARIABLE = "LMERASER_ERROR_FILE"  # DVC hides a stage's exit status: a flow names a file here and reads it there
 
 

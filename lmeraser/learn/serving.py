@@ -16,8 +16,8 @@ from lmeraser.core.clustering import load_router, load_sizes
 from lmeraser.core.errors import ProjectError
 from lmeraser.core.layout import Layout
 from lmeraser.core.params import Params
-from lmeraser.core.quarantine import Quarantine, read_quarantine
 from lmeraser.core.quantised import STEPS, Integers, squared_distances
+from lmeraser.core.quarantine import Quarantine, read_quarantine
 from lmeraser.core.ridge import GlobalHead, load_head
 from lmeraser.core.skeleton import Skeleton, load_skeleton
 from lmeraser.learn.backbone import Backbone, load_backbone

@@ -1,6 +1,5 @@
 """Quarantine: what is left out gives no answer any more, the copy stays whole, and nothing answers where nothing may."""
 
-import os
 from pathlib import Path
 
 import numpy as np
@@ -8,8 +7,6 @@ import pytest
 from builders import Lab, png, refused, striped
 from hypothesis import given
 from hypothesis import strategies as st
-from tests.unit.test_ridge import LEVELS, fourier, labels_for, same, sums_of
-from tests.unit.test_serving import saved, served
 
 from lmeraser.core.digest import write_whole
 from lmeraser.core.errors import ProjectError
@@ -30,6 +27,8 @@ from lmeraser.core.quarantine import (
 from lmeraser.core.ridge import save_head, solve, subtract
 from lmeraser.learn.predicting import predict_files
 from lmeraser.learn.serving import ServedModel
+from tests.unit.test_ridge import LEVELS, fourier, labels_for, same, sums_of
+from tests.unit.test_serving import saved, served
 
 SLOTS = ["c00", "c01", "c02", "c03"]
 
@@ -113,7 +112,7 @@ def test_copy_stays_whole_while_the_workspace_changes_and_takes_no_space(lab: La
     layout = project_of(lab, tmp_path)
     before = layout.head.read_bytes()
     copy = copy_artifacts(layout, layout, "one")
-    assert os.stat(copy.head).st_ino == os.stat(layout.head).st_ino
+    assert copy.head.stat().st_ino == layout.head.stat().st_ino
     write_whole(layout.head, b"half")
     layout.router.unlink()
     assert copy.head.read_bytes() == before
@@ -146,5 +145,7 @@ def test_head_without_some_records_is_the_head_that_never_saw_them(seed: int, n:
         ]
 
     kept = sorted({labels[row] for row in np.flatnonzero(~gone)})
-    without = subtract(divided(np.ones(n, dtype=bool)), sums_of(features[gone], [labels[row] for row in np.flatnonzero(gone)]), kept)
+    without = subtract(
+        divided(np.ones(n, dtype=bool)), sums_of(features[gone], [labels[row] for row in np.flatnonzero(gone)]), kept
+    )
     assert same(solve(without, 0.001, LEVELS), solve(divided(~gone), 0.001, LEVELS))
