@@ -28,7 +28,7 @@ def _keys_of(options: argparse.Namespace) -> tuple[Path, str]:
 def verify(options: argparse.Namespace) -> Result:
     """Check certificates. Raises: CertificateError (exit status 1); BadInputError if a file cannot be read (2)."""
     from lmeraser.prove.keys import load_public
-    from lmeraser.prove.verify import parse_head, shown, verify_files
+    from lmeraser.prove.verify import openssl_way, parse_head, shown, verify_files
 
     for place, path in enumerate(options.certificate, start=1):
         if not path.is_file():
@@ -72,6 +72,9 @@ def verify(options: argparse.Namespace) -> Result:
         if verdict.anchored
         else f"not anchored: later ones could be missing; check with --head {last.sequence}:SHA256 kept elsewhere"
     )
+    if options.openssl:
+        for file, one in zip(options.certificate, verdict.certificates, strict=True):
+            lines += openssl_way(file, path, verdict.keys.index(one.key_id) + 1)
     return told, [*lines, "what this does not show:", *(f"- {text}" for text in verdict.limits)]
 
 
@@ -112,6 +115,7 @@ def add_parsers(command: Callable[..., argparse.ArgumentParser]) -> None:
     checking.add_argument("certificate", nargs="+", type=Path, metavar="CERTIFICATE", help="in the order of their numbers")
     checking.add_argument("--key", type=Path, metavar="PUBLIC.pem", help="the issuer's public keys, oldest first")
     checking.add_argument("--head", metavar="SEQ:SHA256|FILE", help="the last certificate as you know it: nothing is cut off")
+    checking.add_argument("--openssl", action="store_true", help="also print shell lines that check the signature with OpenSSL")
     managing = command("keys", keys, "the keys that sign certificates")
     managing.add_argument("action", choices=("init", "show"), help="init: make the first key; show: list the public keys")
     managing.add_argument("--replace", action="store_true", help="with init: the key is lost or was seen by others")

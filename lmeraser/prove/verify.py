@@ -247,8 +247,9 @@ def check_chain(found: Sequence[Certificate], keys: "Sequence[SSlibKey]") -> Non
     for one in found:
         if one.break_from == one.key_id:
             _refuse(one.file, f"it says that the key changed, but both keys are {one.key_id[:16]}")
+    given = {one.sequence for one in found}
     for old, new in pairwise(found):
-        _check_order(old.sequence, new.sequence)
+        _check_order(old.sequence, new.sequence, given)
         if new.previous != old.digest:  # 12
             raise CertificateError(
                 f"certificate {new.sequence} does not name certificate {old.sequence} as the one before; one of them is of "
@@ -257,12 +258,13 @@ def check_chain(found: Sequence[Certificate], keys: "Sequence[SSlibKey]") -> Non
         _check_key_change(old, new, [key.keyid for key in keys])
 
 
-def _check_order(old: int, new: int) -> None:
-    """Step 11."""
+def _check_order(old: int, new: int, given: set[int]) -> None:
+    """Step 11. Args: given: every sequence, to tell what is missing from what stands elsewhere."""
     if new == old:
         raise CertificateError(f"certificate {new} was given twice, or two claim the same place in the chain")
-    if new < old:
-        raise CertificateError(f"certificate {old} stands before {new}; give them in the order of their numbers")
+    if new < old or (new > old + 1 and old + 1 in given):
+        early, late = (old, new) if new < old else (new, old + 1)
+        raise CertificateError(f"certificate {early} stands before {late}; give them in the order of their numbers")
     if new > old + 1:
         lost = f"certificate {old + 1} is" if new == old + 2 else f"certificates {old + 1} to {new - 1} are"
         raise CertificateError(f"{lost} missing between {old} and {new}; find what was taken out")
