@@ -104,9 +104,7 @@ class Ledger:
 
     # Requests
 
-    def receive(
-        self, request_id: str, pseudonyms: Iterable[str], include_public: bool, due_days: int
-    ) -> tuple[Request, bool]:
+    def receive(self, request_id: str, pseudonyms: Iterable[str], include_public: bool, due_days: int) -> tuple[Request, bool]:
         """Store a request, or recognise it; returns it and whether this changed anything. Committed on return.
 
         A blocked request that comes again with `include_public` is received anew.
@@ -240,9 +238,7 @@ class Ledger:
         """Raises: ClaimLostError if all of it is somebody else's now."""
         with transaction(self._engine) as connection:
             ours = requests.c.claim_id == claim.claim_id
-            changed = connection.execute(
-                requests.update().where(ours).values(lease_until=self._clock() + claim.lease_s)
-            )
+            changed = connection.execute(requests.update().where(ours).values(lease_until=self._clock() + claim.lease_s))
             if claim.requests and not changed.rowcount and not self._all_final(connection, claim):
                 raise ClaimLostError("another coordinator took these requests over; it finishes them")
 

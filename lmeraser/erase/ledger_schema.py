@@ -119,9 +119,7 @@ def _engine(url: URL) -> sa.Engine:
         sa.event.listen(engine, "connect", _configure)
         sa.event.listen(engine, "begin", lambda connection: connection.exec_driver_sql("BEGIN IMMEDIATE"))
     else:
-        sa.event.listen(
-            engine, "begin", lambda connection: connection.exec_driver_sql(f"SELECT pg_advisory_xact_lock({LOCK})")
-        )
+        sa.event.listen(engine, "begin", lambda connection: connection.exec_driver_sql(f"SELECT pg_advisory_xact_lock({LOCK})"))
     return engine
 
 

@@ -1,1 +1,1 @@
-"""Evidence: what changed, whether a rebuild gives the same, and the receipt that says so. Without torch."""
+"""Evidence: what changed, whether a rebuild gives the same, certificates that say so, and their verification. Without torch."""

@@ -79,12 +79,17 @@ class Sandbox:
             raw[name] = raw[name] | changes if isinstance(raw[name], dict) else changes
         path.write_text(yaml.safe_dump(raw, sort_keys=False))
 
-    def contents(self) -> dict[str, bytes]:
-        """Everything that a person could miss: all files but caches, locks and compiled code."""
-        skipped = (".dvc/tmp", ".dvc/cache", ".git/", "__pycache__", "workspace.lock", "error.json")
+    def contents(self, private: bool = True) -> dict[str, bytes]:
+        """Everything that a person could miss: all files but caches, locks and compiled code; `private`: and `.lmeraser`."""
+        skipped = [".dvc/tmp", ".dvc/cache", ".git/", "__pycache__", ".lock", "error.json"]
+        skipped += [] if private else [".lmeraser/"]
         files = (path for path in self.root.rglob("*") if path.is_file())
         kept = {str(path.relative_to(self.root)): path for path in files}
-        return {name: path.read_bytes() for name, path in kept.items() if not any(part in name for part in skipped)}
+        return {
+            name: path.read_bytes()
+            for name, path in kept.items()
+            if name == "dvc.lock" or not any(part in name for part in skipped)
+        }
 
 
 def write_people(folder: Path) -> None:

@@ -75,5 +75,5 @@ def test_papers_clustering_builds_and_forgets_exactly(project: Sandbox) -> None:
     planned = project.json("plan", "--subject", project.people()[0])
     assert planned["exact"] is False
     done = project.json("forget", "--subject", project.people()[0])
-    assert done["state"] == "verified"
+    assert done["state"] == "certified"
     assert project.json("audit", "--rebuild")["equal"] is True

@@ -39,9 +39,8 @@ def test_stage_that_fails_leaves_the_last_model_whole_and_resume_finishes(projec
     assert stage.exists()
     assert read_outs(project.root / "dvc.lock") == before
     assert outs_on_disk(project)
-    assert "resume" in refused(project.lmeraser("forget", "--subject", project.people()[2]), 2)
     finished = project.json("resume")["finished"]
-    assert [one["state"] for one in finished] == ["verified"]
+    assert [one["state"] for one in finished] == ["certified"]
     assert project.json("audit", "--rebuild")["equal"] is True
 
 
@@ -64,7 +63,7 @@ def test_full_disk_leaves_the_last_model_whole_and_a_rerun_finishes(project: San
         assert read_outs(small.root / "dvc.lock") == before
         (disk / "ballast").unlink()
         assert outs_on_disk(small)
-        assert small.json("resume")["finished"][0]["state"] == "verified"
+        assert small.json("resume")["finished"][0]["state"] == "certified"
         assert small.json("audit", "--rebuild")["equal"] is True
     finally:
         subprocess.run(["umount", str(disk)], check=False)
@@ -88,7 +87,7 @@ def test_killed_at_any_time_the_request_is_finished_by_resume_with_the_same_byte
         kill_tree(running.pid)
         running.wait()
     finished = project.json("resume")["finished"]
-    assert [one["state"] for one in finished] in (["verified"], [])
+    assert [one["state"] for one in finished] in (["certified"], [])
     assert read_outs(project.root / "dvc.lock") == read_outs(undisturbed.root / "dvc.lock")
     assert outs_on_disk(project)
 

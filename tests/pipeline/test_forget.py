@@ -42,9 +42,8 @@ def test_same_request_id_twice_has_one_effect_and_another_subject_is_refused(pro
     identity = str(uuid.uuid4())
     people = project.people()
     accepted = project.json("submit", "--subject", people[0], people[1], "--request-id", identity)
-    assert accepted["state"] == "validated"
-    waiting = refused(project.lmeraser("plan", "--subject", people[2]), 2)
-    assert identity in waiting
+    assert accepted["state"] == "quarantined"
+    project.json("plan", "--subject", people[2])  # others can be planned meanwhile
     first = project.json("forget", "--subject", people[1], people[0], "--request-id", identity.upper())
     lock = (project.root / "dvc.lock").read_bytes()
     again = project.json("forget", "--request-id", identity, "--subject", people[0], people[1])
@@ -75,13 +74,13 @@ def shutil_copy(source: Path, target: Path) -> None:
 
 def test_subject_with_public_records_is_blocked_until_a_rebuild_is_accepted(project: Sandbox) -> None:
     person = project.people("public")[0]
-    before = project.contents()
+    before = project.contents(private=False)
     line = refused(project.lmeraser("forget", "--subject", person), 3)
     assert "--include-public" in line
     assert "backbone" in line
-    assert project.contents() == before
+    assert project.contents(private=False) == before
     done = project.json("forget", "--subject", person, "--include-public")
-    assert done["state"] == "verified"
+    assert done["state"] == "certified"
     assert project.json("audit", "--rebuild")["equal"] is True
 
 

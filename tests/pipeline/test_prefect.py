@@ -26,7 +26,7 @@ def test_flow_carries_out_a_submitted_request_and_prefect_learns_its_id_only(pro
     done = project.python("-c", RUN, request_id, env=env)
     assert done.returncode == 0, done.stderr
     assert done.stdout.strip().endswith(f"{request_id}.json")
-    assert project.json("status", request_id)["state"] == "verified"
+    assert project.json("status", request_id)["state"] == "certified"
     assert read_outs(project.root / "dvc.lock") != before
     # Run again, as after a crash: one effect.
     again = project.python("-c", RUN, request_id, env=env)
