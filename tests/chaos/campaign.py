@@ -1,0 +1,270 @@
+"""Kills: requests are submitted, and whatever carries them out is killed at step boundaries and at random times, again and again.
+
+    python tests/chaos/campaign.py --kills 200 --seed 0            # coordinator, its stages, dvc, warm process
+    python tests/chaos/campaign.py --service 20 --seed 0           # flow, worker, server, warm process of a real service
+
+After each episode: no accepted request lost, none certified early or twice, `dvc.lock` outs equal those of an undisturbed run, the
+certificates' chain whole, every store clean. Prints one line an episode and one JSON object at the end.
+"""
+
+import argparse
+import json
+import os
+import random
+import shutil
+import signal
+import sqlite3
+import subprocess
+import sys
+import tempfile
+import time
+from collections import Counter
+from contextlib import suppress
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "pipeline"))
+
+from conftest import Sandbox, make_project
+
+from lmeraser.prove.lock import read_outs
+
+STEPS = ("received", "quarantined", "removed", "retrained", "verified", "purged", "certified")
+LONGEST = 14.0  # s; a small erasure takes about this long
+KILLS_AN_EPISODE = 8
+
+
+@dataclass
+class Tally:
+    """What was done and seen."""
+
+    kills: Counter[str] = field(default_factory=Counter)
+    problems: list[str] = field(default_factory=list)
+    episodes: int = 0
+
+    def check(self, holds: bool, what: str) -> None:
+        if not holds:
+            self.problems.append(what)
+            print(f"PROBLEM: {what}", flush=True)
+
+
+def built(folder: Path) -> Sandbox:
+    project = make_project(folder / "built")
+    done = project.lmeraser("build")
+    if done.returncode:
+        raise SystemExit(done.stderr)
+    return project
+
+
+def copy(project: Sandbox, target: Path) -> Sandbox:
+    shutil.rmtree(target, ignore_errors=True)
+    shutil.copytree(project.root, target, symlinks=True)
+    return Sandbox(target)
+
+
+def states(project: Sandbox) -> dict[str, str]:
+    """Read straight from the ledger's file: a command would take a second."""
+    with suppress(sqlite3.Error):
+        ledger = sqlite3.connect(f"file:{project.root}/.lmeraser/ledger.db?mode=ro", uri=True, timeout=5)
+        try:
+            return dict(ledger.execute("SELECT request_id, state FROM requests").fetchall())
+        finally:
+            ledger.close()
+    return {}
+
+
+def descendants(pid: int) -> list[int]:
+    """Children and their children, deepest last."""
+    children: dict[int, list[int]] = {}
+    for path in Path("/proc").glob("[0-9]*"):
+        with suppress(OSError, IndexError, ValueError):
+            parent = int((path / "stat").read_text().rpartition(")")[2].split()[1])
+            children.setdefault(parent, []).append(int(path.name))
+    found, waiting = [], [pid]
+    while waiting:
+        below = children.get(waiting.pop(), [])
+        found += below
+        waiting += below
+    return found
+
+
+def command_of(pid: int) -> str:
+    with suppress(OSError):
+        return Path(f"/proc/{pid}/cmdline").read_bytes().replace(b"\0", b" ").decode(errors="replace")
+    return ""
+
+
+def kill(pid: int) -> bool:
+    with suppress(ProcessLookupError):
+        os.kill(pid, signal.SIGKILL)
+        return True
+    return False
+
+
+def strike(pid: int, what: str) -> str | None:
+    """Kill one process, or all of them as a machine's end would. Returns what was hit."""
+    below = descendants(pid)
+    if what == "everything":
+        for one in [pid, *reversed(below)]:
+            kill(one)
+        return what
+    if what == "coordinator":
+        return what if kill(pid) else None
+    wanted = {"stage": "stages.", "dvc": "-m dvc"}[what]
+    hit = next((one for one in below if wanted in command_of(one)), None)
+    return what if hit and kill(hit) else None
+
+
+def start(project: Sandbox, *arguments: str) -> "subprocess.Popen[bytes]":
+    path = os.pathsep.join((str(Path(sys.executable).parent), os.environ["PATH"]))
+    return subprocess.Popen(
+        [sys.executable, *arguments],
+        cwd=project.root,
+        env=os.environ | {"PATH": path, "DVC_NO_ANALYTICS": "1", "PYTHONPATH": str(project.root)},
+        stdin=subprocess.DEVNULL,
+        stdout=subprocess.DEVNULL,
+        stderr=subprocess.DEVNULL,
+        start_new_session=True,
+    )
+
+
+def one_kill(project: Sandbox, dice: random.Random, tally: Tally) -> None:
+    """Start `lmeraser resume` and kill something, at a random time or right after a step was stored."""
+    process = start(project, "-m", "flows.cli", "resume")
+    boundary = dice.random() < 0.5
+    what = dice.choice(["everything", "everything", "coordinator", "stage", "dvc"])
+    deadline = time.monotonic() + (LONGEST if boundary or what in ("stage", "dvc") else dice.uniform(0.2, LONGEST))
+    before = states(project)
+    hit: str | None = None
+    while process.poll() is None and hit is None:
+        now = states(project) if boundary else before
+        due = time.monotonic() >= deadline
+        if now != before or due or (not boundary and what in ("stage", "dvc") and dice.random() < 0.01):
+            where = (
+                "random" if not boundary else "boundary " + max(now.values(), key=lambda one: one in STEPS and STEPS.index(one))
+            )
+            hit = strike(process.pid, what if not due else "everything")
+            if hit:
+                tally.kills[f"{hit}, {where}"] += 1
+        time.sleep(0.002)
+    if what in ("stage", "dvc"):
+        with suppress(subprocess.TimeoutExpired):
+            process.wait(timeout=60)  # it sees its child die and ends by itself
+    kill(process.pid)
+    process.wait()
+    early = [one for one, state in states(project).items() if state == "certified" and not certificate_of(project, one)]
+    tally.check(not early, "a request is certified and has no certificate")
+
+
+def certificate_of(project: Sandbox, request_id: str) -> bool:
+    return bool(list((project.root / "certificates").glob(f"*{request_id}.json")))
+
+
+def verdict(project: Sandbox, accepted: list[str], outs: dict[str, str], tally: Tally) -> None:
+    """What must hold when everything is over."""
+    found = states(project)
+    tally.check(all(found.get(one) == "certified" for one in accepted), f"not all certified: {sorted(found.values())}")
+    files = sorted((project.root / "certificates").glob("*.json"))
+    tally.check(sorted(path.name[6:-5] for path in files) == sorted(accepted), "not one certificate for each request")
+    checked = project.lmeraser("verify", *map(str, files), "--head", str(project.root / "certificates" / "HEAD"))
+    tally.check(checked.returncode == 0, f"the chain: {checked.stderr[-200:]}")
+    tally.check(read_outs(project.root / "dvc.lock") == outs, "dvc.lock differs from the undisturbed run")
+    scanned = project.lmeraser("audit", "--stores", "--json")
+    tally.check(scanned.returncode == 0, f"stores: {scanned.stdout[-300:]} {scanned.stderr[-300:]}")
+    tally.check(project.dvc("status").strip().endswith("up to date."), "the pipeline is stale")
+
+
+def reference(project: Sandbox, folder: Path, people: list[str]) -> dict[str, str]:
+    """The outs of a run that nobody disturbs."""
+    calm = copy(project, folder / "calm")
+    calm.json("forget", "--subject", *people)
+    return read_outs(calm.root / "dvc.lock")
+
+
+def episode(project: Sandbox, folder: Path, dice: random.Random, kills: int, tally: Tally) -> None:
+    """Two requests, several kills, then peace."""
+    people = dice.sample(project.people(), 3)
+    outs = reference(project, folder, people)
+    victim = copy(project, folder / "victim")
+    warm = None
+    if dice.random() < 0.3:
+        (victim.root / ".lmeraser" / "warm").mkdir(parents=True, mode=0o700)
+        warm = start(victim, "-m", "stages.warm", str(victim.root / ".lmeraser" / "warm" / "0.sock"))
+    accepted = [victim.json("submit", "--subject", *some)["request_id"] for some in (people[:2], people[2:])]
+    for _ in range(kills):
+        one_kill(victim, dice, tally)
+        if warm and dice.random() < 0.2 and kill(warm.pid):
+            tally.kills["warm process, random"] += 1
+    peace = victim.lmeraser("resume")
+    tally.check(peace.returncode == 0, f"resume: {peace.stderr[-300:]}")
+    verdict(victim, accepted, outs, tally)
+    if warm:
+        kill(warm.pid)
+        warm.wait()
+    tally.episodes += 1
+
+
+def service_episode(project: Sandbox, folder: Path, dice: random.Random, kills: int, tally: Tally) -> None:
+    """A real server with its workers: one of their processes is killed every few seconds while requests come in."""
+    from test_service import served, wait
+
+    people = dice.sample(project.people(), 4)
+    outs = reference(project, folder, people)
+    victim = copy(project, folder / "victim")
+    kinds = {
+        "server": "prefect server start",
+        "worker": "worker start --pool lmeraser",
+        "flow": "prefect.flow_engine",
+        "warm process": "stages.warm",
+        "stage": "stages.chain",
+        "dvc": "-m dvc",
+    }
+    with served(victim) as service:
+        accepted = [victim.json("submit", "--subject", one)["request_id"] for one in people]
+        left, deadline = kills, time.monotonic() + 90 * kills
+        while left and time.monotonic() < deadline and not all(states(victim).get(one) == "certified" for one in accepted):
+            kind = dice.choice(list(kinds))
+            running = [one for one in descendants(service.process.pid) if kinds[kind] in command_of(one)]
+            if running and kill(dice.choice(running)):
+                tally.kills[f"{kind} of the service, random"] += 1
+                left -= 1
+            time.sleep(dice.uniform(0.5, 6))
+        wait(lambda: all(states(victim).get(one) == "certified" for one in accepted), 400, "every certificate")
+    verdict(victim, accepted, outs, tally)
+    tally.episodes += 1
+
+
+def campaign(kills: int, service: int, seed: int) -> dict[str, Any]:
+    """Run until so many kills were done; returns what was seen."""
+    dice, tally = random.Random(seed), Tally()
+    start_time = time.monotonic()
+    with tempfile.TemporaryDirectory(prefix="lmeraser-chaos-") as name:
+        folder = Path(name)
+        project = built(folder)
+        while tally.kills.total() < kills:
+            episode(project, folder, dice, min(KILLS_AN_EPISODE, kills - tally.kills.total()), tally)
+            print(f"episode {tally.episodes}: {tally.kills.total()} kills, {len(tally.problems)} problems", flush=True)
+        already = tally.kills.total()
+        while tally.kills.total() < already + service:
+            service_episode(project, folder, dice, min(6, already + service - tally.kills.total()), tally)
+            print(f"service episode: {tally.kills.total()} kills, {len(tally.problems)} problems", flush=True)
+    return {
+        "kills": tally.kills.total(),
+        "by": dict(sorted(tally.kills.items())),
+        "episodes": tally.episodes,
+        "problems": tally.problems,
+        "seconds": round(time.monotonic() - start_time),
+        "seed": seed,
+    }
+
+
+if __name__ == "__main__":
+    parser = argparse.ArgumentParser(description="Kill whatever carries requests out, and check that nothing is lost.")
+    parser.add_argument("--kills", type=int, default=0, help="of `lmeraser resume` and what it starts")
+    parser.add_argument("--service", type=int, default=0, help="of the processes of a real service")
+    parser.add_argument("--seed", type=int, default=0)
+    options = parser.parse_args()
+    told = campaign(options.kills, options.service, options.seed)
+    print(json.dumps(told, indent=2))
+    sys.exit(1 if told["problems"] else 0)

@@ -1,0 +1,17 @@
+"""A bounded sample of the campaign: see campaign.py for the whole of it."""
+
+import sys
+from pathlib import Path
+
+import pytest
+
+sys.path.insert(0, str(Path(__file__).parent))
+from campaign import campaign
+
+pytestmark = pytest.mark.slow
+
+
+def test_kills_lose_no_request_certify_none_early_and_leave_the_same_bytes() -> None:
+    told = campaign(kills=8, service=0, seed=1)
+    assert told["kills"] >= 8
+    assert told["problems"] == []

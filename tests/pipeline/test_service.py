@@ -1,0 +1,185 @@
+"""The whole service with a real server, workers and deployments: from an event to a certificate, behind a password."""
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+import urllib.error
+import urllib.request
+import uuid
+from base64 import b64encode
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import pytest
+from conftest import CANARY, Sandbox, refused
+
+pytestmark = pytest.mark.slow
+
+
+class Service:
+    """`make serve` in a project, and its API as a client sees it."""
+
+    def __init__(self, project: Sandbox, process: "subprocess.Popen[str]") -> None:
+        self.project, self.process = project, process
+        told = json.loads((project.root / ".lmeraser" / "server.json").read_text())
+        self.url, self.auth = str(told["url"]), str(told["auth"])
+
+    def post(self, path: str, body: Any, auth: bool = True) -> tuple[int, Any]:
+        headers = {"Content-Type": "application/json"}
+        if auth:
+            headers["Authorization"] = "Basic " + b64encode(self.auth.encode()).decode()
+        try:
+            asked = urllib.request.Request(self.url + path, json.dumps(body).encode(), headers)
+            with urllib.request.urlopen(asked, timeout=20) as answer:
+                return answer.status, json.loads(answer.read() or b"null")
+        except urllib.error.HTTPError as error:
+            return error.code, None
+
+    def event(self, payload: dict[str, Any], resource: str, auth: bool = True) -> int:
+        event = {
+            "id": str(uuid.uuid4()),
+            "occurred": time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime()),
+            "event": "lmeraser.deletion.requested",
+            "resource": {"prefect.resource.id": f"lmeraser.request.{resource}"},
+            "payload": payload,
+        }
+        return self.post("/events", [event], auth)[0]
+
+    def runs(self, flow: str = "forget") -> list[dict[str, Any]]:
+        chosen = {"flows": {"name": {"any_": [flow]}}, "limit": 200}
+        found: list[dict[str, Any]] = self.post("/flow_runs/filter", chosen)[1]
+        return found
+
+    def states(self) -> dict[str, str]:
+        return {one["request_id"]: one["state"] for one in self.project.json("status")["requests"]}
+
+
+def wait(holds: Callable[[], bool], seconds: float, what: str) -> None:
+    deadline = time.monotonic() + seconds
+    while not holds():
+        assert time.monotonic() < deadline, f"{what} did not happen in {seconds} s"
+        time.sleep(1)
+
+
+@contextmanager
+def served(project: Sandbox, *options: str) -> Iterator[Service]:
+    """The service, ended as Ctrl-C ends it."""
+    log = (project.root.parent / "serve.log").open("w")
+    process = subprocess.Popen(
+        [sys.executable, "-m", "flows.serve", "--port", "0", *options],
+        cwd=project.root,
+        env=os.environ | {"PYTHONPATH": str(project.root)},
+        stdin=subprocess.DEVNULL,
+        stdout=log,
+        stderr=subprocess.STDOUT,
+        text=True,
+    )
+    try:
+        wait(lambda: "end           Ctrl-C" in Path(log.name).read_text() or process.poll() is not None, 180, "the start")
+        assert process.poll() is None, Path(log.name).read_text()
+        yield Service(project, process)
+    finally:
+        process.send_signal(signal.SIGINT)
+        process.wait(timeout=60)
+        log.close()
+
+
+def left_running(project: Sandbox) -> list[str]:
+    """Processes that still serve the project."""
+    found = []
+    for path in Path("/proc").glob("[0-9]*"):
+        try:
+            if (path / "cwd").resolve() == project.root and b"python" in (path / "cmdline").read_bytes():
+                found.append(path.name)
+        except OSError:
+            continue
+    return found
+
+
+def test_from_events_to_certificates_each_accepted_request_exactly_once(project: Sandbox) -> None:
+    people = project.people()
+    groups = [[people[0]], people[1:3], people[3:8], [people[8]], [people[9]], people[10:12], [people[12]], [people[13]]]
+    groups += [[one] for one in people[14:24]]
+    with served(project) as service:
+        accepted = []
+        for group in groups:
+            accepted.append(project.json("submit", "--subject", *group)["request_id"])
+        # Again with the same id, an unknown person, a person with public records.
+        project.json("submit", "--subject", *groups[2], "--request-id", accepted[2])
+        refused(project.lmeraser("submit", "--subject", "nobody"), 2)
+        refused(project.lmeraser("submit", "--subject", project.people("public")[0]), 3)
+        wait(lambda: all(service.states()[one] == "certified" for one in accepted), 300, "every certificate")
+        states = service.states()
+        assert sorted(states.values()) == sorted(["certified"] * len(accepted) + ["rejected", "blocked"])
+        strangers(service)
+        events(service, people[25])
+        wait(lambda: all(run["state_type"] == "COMPLETED" for run in service.runs()), 120, "the end of every run")
+    assert left_running(project) == []
+    certificates = sorted((project.root / "certificates").glob("*.json"))
+    listed = [path.name[6:-5] for path in certificates]
+    assert len(listed) == len(set(listed))
+    assert set(accepted) < set(listed)
+    project.json("verify", *map(str, certificates), "--head", str(project.root / "certificates" / "HEAD"))
+    told = project.json("audit", "--rebuild", "--stores")
+    assert (told["equal"], told["clean"]) == (True, True)
+    # Nobody's name is in Prefect's database, its storage or any log.
+    for path in (project.root / ".lmeraser").rglob("*"):
+        if path.is_file():
+            assert CANARY.encode() not in path.read_bytes(), path.name
+
+
+def strangers(service: Service) -> None:
+    """Without the password nobody can submit, read or approve."""
+    run = service.runs()[0]["id"]
+    assert service.event({"request_id": str(uuid.uuid4())}, "x", auth=False) == 401
+    for path in ("/flow_runs/filter", "/events/filter", f"/flow_runs/{run}/resume", "/artifacts/filter"):
+        assert service.post(path, {}, auth=False)[0] == 401, path
+    secret = service.project.root / ".lmeraser" / "server.auth"
+    assert secret.stat().st_mode & 0o077 == 0
+
+
+def events(service: Service, person: str) -> None:
+    """A malformed event starts nothing; a lost one is made up for by the sweep."""
+    before = len(service.runs())
+    assert service.event({}, "missing") < 300
+    assert service.event({"request_id": f"{CANARY[:5]}-no-uuid"}, "other") < 300
+    hidden = service.project.root / ".lmeraser" / "server.json"
+    kept = hidden.read_bytes()
+    hidden.unlink()  # the event is lost
+    lost = service.project.json("submit", "--subject", person)["request_id"]
+    hidden.write_bytes(kept)
+    wait(lambda: service.states()[lost] == "certified", 150, "the sweep")
+    assert len(service.runs()) == before + 1
+
+
+def test_request_that_needs_approval_waits_until_somebody_gives_it_and_the_ledger_says_who(project: Sandbox) -> None:
+    project.set_params(service={"approval": True})
+    person, other = project.people()[:2]
+    with served(project) as service:
+        waiting = project.json("submit", "--subject", person)
+        assert waiting["state"] == "validated"
+
+        def suspended(request_id: str) -> bool:
+            found = [run for run in service.runs() if run["name"] == f"forget-{request_id}"]
+            return bool(found) and found[0]["state_type"] == "PAUSED"
+
+        wait(lambda: suspended(waiting["request_id"]), 120, "the suspension")
+        assert service.states()[waiting["request_id"]] == "validated"
+        project.json("approve", waiting["request_id"], "--by", "the officer")
+        wait(lambda: service.states()[waiting["request_id"]] == "certified", 120, "the certificate")
+        # The other way: by the form of the run, as the UI fills it.
+        second = project.json("submit", "--subject", other)["request_id"]
+        wait(lambda: suspended(second), 120, "the suspension")
+        run = next(run for run in service.runs() if run["name"] == f"forget-{second}")
+        assert service.post(f"/flow_runs/{run['id']}/resume", {"run_input": {"approved_by": "the other officer"}})[0] < 300
+        wait(lambda: service.states()[second] == "certified", 120, "the certificate")
+    code = (
+        "import json,sys; from flows.project import Project; l=Project.find().ledger;"
+        "print(json.dumps([e.data for e in l.events() if e.kind=='approved']))"
+    )
+    assert json.loads(project.python("-c", code).stdout) == [{"by": "the officer"}, {"by": "the other officer"}]
