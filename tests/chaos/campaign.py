@@ -3,8 +3,8 @@
     python tests/chaos/campaign.py --kills 200 --seed 0            # coordinator, its stages, dvc, warm process
     python tests/chaos/campaign.py --service 20 --seed 0           # flow, worker, server, warm process of a real service
 
-After each episode: no accepted request lost, none certified early or twice, `dvc.lock` outs equal those of an undisturbed run, the
-certificates' chain whole, every store clean. Prints one line an episode and one JSON object at the end.
+After each episode: no accepted request lost, none certified early or twice, `dvc.lock` outs equal those of an undisturbed run,
+the certificates' chain whole, every store clean. Prints one line an episode and one JSON object at the end.
 """
 
 import argparse

@@ -106,9 +106,7 @@ def test_from_events_to_certificates_each_accepted_request_exactly_once(project:
     groups = [[people[0]], people[1:3], people[3:8], [people[8]], [people[9]], people[10:12], [people[12]], [people[13]]]
     groups += [[one] for one in people[14:24]]
     with served(project) as service:
-        accepted = []
-        for group in groups:
-            accepted.append(project.json("submit", "--subject", *group)["request_id"])
+        accepted = [project.json("submit", "--subject", *group)["request_id"] for group in groups]
         # Again with the same id, an unknown person, a person with public records.
         project.json("submit", "--subject", *groups[2], "--request-id", accepted[2])
         refused(project.lmeraser("submit", "--subject", "nobody"), 2)
