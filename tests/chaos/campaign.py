@@ -141,9 +141,7 @@ def one_kill(project: Sandbox, dice: random.Random, tally: Tally) -> None:
         now = states(project) if boundary else before
         due = time.monotonic() >= deadline
         if now != before or due or (not boundary and what in ("stage", "dvc") and dice.random() < 0.01):
-            where = (
-                "random" if not boundary else "boundary " + max(now.values(), key=lambda one: one in STEPS and STEPS.index(one))
-            )
+            where = f"boundary {max(now.values(), key=STEPS.index)}" if boundary else "random"
             hit = strike(process.pid, what if not due else "everything")
             if hit:
                 tally.kills[f"{hit}, {where}"] += 1
