@@ -1,0 +1,157 @@
+"""The scan of every store, in a process of its own: `python -m flows.scan PROJECT < needles.json`.
+
+A new process shares no memory, no open file and no cached listing with the purge. Needles are personal data: they come through
+standard input alone, and what goes out is counts. Not looked into: `.git` (compressed, and it holds digests only), virtual
+environments, and the source if params keep it (`source.erase: false`).
+"""
+
+import json
+import os
+import subprocess
+import sys
+from collections.abc import Iterable
+from pathlib import Path
+from typing import Any
+
+from flows import lineage, purge, remotes
+from flows.dvc import surroundings
+from flows.leftovers import abandoned_audits
+from flows.lineage import IsErased
+from flows.purge import Planned
+from lmeraser.core.errors import LmeraserError, StepFailedError
+from lmeraser.core.layout import Layout
+from lmeraser.core.params import Params, load_params
+from lmeraser.erase.erased import ErasedList, Gatekeeper, key_path
+from lmeraser.prove import scan as search
+from lmeraser.prove.scan import SHORTEST_NAME, Finder, Needles, excerpts
+from lmeraser.stores.base import Store
+from lmeraser.stores.folder import FolderStore
+
+Told = dict[str, Any]
+
+
+def _inside(layout: Layout, path: Path) -> str | None:
+    """A path below the project, relative to it; None if it lies elsewhere."""
+    path = path.resolve()
+    return path.relative_to(layout.root).as_posix() if path != layout.root and path.is_relative_to(layout.root) else None
+
+
+def places(layout: Layout, params: Params) -> list[Store]:
+    """Every place that the project controls."""
+    kept = remotes.stores(layout)
+    site = remotes.site_folders(layout)
+    source = Path(params.source.path)
+    source = source if source.is_absolute() else layout.root / source
+    prefect = Path(os.environ.get("PREFECT_HOME") or Path("~/.prefect").expanduser())
+    apart = [store.root for store in kept if isinstance(store, FolderStore)] + site + [layout.private_state, prefect]
+    if not params.source.erase:
+        apart.append(source)
+    environments = [path.parent for path in layout.root.glob("*/pyvenv.cfg")]
+    skip = frozenset(name for path in [*apart, *environments] if (name := _inside(layout, path)))
+    found: list[Store] = [FolderStore("workspace", layout.root, skip=skip | {".git"})]
+    found.append(FolderStore("ledger, keys and logs", layout.private_state))
+    found += kept
+    found += [FolderStore("dvc site", path) for path in site]
+    found += [FolderStore("temporary files", path) for path in abandoned_audits(layout)]
+    found.append(FolderStore("prefect", prefect))
+    if params.source.erase and _inside(layout, source) is None:
+        found.append(FolderStore("source", source if source.is_dir() else source.parent))
+    return found
+
+
+def needles_for(layout: Layout, params: Params, planned: Planned, is_erased: IsErased, canaries: Iterable[str] = ()) -> Needles:
+    """What to look for after the purge; to be called before it, while the records can still be read.
+
+    What retained records share (an identical image, a name within a name) is no sign of the erased ones and is left out.
+    """
+    ids: set[str] = set()
+    digests: set[str] = set()
+    names: set[str] = set()
+    images: set[bytes] = set()
+    for table in lineage.tables(planned.known, planned.raw):
+        subjects = [str(one) for one in table["subject"].to_pylist()]
+        erased = {one: is_erased(one) for one in set(subjects)}
+        names |= {one for one, gone in erased.items() if gone and len(one) >= SHORTEST_NAME}
+        for row in table.filter([erased[one] for one in subjects]).to_pylist():
+            ids |= {row["id"]} if "id" in row else set()
+            digests |= {row["sha256"]} if "sha256" in row else set()
+            images |= excerpts(row["image"]) if row.get("image") else set()
+    shared = _in_retained(layout, params, Needles(texts=frozenset(digests), names=frozenset(names), images=frozenset(images)))
+    return Needles(
+        frozenset(planned.journal["objects"]),
+        frozenset(planned.journal["run_entries"]),
+        frozenset(ids),
+        frozenset({one for one in digests if one.encode() not in shared} | set(canaries)),
+        frozenset(one for one in names if one.encode() not in shared),
+        frozenset(images - shared),
+    )
+
+
+def _in_retained(layout: Layout, params: Params, needles: Needles) -> set[bytes]:
+    """The needles that stand in the retained records."""
+    finder = Finder(needles.patterns)
+    files = [layout.public, *(layout.part(part) for part in params.parts)]
+    return {needle for path in files if path.exists() for _, needle in finder.found(path.read_bytes())}
+
+
+def scan_stores(layout: Layout, needles: Needles) -> Told:
+    """Scan in a new process. Returns {clean, stores: [{store, objects, bytes, residue: [{store, kind, count}]}]}.
+
+    Raises: StepFailedError if a store could not be looked at, or if nothing was.
+    """
+    done = subprocess.run(
+        [sys.executable, "-m", "flows.scan", str(layout.root)],
+        input=json.dumps(needles.to_json()),
+        cwd=layout.root,
+        env=surroundings(layout),
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    if done.returncode:
+        lines = [line.removeprefix("error: ") for line in done.stderr.splitlines() if line.startswith("error: ")]
+        raise StepFailedError(lines[0] if lines else "the scan of all stores failed; `lmeraser audit --stores` repeats it")
+    told: Told = json.loads(done.stdout)
+    return told
+
+
+def audit_stores(layout: Layout, canaries: Iterable[str] = ()) -> Told:
+    """`lmeraser audit --stores`: look for all that was ever condemned, for every erased subject, and for the user's canaries."""
+    gone = purge.remembered(layout)
+    return scan_stores(layout, Needles(gone.objects, gone.run_entries, texts=frozenset(filter(None, canaries))))
+
+
+def _merged(looked: list[search.Looked]) -> list[Told]:
+    """One row a store: some have several folders."""
+    rows: dict[str, Told] = {}
+    for one in looked:
+        row = rows.setdefault(one.store, {"store": one.store, "objects": 0, "bytes": 0, "residue": []})
+        row["objects"] += one.objects
+        row["bytes"] += one.bytes
+        row["residue"] += one.to_json()["residue"]
+    return list(rows.values())
+
+
+def look(layout: Layout, needles: Needles) -> Told:
+    """The scan itself, in this process."""
+    keeper = Gatekeeper(ErasedList.read(layout.erased), key_path(layout.private_state))
+    # Content that the current dvc.lock names is not condemned any more: a clean run made it again.
+    live = purge.live(layout)[0]
+    current = Needles(needles.objects - live, needles.run_entries, needles.ids, needles.texts, needles.names, needles.images)
+    looked = search.scan(places(layout, load_params(layout.params)), current, keeper.is_erased)
+    return {"clean": not any(one.residue for one in looked), "stores": _merged(looked)}
+
+
+def main() -> int:
+    try:
+        layout = Layout(Path(sys.argv[1]).resolve())
+        told = look(layout, Needles.from_json(json.load(sys.stdin)))
+    except LmeraserError as error:
+        print(f"error: {error}", file=sys.stderr)
+        return error.exit_code
+    print(json.dumps(told))
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

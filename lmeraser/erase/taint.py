@@ -1,0 +1,172 @@
+"""What must go with an erased subject: a pure function of what is known about every version of the pipeline.
+
+Facts are a graph over content (MD5, as DVC names it; a folder's ends in `.dir`). Taint flows from the objects that were seen to
+hold a record of the subjects, along
+
+    dep -> stage instance -> outs          what a stage made of tainted content is tainted
+    folder <-> member                      both ways
+    out -> dep that covers its path        `artifacts/embed` is a dep and no out: only a lock version tells what it held
+
+and stops at content that the current dvc.lock names, and at content that a clean instance (one without a tainted dep) also made:
+`passed.json` is the same whoever was there. So branches with other data keep what is theirs. Exempting content can make further
+instances clean, hence the loop; each turn only shrinks the taint, so it ends.
+"""
+
+from collections import defaultdict
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from pathlib import PurePosixPath
+
+Named = tuple[tuple[str, str], ...]  # (path, md5)
+Manifests = Mapping[str, Mapping[str, str]]  # md5.dir -> {relative path: md5}
+Edges = dict[str, set[str]]
+Produced = list[frozenset[str]]  # the outs of each execution, with their members
+FOLDER = ".dir"
+RUN = "run"  # origin of run-cache entries
+
+
+@dataclass(frozen=True)
+class Instance:
+    """One execution of a stage. Attributes: origin: the lock version that tells of it, or RUN; run_entry: its id there."""
+
+    origin: str
+    deps: Named
+    outs: Named
+    run_entry: str = ""
+
+
+@dataclass(frozen=True)
+class Condemned:
+    """Attributes: objects: MD5s, also of folders that are only deps and no object; run_entries: ids of run-cache entries."""
+
+    objects: frozenset[str]
+    run_entries: frozenset[str]
+
+
+def covers(parent: str, path: str) -> bool:
+    return path == parent or path.startswith(parent + "/")
+
+
+def _content_edges(manifests: Manifests) -> Edges:
+    edges: Edges = defaultdict(set)
+    for folder, members in manifests.items():
+        for member in members.values():
+            edges[folder].add(member)
+            edges[member].add(folder)
+    return edges
+
+
+def _path_edges(instances: Iterable[Instance], manifests: Manifests) -> Edges:
+    """From an out to the deps of the same lock version that cover it, or that lie in it while nobody knows its members."""
+    edges: Edges = defaultdict(set)
+    versions: dict[str, list[Instance]] = defaultdict(list)
+    for one in instances:
+        if one.origin != RUN:
+            versions[one.origin].append(one)
+    for stages in versions.values():
+        outs: dict[str, set[str]] = defaultdict(set)  # folder or path -> md5s of the outs at or below it
+        opaque: dict[str, str] = {}
+        for path, md5 in {pair for stage in stages for pair in stage.outs}:
+            outs[path].add(md5)
+            for parent in PurePosixPath(path).parents:
+                outs[str(parent)].add(md5)
+            if md5.endswith(FOLDER) and md5 not in manifests:
+                opaque[path] = md5
+        for path, md5 in {pair for stage in stages for pair in stage.deps}:
+            for out in outs.get(path, ()):
+                edges[out].add(md5)
+            for parent in PurePosixPath(path).parents:
+                if str(parent) in opaque:
+                    edges[opaque[str(parent)]].add(md5)
+    return edges
+
+
+def _run_edges(instances: list[Instance], manifests: Manifests) -> Edges:
+    """For deps of run entries that no lock version explains: any out at, below or (members unknown) above may be in them.
+
+    Nothing can show that such a dep is clean. Only cached runs that no lock version names are lost by that.
+    """
+    known = {md5 for members in manifests.values() for md5 in members.values()} | set(manifests)
+    known |= {md5 for one in instances for _, md5 in one.outs}
+    known |= {md5 for one in instances if one.origin != RUN for _, md5 in one.deps}
+    unknown = {pair for one in instances if one.origin == RUN for pair in one.deps if pair[1] not in known}
+    edges: Edges = defaultdict(set)
+    if unknown:
+        for out_path, out in {pair for one in instances for pair in one.outs}:
+            opaque = out.endswith(FOLDER) and out not in manifests
+            for path, md5 in unknown:
+                if covers(path, out_path) or (opaque and covers(out_path, path)):
+                    edges[out].add(md5)
+    return edges
+
+
+def _reached(
+    sources: frozenset[str], edges: Edges, triggers: dict[str, list[int]], produced: Produced, stop: set[str]
+) -> set[str]:
+    """All tainted content: everything reachable from the sources without entering `stop`."""
+    tainted = set(sources)
+    waiting = list(sources)
+    ran: set[int] = set()
+    while waiting:
+        md5 = waiting.pop()
+        following = set(edges.get(md5, ()))
+        for number in triggers.get(md5, ()):
+            if number not in ran:
+                ran.add(number)
+                following |= produced[number]
+        fresh = following - tainted - stop
+        tainted |= fresh
+        waiting.extend(fresh)
+    return tainted
+
+
+def with_members(md5s: Iterable[str], manifests: Manifests) -> frozenset[str]:
+    """The MD5s and those of everything in their folders."""
+    named = set(md5s)
+    return frozenset(named.union(*(manifests[md5].values() for md5 in named if md5 in manifests)))
+
+
+def condemn(
+    instances: Iterable[Instance],
+    manifests: Manifests,
+    raw: Iterable[str],
+    live: Iterable[str],
+    suspects: Iterable[str] = (),
+) -> Condemned:
+    """Decide what goes.
+
+    Args:
+        raw: MD5s of objects that were seen to hold a record of the subjects.
+        live: outs and deps of the current dvc.lock; their members are added here. Never condemned.
+        suspects: MD5s that go too unless a clean instance made them: condemned before, or named by nothing that is known.
+    Returns: a set that does not depend on the order of anything.
+    """
+    known = list(set(instances))
+    executions = list({(one.deps, one.outs) for one in known})  # versions of dvc.lock repeat most of them
+    kept = with_members(live, manifests)
+    seen = frozenset(raw) - kept
+    doubtful = frozenset(suspects) - kept
+    holders = {folder for folder, members in manifests.items() if not seen.isdisjoint(members.values())}
+    edges = _content_edges(manifests)
+    for more in (_path_edges(known, manifests), _run_edges(known, manifests)):
+        for md5, targets in more.items():
+            edges[md5] |= targets
+    produced = [with_members((md5 for _, md5 in outs), manifests) for _, outs in executions]
+    triggers: dict[str, list[int]] = defaultdict(list)
+    for number, (deps, _) in enumerate(executions):
+        for _, md5 in deps:
+            triggers[md5].append(number)
+
+    exempt: set[str] = set()
+    while True:
+        stop = (exempt - seen - holders) | kept
+        tainted = _reached(seen | (doubtful - stop), edges, triggers, produced, stop)
+        clean = [number for number, (deps, _) in enumerate(executions) if tainted.isdisjoint(md5 for _, md5 in deps)]
+        now = set().union(*(produced[number] for number in clean))
+        if now <= exempt:
+            break
+        exempt |= now
+    entries = {
+        one.run_entry for one in known if one.run_entry and not tainted.isdisjoint(md5 for _, md5 in (*one.deps, *one.outs))
+    }
+    return Condemned(frozenset(tainted), frozenset(entries))

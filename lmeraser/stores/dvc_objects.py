@@ -1,0 +1,110 @@
+"""A store as DVC fills it, cache and remote alike.
+
+    files/md5/ab/cdef...          an object, named by its MD5; a folder's manifest ends in `.dir`
+    ab/cdef...                    the same, as DVC 2 wrote it
+    runs/ab/abcd.../0123...       a run-cache entry: what a stage made of what (YAML); id `abcd.../0123...`
+
+Anything else in these places is a leftover of a copy that was killed: it may hold anything.
+"""
+
+import json
+import re
+from collections import defaultdict
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field
+
+import yaml
+
+from lmeraser.stores.base import Store
+
+OBJECT = re.compile(r"(?:files/md5/)?([0-9a-f]{2})/([0-9a-f]{30}(?:\.dir)?)")
+ENTRY = re.compile(r"runs/[0-9a-f]{2}/([0-9a-f]{64}/[0-9a-f]{64})")
+OURS = re.compile(r"(?:files/|runs/|[0-9a-f]{2}/)")
+Loader = getattr(yaml, "CSafeLoader", yaml.SafeLoader)  # six times as fast where libyaml is there
+Named = tuple[tuple[str, str], ...]
+
+
+@dataclass(frozen=True)
+class Contents:
+    """What a store holds. Attributes: objects: MD5 to keys; runs: id to key; leftovers: keys; others: keys that are not DVC's."""
+
+    objects: dict[str, list[str]] = field(default_factory=lambda: defaultdict(list))
+    runs: dict[str, str] = field(default_factory=dict)
+    leftovers: list[str] = field(default_factory=list)
+    others: list[str] = field(default_factory=list)
+    sizes: dict[str, int] = field(default_factory=dict)  # bytes, by key
+
+
+def contents(store: Store) -> Contents:
+    found = Contents()
+    for key, size in store.list():
+        found.sizes[key] = size
+        if match := OBJECT.fullmatch(key):
+            found.objects[match[1] + match[2]].append(key)
+        elif match := ENTRY.fullmatch(key):
+            found.runs[match[1]] = key
+        elif OURS.match(key):
+            found.leftovers.append(key)
+        else:
+            found.others.append(key)
+    return found
+
+
+def parse_manifest(raw: bytes) -> dict[str, str]:
+    """Members of a `.dir` object: relative path to MD5. Raises: ValueError if it is none."""
+    try:
+        return {str(one["relpath"]): str(one["md5"]) for one in json.loads(raw)}
+    except (TypeError, KeyError, AttributeError) as error:
+        raise ValueError("not a manifest") from error
+
+
+def named_of(stage: Mapping[str, object]) -> tuple[Named, Named]:
+    """Deps and outs, as (path, MD5), of one stage of a dvc.lock or of a run entry. Raises: ValueError."""
+    sides = []
+    for side in ("deps", "outs"):
+        entries = stage.get(side) or []
+        if not isinstance(entries, list):
+            raise ValueError("not a stage")
+        sides.append(tuple((str(one["path"]), str(one["md5"])) for one in entries if isinstance(one, dict) and "md5" in one))
+    return sides[0], sides[1]
+
+
+def parse_run(raw: bytes) -> tuple[Named, Named]:
+    """Deps and outs of a run entry. Raises: ValueError if it is none."""
+    try:
+        stage = yaml.load(raw, Loader=Loader)  # noqa: S506 (a SafeLoader)
+    except (yaml.YAMLError, UnicodeDecodeError) as error:
+        raise ValueError("not a run entry") from error
+    if not isinstance(stage, dict):
+        raise ValueError("not a run entry")
+    return named_of(stage)
+
+
+def read_manifests(store: Store, held: Contents, known: Iterable[str] = ()) -> dict[str, dict[str, str]]:
+    """The manifests of a store that are not known yet; a damaged one has no members that could be trusted and is left out."""
+    done = set(known)
+    keys = {md5: keys[0] for md5, keys in held.objects.items() if md5.endswith(".dir") and md5 not in done}
+    raw = store.read(keys.values())
+    manifests = {}
+    for md5, key in keys.items():
+        try:
+            manifests[md5] = parse_manifest(raw[key])
+        except (KeyError, ValueError):
+            continue
+    return manifests
+
+
+def read_runs(store: Store, held: Contents, known: Iterable[str] = ()) -> tuple[dict[str, tuple[Named, Named]], list[str]]:
+    """Run entries of a store that are not known yet, and the ids of damaged ones (DVC drops them too)."""
+    done = set(known)
+    keys = {identity: key for identity, key in held.runs.items() if identity not in done}
+    raw = store.read(keys.values())
+    runs, damaged = {}, []
+    for identity, key in keys.items():
+        if key not in raw:
+            continue
+        try:
+            runs[identity] = parse_run(raw[key])
+        except ValueError:
+            damaged.append(identity)
+    return runs, damaged
