@@ -1,0 +1,271 @@
+"""Verifying: frozen vectors, each tampering with its own line; any flipped byte; a second opinion by OpenSSL; light and alone."""
+
+import argparse
+import base64
+import json
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import pytest
+from builders import ROOT, refused
+from hypothesis import given
+from hypothesis import strategies as st
+
+from flows import certificate_commands
+from lmeraser.core.digest import readable_json
+from lmeraser.core.errors import BadInputError, ProjectError
+from lmeraser.prove.keys import load_public
+from lmeraser.prove.verify import (
+    MAX_BYTES,
+    CertificateError,
+    find_keys,
+    openssl_way,
+    parse_head,
+    verify_bytes,
+    verify_files,
+)
+
+VECTORS = ROOT / "tests" / "vectors"
+CASES: list[dict[str, Any]] = json.loads((VECTORS / "index.json").read_bytes())
+GOOD = sorted((VECTORS / "good").glob("*.json"))
+KEYS = load_public(VECTORS / "keys.pem")
+DOCS = (ROOT / "docs" / "certificate-format.md").read_text(encoding="utf-8")
+
+
+def files_below(folder: Path) -> dict[str, bytes]:
+    made = {str(path.relative_to(folder)): path.read_bytes() for path in folder.rglob("*") if path.is_file()}
+    return {name: data for name, data in made.items() if not name.endswith((".py", ".pyc"))}
+
+
+# vectors
+
+
+@pytest.mark.parametrize("case", CASES, ids=lambda case: case["name"])
+def test_vector_is_accepted_or_refused_with_its_own_line(case: dict[str, Any]) -> None:
+    paths = [VECTORS / name for name in case["files"]]
+    head = parse_head(case["head"]) if case["head"] else None
+
+    def act() -> Any:
+        return verify_files(paths, load_public(VECTORS / case["keys"]), head)
+
+    if case["error"] is not None:
+        assert case["error"] in refused(CertificateError, act)
+        return
+    verdict = act()
+    assert [one.file for one in verdict.certificates] == [path.name for path in paths]
+    assert verdict.anchored == (head is not None)
+    assert verdict.chain == (verdict.certificates[0].sequence == 1)
+
+
+def test_vectors_are_made_again_byte_for_byte(tmp_path: Path) -> None:
+    subprocess.run([sys.executable, VECTORS / "make_vectors.py", tmp_path], check=True)
+    assert files_below(tmp_path) == files_below(VECTORS)
+    assert len(CASES) > 50
+
+
+# tampering
+
+
+@given(st.data())
+def test_any_flipped_byte_is_refused_or_changes_nothing_that_is_said(data: st.DataObject) -> None:
+    path = data.draw(st.sampled_from(GOOD))
+    whole = path.read_bytes()
+    place = data.draw(st.integers(0, len(whole) - 1))
+    flipped = bytearray(whole)
+    flipped[place] ^= data.draw(st.integers(1, 255))
+    sound = verify_bytes(whole, path.name, KEYS, "x")
+    try:
+        found = verify_bytes(bytes(flipped), path.name, KEYS, "x")
+    except CertificateError:
+        return
+    assert found == sound  # white space between the fields of the envelope
+
+
+def test_every_byte_of_payload_and_signature_counts() -> None:
+    whole = GOOD[0].read_bytes()
+    raw = json.loads(whole)
+    for text in (raw["payload"], raw["signatures"][0]["sig"], raw["signatures"][0]["keyid"], raw["payloadType"]):
+        start = whole.index(text.encode())
+        for place in range(start, start + len(text), 7):
+            flipped = bytearray(whole)
+            flipped[place] ^= 1
+            refused(CertificateError, lambda data=bytes(flipped): verify_bytes(data, GOOD[0].name, KEYS, "x"))  # type: ignore[misc]
+
+
+@given(st.binary(max_size=200))
+def test_any_other_bytes_are_refused_with_one_line(data: bytes) -> None:
+    refused(CertificateError, lambda: verify_bytes(data, "x", KEYS, "x"))
+
+
+@pytest.mark.parametrize(
+    "data",
+    [b"[" * 100_000, b"9" * 10_000, b'{"payload": NaN}', b'"\\ud800"', b"1e999", '"a"'.encode("utf-16")],
+    ids=lambda d: repr(d[:9]),
+)
+def test_hostile_json_is_refused_with_one_line(data: bytes) -> None:
+    refused(CertificateError, lambda: verify_bytes(data, "x", KEYS, "x"))
+
+
+# files and heads
+
+
+def test_file_that_is_too_large_or_cannot_be_read_is_refused(tmp_path: Path) -> None:
+    large = tmp_path / "CANARY.json"
+    large.write_bytes(b" " * (MAX_BYTES + 1))
+    assert "more than" in refused(CertificateError, lambda: verify_files([large], KEYS))
+    assert "certificate 2 of 2: there is no such file" in refused(
+        BadInputError, lambda: verify_files([GOOD[0], tmp_path / "CANARY"], KEYS)
+    )
+    assert "cannot be read" in refused(BadInputError, lambda: verify_files([tmp_path], KEYS))
+    refused(BadInputError, lambda: verify_files([], KEYS))
+
+
+def test_head_is_read_from_text_or_file(tmp_path: Path) -> None:
+    head = parse_head(str(VECTORS / "good" / "HEAD"))
+    assert head[0] == 4
+    assert parse_head(f"4:{head[1]}") == parse_head(f"00004:{head[1]}") == head
+    (tmp_path / "HEAD").write_text("CANARY")
+    assert "damaged" in refused(BadInputError, lambda: parse_head(str(tmp_path / "HEAD")))
+    for text in ("CANARY", "4", f"0:{head[1]}", f"4:{head[1][:-1]}", "\0"):
+        refused(BadInputError, lambda text=text: parse_head(text))  # type: ignore[misc]
+
+
+def test_keys_are_found_above_the_certificate_only(tmp_path: Path) -> None:
+    below = tmp_path / "project" / "certificates" / "x.json"
+    below.parent.mkdir(parents=True)
+    refused(ProjectError, lambda: find_keys(below))
+    keys = tmp_path / "project" / "data" / "certificate-keys.pem"
+    keys.parent.mkdir()
+    keys.write_bytes(b"")
+    assert find_keys(below) == keys.resolve()
+
+
+# OpenSSL
+
+
+def by_openssl(path: Path, folder: Path, number: int) -> subprocess.CompletedProcess[str]:
+    script = "\n".join(openssl_way(path, VECTORS / "keys.pem", number))
+    return subprocess.run(["sh", "-e", "-c", script], cwd=folder, capture_output=True, text=True, check=False)
+
+
+def test_openssl_agrees(tmp_path: Path) -> None:
+    for path, number in zip(GOOD, (1, 1, 2, 2), strict=True):
+        done = by_openssl(path, tmp_path, number)
+        assert done.returncode == 0, done.stderr
+        assert "Verified Successfully" in done.stdout
+        assert KEYS[number - 1].keyid in done.stdout
+        assert (tmp_path / "certificate.json").read_bytes() == base64.b64decode(json.loads(path.read_bytes())["payload"])
+    assert by_openssl(GOOD[0], tmp_path, 2).returncode != 0
+
+
+@pytest.mark.parametrize("name", ["payload-one-bit", "signature-one-bit"])
+def test_openssl_refuses_one_changed_bit(tmp_path: Path, name: str) -> None:
+    done = by_openssl(next((VECTORS / "bad" / name).iterdir()), tmp_path, 1)
+    assert done.returncode != 0
+    assert "Successfully" not in done.stdout
+
+
+# the commands
+
+
+def options(*words: str) -> argparse.Namespace:
+    top = argparse.ArgumentParser()
+    commands = top.add_subparsers()
+
+    def command(name: str, act: Any, text: str) -> argparse.ArgumentParser:
+        added = commands.add_parser(name, help=text)
+        added.set_defaults(act=act)
+        return added
+
+    certificate_commands.add_parsers(command)
+    return top.parse_args(words)
+
+
+def run(*words: object) -> tuple[dict[str, Any], list[str]]:
+    found = options(*map(str, words))
+    told: tuple[dict[str, Any], list[str]] = found.act(found)
+    return told
+
+
+def test_verify_tells_what_it_checked_and_what_it_did_not() -> None:
+    told, lines = run("verify", *GOOD, "--key", VECTORS / "keys.pem")
+    assert told["valid"] is True
+    assert [one["sequence"] for one in told["certificates"]] == [1, 2, 3, 4]
+    assert [one["key_changed"] for one in told["certificates"]] == [False, False, True, False]
+    assert (told["chain"], told["anchored"]) == (True, False)
+    assert told["keys"] == [key.keyid for key in KEYS]
+    assert any("not anchored" in line for line in lines)
+    assert lines[-1] == f"- {told['limits'][-1]}"
+    anchored, _ = run("verify", *GOOD, "--key", VECTORS / "keys.pem", "--head", VECTORS / "good" / "HEAD")
+    assert anchored["anchored"] is True
+
+
+def test_verify_takes_the_keys_of_the_project_and_says_so(tmp_path: Path) -> None:
+    (tmp_path / "data").mkdir()
+    (tmp_path / "data" / "certificate-keys.pem").write_bytes((VECTORS / "keys.pem").read_bytes())
+    certificate = tmp_path / "certificates" / GOOD[0].name
+    certificate.parent.mkdir()
+    certificate.write_bytes(GOOD[0].read_bytes())
+    told, lines = run("verify", certificate)
+    assert told["keys_from"] == "data/certificate-keys.pem beside the certificates"
+    assert any("compare their ids" in line for line in lines)
+    refused(ProjectError, lambda: run("verify", GOOD[0]))
+
+
+def test_verify_prints_the_way_of_openssl() -> None:
+    _, lines = run("verify", GOOD[2], "--key", VECTORS / "keys.pem", "--openssl")
+    assert set(openssl_way(GOOD[2], VECTORS / "keys.pem", 2)) <= set(lines)
+
+
+def test_keys_are_made_shown_and_replaced(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "dvc.yaml").touch()
+    (tmp_path / "params.yaml").touch()
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.delenv("LMERASER_SIGNING_KEY_FILE", raising=False)
+    monkeypatch.delenv("LMERASER_PROJECT", raising=False)
+    refused(ProjectError, lambda: run("keys", "show"))
+    first = run("keys", "init")[0]["key"]
+    assert run("keys", "show")[0] == {"keys": [first], "can_sign": True, "problem": None}
+    refused(ProjectError, lambda: run("keys", "init"))
+    refused(BadInputError, lambda: run("keys", "show", "--replace"))
+    second = run("keys", "init", "--replace")[0]["key"]
+    (tmp_path / ".lmeraser" / "certificate.key").unlink()
+    told, lines = run("keys", "show")
+    assert told["keys"] == [first, second]
+    assert told["can_sign"] is False
+    assert "missing" in lines[-1]
+
+
+def test_verifying_imports_nothing_of_learning_or_the_engine() -> None:
+    heavy = ("torch", "numpy", "prefect", "dvc", "great_expectations", "sqlalchemy", "lmeraser.learn")
+    words = ["verify", *map(str, GOOD), "--key", str(VECTORS / "keys.pem")]
+    script = f"""
+import argparse, sys
+from flows import certificate_commands
+top = argparse.ArgumentParser()
+commands = top.add_subparsers()
+def command(name, act, text):
+    added = commands.add_parser(name)
+    added.set_defaults(act=act)
+    return added
+certificate_commands.add_parsers(command)
+options = top.parse_args({words!r})
+print(options.act(options)[0]["valid"], [name for name in {heavy!r} if name in sys.modules])
+"""
+    done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, cwd=ROOT, check=False)
+    assert done.stdout.strip() == "True []", done.stderr
+
+
+# docs
+
+
+def test_worked_example_of_the_docs_is_the_third_vector() -> None:
+    raw = json.loads(GOOD[2].read_bytes())
+    assert readable_json(json.loads(base64.b64decode(raw["payload"]))).decode() in DOCS
+
+
+def test_way_of_openssl_in_the_docs_is_the_one_that_is_tested() -> None:
+    shown = openssl_way(Path(f"certificates/{GOOD[0].name}"))
+    assert "\n".join(shown) in DOCS
