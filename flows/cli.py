@@ -55,9 +55,11 @@ def audit(options: argparse.Namespace) -> Result:
             lines += [f"{found.artifacts} artifacts compared, {len(found.differing)} differ", *found.differing]
             lines.append("equal: a build from the retained records gives the same bytes" if found.equal else "NOT EQUAL")
         if options.stores:
-            from flows.purge import audit_stores, store_lines
+            from flows.request_commands import read_lines
+            from flows.scan import audit_stores
 
-            stores = audit_stores(project, options.canaries_from)
+            canaries = read_lines(options.canaries_from, "--canaries-from") if options.canaries_from else []
+            stores = audit_stores(project.layout, canaries)
             told |= stores
             lines += store_lines(stores)
         if options.membership:
@@ -68,6 +70,15 @@ def audit(options: argparse.Namespace) -> Result:
             told |= drill
             lines += membership_lines(drill)
     return told, lines
+
+
+def store_lines(found: dict[str, Any]) -> list[str]:
+    """What a scan of all stores found, for people."""
+    lines = []
+    for one in found["stores"]:
+        left = ", ".join(f"{kind['count']} {kind['kind']}" for kind in one["residue"]) or "nothing left"
+        lines.append(f"{one['store']:<22}{one['objects']:>8} files {one['bytes']:>14,} bytes  {left}")
+    return [*lines, "clean: nothing of the erased people was found" if found["clean"] else "NOT CLEAN"]
 
 
 def predict(options: argparse.Namespace) -> Result:

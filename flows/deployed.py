@@ -19,7 +19,7 @@ def build() -> None:
 def audit(rebuild: bool = True, stores: bool = True) -> str:
     """Rebuild from the retained records and compare; scan every store. Raises: VerificationError if something is found."""
     from flows.audit import rebuild as build_again
-    from flows.purge import audit_stores
+    from flows.scan import audit_stores
 
     project = Project.find()
     told = []
@@ -30,7 +30,7 @@ def audit(rebuild: bool = True, stores: bool = True) -> str:
             if not found.equal:
                 raise VerificationError(told[-1])
         if stores:
-            scanned = audit_stores(project)
+            scanned = audit_stores(project.layout)
             told.append(f"{len(scanned['stores'])} stores scanned")
             if not scanned["clean"]:
                 raise VerificationError(f"{told[-1]}: residue was found; run `lmeraser audit --stores` to see where")

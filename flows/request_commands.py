@@ -21,12 +21,16 @@ def subjects_of(options: argparse.Namespace) -> list[str]:
     """Subjects of the command line and of --subjects-from, which keeps them out of the shell's history."""
     subjects = list(options.subject or [])
     if options.subjects_from:
-        listed = _read(options.subjects_from, "--subjects-from", "one subject a line, UTF-8")
-        try:
-            subjects += [line for line in listed.decode().splitlines() if line.strip()]
-        except UnicodeDecodeError as error:
-            raise BadInputError("--subjects-from cannot be read (UnicodeDecodeError); one subject a line, UTF-8") from error
+        subjects += read_lines(options.subjects_from, "--subjects-from")
     return subjects
+
+
+def read_lines(name: str, option: str) -> list[str]:
+    """The lines of a file, or of standard input, that hold something."""
+    try:
+        return [line for line in _read(name, option, "one a line, UTF-8").decode().splitlines() if line.strip()]
+    except UnicodeDecodeError as error:
+        raise BadInputError(f"{option} cannot be read (UnicodeDecodeError); expected one a line, UTF-8") from error
 
 
 def _read(name: str, option: str, expected: str) -> bytes:

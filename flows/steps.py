@@ -24,12 +24,14 @@ from lmeraser.core.errors import LmeraserError, StepFailedError, VerificationErr
 from lmeraser.core.progress import say
 from lmeraser.core.quarantine import WITHHELD, read_quarantine
 from lmeraser.core.records import read_records
+from lmeraser.erase.erased import Gatekeeper
 from lmeraser.erase.facts import gather_facts
 from lmeraser.erase.ledger import Claim
 from lmeraser.erase.plan import Plan, make_plan
 from lmeraser.erase.requests import Batch, Request
 from lmeraser.erase.states import CERTIFIED
 from lmeraser.prove.lock import compare, outs_by_stage, read_outs
+from lmeraser.prove.scan import Needles
 from lmeraser.sources import open_source
 
 if TYPE_CHECKING:
@@ -197,24 +199,56 @@ def purge(project: Project, batch: Batch, requests: list[Request], claim: Claim)
     Raises: StepFailedError if a store cannot be cleared, VerificationError if something is left.
     """
     from flows import purge as purging
+    from flows import scan
 
-    seconds = {}
-    start = time.monotonic()
+    layout, keeper = project.layout, Gatekeeper(project.erased, project.key_file)
+    watch = _Watch()
     batch.facts["source"] = clear_source(project, batch, requests, claim)
     project.ledger.save_batch(batch, claim)
-    lock_copy(project, batch).unlink(missing_ok=True)  # it names what goes
-    seconds["source"] = time.monotonic() - start
-    start = time.monotonic()
-    batch.facts["stores"] = purging.purge(project, batch.batch_id)
+    watch.lap("source")
+    journal, needles = purging.read_journal(layout, batch.batch_id), None
+    if journal is None:
+        planned = purging.plan(layout, keeper.is_erased)
+        # Read before they go; after a crash nobody can any more, and the scan has digests and content to go by.
+        needles = scan.needles_for(layout, project.params, planned, keeper.is_erased)
+        journal = planned.journal
+        purging.write_journal(layout, batch.batch_id, journal)
+    watch.lap("plan")
+    deleted = batch.facts.setdefault("deleted", {})
+    for store in purging.carry_out(layout, journal):
+        deleted[store["store"]] = deleted.get(store["store"], 0) + store["deleted"]
     project.ledger.save_batch(batch, claim)
     project.ledger.scrub()
-    seconds["delete"] = time.monotonic() - start
-    start = time.monotonic()
-    residue = purging.scan(project, batch.batch_id)
-    batch.facts["stores"] = [store | {"residue": residue[store["store"]]} for store in batch.facts["stores"]]
+    watch.lap("delete")
+    found = scan.scan_stores(layout, needles or Needles(frozenset(journal["objects"]), frozenset(journal["run_entries"])))
+    watch.lap("scan")
+    if not found["clean"]:
+        path = purging.journal_path(layout, batch.batch_id)
+        path.rename(path.with_name(f"{batch.batch_id}.{time.time_ns()}.json"))  # the next try plans anew, and remembers this one
+        left = [f"{one['store']}: {sum(kind['count'] for kind in one['residue'])}" for one in found["stores"] if one["residue"]]
+        raise VerificationError(f"traces are left after the purge ({', '.join(left)}); see `lmeraser audit --stores`")
+    batch.facts["stores"] = [
+        {"store": name, "deleted": deleted.get(name, 0), "residue": 0}
+        for name in sorted({*deleted, *(one["store"] for one in found["stores"])})
+    ]
+    how = "by digest, content and bytes" if needles else "by digest and content; a crash took the records that bytes are known by"
+    size = sum(one["objects"] for one in found["stores"])
+    batch.facts["scan"] = (f"a new process found nothing left in {len(found['stores'])} stores", f"{how}, {size} files")
     project.ledger.save_batch(batch, claim)
-    seconds["scan"] = time.monotonic() - start
-    return seconds
+    return watch.laps
+
+
+class _Watch:
+    """Seconds of the parts of a step."""
+
+    def __init__(self) -> None:
+        self.laps: dict[str, float] = {}
+        self._last = time.monotonic()
+
+    def lap(self, name: str) -> None:
+        now = time.monotonic()
+        self.laps[name] = now - self._last
+        self._last = now
 
 
 def served_files(project: Project) -> list[Path]:
@@ -267,7 +301,7 @@ def erasure_of(project: Project, batch: Batch, request: Request) -> "Erasure":
         environment=environment(device),
         fingerprint=fingerprint(device),
         code_revision=code_revision(layout.root),
-        checks=tuple(Check(check, found) for check, found in batch.facts["checks"]),
+        checks=tuple(Check(check, found) for check, found in [*batch.facts["checks"], batch.facts["scan"]]),
         stores=tuple(Store(one["store"], one["deleted"], one["residue"]) for one in batch.facts["stores"]),
         source=batch.facts["source"],
         approved=any(event.kind == "approved" for event in project.ledger.events(request.request_id)),
