@@ -89,6 +89,13 @@ def changed_base64(text: str) -> str:
     return base64.b64encode(data).decode()
 
 
+def spelt_otherwise(text: str) -> str:
+    """The same bytes in base64 that sets the unused bits before the padding."""
+    letters = "ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789+/"
+    assert text.endswith("==")  # noqa: S101  a signature has 64 bytes
+    return text[:-3] + letters[letters.index(text[-3]) + 1] + "=="
+
+
 def edited(data: bytes, edit: Callable[[Any], None]) -> bytes:
     raw = json.loads(data)
     edit(raw)
@@ -127,6 +134,10 @@ def single(first: bytes) -> dict[str, tuple[bytes, str]]:
         ),
         "payload-not-base64": (envelope(lambda e: e.update(payload="*" + e["payload"][1:])), "not standard base64"),
         "payload-other-base64": (envelope(lambda e: e.update(payload=e["payload"] + "\n")), "not standard base64"),
+        "signature-other-base64": (
+            envelope(lambda e: e["signatures"][0].update(sig=spelt_otherwise(e["signatures"][0]["sig"]))),
+            "not standard base64",
+        ),
         "foreign-key": (statement_with(as_it_is, "foreign"), "known here"),
         "foreign-key-claims-ours": (
             edited(
@@ -172,6 +183,10 @@ def chains(files: Files) -> dict[str, tuple[Files, str]]:
     sudden = {second: statement_with(as_it_is, "second", 2, before)}
     broken = {"previous_key": SIGNERS["foreign"].public_key.keyid, "previous_head": before, "reason": "lost"}
     false = {second: statement_with(lambda s: s["predicate"].update({"break": broken}), "second", 2, before)}
+    needless = {**broken, "previous_key": KNOWN[0].keyid}
+    same = {second: statement_with(lambda s: s["predicate"].update({"break": needless}), "first", 2, before)}
+    astray = {**needless, "previous_head": "0" * 64}
+    elsewhere = {second: statement_with(lambda s: s["predicate"].update({"break": astray}), "second", 2, before)}
     last = digest_of(files[names[3]])
     fifth = make_statement(erasure(5), 5, last)
     fifth["predicate"]["break"] = {"previous_key": KNOWN[1].keyid, "previous_head": last, "reason": "back again"}
@@ -192,6 +207,8 @@ def chains(files: Files) -> dict[str, tuple[Files, str]]:
         "other-chain": (one | loose, "does not name certificate 1"),
         "key-changed-without-break": (one | sudden, "without a signed break"),
         "break-with-another-key": (one | false, "breaks with key"),
+        "break-with-the-same-key": (one | same, "it says that the key changed, but both keys are"),
+        "break-from-another-head": (one | elsewhere, "previous_head is not predicate.previous"),
         "back-to-the-replaced-key": (four | back, "goes back to key"),
     }
 
