@@ -9,6 +9,7 @@ if they change, certificates that were issued before may no longer verify.
 
 import base64
 import json
+import shutil
 import sys
 import tempfile
 from collections.abc import Callable
@@ -92,7 +93,7 @@ def changed_base64(text: str) -> str:
 def spelt_otherwise(text: str) -> str:
     """The same bytes in base64 that sets the unused bits before the padding."""
     letters = "ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789+/"
-    assert text.endswith("==")  # noqa: S101  a signature has 64 bytes
+    assert text.endswith("==")  # a signature has 64 bytes
     return text[:-3] + letters[letters.index(text[-3]) + 1] + "=="
 
 
@@ -214,10 +215,12 @@ def chains(files: Files) -> dict[str, tuple[Files, str]]:
 
 
 def write(folder: Path) -> None:
-    """Everything into an empty folder."""
+    """Everything into a folder; what was made there before goes."""
     with tempfile.TemporaryDirectory() as scratch:
         files = good(Path(scratch))
     pems = {name: public_pem(key.public_key()) for name, key in PRIVATE.items()}
+    for made in ("good", "bad"):
+        shutil.rmtree(folder / made, ignore_errors=True)
     (folder / "good").mkdir(parents=True)
     (folder / "keys.pem").write_bytes(pems["first"] + pems["second"])
     (folder / "keys-second.pem").write_bytes(pems["second"])
