@@ -13,7 +13,7 @@ from collections.abc import Sequence
 
 from flows import dvc
 from flows.project import Project, workspace
-from flows.purge import remotes
+from flows.remotes import remotes
 from lmeraser.core.clustering import load_members
 from lmeraser.core.code import code_digest
 from lmeraser.core.digest import canonical_json, sha256_of_file

@@ -10,7 +10,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 from flows import remotes
-from flows.lineage import kept_locks, parse_lock
+from flows.lineage import parse_lock
 from lmeraser.core.errors import LmeraserError, StepFailedError
 from lmeraser.core.layout import Layout
 from lmeraser.erase.taint import FOLDER, Manifests, covers
@@ -141,7 +141,6 @@ def clear(layout: Layout, manifests: Manifests) -> tuple[dict[str, int], list[Lm
         "dvc site": lambda: sum(remove(folder, "dvc site") for folder in remotes.site_folders(layout)),
         "dvc experiments": lambda: remove(layout.root / ".dvc" / "tmp" / "exps", "dvc experiments"),
         "plots": lambda: remove(layout.root / "dvc_plots", "plots"),
-        "kept dvc.lock": lambda: sum(remove(layout.private_state / name, "kept dvc.lock") for name in _own_locks(layout)),
         "audits": lambda: clear_audits(layout),
         "demo": lambda: clear_demo(layout),
         "artifacts": lambda: clear_artifacts(layout, manifests),
@@ -153,8 +152,3 @@ def clear(layout: Layout, manifests: Manifests) -> tuple[dict[str, int], list[Lm
         except LmeraserError as error:
             failures.append(error)
     return done, failures
-
-
-def _own_locks(layout: Layout) -> list[str]:
-    """A quarantine's copy goes with its quarantine, not before."""
-    return [name for name in kept_locks(layout) if not name.startswith("quarantine/")]

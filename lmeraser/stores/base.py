@@ -21,6 +21,9 @@ class Store(Protocol):
     def read(self, keys: Iterable[str]) -> dict[str, bytes]:
         """The whole content of each key that is still there."""
 
+    def write(self, key: str, content: bytes) -> None:
+        """Put one whole object under a key. Raises: StepFailedError if the store is away or read-only."""
+
     def delete(self, keys: Iterable[str]) -> int:
         """Delete every copy under these keys, old versions too; returns how many keys were there.
 

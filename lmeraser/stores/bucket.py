@@ -138,6 +138,9 @@ class BucketStore:
             contents[key] = content
         return contents
 
+    def write(self, key: str, content: bytes) -> None:
+        self._ask(lambda: self._s3.pipe_file(self._path(key), content))
+
     def delete(self, keys: Iterable[str]) -> int:
         wanted = set(keys)
         if not wanted:

@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import BinaryIO
 
+from lmeraser.core.digest import write_whole
 from lmeraser.stores.base import undeletable, unreachable
 
 
@@ -70,6 +71,15 @@ class FolderStore:
             except FileNotFoundError:
                 continue
         return found
+
+    def write(self, key: str, content: bytes) -> None:
+        if self.must_exist and not self.root.is_dir():
+            raise unreachable(self.name, "its folder is missing")
+        try:
+            (self.root / key).parent.mkdir(parents=True, exist_ok=True)
+            write_whole(self.root / key, content)
+        except OSError as error:
+            raise unreachable(self.name, error.strerror or "a file cannot be written") from error
 
     def delete(self, keys: Iterable[str]) -> int:
         deleted, failed, reason = 0, 0, ""
