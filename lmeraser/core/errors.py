@@ -13,7 +13,8 @@
     ├── BlockedError             3   allowed only with an explicit yes
     └── CheckFailedError         1   a check or a step failed; the previous state is whole
         ├── StepFailedError          a stage or a command
-        └── VerificationError        the evidence does not show what was promised
+        ├── VerificationError        the evidence does not show what was promised
+        └── ClaimLostError           another coordinator works on the request now
 
 A message says where, what was found, what was expected and what to do next. It shows line numbers, ids and
 digests, never a subject, a path of an image or a pixel.
@@ -81,4 +82,8 @@ class StepFailedError(CheckFailedError):
 
 
 class VerificationError(CheckFailedError):
+    pass
+
+
+class ClaimLostError(CheckFailedError):
     pass

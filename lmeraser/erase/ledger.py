@@ -15,7 +15,7 @@ from typing import Any
 import sqlalchemy as sa
 
 from lmeraser.core.digest import canonical_json, sha256
-from lmeraser.core.errors import CheckFailedError, ProjectError, RequestError, VerificationError
+from lmeraser.core.errors import ClaimLostError, ProjectError, RequestError, VerificationError
 from lmeraser.erase.ledger_schema import batches, connect, events, requests, sqlite_url, transaction
 from lmeraser.erase.requests import Batch, Request
 from lmeraser.erase.states import BLOCKED, FAILED, FINAL, WAY, may_follow
@@ -23,10 +23,6 @@ from lmeraser.erase.states import BLOCKED, FAILED, FINAL, WAY, may_follow
 __all__ = ["Claim", "ClaimLostError", "Ledger", "LedgerEvent", "sqlite_url"]
 
 GENESIS = "0" * 64
-
-
-class ClaimLostError(CheckFailedError):
-    """Somebody else works on the request now."""
 
 
 @dataclass(frozen=True)

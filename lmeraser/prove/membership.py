@@ -20,12 +20,14 @@ Outcome = Literal["pass", "fail", "no power"]
 
 
 def rank_p(observed: float, references: Sequence[float]) -> float:
-    """One-sided p of a loss that is lower than those of models that never saw the person; ties count against it.
+    """One-sided p of a loss that is lower than those of models that never saw the person.
+
+    Ties, and losses that are no numbers, count against it.
 
     Raises: BadInputError for fewer than 19 references.
     """
     check_references(len(references))
-    return (1 + sum(loss <= observed for loss in references)) / (len(references) + 1)
+    return (1 + sum(not loss > observed for loss in references)) / (len(references) + 1)
 
 
 def check_references(count: int) -> None:

@@ -324,12 +324,11 @@ def test_copies_outside_of_the_stores_go(scene: Scene) -> None:
         scene.cache / "files" / "md5" / "aa" / ".Zk3.tmp",
         scene.disk / "files" / "md5" / "aa" / "xyz.Zk3.tmp",
         Path(tempfile.gettempdir()) / "lmeraser-audit-killed" / "part.parquet",
-        layout.private_state / "requests" / "old.lock",
     ]
     kept = [layout.private_state / "workspace.lock", Path(tempfile.gettempdir()) / "lmeraser-audit-running" / "part.parquet"]
     for path in (*gone, *kept):
         path.parent.mkdir(parents=True, exist_ok=True)
-        path.write_bytes(layout.lock.read_bytes() if path.name == "old.lock" else b"")
+        path.write_bytes(b"")
     for name, pid in (("killed", 2**22 + 1), ("running", os.getpid())):
         folder = Path(tempfile.gettempdir()) / f"lmeraser-audit-{name}"
         leftovers.mark_audit(folder, layout)

@@ -119,7 +119,7 @@ def test_command_outside_a_project_is_refused(
 
 def test_status_of_a_new_project_is_empty_and_json_is_one_object(project: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert status_of(lambda: main(["status", "--json"])) == 0
-    assert json.loads(capsys.readouterr().out) == {"requests": []}
+    assert json.loads(capsys.readouterr().out) == {"requests": [], "late": 0}
 
 
 @pytest.mark.parametrize("arguments", [["plan", "CANARY-anna"], ["CANARY-anna"], ["status", "a", "CANARY\nanna"]], ids=repr)

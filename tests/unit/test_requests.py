@@ -1,54 +1,34 @@
-"""The record of requests: the same id twice is one request; a damaged record is refused; subjects are pseudonyms."""
+"""How a request comes in: what it needs is taken, the rest is dropped unread, and a refusal repeats no value."""
 
 import json
 import uuid
-from pathlib import Path
+from typing import Any
 
 import pytest
 from builders import CANARY_SUBJECT, refused
+from hypothesis import given
+from hypothesis import strategies as st
 
-from lmeraser.core.errors import ProjectError, RequestError
-from lmeraser.erase.erased import SubjectKey
-from lmeraser.erase.requests import STATES, RequestStore, check_request_id, new_request
+from lmeraser.core.errors import RequestError
+from lmeraser.erase.facts import MAX_SUBJECT, normalise_subjects
+from lmeraser.erase.requests import MAX_BODY, MAX_SUBJECTS, check_request_id, read_event
+from lmeraser.erase.states import FINAL, OPENDSR, STATES, WAY, may_follow, status
 
-KEY = SubjectKey(b"k" * 32)
 ID = "0b9e2c5e-6a0f-4a53-9a55-0c7f6d0a1b2c"
-ANNA, BEN = KEY.pseudonym(CANARY_SUBJECT), KEY.pseudonym("ben")
+SHORT: dict[str, Any] = {"request_id": ID, "subjects": [CANARY_SUBJECT, "ben"]}
+FULL: dict[str, Any] = {
+    "subject_request_id": ID,
+    "subject_request_type": "erasure",
+    "regulation": "gdpr",
+    "subject_identities": [
+        {"identity_type": "controller_customer_id", "identity_value": CANARY_SUBJECT, "identity_format": "raw"},
+        {"identity_type": "email", "identity_value": "ben"},
+    ],
+}
 
 
-def test_request_reads_back_as_it_was_stored(tmp_path: Path) -> None:
-    store = RequestStore(tmp_path / "requests")
-    saved = store.save(new_request(ID, [ANNA], include_public=False), state="validated", plan={"a": 1}, before={"x": "y"})
-    assert store.get(ID) == saved == store.find(ID)
-    assert (saved.state, saved.plan, saved.before, saved.is_open) == ("validated", {"a": 1}, {"x": "y"}, True)
-
-
-def test_record_of_a_request_is_private_and_names_nobody(tmp_path: Path) -> None:
-    store = RequestStore(tmp_path / "requests")
-    store.save(new_request(ID, [ANNA], include_public=False))
-    path = tmp_path / "requests" / f"{ID}.json"
-    assert path.stat().st_mode & 0o777 == 0o600
-    assert path.parent.stat().st_mode & 0o777 == 0o700
-    assert "CANARY" not in path.read_text()
-
-
-def test_same_id_twice_is_one_request(tmp_path: Path) -> None:
-    store = RequestStore(tmp_path)
-    store.save(new_request(ID, [ANNA, BEN], include_public=False), state="removed")
-    known = store.find(check_request_id(ID.upper()))
-    assert known is not None
-    store.require_same(known, [BEN, ANNA, BEN])
-    store.save(known)
-    assert [(request.request_id, request.state) for request in store.all()] == [(ID, "removed")]
-
-
-def test_other_subjects_under_a_known_id_are_refused(tmp_path: Path) -> None:
-    store = RequestStore(tmp_path)
-    known = store.save(new_request(ID, [ANNA], include_public=False))
-    for others in ([BEN], [ANNA, BEN], []):
-        message = refused(RequestError, lambda others=others: store.require_same(known, others))
-        assert ANNA not in message
-        assert BEN not in message
+def read(message: Any) -> Any:
+    return read_event(json.dumps(message).encode())
 
 
 @pytest.mark.parametrize("text", ["", "CANARY-anna", "../../CANARY", ID[:-1], f"{ID}/..", "0" * 33])
@@ -65,44 +45,103 @@ def test_request_without_an_id_gets_a_fresh_one() -> None:
     assert uuid.UUID(check_request_id(None)) != uuid.UUID(check_request_id(None))
 
 
-def test_states_are_reached_in_order_and_the_last_closes_the_request() -> None:
-    request = new_request(ID, [ANNA], include_public=False)
-    assert request.state == "received"
-    for place, state in enumerate(STATES):
-        moved = type(request)(**(vars(request) | {"state": state}))
-        assert [moved.reached(other) for other in STATES] == [other <= place for other in range(len(STATES))]
-        assert moved.is_open == (state != "verified")
+@pytest.mark.parametrize("message", [SHORT, FULL], ids=["short", "OpenDSR"])
+def test_both_spellings_of_a_request_say_the_same(message: dict[str, Any]) -> None:
+    event = read(message)
+    assert (event.request_id, event.subjects, event.include_public) == (ID, (CANARY_SUBJECT, "ben"), False)
+    assert read(message | {"include_public": True}).include_public
 
 
-def test_unknown_request_is_refused(tmp_path: Path) -> None:
-    store = RequestStore(tmp_path / "nothing")
-    assert store.find(ID) is None
-    assert store.all() == []
-    assert "unknown" in refused(RequestError, lambda: store.get(ID))
+@pytest.mark.parametrize("message", [SHORT, FULL], ids=["short", "OpenDSR"])
+def test_what_a_message_holds_beyond_its_fields_is_dropped(message: dict[str, Any]) -> None:
+    extra = {"name": "CANARY-name", "photo": "CANARY" * 1000, "nested": {"mail": ["CANARY@example.org"]}}
+    assert read(message | extra) == read(message)
 
 
 @pytest.mark.parametrize(
-    "data", [b"", b"CANARY", b"[]", b"null", b"{}", b'{"pseudonyms": null}', b'{"pseudonyms": [], "CANARY": 1}']
+    ("change", "field"),
+    [
+        ({"subject_request_id": None}, "subject_request_id"),
+        ({"subject_request_id": 7}, "subject_request_id"),
+        ({"subject_request_id": "CANARY"}, "UUID"),
+        ({"subject_request_type": "access"}, "subject_request_type"),
+        ({"subject_request_type": None}, "subject_request_type"),
+        ({"subject_identities": []}, "subject_identities"),
+        ({"subject_identities": "CANARY"}, "subject_identities"),
+        ({"subject_identities": ["CANARY"]}, "entry 1 of 1"),
+        ({"subject_identities": [{"identity_value": "x"}, {"identity_value": 3}]}, "entry 2 of 2"),
+        ({"subject_identities": [{"identity_value": "CANARY", "identity_format": "sha256"}]}, "identity_format"),
+        ({"include_public": "CANARY"}, "include_public"),
+    ],
 )
-def test_damaged_record_is_refused(tmp_path: Path, data: bytes) -> None:
-    (tmp_path / f"{ID}.json").write_bytes(data)
-    store = RequestStore(tmp_path)
-    assert ID in refused(ProjectError, lambda: store.find(ID))
-    refused(ProjectError, store.all)
+def test_refusal_names_the_field_and_no_value(change: dict[str, Any], field: str) -> None:
+    assert field in refused(RequestError, lambda: read(FULL | change))
 
 
-def test_requests_are_told_oldest_first(tmp_path: Path) -> None:
-    store = RequestStore(tmp_path)
-    ids = sorted(str(uuid.UUID(int=number)) for number in (3, 1, 2))
-    for identity, when in zip(ids, ("2026-03", "2026-01", "2026-02"), strict=True):
-        store.save(new_request(identity, [ANNA], include_public=False), received_at=when)
-    assert [request.request_id for request in store.all()] == [ids[1], ids[2], ids[0]]
+@pytest.mark.parametrize("field", [name for name in FULL if name != "regulation"])
+def test_missing_field_is_refused(field: str) -> None:
+    refused(RequestError, lambda: read({name: value for name, value in FULL.items() if name != field}))
 
 
-@pytest.mark.parametrize("change", [{"state": "CANARY"}, {"pseudonyms": "CANARY"}, {"request_id": "another"}, {"plan": "CANARY"}])
-def test_record_with_impossible_fields_is_refused(tmp_path: Path, change: dict[str, object]) -> None:
-    store = RequestStore(tmp_path)
-    store.save(new_request(ID, [ANNA], include_public=False))
-    path = tmp_path / f"{ID}.json"
-    path.write_text(json.dumps(json.loads(path.read_bytes()) | change))
-    refused(ProjectError, lambda: store.get(ID).reached("removed"))
+@pytest.mark.parametrize(
+    "data",
+    [
+        b"",
+        b"CANARY",
+        b"[]",
+        b"null",
+        b"\xff\xfe",
+        b'{"request_id": NaN, "subjects": ["CANARY"]}',
+        f'{{"request_id": "{ID}", "subjects": ["CANARY"], "subjects": ["other"]}}'.encode(),
+        b"[" * 100_000,
+    ],
+)
+def test_what_is_no_json_object_is_refused(data: bytes) -> None:
+    refused(RequestError, lambda: read_event(data))
+
+
+def test_a_million_subjects_in_one_request_are_refused_at_once() -> None:
+    many = [f"CANARY-{number}" for number in range(1_000_000)]
+    assert str(MAX_SUBJECTS) in refused(RequestError, lambda: read(SHORT | {"subjects": many}))
+    assert str(MAX_SUBJECTS) in refused(RequestError, lambda: normalise_subjects(many))
+    assert str(MAX_BODY) in refused(RequestError, lambda: read_event(b" " * (MAX_BODY + 1)))
+
+
+@pytest.mark.parametrize("subject", ["CANARY" * 200_000, "CANARY\x00", "CANARY\nx", "CANARY\x1b[31m", "\ud800CANARY"])
+def test_subject_of_a_megabyte_or_with_control_characters_is_refused(subject: str) -> None:
+    assert "subject 2 of 2" in refused(RequestError, lambda: normalise_subjects(["ben", subject]))
+
+
+def test_subject_of_the_greatest_length_is_taken() -> None:
+    assert normalise_subjects(["é" * MAX_SUBJECT]) == ["é" * MAX_SUBJECT]
+
+
+JSON = st.recursive(
+    st.none() | st.booleans() | st.integers() | st.floats(allow_nan=False) | st.text(),
+    lambda inner: st.lists(inner, max_size=3) | st.dictionaries(st.sampled_from([*FULL, *SHORT]) | st.text(), inner, max_size=4),
+    max_leaves=20,
+)
+
+
+@given(JSON | st.binary())
+def test_any_message_is_read_or_refused_in_one_line(message: Any) -> None:
+    data = message if isinstance(message, bytes) else json.dumps(message).encode()
+    try:
+        taken = len(read_event(data).subjects)
+    except RequestError as error:
+        taken = -str(error).count("\n")
+    assert taken >= 0, "a refusal of more than one line"
+
+
+@given(st.sampled_from(STATES), st.sampled_from(STATES))
+def test_no_step_is_left_out_and_an_ended_request_stays(old: str, new: str) -> None:
+    allowed = may_follow(old, new)
+    if old in FINAL:
+        assert not allowed
+    if old in WAY and new in WAY and allowed:
+        assert WAY.index(new) - WAY.index(old) == 1 or (old, new) == ("validated", "quarantined")
+
+
+def test_every_state_has_a_status_that_a_controller_knows() -> None:
+    assert {status(state) for state in STATES} == {"pending", "in_progress", "completed", "cancelled"}
+    assert set(OPENDSR) <= set(STATES)
