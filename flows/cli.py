@@ -98,7 +98,7 @@ def predict(options: argparse.Namespace) -> Result:
 
 
 def _parser() -> Parser:
-    from flows import certificate_commands, request_commands
+    from flows import certificate_commands, request_parsers
 
     top = Parser(prog="lmeraser", description="A vision model that forgets a person exactly. Run it in the project's folder.")
     commands = top.add_subparsers(dest="command", required=True, metavar="COMMAND", parser_class=Parser)
@@ -109,7 +109,7 @@ def _parser() -> Parser:
         added.set_defaults(act=act)
         return added
 
-    request_commands.add_parsers(command)
+    request_parsers.add_parsers(command)
     command("build", build, "what `dvc repro` does, with fewer processes; the same bytes")
     auditing = command("audit", audit, "prove that what is served never saw the erased people, and that nothing of them is left")
     auditing.add_argument("--rebuild", action="store_true", help="build from the retained records in a clean copy, compare")

@@ -209,29 +209,3 @@ def resume(_: argparse.Namespace) -> Result:
         finished = run_open(project, retry_failed=True)
     lines = [f"{request.request_id}  {request.state}" for request in finished] or ["nothing was open"]
     return {"finished": [summary(project, request) for request in finished]}, lines
-
-
-def add_parsers(command: Any) -> None:
-    """Args: command: adds a subparser: (name, act, text)."""
-
-    def subjects(added: argparse.ArgumentParser) -> None:
-        added.add_argument("--subject", nargs="+", action="extend", metavar="S", help="a person, as the manifest names them")
-        added.add_argument("--subjects-from", metavar="FILE", help="one subject a line; - reads standard input")
-        added.add_argument("--include-public", action="store_true", help="accept a rebuild if they have public records")
-
-    subjects(command("plan", plan, "what erasing people would touch; changes nothing"))
-    for name, act, text in (
-        ("submit", submit, "accept a request: in the ledger and in effect at once; a server or `resume` carries it out"),
-        ("forget", forget, "erase people: quarantine, remove, retrain, verify, purge, certify"),
-    ):
-        added = command(name, act, text)
-        subjects(added)
-        added.add_argument("--request-id", metavar="UUID", help="the same id twice has one effect")
-        added.add_argument("--event", metavar="FILE", help="an OpenDSR 2.0 request as JSON; - reads standard input")
-        if name == "forget":
-            added.add_argument("--timings", action="store_true", help="print where the time went")
-    approving = command("approve", approve, "let a request take effect that waits for approval")
-    approving.add_argument("request_id", metavar="UUID")
-    approving.add_argument("--by", required=True, metavar="NAME", help="who approves; kept in the ledger")
-    command("status", status, "requests, their states, and what is late").add_argument("request_id", nargs="?", metavar="UUID")
-    command("resume", resume, "finish what was interrupted or failed")

@@ -16,13 +16,14 @@ from lmeraser.core.errors import ProjectError
 from lmeraser.core.layout import Layout
 
 HEAVY = ("torch", "timm", "sklearn")
+SLOW = ("sqlalchemy", "pyarrow", "pydantic", "prefect", "dvc", "numpy")
 PARAMS = make_params()
 STAGES: dict[str, Any] = yaml.safe_load((ROOT / "dvc.yaml").read_text(encoding="utf-8"))["stages"]
 
 
-def heavy_after(code: str, cwd: Path = ROOT) -> list[str]:
+def heavy_after(code: str, cwd: Path = ROOT, heavy: tuple[str, ...] = HEAVY) -> list[str]:
     """Run code in a new process; which heavy libraries it imported."""
-    script = f"import sys\n{code}\nprint([name for name in {HEAVY!r} if name in sys.modules])"
+    script = f"import sys\n{code}\nprint([name for name in {heavy!r} if name in sys.modules])"
     done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, cwd=cwd, check=False)
     assert done.returncode == 0, done.stderr
     found: list[str] = ast.literal_eval(done.stdout.splitlines()[-1])
@@ -40,6 +41,17 @@ def test_domain_commands_and_erasing_import_nothing_heavy() -> None:
 def test_help_imports_nothing_heavy() -> None:
     code = "import flows.cli\ntry:\n    flows.cli.main(['--help'])\nexcept SystemExit as end:\n    assert not end.code"
     assert heavy_after(code) == []
+
+
+def test_a_certificate_is_verified_without_database_engine_or_learning() -> None:
+    vectors = ROOT / "tests" / "vectors"
+    files = [str(path) for path in sorted((vectors / "good").rglob("*.json"))[:1]]
+    assert files
+    arguments = ["verify", *files, "--key", str(vectors / "keys.pem")]
+    code = (
+        f"import flows.cli\ntry:\n    flows.cli.main({arguments!r})\nexcept SystemExit as end:\n    assert not end.code, end.code"
+    )
+    assert heavy_after(code, heavy=HEAVY + SLOW) == []
 
 
 def test_this_way_of_looking_sees_what_is_heavy() -> None:
