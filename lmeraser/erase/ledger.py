@@ -218,15 +218,18 @@ class Ledger:
     def claim(self, owner: str, lease_s: float, states: Iterable[str], limit: int | None = None) -> Claim:
         """Take open requests that nobody works on, or whose lease ran out. May be empty.
 
-        A lease that ends further in the future than its own length was given under another clock, and has run out.
+        A lease that ends two lengths or more in the future was given under another clock, and has run out.
         """
-        now, claim_id = self._clock(), str(uuid.uuid4())
-        run_out = sa.or_(
-            requests.c.claim_id.is_(None), requests.c.lease_until <= now, requests.c.lease_until > now + requests.c.lease_s + 1
-        )
-        free = sa.select(requests.c.request_id).where(requests.c.state.in_(list(states)), run_out).order_by(requests.c.number)
+        claim_id = str(uuid.uuid4())
         with transaction(self._engine) as connection:
-            ids = [row.request_id for row in connection.execute(free.limit(limit))]
+            now = self._clock()  # not before: it may have waited long for other writers, and would see their leases as too long
+            run_out = sa.or_(
+                requests.c.claim_id.is_(None),
+                requests.c.lease_until <= now,
+                requests.c.lease_until > now + 2 * requests.c.lease_s,
+            )
+            free = sa.select(requests.c.request_id).where(requests.c.state.in_(list(states)), run_out)
+            ids = [row.request_id for row in connection.execute(free.order_by(requests.c.number).limit(limit))]
             self._set(connection, ids, claim_id=claim_id, claim_owner=owner, lease_until=now + lease_s, lease_s=lease_s)
             return Claim(claim_id, owner, lease_s, tuple(_request(self._row(connection, one)) for one in ids))
 

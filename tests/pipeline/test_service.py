@@ -35,7 +35,7 @@ class Service:
             headers["Authorization"] = "Basic " + b64encode(self.auth.encode()).decode()
         try:
             asked = urllib.request.Request(self.url + path, json.dumps(body).encode(), headers)
-            with urllib.request.urlopen(asked, timeout=20) as answer:
+            with urllib.request.urlopen(asked, timeout=90) as answer:
                 return answer.status, json.loads(answer.read() or b"null")
         except urllib.error.HTTPError as error:
             return error.code, None

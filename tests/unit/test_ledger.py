@@ -14,6 +14,7 @@ from hypothesis.stateful import Bundle, RuleBasedStateMachine, invariant, rule
 from lmeraser.core.errors import ProjectError, RequestError, VerificationError
 from lmeraser.erase.erased import SubjectKey
 from lmeraser.erase.ledger import ClaimLostError, Ledger, sqlite_url
+from lmeraser.erase.ledger_schema import transaction
 from lmeraser.erase.states import FAILED, FINAL, WAY, may_follow
 
 ID = "0b9e2c5e-6a0f-4a53-9a55-0c7f6d0a1b2c"
@@ -103,6 +104,26 @@ def test_clock_that_jumps_holds_no_request_for_ever(ledger: Ledger, clock: Clock
     ledger.claim("dead", 10, OPEN)
     clock.now += jump
     assert len(ledger.claim("next", 10, OPEN).requests) == 1
+
+
+def test_who_waited_long_for_the_ledger_takes_nothing_from_others(ledger: Ledger, clock: Clock) -> None:
+    """A first version read its clock, then waited for other writers, and took their fresh leases for those of another clock."""
+    import threading
+
+    ledger.receive(ID, [ANNA], False, 30)
+    found = []
+    with transaction(ledger._engine):
+        late = threading.Thread(target=lambda: found.append(ledger.claim("late", 10, OPEN)))
+        late.start()
+        late.join(0.3)
+        assert late.is_alive(), "it waits for the transaction"
+        clock.now += 30
+    late.join()
+    ledger.release(found[0])
+    quick = ledger.claim("quick", 10, OPEN)
+    assert len(quick.requests) == 1
+    assert quick.requests[0].lease_until == clock.now + 10
+    assert found[0].requests[0].lease_until == clock.now + 10
 
 
 def test_order_of_receipt_is_kept_when_the_clock_goes_back(ledger: Ledger, clock: Clock) -> None:
