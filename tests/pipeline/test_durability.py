@@ -1,0 +1,148 @@
+"""What goes wrong around a request leaves it open with a reason, and a rerun finishes it with the same bytes."""
+
+import json
+import os
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+from conftest import CANARY, Sandbox, refused
+
+from lmeraser.prove.lock import read_outs
+
+pytestmark = pytest.mark.slow
+
+
+def certificates(project: Sandbox) -> list[str]:
+    return sorted(path.name for path in (project.root / "certificates").glob("*.json"))
+
+
+def test_remote_that_is_down_during_the_purge_keeps_the_request_open_and_says_why(project: Sandbox, tmp_path: Path) -> None:
+    disk, away = tmp_path / "disk", tmp_path / "away"
+    disk.mkdir()
+    project.dvc("remote", "add", "--default", "disk", str(disk))
+    project.dvc("push", "--quiet", "--run-cache")
+    disk.rename(away)
+    request = project.lmeraser("forget", "--subject", project.people()[2])
+    line = refused(request, 1)
+    assert "open at verified" in line
+    assert "remote disk" in line
+    assert certificates(project) == []
+    [told] = project.json("status")["requests"]
+    assert (told["state"], told["certificate"], told["attempts"]) == ("verified", None, 1)
+    assert "remote disk" in told["problem"]
+    away.rename(disk)
+    assert project.json("resume")["finished"][0]["state"] == "certified"
+    assert project.json("audit", "--stores")["clean"] is True
+    assert len(certificates(project)) == 1
+
+
+def test_two_coordinators_at_once_certify_each_request_once(project: Sandbox) -> None:
+    accepted = [project.json("submit", "--subject", person)["request_id"] for person in project.people()[:2]]
+    command = [sys.executable, "-m", "flows.cli", "resume", "--json"]
+    both = [subprocess.Popen(command, cwd=project.root, stdout=subprocess.PIPE, stderr=subprocess.PIPE) for _ in range(2)]
+    told = [one.communicate(timeout=300)[0] for one in both]
+    assert [one.returncode for one in both] == [0, 0]
+    worked = [one["request_id"] for text in told for one in json.loads(text)["finished"]]
+    assert sorted(worked) == sorted(accepted)
+    assert len(certificates(project)) == 2
+
+
+@pytest.mark.parametrize("reached", ["quarantined", "removed"])
+def test_empty_lock_is_refused_or_mended_and_never_believed(project: Sandbox, tmp_path: Path, reached: str) -> None:
+    person = project.people()[5]
+    shutil.copytree(project.root, tmp_path / "calm", symlinks=True)
+    calm = Sandbox(tmp_path / "calm")
+    calm.json("forget", "--subject", person)
+    whole = (project.root / "dvc.lock").read_bytes()
+    project.json("submit", "--subject", person)
+    if reached == "removed":
+        trap = project.root / "trap"
+        trap.mkdir()
+        (trap / "sitecustomize.py").write_text(
+            "import sys\nif 'flows.cli' in ' '.join(sys.orig_argv):\n"
+            "    import flows.steps as s, os\n"
+            "    def update(layout, *a):\n        layout.lock.write_bytes(b'')\n        os.kill(os.getpid(), 9)\n"
+            "    s.update = update\n"
+        )
+        path = os.pathsep.join((str(trap), str(project.root)))
+        assert project.lmeraser("resume", env={"PYTHONPATH": path}).returncode == -9
+        shutil.rmtree(trap)
+        assert (project.root / "dvc.lock").read_bytes() == b""
+    else:
+        (project.root / "dvc.lock").write_bytes(b"")
+        line = refused(project.lmeraser("resume"), 2)
+        assert "dvc.lock" in line
+        (project.root / "dvc.lock").write_bytes(whole)
+    assert project.json("resume")["finished"][0]["state"] == "certified"
+    assert read_outs(project.root / "dvc.lock") == read_outs(calm.root / "dvc.lock")
+    assert project.dvc("status").strip().endswith("up to date.")
+
+
+def test_bad_input_is_one_line_without_values_and_leaves_the_ledger_alone(project: Sandbox, tmp_path: Path) -> None:
+    person = project.people()[0]
+    project.json("submit", "--subject", person)
+    before = project.json("status")["requests"]
+    event = tmp_path / "event.json"
+    good = {"request_id": "7f6d3f5e-1111-4222-8333-444455556666", "subjects": [f"{CANARY}-x"]}
+    for message in (
+        b"{",
+        json.dumps({"subjects": [f"{CANARY}-x"]}).encode(),
+        json.dumps(good | {"request_id": CANARY}).encode(),
+        json.dumps(good | {"subjects": [CANARY * 100_000]}).encode(),
+        json.dumps(good | {"subjects": [f"{CANARY}\x07"]}).encode(),
+        json.dumps(good | {"subjects": [f"{CANARY}-{number}" for number in range(1_000_000)]}).encode(),
+    ):
+        event.write_bytes(message)
+        refused(project.lmeraser("submit", "--event", str(event)), 2)
+    assert project.json("status")["requests"] == before
+    ledger = project.root / ".lmeraser" / "ledger.db"
+    kept = ledger.read_bytes()
+    for damage in (b"CANARY" * 2000, kept[: len(kept) // 2]):
+        ledger.write_bytes(damage)
+        assert "damaged" in refused(project.lmeraser("resume"), 2)
+        assert ledger.read_bytes() == damage
+    ledger.write_bytes(kept)
+    for path, mode in ((ledger, 0o644), (project.root / ".lmeraser" / "subject.key", 0o644)):
+        path.chmod(mode)
+        assert "chmod 600" in refused(project.lmeraser("resume"), 2)
+        path.chmod(0o600)
+    assert project.json("resume")["finished"][0]["state"] == "certified"
+
+
+def test_event_is_read_and_what_else_it_holds_is_dropped(project: Sandbox, tmp_path: Path) -> None:
+    event = tmp_path / "event.json"
+    identity = "7f6d3f5e-1111-4222-8333-444455556666"
+    event.write_text(
+        json.dumps(
+            {
+                "subject_request_id": identity,
+                "subject_request_type": "erasure",
+                "subject_identities": [{"identity_value": project.people()[1], "identity_format": "raw"}],
+                "extensions": {"mail": "zufaelliges-geheimnis@example.org"},
+            }
+        )
+    )
+    told = project.json("forget", "--event", str(event))
+    assert (told["request_id"], told["state"], told["request_status"]) == (identity, "certified", "completed")
+    for path in (project.root / ".lmeraser").rglob("*"):
+        if path.is_file():
+            content = path.read_bytes()
+            assert b"zufaelliges-geheimnis" not in content
+            assert CANARY.encode() not in content, path.name
+
+
+def test_lost_signing_key_is_told_and_the_chain_goes_on_with_a_signed_break(project: Sandbox) -> None:
+    people = project.people()[:2]
+    project.json("forget", "--subject", people[0])
+    key = project.root / ".lmeraser" / "signing.key"
+    assert key.stat().st_mode & 0o777 == 0o600
+    key.unlink()
+    line = refused(project.lmeraser("forget", "--subject", people[1]), 2)
+    assert "keys init" in line
+    project.json("keys", "init", "--replace")
+    assert project.json("resume")["finished"][0]["state"] == "certified"
+    files = [str(path) for path in sorted((project.root / "certificates").glob("*.json"))]
+    project.json("verify", *files, "--head", str(project.root / "certificates" / "HEAD"))
