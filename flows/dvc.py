@@ -14,6 +14,7 @@ from typing import Any
 
 from lmeraser.core.errors import REPORT_VARIABLE, ProjectError, StepFailedError
 from lmeraser.core.layout import Layout
+from lmeraser.prove.lock import read_outs
 
 # Descriptors of the locks that this process holds. What it starts inherits them, so that after a kill nobody else changes the
 # project while an orphan still writes.
@@ -113,9 +114,10 @@ def status(layout: Layout, *targets: str) -> dict[str, Any]:
 
 
 def require_built(layout: Layout) -> None:
-    """Raise ProjectError if nothing was built."""
+    """Raise ProjectError if nothing was built, or dvc.lock is damaged."""
     if not layout.lock.exists():
         raise ProjectError("nothing was built yet (dvc.lock is missing); run `dvc repro` and retry")
+    read_outs(layout.lock)
 
 
 def require_current(layout: Layout) -> None:

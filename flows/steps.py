@@ -18,9 +18,9 @@ from flows.build import Tuner, update
 from flows.project import Project
 from flows.quarantine import named, refresh, serve_solved
 from lmeraser.core.clustering import load_members, load_placements, load_sizes
-from lmeraser.core.digest import sha256_of_file
+from lmeraser.core.digest import sha256_of_file, write_whole
 from lmeraser.core.environment import environment, fingerprint
-from lmeraser.core.errors import LmeraserError, StepFailedError, VerificationError
+from lmeraser.core.errors import LmeraserError, ProjectError, StepFailedError, VerificationError
 from lmeraser.core.progress import say
 from lmeraser.core.quarantine import WITHHELD, read_quarantine
 from lmeraser.core.records import read_records
@@ -73,6 +73,7 @@ def retrain(project: Project, batch: Batch, tune: Tuner | None = None) -> dict[s
     kept = lock_copy(project, batch)
     if not kept.exists():  # after a kill it does, and is older than what the killed try wrote
         shutil.copyfile(project.layout.lock, kept)
+    _mend_lock(project, kept)
     seconds: dict[str, float] = {}
     try:
         if plan.exact and plan.records_removed:
@@ -89,6 +90,14 @@ def retrain(project: Project, batch: Batch, tune: Tuner | None = None) -> dict[s
         restore(project, batch)
         raise
     return seconds
+
+
+def _mend_lock(project: Project, kept: Path) -> None:
+    """DVC writes dvc.lock in place: a kill can leave it empty or half. Take the one from before the batch then."""
+    try:
+        read_outs(project.layout.lock)
+    except ProjectError:
+        write_whole(project.layout.lock, kept.read_bytes())
 
 
 def restore(project: Project, batch: Batch) -> None:

@@ -137,7 +137,7 @@ def test_event_is_read_and_what_else_it_holds_is_dropped(project: Sandbox, tmp_p
 def test_lost_signing_key_is_told_and_the_chain_goes_on_with_a_signed_break(project: Sandbox) -> None:
     people = project.people()[:2]
     project.json("forget", "--subject", people[0])
-    key = project.root / ".lmeraser" / "signing.key"
+    key = project.root / ".lmeraser" / "certificate.key"
     assert key.stat().st_mode & 0o777 == 0o600
     key.unlink()
     line = refused(project.lmeraser("forget", "--subject", people[1]), 2)
