@@ -12,6 +12,7 @@ import yaml
 
 from flows import dvc
 from flows.build import build
+from flows.leftovers import AUDIT, mark_audit
 from flows.project import Project
 from lmeraser.core.digest import sha256
 from lmeraser.core.errors import ProjectError
@@ -70,7 +71,8 @@ def rebuild(project: Project) -> Comparison:
     """Rebuild in a temporary copy and compare the outs of both dvc.lock files. Raises: ProjectError, StepFailedError."""
     dvc.require_current(project.layout)
     present = read_outs(project.layout.lock)
-    with tempfile.TemporaryDirectory(prefix="lmeraser-audit-") as name:
+    with tempfile.TemporaryDirectory(prefix=AUDIT) as name:
+        mark_audit(Path(name), project.layout)  # so that a purge knows whose it is, should we be killed
         copy = Path(name) / "project"
         copy.mkdir()
         copy_code(project.layout.root, copy)

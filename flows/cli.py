@@ -55,13 +55,14 @@ def audit(options: argparse.Namespace) -> Result:
             lines += [f"{found.artifacts} artifacts compared, {len(found.differing)} differ", *found.differing]
             lines.append("equal: a build from the retained records gives the same bytes" if found.equal else "NOT EQUAL")
         if options.stores:
+            events = project.ledger.verify_chain()
             from flows.request_commands import read_lines
             from flows.scan import audit_stores
 
             canaries = read_lines(options.canaries_from, "--canaries-from") if options.canaries_from else []
             stores = audit_stores(project.layout, canaries)
-            told |= stores
-            lines += store_lines(stores)
+            told |= stores | {"ledger_events": events}
+            lines += [*store_lines(stores), f"{events} events of the ledger are as they were written"]
         if options.membership:
             from flows.membership import membership, membership_lines
             from flows.request_commands import subjects_of

@@ -13,7 +13,7 @@ from collections.abc import Sequence
 
 from flows import dvc
 from flows.project import Project, workspace
-from flows.remotes import remotes
+from flows.remotes import read_config, remotes
 from lmeraser.core.clustering import load_members
 from lmeraser.core.code import code_digest
 from lmeraser.core.digest import canonical_json, sha256_of_file
@@ -25,10 +25,12 @@ FROZEN = ("artifacts/pretrain/backbone.safetensors", "artifacts/skeleton/skeleto
 
 
 def _shared(project: Project) -> Store:
-    """The remote that coordinator and clones share: the first one configured. Raises: ProjectError if there is none."""
-    found = remotes(project.layout)
+    """The default remote, which `dvc push` and `dvc pull` use too. Raises: ProjectError if there is none."""
+    config = read_config(project.layout)
+    name = config.get("core", {}).get("remote", "").lower()
+    found = [store for store in remotes(project.layout, config) if store.name == f"remote {name}"]
     if not found:
-        raise ProjectError("service.fan_out is clones, but no DVC remote is configured; run `dvc remote add -d NAME URL`")
+        raise ProjectError("service.fan_out is clones, but DVC has no default remote; run `dvc remote add -d NAME URL`")
     return found[0]
 
 

@@ -16,6 +16,7 @@ from datetime import datetime
 from flows import intake, steps
 from flows.build import Tuner
 from flows.project import Project
+from flows.quarantine import mend
 from lmeraser.core.errors import LmeraserError, StepFailedError
 from lmeraser.core.progress import say
 from lmeraser.erase.ledger import Claim, ClaimLostError
@@ -175,6 +176,7 @@ def run_open(project: Project, runner: Runner | None = None, retry_failed: bool 
         for request in ledger.all():
             if request.state == "failed":
                 ledger.move([request.request_id], request.reached)
+    mend(project)
     problems = take_in(project)
     _wait_for_window(project)
     done: list[str] = []

@@ -50,8 +50,9 @@ class Project:
         return ErasedList.read(self.layout.erased)
 
     def key(self) -> SubjectKey:
-        """The subject key; made on first use, and never again once somebody was erased with it."""
-        return load_key(self.key_file) if self.erased.pseudonyms else load_or_create_key(self.key_file)
+        """The subject key; made on first use, and never again once the ledger knows somebody by it."""
+        used = self.erased.pseudonyms or self.ledger.head()[0]
+        return load_key(self.key_file) if used else load_or_create_key(self.key_file)
 
 
 @contextmanager

@@ -72,6 +72,14 @@ def refresh(project: Project, accepting: Iterable[str] = (), renewed: bool = Fal
     return folder if made.head == WITHHELD and not made.model_withheld else None
 
 
+def mend(project: Project) -> None:
+    """Make the quarantine again if its pointer is damaged."""
+    try:
+        read_quarantine(project.layout)
+    except ProjectError:
+        refresh(project)
+
+
 def _is_held(request: Request) -> bool:
     return request.reached in ("quarantined", "removed", "retrained")
 

@@ -13,7 +13,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from flows import dvc
+from flows import dvc, remotes
 from flows.build import Tuner, update
 from flows.project import Project
 from flows.quarantine import named, refresh, serve_solved
@@ -38,9 +38,22 @@ if TYPE_CHECKING:
     from lmeraser.prove.statement import Erasure
 
 
+def require_key(project: Project, requests: list[Request]) -> None:
+    """Raise ProjectError unless the subject key is the one by which the requests name their people: another finds nobody."""
+    key = project.key().id
+    for request in requests:
+        for event in project.ledger.events(request.request_id):
+            if event.kind == "validated" and event.data.get("key", key) != key:
+                raise ProjectError(
+                    "the subject key is not the one that the request was accepted with; restore that from your backup"
+                )
+
+
 def form_batch(project: Project, claim: Claim, requests: list[Request]) -> Batch:
     """Plan requests together: what several of them touch is retrained once. Raises: BadInputError if that cannot be done."""
     dvc.require_current(project.layout)
+    require_key(project, requests)
+    remotes.stores(project.layout)  # a kind that purge cannot clear is refused before anything is destroyed
     facts = gather_facts(project.layout, project.params)
     everybody = {name for request in requests for name in request.pseudonyms}
     accepted = any(request.include_public for request in requests)
@@ -60,6 +73,7 @@ def lock_copy(project: Project, batch: Batch) -> Path:
 
 def remove(project: Project, requests: list[Request]) -> None:
     """Put the subjects on the list that keeps them out for ever."""
+    require_key(project, requests)
     everybody = {name for request in requests for name in request.pseudonyms}
     project.erased.add(everybody, project.key()).write(project.layout.erased)
 
@@ -130,6 +144,7 @@ def verify(project: Project, batch: Batch, requests: list[Request]) -> list[tupl
         dvc.run(layout, "repro", "--quiet")  # a crash came between a step's work and its record
         if dvc.status(layout):
             raise VerificationError("the pipeline does not come up to date; see `dvc status`")
+    require_key(project, requests)
     key, wanted = project.key(), {name for request in requests for name in request.pseudonyms}
     files = [layout.public, *(layout.part(part) for part in params.parts)]
     kept = {record.id: record.subject for file in files for record in read_records(file)}

@@ -146,3 +146,26 @@ def test_lost_signing_key_is_told_and_the_chain_goes_on_with_a_signed_break(proj
     assert project.json("resume")["finished"][0]["state"] == "certified"
     files = [str(path) for path in sorted((project.root / "certificates").glob("*.json"))]
     project.json("verify", *files, "--head", str(project.root / "certificates" / "HEAD"))
+
+
+def test_lost_or_changed_subject_key_never_certifies_somebody_who_was_not_found(project: Sandbox) -> None:
+    key = project.root / ".lmeraser" / "subject.key"
+    project.json("submit", "--subject", project.people()[0])
+    whole = key.read_bytes()
+    key.unlink()
+    refused(project.lmeraser("resume"), 2)
+    assert not key.exists(), "no new key may take its place"
+    key.write_bytes(bytes(255 - byte for byte in whole))
+    key.chmod(0o600)
+    assert "subject key" in refused(project.lmeraser("resume"), 2)
+    key.write_bytes(whole)
+    told = project.json("resume")["finished"][0]
+    assert (told["state"], told["records_removed"] > 0) == ("certified", True)
+
+
+def test_damaged_quarantine_is_made_again(project: Sandbox) -> None:
+    project.json("submit", "--subject", project.people()[0])
+    pointer = project.root / ".lmeraser" / "quarantine.json"
+    pointer.write_text("{")
+    assert project.json("resume")["finished"][0]["state"] == "certified"
+    assert not pointer.exists()
