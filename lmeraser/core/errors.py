@@ -14,6 +14,7 @@
     └── CheckFailedError         1   a check or a step failed; the previous state is whole
         ├── StepFailedError          a stage or a command
         ├── VerificationError        the evidence does not show what was promised
+        │   └── CertificateError     a certificate, or the chain of them, is not what was signed (prove/verify.py)
         └── ClaimLostError           another coordinator works on the request now
 
 A message says where, what was found, what was expected and what to do next. It shows line numbers, ids and
