@@ -69,7 +69,7 @@ class Plan:
 
 
 def source_note(params: Params) -> str:
-    """What happens to the place that the records came from, for plans and receipts."""
+    """What happens to the place that the records came from, for plans and certificates."""
     if params.source.erase:
         return "erased: the rows and files of the source go too"
     return "outside the project's control: the records stay in the source, which you must clear yourself"
