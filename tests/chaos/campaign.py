@@ -26,7 +26,7 @@ from typing import Any
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "pipeline"))
 
-from conftest import Sandbox, make_project
+from sandbox import Sandbox, make_project
 
 from lmeraser.prove.lock import read_outs
 

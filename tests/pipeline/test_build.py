@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 import yaml
-from conftest import Sandbox, make_project
+from sandbox import Sandbox, make_project
 
 from lmeraser.prove.lock import compare, read_outs
 

@@ -8,7 +8,7 @@ import sys
 from pathlib import Path
 
 import pytest
-from conftest import CANARY, Sandbox, refused
+from sandbox import CANARY, Sandbox, refused
 
 from lmeraser.prove.lock import read_outs
 

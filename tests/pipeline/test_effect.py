@@ -4,7 +4,7 @@ import json
 from pathlib import Path
 
 import pytest
-from conftest import Sandbox
+from sandbox import Sandbox
 
 from lmeraser.core.layout import Layout
 from lmeraser.core.params import load_params

@@ -8,7 +8,7 @@ import time
 from pathlib import Path
 
 import pytest
-from conftest import Sandbox, refused
+from sandbox import Sandbox, refused
 
 from lmeraser.prove.lock import read_outs
 

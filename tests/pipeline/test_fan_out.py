@@ -9,7 +9,7 @@ import sys
 from pathlib import Path
 
 import pytest
-from conftest import Sandbox
+from sandbox import Sandbox
 from test_service import Service, served, wait
 
 from lmeraser.prove.lock import read_outs

@@ -5,7 +5,7 @@ import uuid
 from pathlib import Path
 
 import pytest
-from conftest import CANARY, Sandbox, refused
+from sandbox import CANARY, Sandbox, refused
 
 from lmeraser.prove.lock import compare, outs_by_stage, read_outs
 

@@ -3,7 +3,7 @@
 from pathlib import Path
 
 import pytest
-from conftest import CANARY, Sandbox
+from sandbox import CANARY, Sandbox
 
 from lmeraser.prove.lock import read_outs
 

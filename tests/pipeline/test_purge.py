@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from conftest import CANARY, Sandbox
+from sandbox import CANARY, Sandbox
 
 from flows import leftovers, purge, scan
 from flows.purge import Journal, Planned

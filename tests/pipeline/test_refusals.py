@@ -8,8 +8,8 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
-from conftest import Sandbox, make_project, refused
 from safetensors.numpy import load_file, save_file
+from sandbox import Sandbox, make_project, refused
 
 pytestmark = pytest.mark.slow
 

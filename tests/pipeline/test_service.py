@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from conftest import CANARY, Sandbox, refused
+from sandbox import CANARY, Sandbox, refused
 
 pytestmark = pytest.mark.slow
 
