@@ -32,7 +32,7 @@ from lmeraser.prove.lock import read_outs
 
 STEPS = ("received", "quarantined", "removed", "retrained", "verified", "purged", "certified")
 LONGEST = 14.0  # s; a small erasure takes about this long
-KILLS_AN_EPISODE = 8
+KILLS_AN_EPISODE = 20
 
 
 @dataclass
@@ -181,26 +181,41 @@ def reference(project: Sandbox, folder: Path, people: list[str]) -> dict[str, st
 
 
 def episode(project: Sandbox, folder: Path, dice: random.Random, kills: int, tally: Tally) -> None:
-    """Two requests, several kills, then peace."""
-    people = dice.sample(project.people(), 3)
-    outs = reference(project, folder, people)
+    """Requests come in, one or two at a time, and are killed on their way again and again; then peace."""
+    people = dice.sample(project.people(), 12)
     victim = copy(project, folder / "victim")
     warm = None
     if dice.random() < 0.3:
         (victim.root / ".lmeraser" / "warm").mkdir(parents=True, mode=0o700)
         warm = start(victim, "-m", "stages.warm", str(victim.root / ".lmeraser" / "warm" / "0.sock"))
-    accepted = [victim.json("submit", "--subject", *some)["request_id"] for some in (people[:2], people[2:])]
-    for _ in range(kills):
+    accepted: list[str] = []
+    erased: list[str] = []
+    goal = tally.kills.total() + kills
+    while tally.kills.total() < goal and (people or not over(victim, accepted)):
+        if over(victim, accepted):
+            for _ in range(dice.choice([1, 2])):
+                some = [people.pop() for _ in range(min(len(people), dice.choice([1, 2])))]
+                if some:
+                    accepted.append(victim.json("submit", "--subject", *some)["request_id"])
+                    erased += some
         one_kill(victim, dice, tally)
-        if warm and dice.random() < 0.2 and kill(warm.pid):
+        if warm and dice.random() < 0.1 and kill(warm.pid):
             tally.kills["warm process, random"] += 1
+            warm.wait()
+            warm = None
     peace = victim.lmeraser("resume")
     tally.check(peace.returncode == 0, f"resume: {peace.stderr[-300:]}")
-    verdict(victim, accepted, outs, tally)
+    verdict(victim, accepted, reference(project, folder, erased), tally)
     if warm:
         kill(warm.pid)
         warm.wait()
     tally.episodes += 1
+
+
+def over(project: Sandbox, accepted: list[str]) -> bool:
+    """Whether nothing is open."""
+    found = states(project)
+    return all(found.get(one) == "certified" for one in accepted)
 
 
 def service_episode(project: Sandbox, folder: Path, dice: random.Random, kills: int, tally: Tally) -> None:
