@@ -17,6 +17,7 @@ from lmeraser.sources import open_source
 
 REPOSITORY = Path(__file__).resolve().parents[2]
 CANARY = "kanarienvogel"  # in every subject's name and every path
+AWS = {"AWS_ACCESS_KEY_ID": "test", "AWS_SECRET_ACCESS_KEY": "test", "AWS_DEFAULT_REGION": "us-east-1"}
 SMALL: dict[str, dict[str, Any]] = {
     "pretrain": {"epochs": 4, "kwargs": {"layers": [1, 1, 1, 1], "channels": [8, 16, 16, 32], "stem_width": 8}},
     "skeleton": {"leaves": 4},
@@ -90,13 +91,13 @@ class Sandbox:
         }
 
 
-def write_people(folder: Path) -> None:
-    """60 people of the digits as PNG files and manifest.csv."""
+def write_people(folder: Path, private: int) -> None:
+    """People of the digits as PNG files and manifest.csv: so many private ones, 20 public, 12 to test with."""
     source = open_source(Source(kind="digits", path="data/digits.csv", erase=False), REPOSITORY)
     table = source.table().drop(columns="line")
     train = table[table["split"] == "train"].groupby("visibility")["subject"].unique()
     test = table[table["split"] == "test"]["subject"].unique()
-    chosen = {*train["private"][:40], *train["public"][:20], *test[:12]}
+    chosen = {*train["private"][:private], *train["public"][:20], *test[:12]}
     table = table[table["subject"].isin(chosen)].copy()
     (folder / "images").mkdir(parents=True)
     names = []
@@ -109,11 +110,15 @@ def write_people(folder: Path) -> None:
     table.to_csv(folder / "manifest.csv", index=False)
 
 
-def make_project(root: Path) -> Sandbox:
+def files(folder: Path) -> dict[str, bytes]:
+    return {path.relative_to(folder).as_posix(): path.read_bytes() for path in folder.rglob("*") if path.is_file()}
+
+
+def make_project(root: Path, private: int = 40) -> Sandbox:
     """An unbuilt project of the small people."""
     root.mkdir()
     copy_code(REPOSITORY, root)
-    write_people(root / "people")
+    write_people(root / "people", private)
     sandbox = Sandbox(root)
     with (root / ".gitignore").open("a") as ignored:
         ignored.write("/people/\n")

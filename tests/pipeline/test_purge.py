@@ -3,18 +3,14 @@
 import json
 import os
 import shutil
-import socket
 import stat
 import subprocess
-import sys
 import tempfile
-import time
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
-from sandbox import CANARY, Sandbox
+from sandbox import AWS, CANARY, Sandbox, files
 
 from flows import leftovers, purge, scan
 from flows.purge import Journal, Planned
@@ -25,7 +21,6 @@ from lmeraser.erase.erased import ErasedList, Gatekeeper, key_path, load_or_crea
 
 pytestmark = pytest.mark.slow
 BATCH = "00000000-0000-4000-8000-000000000001"
-AWS = {"AWS_ACCESS_KEY_ID": "test", "AWS_SECRET_ACCESS_KEY": "test", "AWS_DEFAULT_REGION": "us-east-1"}
 
 
 class Scene(Sandbox):
@@ -75,10 +70,6 @@ class Scene(Sandbox):
         assert told["clean"] == (not found)
         assert CANARY not in json.dumps(told)
         return found
-
-
-def files(folder: Path) -> dict[str, bytes]:
-    return {path.relative_to(folder).as_posix(): path.read_bytes() for path in folder.rglob("*") if path.is_file()}
 
 
 def victim(project: Sandbox) -> str:
@@ -395,28 +386,6 @@ def test_the_scan_gets_no_needle_as_an_argument(scene: Scene, monkeypatch: pytes
     monkeypatch.setattr(subprocess, "run", watch)
     scan.scan_stores(scene.layout, needles)
     assert [command[1:] for command in seen if "flows.scan" in command] == [["-m", "flows.scan", str(scene.root)]]
-
-
-@pytest.fixture(scope="module")
-def s3(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
-    """The endpoint of an S3 server of its own process."""
-    with socket.socket() as free:
-        free.bind(("127.0.0.1", 0))
-        port = free.getsockname()[1]
-    log = tmp_path_factory.mktemp("s3") / "log"
-    with log.open("w") as stream:
-        command = [sys.executable, "-m", "moto.server", "-H", "127.0.0.1", "-p", str(port)]
-        server = subprocess.Popen(command, stderr=stream, stdout=stream)
-        try:
-            deadline = time.monotonic() + 60
-            while "Running on" not in log.read_text():
-                assert server.poll() is None, log.read_text()
-                assert time.monotonic() < deadline, log.read_text()
-                time.sleep(0.1)
-            yield f"http://127.0.0.1:{port}"
-        finally:
-            server.terminate()
-            server.wait()
 
 
 @pytest.mark.parametrize("versions", ["Suspended", "Enabled"])
