@@ -8,6 +8,7 @@ import os
 import signal
 import subprocess
 import sys
+import time
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -87,15 +88,37 @@ def clear_report(layout: Layout) -> None:
     (layout.private_state / "error.json").unlink(missing_ok=True)
 
 
+def mend_rwlock(layout: Layout) -> None:
+    """Delete DVC's record of who reads and writes if a killed DVC left it empty or half: DVC refuses everything then.
+
+    It is written in place, so what cannot be read is read once more before it goes. Entries of dead processes DVC drops itself.
+    """
+    path = layout.root / ".dvc" / "tmp" / "rwlock"
+    for last in (False, True):
+        try:
+            json.loads(path.read_bytes())
+        except FileNotFoundError:
+            return
+        except ValueError:
+            if last:
+                path.unlink(missing_ok=True)
+            else:
+                time.sleep(0.2)
+        else:
+            return
+
+
 def run(layout: Layout, *arguments: str) -> None:
     """A dvc command whose output goes to people (standard error). Raises: StepFailedError."""
     clear_report(layout)
+    mend_rwlock(layout)
     process = start([sys.executable, "-m", "dvc", *arguments], layout, stdout=sys.stderr)
     finish([process], layout, f"dvc {arguments[0]}")
 
 
 def status(layout: Layout, *targets: str) -> dict[str, Any]:
     """What is stale, by stage; empty if nothing. Raises: ProjectError if DVC cannot tell."""
+    mend_rwlock(layout)
     process = start(
         [sys.executable, "-m", "dvc", "status", "--json", *targets],
         layout,

@@ -169,3 +169,9 @@ def test_damaged_quarantine_is_made_again(project: Sandbox) -> None:
     pointer.write_text("{")
     assert project.json("resume")["finished"][0]["state"] == "certified"
     assert not pointer.exists()
+
+
+def test_record_of_readers_that_a_killed_dvc_left_empty_stops_nothing(project: Sandbox) -> None:
+    """Found by the campaign: DVC writes this file in place, and refused every command from then on."""
+    (project.root / ".dvc" / "tmp" / "rwlock").write_bytes(b"")
+    assert project.json("forget", "--subject", project.people()[0])["state"] == "certified"
