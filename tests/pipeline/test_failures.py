@@ -1,10 +1,7 @@
-"""What fails leaves the previous state whole, and a rerun finishes the job: kills, a full disk, a broken stage."""
+"""What fails leaves the previous state whole, and a rerun finishes the job: a full disk, a broken stage. Kills: tests/chaos."""
 
 import os
-import signal
 import subprocess
-import sys
-import time
 from pathlib import Path
 
 import pytest
@@ -67,37 +64,3 @@ def test_full_disk_leaves_the_last_model_whole_and_a_rerun_finishes(project: San
         assert small.json("audit", "--rebuild")["equal"] is True
     finally:
         subprocess.run(["umount", str(disk)], check=False)
-
-
-def test_killed_at_any_time_the_request_is_finished_by_resume_with_the_same_bytes(project: Sandbox, tmp_path: Path) -> None:
-    person = project.people()[4]
-    undisturbed = Sandbox(tmp_path / "undisturbed")
-    subprocess.run(["cp", "-a", str(project.root), str(undisturbed.root)], check=True)
-    undisturbed.json("forget", "--subject", person)
-    project.json("submit", "--subject", person)
-    for pause in (1.0, 4.0, 8.0):
-        running = subprocess.Popen(
-            [sys.executable, "-m", "flows.cli", "resume"],
-            cwd=project.root,
-            start_new_session=True,
-            stdout=subprocess.DEVNULL,
-            stderr=subprocess.DEVNULL,
-        )
-        time.sleep(pause)
-        kill_tree(running.pid)
-        running.wait()
-    finished = project.json("resume")["finished"]
-    assert [one["state"] for one in finished] in (["certified"], [])
-    assert read_outs(project.root / "dvc.lock") == read_outs(undisturbed.root / "dvc.lock")
-    assert outs_on_disk(project)
-
-
-def kill_tree(pid: int) -> None:
-    """SIGKILL a process and all that it started, deepest first, as a machine's end would."""
-    listed = subprocess.run(["ps", "-o", "pid=", "--ppid", str(pid)], capture_output=True, text=True, check=False)
-    for child in listed.stdout.split():
-        kill_tree(int(child))
-    try:
-        os.kill(pid, signal.SIGKILL)
-    except ProcessLookupError:
-        return
