@@ -8,7 +8,7 @@ BIN := $(VENV)/bin
 KEY := $(shell { cat pyproject.toml constraints.txt; $(PYTHON) --version; } 2>/dev/null | cksum | tr ' ' '-')
 STAMP := $(VENV)/.installed-$(KEY)
 
-.PHONY: demo serve test check quick install
+.PHONY: demo serve test check quick campaign install
 demo: install
 	$(BIN)/python -m flows.demo
 
@@ -20,6 +20,10 @@ test: install
 
 quick: install
 	$(BIN)/python -m pytest -m "not slow"
+
+# What takes minutes a test; and 200 kills take about an hour: python tests/chaos/campaign.py --kills 180 --service 20
+campaign: install
+	$(BIN)/python -m pytest -m campaign
 
 check: install
 	$(BIN)/ruff check .

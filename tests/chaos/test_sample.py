@@ -12,6 +12,6 @@ pytestmark = pytest.mark.slow
 
 
 def test_kills_lose_no_request_certify_none_early_and_leave_the_same_bytes() -> None:
-    told = campaign(kills=8, service=0, seed=1)
-    assert told["kills"] >= 8
+    told = campaign(kills=5, service=0, seed=1)
+    assert told["kills"] >= 5
     assert told["problems"] == []

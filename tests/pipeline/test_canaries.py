@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 from sandbox import AWS, Sandbox, files, make_project
 
-pytestmark = pytest.mark.slow
+pytestmark = [pytest.mark.slow, pytest.mark.campaign]
 
 
 def git(project: Sandbox, *arguments: str) -> None:

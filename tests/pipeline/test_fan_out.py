@@ -14,7 +14,7 @@ from test_service import Service, served, wait
 
 from lmeraser.prove.lock import read_outs
 
-pytestmark = pytest.mark.slow
+pytestmark = [pytest.mark.slow, pytest.mark.campaign]
 
 
 def calm_outs(project: Sandbox, folder: Path, people: list[str]) -> dict[str, str]:
