@@ -137,15 +137,15 @@ def status(layout: Layout, *targets: str) -> dict[str, Any]:
 
 
 def require_built(layout: Layout) -> None:
-    """Raise ProjectError if nothing was built, or dvc.lock is damaged."""
+    """Raise ProjectError if nothing was built."""
     if not layout.lock.exists():
         raise ProjectError("nothing was built yet (dvc.lock is missing); run `dvc repro` and retry")
-    read_outs(layout.lock)
 
 
 def require_current(layout: Layout) -> None:
     """Raise ProjectError unless everything that the pipeline makes is whole and up to date."""
     require_built(layout)
+    read_outs(layout.lock)  # DVC says nothing of use about an empty lock
     stale = status(layout)
     if stale:
         names = ", ".join(sorted(stale)[:4]) + (" …" if len(stale) > 4 else "")
