@@ -110,7 +110,12 @@ def scan_stores(layout: Layout, needles: Needles) -> Told:
     )
     if done.returncode:
         lines = [line.removeprefix("error: ") for line in done.stderr.splitlines() if line.startswith("error: ")]
-        raise StepFailedError(lines[0] if lines else "the scan of all stores failed; `lmeraser audit --stores` repeats it")
+        # A traceback's text may hold a path; its last line begins with the kind of error, which holds none.
+        kind = (done.stderr.strip().splitlines() or [""])[-1].partition(":")[0]
+        kind = kind if kind.isidentifier() else f"exit status {done.returncode}"
+        raise StepFailedError(
+            lines[0] if lines else f"the scan of all stores failed ({kind}); `lmeraser audit --stores` repeats it"
+        )
     told: Told = json.loads(done.stdout)
     return told
 
