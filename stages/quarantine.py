@@ -7,9 +7,10 @@ retraining ends with, because its sums are whole numbers.
 import json
 
 from lmeraser.core.clustering import load_placements
+from lmeraser.core.errors import LmeraserError
 from lmeraser.core.layout import Layout
 from lmeraser.core.params import Params, load_params
-from lmeraser.core.quarantine import copies
+from lmeraser.core.quarantine import copies, read_quarantine
 from lmeraser.core.records import TRAIN, read_images, read_records
 from lmeraser.core.ridge import Sums, load_sums, save_head, solve, subtract
 from lmeraser.core.skeleton import load_skeleton
@@ -20,24 +21,34 @@ from stages.entry import enter
 
 def quarantine(project: Layout, _: Params, folders: list[str]) -> None:
     for folder in folders:
-        copy = Layout(copies(project) / folder)
-        params = load_params(copy.params)
-        without = set(json.loads((copy.root / "without.json").read_bytes()))
-        make_deterministic(params.device)
-        gone = [record for part in params.parts for record in read_records(copy.part(part), TRAIN) if record.id in without]
-        images: dict[str, bytes] = {}
-        for part in params.parts:
-            known = {record.id for record in read_records(copy.part(part), TRAIN)}
-            images |= read_images(copy.part(part), {record.id: record.sha256 for record in gone if record.id in known})
-        pixels = decode_all([images[record.id] for record in gone], params, "quarantine")
-        backbone, skeleton = load_backbone(copy.backbone, params), load_skeleton(copy.skeleton)
-        found = embed_part(gone, pixels, backbone, skeleton, params)
-        kept = [member for part in params.parts for member in load_placements(copy.leaves(part), part)]
-        labels = {member.label for member in kept if member.id not in without}
-        sums = [load_sums(copy.sums(part)) for part in params.parts]
-        left = subtract(sums, Sums(found.gram, found.by_label, found.labels, len(gone)), sorted(labels))
-        head = solve(left, params.head.ridge, params.projection.levels)
-        save_head(copy.root / "interim.safetensors", head, params.device)
+        try:
+            _solve_without(Layout(copies(project) / folder))
+        except (LmeraserError, OSError):
+            # A request that came meanwhile made a copy of its own and dropped this one; whoever accepted it solves that.
+            now = read_quarantine(project)
+            if now and now.folder == folder:
+                raise
+
+
+def _solve_without(copy: Layout) -> None:
+    """Solve a copy's global head without the people that it must leave out."""
+    params = load_params(copy.params)
+    without = set(json.loads((copy.root / "without.json").read_bytes()))
+    make_deterministic(params.device)
+    gone = [record for part in params.parts for record in read_records(copy.part(part), TRAIN) if record.id in without]
+    images: dict[str, bytes] = {}
+    for part in params.parts:
+        known = {record.id for record in read_records(copy.part(part), TRAIN)}
+        images |= read_images(copy.part(part), {record.id: record.sha256 for record in gone if record.id in known})
+    pixels = decode_all([images[record.id] for record in gone], params, "quarantine")
+    backbone, skeleton = load_backbone(copy.backbone, params), load_skeleton(copy.skeleton)
+    found = embed_part(gone, pixels, backbone, skeleton, params)
+    kept = [member for part in params.parts for member in load_placements(copy.leaves(part), part)]
+    labels = {member.label for member in kept if member.id not in without}
+    sums = [load_sums(copy.sums(part)) for part in params.parts]
+    left = subtract(sums, Sums(found.gram, found.by_label, found.labels, len(gone)), sorted(labels))
+    head = solve(left, params.head.ridge, params.projection.levels)
+    save_head(copy.root / "interim.safetensors", head, params.device)
 
 
 if __name__ == "__main__":
