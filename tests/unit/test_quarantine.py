@@ -9,8 +9,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from lmeraser.core.digest import write_whole
-from lmeraser.core.errors import ProjectError
+from lmeraser.core.errors import ParamsError, ProjectError
 from lmeraser.core.layout import Layout
+from lmeraser.core.params import load_params
 from lmeraser.core.quarantine import (
     INTERIM,
     WHOLE,
@@ -27,9 +28,11 @@ from lmeraser.core.quarantine import (
 from lmeraser.core.ridge import save_head, solve, subtract
 from lmeraser.learn.predicting import predict_files
 from lmeraser.learn.serving import ServedModel
+from stages.quarantine import quarantine as solve_copies
 from tests.unit.test_ridge import LEVELS, fourier, labels_for, same, sums_of
 from tests.unit.test_serving import saved, served
 
+ROOT = Path(__file__).resolve().parents[2]
 SLOTS = ["c00", "c01", "c02", "c03"]
 
 
@@ -149,3 +152,13 @@ def test_head_without_some_records_is_the_head_that_never_saw_them(seed: int, n:
         divided(np.ones(n, dtype=bool)), sums_of(features[gone], [labels[row] for row in np.flatnonzero(gone)]), kept
     )
     assert same(solve(without, 0.001, LEVELS), solve(divided(~gone), 0.001, LEVELS))
+
+
+def test_copy_that_a_newer_request_dropped_is_no_failure_but_the_current_one_is(tmp_path: Path) -> None:
+    layout = Layout(tmp_path)
+    params = load_params(ROOT / "params.yaml")
+    layout.private_state.mkdir()
+    write_quarantine(layout, Quarantine("newer", [], WITHHELD, False))
+    solve_copies(layout, params, ["dropped"])
+    with pytest.raises(ParamsError, match=r"params\.yaml is missing"):
+        solve_copies(layout, params, ["newer"])
