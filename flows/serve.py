@@ -241,7 +241,8 @@ def serve(port: int, warm: int | None, workers: int | None) -> None:
         except BlockingIOError as error:
             raise ProjectError("the service already runs here; end it with Ctrl-C where it was started") from error
         service = Service(project, free_port(port))
-        signal.signal(signal.SIGTERM, _interrupt)
+        for number in (signal.SIGINT, signal.SIGTERM):  # a shell's `&` starts it with SIGINT ignored
+            signal.signal(number, _interrupt)
         try:
             _start_all(service, max(gpus, 1) if warm is None else warm, max(gpus, 1) if workers is None else workers)
             _announce(service)

@@ -129,10 +129,15 @@ def start(project: Sandbox, *arguments: str) -> "subprocess.Popen[bytes]":
     )
 
 
+def boundary_of(before: dict[str, str], now: dict[str, str]) -> int:
+    """How far the request got that moved furthest (index into `STEPS`); -1 where none moved."""
+    return max((STEPS.index(state) for one, state in now.items() if state != before.get(one, state)), default=-1)
+
+
 def one_kill(project: Sandbox, dice: random.Random, tally: Tally) -> None:
-    """Start `lmeraser resume` and kill something, at a random time or right after a step was stored."""
+    """Start `lmeraser resume` and kill something: right after a step drawn beforehand was stored, or at a random time."""
     process = start(project, "-m", "flows.cli", "resume")
-    boundary = dice.random() < 0.5
+    boundary = dice.choice(STEPS[1:]) if dice.random() < 0.7 else None
     what = dice.choice(["everything", "everything", "coordinator", "stage", "dvc"])
     deadline = time.monotonic() + (LONGEST if boundary or what in ("stage", "dvc") else dice.uniform(0.2, LONGEST))
     before = states(project)
@@ -140,8 +145,9 @@ def one_kill(project: Sandbox, dice: random.Random, tally: Tally) -> None:
     while process.poll() is None and hit is None:
         now = states(project) if boundary else before
         due = time.monotonic() >= deadline
-        if now != before or due or (not boundary and what in ("stage", "dvc") and dice.random() < 0.01):
-            where = f"boundary {max(now.values(), key=STEPS.index)}" if boundary else "random"
+        at_boundary = boundary is not None and boundary_of(before, now) >= STEPS.index(boundary)
+        if at_boundary or due or (not boundary and what in ("stage", "dvc") and dice.random() < 0.01):
+            where = f"boundary {STEPS[boundary_of(before, now)]}" if at_boundary else "random"
             hit = strike(process.pid, what if not due else "everything")
             if hit:
                 tally.kills[f"{hit}, {where}"] += 1
