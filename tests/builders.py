@@ -22,7 +22,7 @@ from lmeraser.core.clustering import Member
 from lmeraser.core.digest import sha256
 from lmeraser.core.errors import BlockedError, CheckFailedError, LmeraserError
 from lmeraser.core.hierarchy import Hierarchy, grow
-from lmeraser.core.params import Params
+from lmeraser.core.params import ImageParams, Params
 from lmeraser.core.records import PRIVATE, Record, record_id
 from lmeraser.core.skeleton import Skeleton, build_skeleton
 from lmeraser.sources.table import COLUMNS
@@ -85,7 +85,7 @@ def make_params(changes: Mapping[str, Any] | None = None) -> Params:
 
 
 TINY = {
-    "image": {"size": 8, "channels": 1, "max_pixels": MAX_PIXELS},
+    "image": {"size": 8, "channels": 1, "interpolation": "bilinear", "crop": 1.0, "max_pixels": MAX_PIXELS},
     "pretrain.kwargs": {"layers": [1, 1, 1, 1], "channels": [4, 8, 8, 8], "stem_width": 4},
     "pretrain.epochs": 1,
     "pretrain.batch": 16,
@@ -108,6 +108,11 @@ def tiny_params(changes: Mapping[str, Any] | None = None) -> Params:
 
 
 # images
+
+
+def image_params(size: int, channels: int, interpolation: str = "bilinear", crop: float = 1.0) -> ImageParams:
+    raw = {"size": size, "channels": channels, "interpolation": interpolation, "crop": crop, "max_pixels": MAX_PIXELS}
+    return ImageParams.model_validate(raw)
 
 
 def pixels(seed: int, height: int, width: int, channels: int) -> NDArray[np.uint8]:

@@ -8,8 +8,10 @@ from numpy.typing import NDArray
 from PIL import Image, ImageOps
 
 from lmeraser.core.errors import ImageError
+from lmeraser.core.params import ImageParams
 
 FORMATS = ("PNG", "JPEG", "WEBP")
+RESAMPLING = {"bilinear": Image.Resampling.BILINEAR, "bicubic": Image.Resampling.BICUBIC}
 
 
 def open_checked(data: bytes, max_pixels: int) -> Image.Image:
@@ -51,13 +53,15 @@ def _upright(image: Image.Image) -> Image.Image:
         return image
 
 
-def to_array(image: Image.Image, size: int, channels: int) -> NDArray[np.uint8]:
+def to_array(image: Image.Image, params: ImageParams) -> NDArray[np.uint8]:
     """An image as the network sees it: upright, opaque, square.
 
-    EXIF orientation is applied, transparency is laid over white, the longer side is cropped about the centre.
+    EXIF orientation is applied, transparency is laid over white, the longer side is cropped about the centre. With `crop` below 1
+    the square is made larger by it and its border cut off, as timm does it (`timm.data.create_transform`).
 
     Returns: (size, size, channels) uint8; channels 1 is luminance (ITU-R BT.601), 3 is RGB.
     """
+    size, channels = params.size, params.channels
     upright = _upright(image)
     if upright.mode in ("I", "I;16", "I;16B", "I;16L", "F"):
         # Pillow would clip 16-bit grey to 255 instead of scaling it.
@@ -67,10 +71,20 @@ def to_array(image: Image.Image, size: int, channels: int) -> NDArray[np.uint8]:
         layer = upright.convert("RGBA")
         upright = Image.alpha_composite(Image.new("RGBA", layer.size, "white"), layer)
     flat = upright.convert("L" if channels == 1 else "RGB")
-    square = ImageOps.fit(flat, (size, size), method=Image.Resampling.BILINEAR)
-    return np.asarray(square, dtype=np.uint8).reshape(size, size, channels)
+    whole = int(size / params.crop)
+    square = ImageOps.fit(flat, (whole, whole), method=RESAMPLING[params.interpolation])
+    pixels = np.asarray(square, dtype=np.uint8).reshape(whole, whole, channels)
+    first = round((whole - size) / 2)  # timm's rounding
+    return pixels[first : first + size, first : first + size]
 
 
-def decode(data: bytes, size: int, channels: int, max_pixels: int) -> NDArray[np.uint8]:
+def decode(data: bytes, params: ImageParams) -> NDArray[np.uint8]:
     """`open_checked` and `to_array` in one: (size, size, channels) uint8."""
-    return to_array(open_checked(data, max_pixels), size, channels)
+    return to_array(open_checked(data, params.max_pixels), params)
+
+
+def stored_png(pixels: NDArray[np.uint8]) -> bytes:
+    """(h, w) or (h, w, 3) uint8 as a PNG. Stored, not deflated: the bytes do not depend on the zlib at hand."""
+    stream = io.BytesIO()
+    Image.fromarray(np.ascontiguousarray(pixels)).save(stream, format="PNG", compress_level=0)
+    return stream.getvalue()

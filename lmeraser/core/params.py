@@ -6,7 +6,7 @@ that reads it.
 
 import difflib
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, Literal, get_args
 
 import yaml
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
@@ -31,23 +31,66 @@ class Source(Section):
     erase: bool  # also delete an erased person's rows and files from the source
 
 
+DataSet = Literal["cifar10", "cifar100", "svhn", "gtsrb"]
+
+
+class PublishedSource(Section):
+    """Published data sets as torchvision lays them out; each image is its own subject (docs/decisions/0017)."""
+
+    kind: Literal["torchvision"]
+    path: str  # torchvision's root, the folder that holds the data sets' own folders
+    public: DataSet
+    private: DataSet
+    public_limit: Positive | None  # records, chosen by a hash of their names; null: all
+    private_limit: Positive | None  # records, the same share of train and test; null: all
+    erase: bool  # only false: a published data set cannot be erased from
+
+    @model_validator(mode="after")
+    def _apart(self) -> "PublishedSource":
+        if self.public == self.private:
+            raise ValueError(f"source.public and source.private are both {self.public}, expected two data sets")
+        return self
+
+
 class ImageParams(Section):
     size: Annotated[int, Field(ge=8, le=1024)]  # px, side of the network's square input
     channels: Literal[1, 3]  # 1 grey, 3 RGB
+    interpolation: Literal["bilinear", "bicubic"]  # of the resize to `size`
+    crop: Annotated[float, Field(ge=0.5, le=1)]  # share of the side that is kept, about the centre (timm's crop_pct)
     max_pixels: Positive  # larger images are refused
+
+
+class Weights(Section):
+    """A backbone that was trained elsewhere, pinned by the digest of its file (docs/decisions/0018)."""
+
+    file: Annotated[str, Field(min_length=1)]  # a safetensors file | hub: timm's file in the local Hugging Face cache
+    sha256: Annotated[str, Field(pattern=r"^[0-9a-f]{64}$")] | None  # null: not known yet; `pretrain` tells it and stops
 
 
 class Pretrain(Section):
     model: str  # any name that timm knows
     kwargs: dict[str, Any]  # handed to timm.create_model
+    weights: Weights | None  # null: trained here, on the public records
     small_stem: bool  # 3x3 first convolution and no max-pool (ResNets), for inputs of 64 px and less
-    epochs: Positive
+    epochs: Annotated[int, Field(ge=0)]  # 0 with weights and only then: they are taken as they are
     batch: Positive  # records
     peak_rate: Rate  # one-cycle peak of SGD's learning rate
     weight_decay: NonNegative
     shift_px: Annotated[int, Field(ge=0)]  # random shift of a training image, each way
     flip: bool  # random left-right flip
     precision: Precision
+
+    @model_validator(mode="after")
+    def _one_origin(self) -> "Pretrain":
+        if self.weights and self.epochs:
+            raise ValueError(f"pretrain.epochs is {self.epochs}, expected 0 with pretrain.weights: they are taken as they are")
+        if self.weights and self.small_stem:
+            raise ValueError("pretrain.small_stem is true, expected false with pretrain.weights: they belong to the usual stem")
+        if not self.weights and not self.epochs:
+            raise ValueError(
+                "pretrain.epochs is 0, expected more, or pretrain.weights: an untrained backbone tells nothing apart"
+            )
+        return self
 
 
 class Skeleton(Section):
@@ -119,7 +162,7 @@ class Service(Section):
 class Params(Section):
     seed: int
     device: Literal["cpu", "cuda"]
-    source: Source
+    source: Annotated[Source | PublishedSource, Field(discriminator="kind")]
     parts: Annotated[tuple[Name, ...], Field(min_length=1, strict=False)]
     slots: Annotated[tuple[Name, ...], Field(min_length=1, strict=False)]
     image: ImageParams
@@ -171,28 +214,59 @@ class _Once(yaml.SafeLoader):
         return super().construct_mapping(node, deep)
 
 
+def _sections_of(annotation: Any) -> list[type[BaseModel]]:
+    """The sections that a field may hold: one, none, or those of a union."""
+    if isinstance(annotation, type):
+        return [annotation] if issubclass(annotation, BaseModel) else []
+    return [section for one in get_args(annotation) for section in _sections_of(one)]
+
+
+KINDS = {
+    kind: s
+    for s in _sections_of(Params.model_fields["source"].annotation)
+    for kind in get_args(s.model_fields["kind"].annotation)
+}
+
+
+def _place(location: tuple[Any, ...]) -> tuple[Any, ...]:
+    """Where an error is, in the file's words: pydantic names a source's kind on the way."""
+    if location[:1] == ("source",) and len(location) > 1 and location[1] in KINDS:
+        return ("source", *location[2:])
+    return location
+
+
 def _known_keys(location: tuple[Any, ...]) -> list[str]:
-    model: Any = Params
+    section: type[BaseModel] = Params
     for key in location[:-1]:
-        field = model.model_fields.get(key)
-        model = field.annotation if field else None
-        if not (isinstance(model, type) and issubclass(model, BaseModel)):
-            return []
-    return list(model.model_fields)
+        if section is Params and key == "source":
+            section = KINDS[location[1]]
+        elif key not in KINDS:
+            field = section.model_fields.get(key)
+            inner = _sections_of(field.annotation) if field else []
+            if not inner:
+                return []
+            section = inner[0]
+    return list(section.model_fields)
 
 
 def _one_line(path: Path, error: ValidationError) -> str:
     first = error.errors(include_url=False)[0]
-    where = ".".join(str(key) for key in first["loc"])
+    location = _place(first["loc"])
+    where = ".".join(str(key) for key in location)
     if first["type"] == "extra_forbidden":
-        near = difflib.get_close_matches(str(first["loc"][-1]), _known_keys(first["loc"]), 1)
+        near = difflib.get_close_matches(str(location[-1]), _known_keys(first["loc"]), 1)
         hint = f"did you mean {near[0]}?" if near else "remove it"
         return f"{path.name}: unknown param {' '.join(where.split())}; {hint}"
-    if first["type"] == "missing":
+    if first["type"] == "union_tag_not_found":
+        where += ".kind"
+    if first["type"] in ("missing", "union_tag_not_found"):
         return f"{path.name}: param {where} is missing; every param is given once, see the comments of params.yaml"
+    if first["type"] == "union_tag_invalid":
+        return f"{path.name}: {where}.kind is {str(first['ctx']['tag'])[:40]!r}: expected {', '.join(KINDS)}"
     found = "" if isinstance(first["input"], dict) else f" is {str(first['input'])[:40]!r}"
     message = first["msg"].removeprefix("Value error, ")
-    return f"{path.name}: {where}{found}: {message}" if where else f"{path.name}: {message}"
+    # A rule between values names them itself.
+    return f"{path.name}: {message}" if not where or first["type"] == "value_error" else f"{path.name}: {where}{found}: {message}"
 
 
 def load_params(path: Path) -> Params:

@@ -42,7 +42,7 @@ def decode_all(images: Sequence[bytes], params: Params, name: str) -> NDArray[np
     size, channels = params.image.size, params.image.channels
     pixels = np.empty((len(images), size, size, channels), dtype=np.uint8)
     for row, data in enumerate(track(images, len(images), name, "image")):
-        pixels[row] = decode(data, size, channels, params.image.max_pixels)
+        pixels[row] = decode(data, params.image)
     return pixels
 
 

@@ -42,7 +42,7 @@ def predict_files(layout: Layout, params: Params, images: Sequence[Path], folder
     pixels = []
     for place, path in enumerate(files, start=1):
         try:
-            pixels.append(decode(path.read_bytes(), params.image.size, params.image.channels, params.image.max_pixels))
+            pixels.append(decode(path.read_bytes(), params.image))
         except FileNotFoundError as error:
             raise ImageError(f"image {place} of {len(files)} is missing; check the path") from error
         except OSError as error:

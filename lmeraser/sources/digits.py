@@ -5,7 +5,6 @@ the writers of the original test set: Alpaydin and Kaynak 1998, UCI Optical Reco
 `python -m lmeraser.sources.digits` prints that table again.
 """
 
-import io
 import sys
 from collections.abc import Sequence
 from functools import cached_property
@@ -14,10 +13,10 @@ from typing import Any
 
 import numpy as np
 import pandas as pd
-from PIL import Image
 
 from lmeraser.core.digest import number_from
 from lmeraser.core.errors import ImageError, ParamsError
+from lmeraser.core.images import stored_png
 from lmeraser.core.records import PRIVATE, PUBLIC, TEST, TRAIN
 from lmeraser.sources.manifest import ManifestSource
 from lmeraser.sources.table import COLUMNS, Source
@@ -45,11 +44,7 @@ class DigitsSource(Source):
         number = path.removeprefix(PREFIX)
         if not path.startswith(PREFIX) or not number.isdecimal() or int(number) >= len(self._images):
             raise ImageError(f"the path names no digit; expected {PREFIX}0000 to {PREFIX}{len(self._images) - 1}")
-        pixels = np.rint(self._images[int(number)] * (255 / 16)).astype(np.uint8)
-        stream = io.BytesIO()
-        # Stored, not deflated: the bytes do not depend on the zlib at hand.
-        Image.fromarray(pixels).save(stream, format="PNG", compress_level=0)
-        return stream.getvalue()
+        return stored_png(np.rint(self._images[int(number)] * (255 / 16)).astype(np.uint8))
 
     def drop(self, lines: Sequence[int], paths: Sequence[str]) -> list[str]:
         raise ParamsError("the digits come with scikit-learn and cannot be deleted there; set source.erase to false")

@@ -8,6 +8,7 @@ from pathlib import Path, PurePosixPath
 import pandas as pd
 
 from lmeraser.core.errors import ManifestError, ParamsError
+from lmeraser.core.params import PublishedSource as PublishedParams
 from lmeraser.core.params import Source as SourceParams
 from lmeraser.core.records import PRIVATE, PUBLIC, TEST, TRAIN
 
@@ -57,12 +58,18 @@ def normalise(table: pd.DataFrame, name: str) -> pd.DataFrame:
     return text[(text[list(COLUMNS)] != "").any(axis=1)].reset_index(drop=True)  # blank lines are no records
 
 
-def open_source(params: SourceParams, root: Path) -> Source:
+def open_source(params: SourceParams | PublishedParams, root: Path) -> Source:
     """The source that params.yaml names; relative paths start at the project's folder."""
     from lmeraser.sources.digits import DigitsSource
     from lmeraser.sources.manifest import ManifestSource
 
     path = root / params.path
+    if params.kind == "torchvision":
+        from lmeraser.sources.published import PublishedSource
+
+        if params.erase:
+            raise ParamsError("params.yaml: source.erase is true, but published data sets cannot be erased from; set it to false")
+        return PublishedSource(params, path)
     if params.kind == "digits":
         if params.erase:
             raise ParamsError(

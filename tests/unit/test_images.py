@@ -7,7 +7,7 @@ import zlib
 
 import numpy as np
 import pytest
-from builders import MAX_PIXELS, encoded, pixels, png, refused
+from builders import MAX_PIXELS, encoded, image_params, pixels, png, refused
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from PIL import Image
@@ -39,7 +39,7 @@ def png_header(width: int, height: int) -> bytes:
 
 
 def decoded(data: bytes, channels: int = 3, size: int = 8) -> np.ndarray:
-    return decode(data, size, channels, MAX_PIXELS)
+    return decode(data, image_params(size, channels))
 
 
 KINDS = {
@@ -158,7 +158,7 @@ def test_limit_is_judged_before_pixels_are_decoded() -> None:
 
 def test_decoding_is_a_function_of_the_bytes() -> None:
     data = KINDS["jpeg"]
-    assert np.array_equal(decoded(data), to_array(open_checked(data, MAX_PIXELS), 8, 3))
+    assert np.array_equal(decoded(data), to_array(open_checked(data, MAX_PIXELS), image_params(8, 3)))
 
 
 @settings(max_examples=100)

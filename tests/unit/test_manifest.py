@@ -12,6 +12,7 @@ from builders import (
     ROOT,
     Row,
     contents,
+    image_params,
     make_params,
     png,
     refused,
@@ -249,7 +250,7 @@ def test_digits_are_whole_images_of_constant_bytes() -> None:
     source = open_source(make_params().source, ROOT)
     data = source.image("digits:0000")
     assert data == source.image("digits:0000") != source.image("digits:0001")
-    assert decode(data, 8, 1, 64).max() > 200
+    assert decode(data, image_params(8, 1)).max() > 200
 
 
 def test_drop_keeps_a_file_that_another_row_names_by_another_spelling(tmp_path: Path) -> None:

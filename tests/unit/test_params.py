@@ -8,7 +8,7 @@ import yaml
 from builders import ROOT, raw_params, refused
 
 from lmeraser.core.errors import ParamsError, SlotError
-from lmeraser.core.params import Params, load_params
+from lmeraser.core.params import Params, Weights, _sections_of, load_params
 
 
 def every_key() -> list[str]:
@@ -153,12 +153,10 @@ def test_params_cannot_be_changed_after_loading() -> None:
 
 def test_every_param_of_every_section_is_written_in_the_file() -> None:
     # No default lives in code: a field with one would let a missing key pass.
-    sections = [
-        Params,
-        *(field.annotation for field in Params.model_fields.values() if hasattr(field.annotation, "model_fields")),
-    ]
-    assert len(sections) > 10
-    assert all(field.is_required() for section in sections for field in section.model_fields.values())  # type: ignore[union-attr]
+    sections = [Params, *(section for field in Params.model_fields.values() for section in _sections_of(field.annotation))]
+    sections += [Weights]
+    assert len(sections) > 12
+    assert all(field.is_required() for section in sections for field in section.model_fields.values())
 
 
 def test_unknown_key_with_a_line_break_is_refused_in_one_line(tmp_path: Path) -> None:
@@ -178,3 +176,71 @@ def test_value_of_another_type_is_not_converted_in_silence(tmp_path: Path, chang
 
 def test_infinite_value_is_refused(tmp_path: Path) -> None:
     refusal(tmp_path, {"tune.head_rate": float("inf")})
+
+
+# sources
+
+
+PUBLISHED = {
+    "kind": "torchvision",
+    "path": "sets",
+    "public": "cifar100",
+    "private": "cifar10",
+    "public_limit": None,
+    "private_limit": 100,
+    "erase": False,
+}
+
+
+def test_each_kind_of_source_has_its_own_keys(tmp_path: Path) -> None:
+    assert load_params(write(tmp_path, raw_params({"source": PUBLISHED}))).source.model_dump() == PUBLISHED
+    assert "unknown param source.public; remove it" in refusal(tmp_path, {"source.public": "cifar10"})
+    assert "param source.public_limit is missing" in refusal(
+        tmp_path, {"source": {k: v for k, v in PUBLISHED.items() if k != "public_limit"}}
+    )
+
+
+@pytest.mark.parametrize(
+    ("changes", "expected"),
+    [
+        ({"private_limi": 1}, "unknown param source.private_limi; did you mean private_limit?"),
+        ({"public": "cifar11"}, "source.public is 'cifar11'"),
+        ({"private_limit": 0}, "source.private_limit"),
+        ({"public": "cifar10"}, "source.public and source.private are both cifar10"),
+        ({"kind": "torchvison"}, "source.kind is 'torchvison': expected digits, manifest, torchvision"),
+        ({"erase": "no"}, "source.erase"),
+    ],
+)
+def test_source_that_makes_no_sense_is_refused_by_name(tmp_path: Path, changes: dict[str, Any], expected: str) -> None:
+    assert expected in refusal(tmp_path, {"source": PUBLISHED | changes})
+
+
+# weights
+
+
+SHA = "0" * 64
+
+
+def test_backbone_with_weights_is_not_pretrained(tmp_path: Path) -> None:
+    weights = {"file": "hub", "sha256": SHA}
+    changes = {"pretrain.weights": weights, "pretrain.epochs": 0, "pretrain.small_stem": False}
+    loaded = load_params(write(tmp_path, raw_params(changes))).pretrain
+    assert loaded.weights is not None
+    assert loaded.weights.model_dump() == weights
+
+
+@pytest.mark.parametrize(
+    ("changes", "expected"),
+    [
+        ({}, "pretrain.epochs is 40, expected 0 with pretrain.weights"),
+        ({"pretrain.epochs": 0}, "pretrain.small_stem is true, expected false with pretrain.weights"),
+        ({"pretrain.weights": "hub"}, "pretrain.weights"),
+        ({"pretrain.weights": {"file": "hub"}}, "param pretrain.weights.sha256 is missing"),
+        ({"pretrain.weights": {"file": "", "sha256": SHA}}, "pretrain.weights.file"),
+        ({"pretrain.weights": {"file": "hub", "sha256": SHA[1:]}}, "pretrain.weights.sha256"),
+        ({"pretrain.weights": {"file": "hub", "sha256": SHA, "sha": 1}}, "did you mean sha256?"),
+        ({"pretrain.weights": None, "pretrain.epochs": 0}, "pretrain.epochs is 0, expected more, or pretrain.weights"),
+    ],
+)
+def test_weights_that_make_no_sense_are_refused_by_name(tmp_path: Path, changes: dict[str, Any], expected: str) -> None:
+    assert expected in refusal(tmp_path, {"pretrain.weights": {"file": "hub", "sha256": SHA}} | changes)
