@@ -17,6 +17,7 @@ from flows.project import Project
 from lmeraser.core.digest import sha256
 from lmeraser.core.errors import ProjectError
 from lmeraser.core.layout import Layout
+from lmeraser.core.params import HUB
 from lmeraser.core.progress import say, track
 from lmeraser.erase.erased import ErasedList, Gatekeeper
 from lmeraser.prove.lock import Comparison, compare, read_outs
@@ -83,6 +84,9 @@ def rebuild(project: Project) -> Comparison:
         (copy / ".dvc" / "config.local").write_text("[cache]\n    dir = cache\n", encoding="utf-8")
         raw = yaml.safe_load(layout.params.read_text(encoding="utf-8"))
         raw["source"] = {"kind": "manifest", "path": str(Path(name) / SOURCE), "erase": False}
+        weights = raw["pretrain"]["weights"]
+        if weights and weights["file"] != HUB:  # the digest beside it says that it is the same file
+            weights["file"] = str(project.layout.root.absolute() / weights["file"])
         layout.params.write_text(yaml.safe_dump(raw, sort_keys=False), encoding="utf-8")
         say(f"audit: building again from {rows} retained records in a clean copy")
         build(layout)

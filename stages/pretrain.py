@@ -1,4 +1,4 @@
-"""pretrain: public.parquet -> backbone.safetensors."""
+"""pretrain: public.parquet, or a file of weights -> backbone.safetensors."""
 
 from lmeraser.core.layout import Layout
 from lmeraser.core.params import Params
@@ -10,8 +10,20 @@ from lmeraser.learn.pretraining import pretrain_backbone
 from stages.entry import enter
 
 
+def take(layout: Layout, params: Params) -> None:
+    """A backbone that was trained elsewhere: no record has a say in it."""
+    from lmeraser.learn.weights import take_weights
+
+    model, mean, std = take_weights(params, layout.root)
+    say(f"pretrain: {params.pretrain.model} from its file of weights")
+    save_backbone(layout.backbone, model, mean, std, params)
+
+
 def pretrain(layout: Layout, params: Params, _: list[str]) -> None:
     make_deterministic(params.device)
+    if params.pretrain.weights:
+        take(layout, params)
+        return
     records = read_records(layout.public, TRAIN)
     images = read_images(layout.public, {record.id: record.sha256 for record in records})
     ids = [record.id for record in records]

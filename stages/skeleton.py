@@ -18,7 +18,9 @@ def skeleton(layout: Layout, params: Params, _: list[str]) -> None:
     pixels = decode_all([images[record.id] for record in records], params, "decode")
     _, unit = group_units(records, params.cluster.unit)
     made = build_skeleton(backbone.features(pixels, params.embed.batch), unit, params)
-    say(f"skeleton: {made.hierarchy.n_leaves} public leaves")
+    found, wanted = made.hierarchy.n_leaves, params.skeleton.leaves
+    alike = f", of {wanted} asked for: the other public units are alike" if found < wanted else ""
+    say(f"skeleton: {found} public leaves{alike}")
     save_skeleton(layout.skeleton, made, params)
 
 

@@ -9,6 +9,7 @@ from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 
 from lmeraser.core.digest import canonical_json, sha256
+from lmeraser.core.errors import ParamsError
 
 LIBRARIES = ("torch", "torchvision", "timm", "numpy", "scipy", "scikit-learn", "pillow", "pandas", "pyarrow")
 THREADS = 1  # one thread inside a training step; clusters run in parallel by process
@@ -47,6 +48,8 @@ def environment(device: str) -> dict[str, str]:
     if device == "cuda":
         import torch
 
+        if not torch.cuda.is_available():
+            raise ParamsError("params.yaml: device is cuda, but torch sees no GPU here; set it to cpu or run on a GPU worker")
         found["gpu"] = torch.cuda.get_device_name()
     return found | {name: _version(name) for name in LIBRARIES}
 

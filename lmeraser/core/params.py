@@ -60,10 +60,13 @@ class ImageParams(Section):
     max_pixels: Positive  # larger images are refused
 
 
+HUB = "hub"  # pretrain.weights.file: the file that timm names, as the local Hugging Face cache holds it
+
+
 class Weights(Section):
     """A backbone that was trained elsewhere, pinned by the digest of its file (docs/decisions/0018)."""
 
-    file: Annotated[str, Field(min_length=1)]  # a safetensors file | hub: timm's file in the local Hugging Face cache
+    file: Annotated[str, Field(min_length=1)]  # a safetensors file, or HUB
     sha256: Annotated[str, Field(pattern=r"^[0-9a-f]{64}$")] | None  # null: not known yet; `pretrain` tells it and stops
 
 
@@ -176,6 +179,12 @@ class Params(Section):
     serve: Serve
     evaluate: Evaluate
     service: Service
+
+    @model_validator(mode="after")
+    def _enough_anchors(self) -> "Params":
+        if self.cluster.method == "anchors" and self.cluster.k > self.cluster.anchors:
+            raise ValueError(f"cluster.k is {self.cluster.k}, expected at most cluster.anchors {self.cluster.anchors}")
+        return self
 
     @model_validator(mode="after")
     def _consistent(self) -> "Params":

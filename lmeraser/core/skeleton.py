@@ -8,6 +8,7 @@ from numpy.typing import NDArray
 
 from lmeraser.core.digest import seed_for
 from lmeraser.core.environment import fingerprint
+from lmeraser.core.errors import ParamsError
 from lmeraser.core.hierarchy import Hierarchy, grow
 from lmeraser.core.params import Params
 from lmeraser.core.quantised import STEPS, Integers, mean_by_group, quantise, squared_distances
@@ -56,7 +57,14 @@ def build_skeleton(features: NDArray[np.float32], unit: NDArray[np.int64], param
     Args:
         features: (n, d) float32 of the public training records, sorted by record id.
         unit: (n,) which subject (or record) each belongs to, in [0, number of units).
+    Raises: ParamsError if more leaves are asked for than there are units.
     """
+    n_units = int(unit.max()) + 1
+    if n_units < params.skeleton.leaves:
+        raise ParamsError(
+            f"params.yaml: skeleton.leaves is {params.skeleton.leaves}, but there are {n_units} public units; "
+            "lower it, or add public records"
+        )
     mean = features.astype(np.float64).mean(0)
     scale = features.astype(np.float64).std(0)
     # A feature that is dead on public images can wake up under a frame: without a floor, training diverges.
@@ -64,7 +72,6 @@ def build_skeleton(features: NDArray[np.float32], unit: NDArray[np.int64], param
     scale = np.maximum(scale, floor if floor > 0 else 1.0)
     mean, scale = mean.astype(np.float32), scale.astype(np.float32)
     quantised = quantise((features - mean) / scale)
-    n_units = int(unit.max()) + 1
     tree = grow(mean_by_group(quantised, unit, n_units), params.skeleton.leaves)
     generator = np.random.Generator(np.random.PCG64(seed_for(params.seed, "projection")))
     gap = np.sqrt(squared_distances(quantised[:PAIRS], quantised[:PAIRS]))

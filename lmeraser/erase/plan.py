@@ -10,6 +10,7 @@ from lmeraser.core.errors import BlockedError, RequestError
 from lmeraser.core.hierarchy import Hierarchy
 from lmeraser.core.params import Params
 from lmeraser.core.records import TRAIN, Record
+from lmeraser.core.units import unit_of
 from lmeraser.erase.blast import Blast, blast_of
 
 
@@ -83,7 +84,7 @@ def _check(chosen: set[str], facts: Facts, include_public: bool) -> None:
             f"{len({record.subject for record in public})} of the subjects have {len(public)} public records: the frozen "
             f"backbone learnt from them, so it and all {total} clusters must be rebuilt; add --include-public to accept that"
         )
-    for name, records in (("private", facts.private), ("public", facts.public)):
+    for name, records in (("private", facts.private), ("public", facts.public)):  # public last: its units are counted below
         left = [record for record in records if record.split == TRAIN and record.subject not in chosen]
         if not left:
             raise RequestError(
@@ -95,6 +96,12 @@ def _check(chosen: set[str], facts: Facts, include_public: bool) -> None:
                 f"the {name} training records left would have one class, and nothing can be learnt from one; "
                 "add data first, or withdraw the model"
             )
+    units = {unit_of(record, facts.params.cluster.unit) for record in left}
+    if public and len(units) < facts.params.skeleton.leaves:
+        raise RequestError(
+            f"{len(units)} public units would be left for skeleton.leaves {facts.params.skeleton.leaves}; "
+            "lower leaves, run `dvc repro`, retry"
+        )
 
 
 def make_plan(subjects: Sequence[str], facts: Facts, include_public: bool) -> Plan:

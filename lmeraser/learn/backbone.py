@@ -19,6 +19,7 @@ from lmeraser.core.environment import THREADS, fingerprint
 from lmeraser.core.errors import ParamsError, ProjectError
 from lmeraser.core.params import ImageParams, Params, Pretrain
 from lmeraser.core.tensors import read_tensors, write_tensors
+from lmeraser.learn.memory import batch_that_fits
 
 PRECISIONS = {"float32": torch.float32, "bfloat16": torch.bfloat16}
 
@@ -35,13 +36,18 @@ def make_deterministic(device: str) -> None:
         raise ParamsError("params.yaml: device is cuda, but torch sees no GPU here; set it to cpu or run on a GPU worker")
 
 
+def _is_known(name: str) -> bool:
+    """Whether timm has the model, and, if the name has one, the tag of its weights."""
+    return bool(timm.is_model(name)) and ("." not in name or name in timm.list_pretrained())
+
+
 def build(pretrain: Pretrain, image: ImageParams, n_classes: int) -> nn.Module:
     """A timm model with fresh weights.
 
     Raises: ParamsError naming the nearest models if timm does not know the name, or if it refuses the kwargs.
     """
-    if not timm.is_model(pretrain.model):
-        near = difflib.get_close_matches(pretrain.model, timm.list_models(), 3)
+    if not _is_known(pretrain.model):
+        near = difflib.get_close_matches(pretrain.model, [*timm.list_models(), *timm.list_pretrained()], 3)
         hint = f"did you mean {', '.join(near)}?" if near else "see timm.list_models()"
         raise ParamsError(f"params.yaml: pretrain.model {pretrain.model[:60]!r} is no timm model; {hint}")
     try:
@@ -63,6 +69,21 @@ def _shrink_stem(model: nn.Module, name: str) -> None:
         raise ParamsError(f"params.yaml: pretrain.small_stem fits ResNets, {name} has another stem; set it to false")
     model.conv1 = nn.Conv2d(first.in_channels, first.out_channels, 3, stride=2, padding=1, bias=False)
     model.maxpool = nn.Identity()
+
+
+def require_size(model: nn.Module, params: Params) -> None:
+    """Raise ParamsError unless a network takes images of the params' size (transformers are made for one)."""
+    size, was_training = params.image.size, model.training
+    try:
+        with torch.no_grad():
+            model.eval()(torch.zeros(1, params.image.channels, size, size))
+    except (AssertionError, RuntimeError, ValueError) as error:
+        reason = (str(error).splitlines() or [""])[0]
+        raise ParamsError(
+            f"params.yaml: {params.pretrain.model} does not take images of image.size {size} ({reason[:100]}); "
+            "change it, or pretrain.kwargs (img_size)"
+        ) from error
+    model.train(was_training)
 
 
 @dataclass(frozen=True)
@@ -101,7 +122,7 @@ class Backbone:
         if not len(pixels):
             return np.zeros((0, self.dim), dtype=np.float32)
         rows = []
-        with torch.inference_mode():
+        with torch.inference_mode(), batch_that_fits("embed.batch", batch):
             for start in range(0, len(pixels), batch):
                 chunk = pixels[start : start + batch]
                 padded = np.zeros((batch, *chunk.shape[1:]), dtype=np.uint8)
@@ -129,12 +150,18 @@ def pixel_statistics(images: Iterable[NDArray[np.uint8]]) -> tuple[list[float], 
     return [m / 255 for m in mean], [s / 255 for s in std]
 
 
+def _made_for(params: Params) -> dict[str, Any]:
+    """The params that a backbone's file belongs to, beside those of its training."""
+    made = params.pretrain.model_dump(include={"model", "kwargs", "small_stem"})
+    if params.pretrain.weights:
+        made["weights"] = params.pretrain.weights.sha256
+    return {"pretrain": made, "image": params.image.model_dump(include={"size", "channels"})}
+
+
 def save_backbone(path: Path, model: nn.Module, mean: Sequence[float], std: Sequence[float], params: Params) -> None:
     """Keep the weights (float32) with all that is needed to build the model again."""
     weights = {name: value.detach().cpu().numpy() for name, value in model.state_dict().items()}
-    note: dict[str, Any] = {
-        "pretrain": params.pretrain.model_dump(include={"model", "kwargs", "small_stem"}),
-        "image": params.image.model_dump(include={"size", "channels"}),
+    note: dict[str, Any] = _made_for(params) | {
         "mean": list(mean),
         "std": list(std),
         "environment": fingerprint(params.device),
@@ -162,10 +189,7 @@ def load_backbone(path: Path, params: Params) -> Backbone:
 
 def _load_backbone(path: Path, params: Params) -> Backbone:
     weights, note = read_tensors(path)
-    expected = {
-        "pretrain": params.pretrain.model_dump(include={"model", "kwargs", "small_stem"}),
-        "image": params.image.model_dump(include={"size", "channels"}),
-    }
+    expected = _made_for(params)
     if {key: note[key] for key in expected} != expected:
         raise ProjectError(f"{path.name} was trained with other params; run `dvc repro` and retry")
     model = build(params.pretrain, params.image, n_classes=0)

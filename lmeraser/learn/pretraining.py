@@ -14,7 +14,8 @@ from lmeraser.core.errors import ParamsError
 from lmeraser.core.params import Params, Pretrain
 from lmeraser.core.progress import track
 from lmeraser.learn.augmentation import augment, draws, epoch_order
-from lmeraser.learn.backbone import PRECISIONS, Backbone, build, pixel_statistics
+from lmeraser.learn.backbone import PRECISIONS, Backbone, build, pixel_statistics, require_size
+from lmeraser.learn.memory import batch_that_fits
 
 
 def require_reproducible(model: nn.Module, inputs: Tensor, settings: Pretrain) -> None:
@@ -66,6 +67,7 @@ def pretrain_backbone(
     classes = sorted(set(labels))
     target = torch.tensor([classes.index(label) for label in labels], device=params.device)
     model = build(settings, params.image, len(classes))
+    require_size(model, params)
     model = model.to(params.device).to(memory_format=torch.channels_last)
     mean, std = pixel_statistics(pixels)
     statistics = [torch.tensor(values, dtype=torch.float32, device=params.device) for values in (mean, std)]
@@ -89,13 +91,14 @@ def pretrain_backbone(
                 chosen = order[step * batch : (step + 1) * batch]
                 yield chosen, augment(pixels[chosen], drawn[chosen], settings.shift_px, settings.flip)
 
-    for chosen, moved in track(batches(), settings.epochs * steps, "pretrain", "batch"):
-        inputs, wanted = normalise(moved), target[torch.from_numpy(chosen).to(params.device)]
-        if schedule.last_epoch == 0:
-            require_reproducible(model, inputs, settings)
-        optimiser.zero_grad(set_to_none=True)
-        loss(model, inputs, wanted, settings, params.device).backward()
-        optimiser.step()
-        schedule.step()
+    with batch_that_fits("pretrain.batch", batch):
+        for chosen, moved in track(batches(), settings.epochs * steps, "pretrain", "batch"):
+            inputs, wanted = normalise(moved), target[torch.from_numpy(chosen).to(params.device)]
+            if schedule.last_epoch == 0:
+                require_reproducible(model, inputs, settings)
+            optimiser.zero_grad(set_to_none=True)
+            loss(model, inputs, wanted, settings, params.device).backward()
+            optimiser.step()
+            schedule.step()
     cast("Any", model).reset_classifier(0)
     return model.eval(), mean, std

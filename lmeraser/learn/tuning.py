@@ -25,6 +25,7 @@ from lmeraser.core.skeleton import Skeleton
 from lmeraser.core.tensors import read_tensors, write_tensors
 from lmeraser.learn.augmentation import augment, draws, epoch_order
 from lmeraser.learn.backbone import PRECISIONS, Backbone
+from lmeraser.learn.memory import batch_that_fits
 
 
 @dataclass(frozen=True)
@@ -133,21 +134,22 @@ def tune_cluster(
     fixed = None if tune.frame_px else skeleton.standardise(backbone.features(pixels, params.embed.batch))
     seed = seed_for(params.seed, "tune")
     per_epoch = state.steps // tune.epochs
-    for step in track(range(state.steps), state.steps, f"tune {name}", "batch"):
-        epoch, place = divmod(step, per_epoch)
-        if place == 0:
-            drawn = draws(ids, epoch, seed)
-            order = epoch_order(drawn)
-        chosen = order[place * state.batch : (place + 1) * state.batch]
-        weight = torch.zeros(state.batch, device=backbone.device)
-        weight[: len(chosen)] = 1
-        chosen = np.resize(chosen, state.batch)  # the last batch repeats its records with weight 0
-        if fixed is None:
-            moved = augment(pixels[chosen], drawn[chosen], tune.shift_px, tune.flip)
-            features = state.features(backbone.normalise(moved))
-        else:
-            features = torch.from_numpy(fixed[chosen]).to(backbone.device)
-        state.step(features, target[torch.from_numpy(chosen).to(backbone.device)], weight)
+    with batch_that_fits("tune.batch", state.batch):
+        for step in track(range(state.steps), state.steps, f"tune {name}", "batch"):
+            epoch, place = divmod(step, per_epoch)
+            if place == 0:
+                drawn = draws(ids, epoch, seed)
+                order = epoch_order(drawn)
+            chosen = order[place * state.batch : (place + 1) * state.batch]
+            weight = torch.zeros(state.batch, device=backbone.device)
+            weight[: len(chosen)] = 1
+            chosen = np.resize(chosen, state.batch)  # the last batch repeats its records with weight 0
+            if fixed is None:
+                moved = augment(pixels[chosen], drawn[chosen], tune.shift_px, tune.flip)
+                features = state.features(backbone.normalise(moved))
+            else:
+                features = torch.from_numpy(fixed[chosen]).to(backbone.device)
+            state.step(features, target[torch.from_numpy(chosen).to(backbone.device)], weight)
     frame = (state.frame * state.mask).detach().cpu().numpy()
     weights, bias = (value.detach().cpu().numpy() for value in (state.head.weight, state.head.bias))
     return ClusterModel(frame, weights, bias, classes)

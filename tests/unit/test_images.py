@@ -186,3 +186,25 @@ def test_photo_with_damaged_exif_is_read_as_it_lies(kind: str, exif: bytes) -> N
 def test_two_images_are_not_one() -> None:
     assert png(1) != png(2)
     assert png(1) == png(1)
+
+
+@pytest.mark.parametrize(("size", "crop"), [(224, 0.9), (32, 0.875), (24, 1.0), (33, 0.95)])
+@pytest.mark.parametrize("interpolation", ["bilinear", "bicubic"])
+def test_square_images_come_as_timm_prepares_them(size: int, crop: float, interpolation: str) -> None:
+    import timm
+
+    prepare = timm.data.create_transform(
+        (3, size, size), is_training=False, interpolation=interpolation, crop_pct=crop, normalize=False
+    )
+    for side in (32, 57):
+        image = Image.fromarray(pixels(side, side, side, 3))
+        expected = np.asarray(prepare(image)).transpose(1, 2, 0)
+        assert np.array_equal(decode(encoded(image), image_params(size, 3, interpolation, crop)), expected)
+
+
+def test_image_that_is_not_square_is_cropped_to_its_middle_and_its_border_left_out() -> None:
+    bars = np.zeros((40, 120, 3), dtype=np.uint8)
+    bars[:, 44:76] = 200  # the middle 80 % of the middle square
+    image = encoded(Image.fromarray(bars))
+    assert decode(image, image_params(16, 3, crop=1.0))[:, [0, -1]].max() == 0
+    assert decode(image, image_params(16, 3, crop=0.6)).min() == 200

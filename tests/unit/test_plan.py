@@ -16,7 +16,7 @@ from lmeraser.erase.facts import MAX_SUBJECT, check_known, normalise_subjects
 from lmeraser.erase.plan import Facts, Plan, make_plan
 
 KEY = SubjectKey(b"k" * 32)
-PARAMS = make_params({"cluster.n_max": 3})
+PARAMS = make_params({"cluster.n_max": 3, "skeleton.leaves": 2})
 PUBLIC = [make_record("pub-1", "one", "public", image=b"p1"), make_record("pub-2", "two", "public", image=b"p2")]
 
 
@@ -192,3 +192,11 @@ def test_subject_that_is_no_unicode_is_refused() -> None:
 def test_papers_clustering_with_too_few_people_left_is_refused_by_the_plan() -> None:
     params = make_params({"cluster.method": "anchors", "cluster.k": 4})
     refused(RequestError, lambda: make_plan(["ada"], replace(two_clusters(), params=params), include_public=False))
+
+
+def test_fewer_public_units_than_leaves_would_be_left() -> None:
+    public = [*PUBLIC, make_record("pub-3", "one", "public", image=b"p3")]
+    facts = replace(two_clusters(), public=public, params=make_params({"cluster.n_max": 3, "skeleton.leaves": 3}))
+    message = refused(RequestError, lambda: make_plan(["pub-3"], facts, include_public=True))
+    assert "2 public units would be left for skeleton.leaves 3" in message
+    assert make_plan(["ada"], facts, include_public=True).rebuild is False

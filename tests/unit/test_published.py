@@ -9,8 +9,8 @@ import numpy as np
 import pytest
 import yaml
 from builders import ROOT, raw_params, refused
-from published_sets import images, published, write_all, write_gtsrb
 from PIL import Image
+from published_sets import images, published, write_all, write_gtsrb
 
 from lmeraser.core.errors import ImageError, ManifestError, ParamsError
 from lmeraser.core.params import load_params

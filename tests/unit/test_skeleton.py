@@ -5,11 +5,11 @@ from typing import Any
 
 import numpy as np
 import pytest
-from builders import Lab, refused, tiny_params
+from builders import Lab, refused, slot_names, tiny_params
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from lmeraser.core.errors import ProjectError
+from lmeraser.core.errors import ParamsError, ProjectError
 from lmeraser.core.skeleton import Skeleton, build_skeleton, load_skeleton, save_skeleton
 
 RNG = np.random.default_rng(0)
@@ -66,8 +66,16 @@ def test_projection_depends_on_the_root_seed() -> None:
 
 def test_hierarchy_is_made_of_units_and_has_at_most_the_leaves_asked_for() -> None:
     assert made({"skeleton.leaves": 16}).hierarchy.n_leaves == 16
-    one = build_skeleton(FEATURES, np.zeros(40, dtype=np.int64), tiny_params())
+    one = build_skeleton(FEATURES, np.zeros(40, dtype=np.int64), tiny_params({"skeleton.leaves": 1}))
     assert one.hierarchy.n_leaves == 1
+    alike = made(features=np.ones_like(FEATURES))
+    assert alike.hierarchy.n_leaves == 1
+
+
+def test_more_leaves_than_public_units_are_refused() -> None:
+    assert made({"skeleton.leaves": 20, "slots": slot_names(20)}).hierarchy.n_leaves == 20
+    message = refused(ParamsError, lambda: made({"skeleton.leaves": 21, "slots": slot_names(21)}))
+    assert "skeleton.leaves is 21, but there are 20 public units" in message
 
 
 def test_missing_skeleton_is_refused(tmp_path: Path) -> None:

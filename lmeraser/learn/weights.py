@@ -1,0 +1,166 @@
+"""A backbone that was trained elsewhere, taken from a safetensors file that the params pin by its digest.
+
+An artifact is a function of retained records, params and code: so the params hold the file's SHA-256, and other bytes are
+refused. Nothing is downloaded here and nothing is unpickled (docs/decisions/0018).
+"""
+
+import math
+from pathlib import Path
+from typing import Any, cast
+
+import timm
+import torch
+from huggingface_hub import try_to_load_from_cache
+from safetensors import SafetensorError
+from safetensors.torch import load
+from torch import Tensor, nn
+
+from lmeraser.core.digest import sha256
+from lmeraser.core.errors import ParamsError
+from lmeraser.core.params import HUB, Params, Pretrain, Weights
+from lmeraser.core.progress import say
+from lmeraser.learn.backbone import build, require_size
+
+HUB_FILE = "model.safetensors"
+WHERE = "params.yaml: pretrain.weights"
+
+
+def _from_hub(name: str) -> Path:
+    config: Any = timm.models.get_pretrained_cfg(name)
+    if config is None or not config.hf_hub_id:
+        raise ParamsError(f"{WHERE}: timm names no file on the hub for {name}; set file to a local safetensors file")
+    repository, _, revision = config.hf_hub_id.partition("@")
+    found = try_to_load_from_cache(repository, config.hf_hub_filename or HUB_FILE, revision=revision or None)
+    if not isinstance(found, str):
+        raise ParamsError(
+            f"{WHERE}: the hub cache of this machine lacks {name}; fetch it where there is a network "
+            f"(timm.create_model({name!r}, pretrained=True)), or set file to a local safetensors file"
+        )
+    return Path(found)
+
+
+def _read(path: Path, weights: Weights) -> dict[str, Tensor]:
+    """The tensors of a file, checked: safetensors, the promised digest, whole, finite."""
+    try:
+        data = path.read_bytes()
+    except OSError as error:
+        raise ParamsError(f"{WHERE}.file cannot be read ({error.strerror}); expected a safetensors file") from error
+    if data[8:9] != b"{":  # https://github.com/huggingface/safetensors#format
+        kind = (
+            "pickled (or zipped), and opening it could run code"
+            if data[:2] == b"PK" or data[:1] == b"\x80"
+            else "of another kind"
+        )
+        raise ParamsError(f"{WHERE}.file is {kind}; expected safetensors: convert it where it came from")
+    found = sha256(data)
+    if weights.sha256 is None:
+        raise ParamsError(f"{WHERE}.sha256 is null; the file's is {found}: check it against its publisher's and write it there")
+    if found != weights.sha256:
+        raise ParamsError(f"{WHERE}.sha256 is {weights.sha256[:12]}, but the file's is {found[:12]}; it is another file")
+    try:
+        tensors: dict[str, Tensor] = load(data)
+    except (SafetensorError, KeyError, ValueError) as error:
+        raise ParamsError(f"{WHERE}.file is no whole safetensors file; copy it again") from error
+    for name, tensor in sorted(tensors.items()):
+        if tensor.is_floating_point() and not bool(torch.isfinite(tensor).all()):
+            raise ParamsError(
+                f"{WHERE}.file: tensor {name[:80]} holds values that are no numbers (NaN or infinite); take another file"
+            )
+    return tensors
+
+
+def _classifiers(model: nn.Module) -> list[str]:
+    named = cast("Any", model).pretrained_cfg.get("classifier") or ()
+    return [named] if isinstance(named, str) else list(named)
+
+
+def _shape(tensor: Tensor) -> str:
+    return " x ".join(map(str, tensor.shape)) or "one number"
+
+
+def _translated(tensors: dict[str, Tensor], settings: Pretrain, channels: int, heads: list[str]) -> dict[str, Tensor]:
+    """Weights by the names that the model has now: timm knows older names of its own models.
+
+    timm takes what is missing in silence unless the number of classes is the file's, so it is told that number.
+    """
+    outer = [head.split(".")[0] for head in heads]
+    found = [tensors[f"{head}.weight"] for head in (*heads, *outer) if f"{head}.weight" in tensors]
+    classes = len(found[0]) if found else 0
+    overlay = {"state_dict": tensors, "num_classes": classes}
+    model = timm.create_model(
+        settings.model, pretrained=True, pretrained_cfg_overlay=overlay, in_chans=channels, num_classes=classes, **settings.kwargs
+    )
+    cast("Any", model).reset_classifier(0)
+    translated: dict[str, Tensor] = model.state_dict()
+    return translated
+
+
+def _another(own: dict[str, Tensor], expected: dict[str, Tensor], name: str) -> ParamsError:
+    missing, unknown = sorted(expected.keys() - own.keys()), sorted(own.keys() - expected.keys())
+    example = f", such as {missing[0]}" if missing else ""
+    return ParamsError(
+        f"{WHERE}.file holds another architecture than {name}: it lacks {len(missing)} of {len(expected)} tensors{example}, "
+        f"and has {len(unknown)} that the model does not know; check pretrain.model and pretrain.kwargs"
+    )
+
+
+def _fit(model: nn.Module, tensors: dict[str, Tensor], params: Params) -> dict[str, Tensor]:
+    """The model's weights out of a file's tensors. Raises: ParamsError if they belong to another network."""
+    heads, expected = _classifiers(model), model.state_dict()
+    own = {name: tensor for name, tensor in tensors.items() if name.rpartition(".")[0] not in heads}
+    common = sorted(expected.keys() & own.keys())
+    # timm would resize some of them in silence (position embeddings, patches).
+    resized = [name for name in common if own[name].shape != expected[name].shape]
+    if resized and 2 * len(common) < len(expected):
+        raise _another(own, expected, params.pretrain.model)
+    if resized:
+        raise ParamsError(
+            f"{WHERE}.file: tensor {resized[0]} is {_shape(own[resized[0]])}, expected {_shape(expected[resized[0]])}; "
+            "check pretrain.model, pretrain.kwargs and image.channels against the file"
+        )
+    if own.keys() == expected.keys():
+        return own
+    try:
+        return _translated(tensors, params.pretrain, params.image.channels, heads)
+    except Exception as error:  # whatever timm makes of foreign names
+        raise _another(own, expected, params.pretrain.model) from error
+
+
+def _compare_images(params: Params, config: dict[str, Any]) -> None:
+    """Tell where images come in another way than those that the weights were trained on: allowed, and mostly not meant."""
+    image = params.image
+    differing = [
+        f"image.{key} is {found}, timm's is {wanted}"
+        for key, found, wanted in (
+            ("size", image.size, config["input_size"][-1]),
+            ("interpolation", image.interpolation, config["interpolation"]),
+            ("crop", image.crop, config["crop_pct"]),
+        )
+        if (not math.isclose(found, wanted) if isinstance(found, float) else found != wanted)
+    ]
+    if differing:
+        say(f"pretrain: warning: {'; '.join(differing)}")
+
+
+def take_weights(params: Params, root: Path) -> tuple[nn.Module, list[float], list[float]]:
+    """The model that params.pretrain.weights names, without its classifier.
+
+    Args: root: where a relative path starts.
+    Returns: the model, and the mean and standard deviation of pixels that timm's config says.
+    Raises: ParamsError: no file, another digest, no safetensors, not finite, another network.
+    """
+    settings = params.pretrain
+    weights = cast("Weights", settings.weights)
+    model = build(settings, params.image, n_classes=0)
+    path = _from_hub(settings.model) if weights.file == HUB else root / weights.file
+    tensors = _read(path, weights)
+    model.load_state_dict(_fit(model, tensors, params))
+    require_size(model, params)
+    config: dict[str, Any] = cast("Any", timm.data).resolve_model_data_config(model)
+    mean, std = list(config["mean"]), list(config["std"])
+    if len(mean) != params.image.channels:
+        raise ParamsError(
+            f"params.yaml: image.channels is {params.image.channels}, but {settings.model} was trained on {len(mean)}; set it so"
+        )
+    _compare_images(params, config)
+    return model.eval(), mean, std
