@@ -1,7 +1,7 @@
 """Published data sets below a local folder, in torchvision's layout: CIFAR-10, CIFAR-100, SVHN, GTSRB. No download happens here.
 
-They name no persons, so each image is its own subject: `cifar10-train-00042`. That name is the data set's own place of the image:
-neither a limit nor the other data set has a say in it.
+They name no persons, so each image is its own subject, named by its place in the data set: `cifar10-train-NNNNN`, counted from 0;
+`gtsrb-train-CLASS-FILE`. Neither a limit nor the other data set has a say in a name.
 
     python -m lmeraser.sources.published ROOT cifar10 cifar100       download them into ROOT
 
