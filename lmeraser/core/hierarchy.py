@@ -80,7 +80,7 @@ def grow(units: Integers, leaves: int) -> Hierarchy:
 
     Args:
         units: (n, d) whole numbers, one row a public unit, in an order that is a function of the records.
-        leaves: at most this many; fewer if units are few or alike.
+        leaves: at most this many; fewer if units are few or alike (`build_skeleton` refuses the first).
     """
     members = {"": np.arange(len(units))}
     splits: dict[str, tuple[Integers, float]] = {}
