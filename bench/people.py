@@ -60,7 +60,7 @@ def one_variant(backbone: Backbone, data: pipe.Data, params: Params, sample: int
     model = pipe.serve(clusters, models, pipe.make_sums(frozen, data.train, params), frozen, params)
     answers = model.predict(data.test.pixels)
     scores = {part: accuracy(getattr(answers, part), answers.labels, data.test.labels) for part in PARTS}
-    if params.cluster.method == "tree":
+    if params.cluster.method != "anchors":
         blast = blast_by_tree(members, data.train, frozen, params)
     else:
         blast = blast_by_anchors(members, clusters, data.train, frozen, params, sample)
