@@ -6,8 +6,8 @@
 
 Three seeds of everything that is random: backbone, projection, order, augmentation. Every peer's rebuild check trains groups of
 the retained records anew after a deletion and compares bytes. What was measured is kept in bench/results/compare-DATA.json by
-seed and peer, and is not measured again unless --fresh. Expect ours at or above the linear head on all private data, at a hundredth of
-the cost of tuning again.
+seed and peer, and is not measured again unless --fresh. Expect ours at or above the linear head on all private data, at a
+hundredth of the cost of tuning again.
 """
 
 import argparse

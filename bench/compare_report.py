@@ -75,15 +75,8 @@ def batch_rows(runs: dict[str, Runs], sizes: Sequence[str]) -> list[list[str]]:
         storage = shown((mean(found, "storage") or 0) / 2**20, "{:,.1f}")
         equal = all(run["rebuild"]["equal"] for run in found)
         compared = sum(run["rebuild"]["compared"] for run in found)
-        rows.append(
-            [
-                name,
-                *batches,
-                storage,
-                shown(mean(found, "passes"), "{:,.0f}"),
-                f"{'equal' if equal else 'NOT EQUAL'} ({compared})",
-            ]
-        )
+        exact = f"{'equal' if equal else 'NOT EQUAL'} ({compared})"
+        rows.append([name, *batches, storage, shown(mean(found, "passes")), exact])
     return rows
 
 
@@ -120,7 +113,8 @@ def verdict(runs: dict[str, Runs]) -> str:
     if linear is None or whole is None or not ours:
         return "Not measured: ours, the linear head or the global head."
     lines = [
-        f"{name}: {100 * (value - linear):+.2f} points against the linear head, {100 * (value - whole):+.2f} against the global head alone"
+        f"{name}: {100 * (value - linear):+.2f} points against the linear head, {100 * (value - whole):+.2f} against the "
+        "global head alone"
         for name, value in ours.items()
         if value is not None
     ]
@@ -153,8 +147,9 @@ def write_tables(data_name: str, told: dict[str, Any], names: Sequence[str], par
         table(head, accuracy_rows(runs)),
         "## One random subject leaves: records x epochs trained again, and processor seconds of that training",
         table(single, cost_rows(runs, everything)),
-        "Seconds: records x epochs by this peer's own rate in this run, training alone (no start of processes, no DVC). The linear head counts an iteration as an epoch; its epochs are over cached features, "
-        "and a record that the global head subtracts counts once (its seconds are the solve's).",
+        "Seconds: records x epochs by this peer's own rate in this run, training alone (no start of processes, no DVC). The linear "
+        "head counts an iteration over cached features as an epoch; a record that the global head subtracts counts once, and its "
+        "seconds are the solve's.",
         "## Many leave at once (records x epochs), storage, inference, exactness",
         table(several, batch_rows(runs, sizes)),
         f"![accuracy against the cost of a deletion]({draw(data_name, runs)})",
