@@ -50,8 +50,8 @@ def make_source(data: str, work: Path) -> tuple[dict[str, Any], Path]:
         params = yaml.safe_load((ROOT / "params.yaml").read_text())
         return params, ROOT / params["source"]["path"]
     out = work / "people"
-    script = [sys.executable, str(shared_data() / "to_manifest.py"), str(out), "--private", PACKS[data]]
-    subprocess.run([*script, "--public-fraction", "0.4"], check=True, stdout=sys.stderr)
+    script = [sys.executable, str(shared_data() / "to_manifest.py"), str(out), *PACKS[data]]
+    subprocess.run(script, check=True, stdout=sys.stderr)
     params = yaml.safe_load((ROOT / "params" / f"{data}.yaml").read_text())
     params["source"] = {"kind": "manifest", "path": str(out), "erase": False}
     return params, out / "manifest.csv"

@@ -23,13 +23,13 @@ import yaml
 from bench import pipeline as pipe
 from bench.blast import blast_by_anchors, blast_by_tree
 from bench.choose import changed
+from bench.presets import preset_of
 from bench.report import table, write_report
 from bench.sources import source_of
-from lmeraser.core.params import Params, load_params
+from lmeraser.core.params import Params
 from lmeraser.learn.backbone import Backbone
 from lmeraser.learn.evaluation import accuracy, linear_head
 
-PRESETS = {"digits": "params.yaml", "signdigits": "params/signdigits.yaml", "mnist": "params/mnist.yaml"}
 PENALTIES = (0.01, 0.1, 1.0, 10.0, 100.0, 1000.0)
 PARTS = ("served", "clusters_soft", "clusters_hard", "global_head")
 VARIANTS: dict[str, dict[str, Any]] = {
@@ -60,7 +60,7 @@ def one_variant(backbone: Backbone, data: pipe.Data, params: Params, sample: int
     model = pipe.serve(clusters, models, pipe.make_sums(frozen, data.train, params), frozen, params)
     answers = model.predict(data.test.pixels)
     scores = {part: accuracy(getattr(answers, part), answers.labels, data.test.labels) for part in PARTS}
-    if params.cluster.method == "tree":
+    if params.cluster.method != "anchors":
         blast = blast_by_tree(members, data.train, frozen, params)
     else:
         blast = blast_by_anchors(members, clusters, data.train, frozen, params, sample)
@@ -166,7 +166,7 @@ def report(data_name: str, runs: list[dict[str, Any]], counts: dict[str, int], p
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("data", choices=sorted(PRESETS))
+    parser.add_argument("data", choices=["digits", "signdigits", "mnist", "omniglot"])
     parser.add_argument("--seeds", type=int, default=3)
     parser.add_argument("--sample", type=int, default=20, help="people whose leaving is replayed with the paper's clustering")
     parser.add_argument(
@@ -175,7 +175,7 @@ def main() -> None:
     parser.add_argument("--change", nargs="*", default=[], help="params to change for this run, as section.key=value")
     args = parser.parse_args()
     variants, name = dict(VARIANTS), args.data
-    preset = load_params(pipe.ROOT / PRESETS[args.data])
+    preset = preset_of(args.data)
     preset = changed(preset, {k: yaml.safe_load(v) for k, v in (one.split("=", 1) for one in args.change)})
     if args.change:
         name += "-" + "-".join(one.replace("=", "") for one in sorted(args.change))

@@ -10,21 +10,22 @@ import tempfile
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any, TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
 
 from lmeraser.core.clustering import Cluster, Member, cluster_by_tree
-from lmeraser.core.digest import part_of
+from lmeraser.core.digest import canonical_json, part_of, sha256, sha256_of_file
+from lmeraser.core.environment import fingerprint
 from lmeraser.core.params import Params
-from lmeraser.core.quantised import mean_by_group
 from lmeraser.core.records import TEST, TRAIN, Record
 from lmeraser.core.ridge import Sums, solve
 from lmeraser.core.skeleton import Skeleton, build_skeleton
 from lmeraser.core.units import unit_of
 from lmeraser.learn.anchors import cluster_by_anchors
 from lmeraser.learn.backbone import Backbone, load_backbone, make_deterministic, save_backbone
-from lmeraser.learn.embedding import decode_all, exact_sums, group_units
+from lmeraser.learn.embedding import decode_all, exact_sums, group_units, leaf_of_units
 from lmeraser.learn.pretraining import pretrain_backbone
 from lmeraser.learn.serving import ServedModel
 from lmeraser.learn.tuning import ClusterModel, tune_cluster
@@ -33,6 +34,8 @@ from lmeraser.sources.splitting import split_source
 
 ROOT = Path(__file__).resolve().parent.parent
 Pixels = NDArray[np.uint8]
+Item = TypeVar("Item")
+Made = TypeVar("Made")
 
 
 @dataclass(frozen=True)
@@ -80,6 +83,22 @@ def make_backbone(public: Shelf, params: Params) -> Backbone:
         return load_backbone(path, params)
 
 
+LEARNT_FROM = ("pretraining", "augmentation")  # modules of lmeraser.learn that decide a backbone's weights
+
+
+def backbone_file(public: Shelf, params: Params) -> Path:
+    """The backbone's file, kept in .bench/ by all that decides its weights: several benches measure over the same one."""
+    code = [sha256_of_file(ROOT / "lmeraser" / "learn" / f"{name}.py") for name in LEARNT_FROM]
+    settings = [params.pretrain.model_dump(mode="json"), params.image.model_dump(mode="json"), params.seed, params.device]
+    made_of = [*code, fingerprint(params.device), settings, [record.id for record in public.records]]
+    path = ROOT / ".bench" / f"backbone-{sha256(canonical_json(made_of))[:24]}.safetensors"
+    make_deterministic(params.device)
+    if not path.exists():
+        model, mean, std = pretrain_backbone([record.id for record in public.records], public.pixels, public.labels, params)
+        save_backbone(path, model, mean, std, params)
+    return path
+
+
 @dataclass(frozen=True)
 class Frozen:
     """Backbone, skeleton and the features (float32, as the backbone gives them) of private training records."""
@@ -104,7 +123,7 @@ def make_members(frozen: Frozen, train: Shelf, params: Params) -> list[Member]:
     """What `embed` says of the private training records, in their order."""
     units, index = group_units(train.records, params.cluster.unit)
     quantised = frozen.skeleton.quantise(frozen.features)
-    leaf = frozen.skeleton.hierarchy.route(mean_by_group(quantised, index, len(units)))[index]
+    leaf = leaf_of_units(units, quantised, index, frozen.skeleton.hierarchy, params.cluster.method)[index]
     return [
         Member(record.id, record.sha256, record.label, unit_of(record, params.cluster.unit), int(place), _part(record, params))
         for record, place in zip(train.records, leaf, strict=True)
@@ -128,17 +147,22 @@ def make_clusters(members: Sequence[Member], frozen: Frozen, params: Params) -> 
     return cluster_by_tree(members, frozen.skeleton.hierarchy, params.cluster, params.slots)
 
 
-_inherited: dict[
-    str, Callable[[Cluster], ClusterModel]
-] = {}  # the forked workers find their work here: nothing is pickled on the way in
+_inherited: dict[str, Callable[[Any], Any]] = {}  # forked workers find their work here: nothing is pickled on the way in
 
 
-def _run(cluster: Cluster) -> ClusterModel:
-    return _inherited["work"](cluster)
+def _run(item: Any) -> Any:
+    return _inherited["work"](item)
+
+
+def side_by_side(work: Callable[[Item], Made], items: Sequence[Item]) -> list[Made]:
+    """Do some work in single-thread processes, one a core; results in the order of the items."""
+    _inherited["work"] = work
+    with multiprocessing.get_context("fork").Pool(len(os.sched_getaffinity(0))) as pool:
+        return pool.map(_run, items, chunksize=1)
 
 
 def tune_all(clusters: Sequence[Cluster], train: Shelf, frozen: Frozen, params: Params) -> list[ClusterModel]:
-    """What `tune` does for every slot: single-thread processes, one a core."""
+    """What `tune` does for every slot."""
     row_of = {record.id: row for row, record in enumerate(train.records)}
 
     def work(cluster: Cluster) -> ClusterModel:
@@ -147,9 +171,7 @@ def tune_all(clusters: Sequence[Cluster], train: Shelf, frozen: Frozen, params: 
         ids = [member.id for member in cluster.members]
         return tune_cluster(ids, train.pixels[rows], labels, frozen.backbone, frozen.skeleton, params, cluster.slot)
 
-    _inherited["work"] = work
-    with multiprocessing.get_context("fork").Pool(len(os.sched_getaffinity(0))) as pool:
-        return pool.map(_run, clusters, chunksize=1)
+    return side_by_side(work, clusters)
 
 
 def serve(clusters: Sequence[Cluster], models: Sequence[ClusterModel], sums: Sums, frozen: Frozen, params: Params) -> ServedModel:

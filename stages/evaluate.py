@@ -41,7 +41,7 @@ def environments(layout: Layout, params: Params, slots: list[str]) -> set[str]:
 
 def cost(layout: Layout, params: Params, model: ServedModel, subject_of: dict[str, str]) -> dict[str, Any] | None:
     """Expected cost of erasing one person; None for the paper's variant, whose clusters only a replay can tell."""
-    if params.cluster.method != "tree":
+    if params.cluster.method == "anchors":
         return None
     members = [member for part in params.parts for member in load_placements(layout.leaves(part), part)]
     tree = model.skeleton.hierarchy

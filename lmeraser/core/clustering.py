@@ -85,7 +85,9 @@ def cluster_by_tree(members: Sequence[Member], tree: Hierarchy, params: ClusterP
     for node in nodes:
         first, last = int(tree.first_leaf[node]), int(tree.last_leaf[node])
         inside = sorted(member for leaf in by_leaf[first : last + 1] for member in leaf)
-        clusters.append(Cluster(slot_of(tree, node, slots), node, first, last, inside, tree.centroid[node]))
+        # Random clusters stand nowhere: all are equally near, so that size alone weighs their answers.
+        prototype = np.zeros_like(tree.centroid[node]) if params.method == "random" else tree.centroid[node]
+        clusters.append(Cluster(slot_of(tree, node, slots), node, first, last, inside, prototype))
     return clusters
 
 

@@ -112,7 +112,8 @@ class Embed(Section):
 
 
 class Cluster(Section):
-    method: Literal["tree", "anchors"]  # tree: ours; anchors: the paper's average linkage of private anchors
+    # tree: by features; random: by a hash of the unit; anchors: the paper's average linkage of private anchors
+    method: Literal["tree", "random", "anchors"]
     unit: Literal["subject", "record"]  # what goes to a cluster as a whole
     n_max: Positive  # private training records above which a node is split
     n_min: Annotated[int, Field(ge=0)]  # no split leaves a cluster of fewer (but none) records

@@ -123,7 +123,7 @@ def make_plan(subjects: Sequence[str], facts: Facts, include_public: bool) -> Pl
         raise RequestError(
             f"{len(units)} private units would be left for cluster.k {params.cluster.k} clusters; lower k, run `dvc repro`, retry"
         )
-    exact = params.cluster.method == "tree" and not public
+    exact = params.cluster.method != "anchors" and not public
     if exact:
         blast = _blast(train, facts)
     else:

@@ -6,7 +6,9 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
+from lmeraser.core.digest import number_from
 from lmeraser.core.errors import ParamsError
+from lmeraser.core.hierarchy import Hierarchy
 from lmeraser.core.images import decode
 from lmeraser.core.params import Params
 from lmeraser.core.progress import track
@@ -68,6 +70,21 @@ def exact_sums(fourier: Integers, labels: Sequence[str]) -> tuple[NDArray[np.int
     return gram.astype(np.int32), by_label.astype(np.int32), classes
 
 
+def leaf_of_units(
+    names: Sequence[str], quantised: Integers, index: NDArray[np.int64], tree: Hierarchy, method: str
+) -> NDArray[np.int64]:
+    """The public leaf of each unit.
+
+    Args:
+        names: (u,) the units; quantised: (n, d) whole numbers of their records; index: (n,) the unit of each.
+        method: `random` takes a hash of the unit instead of its mean feature: even groups also where the private images are so
+            unlike the public ones that most would fall into a few leaves.
+    """
+    if method == "random":
+        return np.array([number_from("leaf", name) % tree.n_leaves for name in names], dtype=np.int64)
+    return tree.route(mean_by_group(quantised, index, len(names)))
+
+
 def embed_part(
     records: Sequence[Record], pixels: NDArray[np.uint8], backbone: Backbone, skeleton: Skeleton, params: Params
 ) -> PartEmbedding:
@@ -81,7 +98,7 @@ def embed_part(
     finite = np.asarray(np.isfinite(features).all(axis=1))
     quantised = skeleton.quantise(np.where(finite[:, None], features, 0))
     units, index = group_units(records, params.cluster.unit)
-    leaf_of_unit = skeleton.hierarchy.route(mean_by_group(quantised, index, len(units)))
+    leaf_of_unit = leaf_of_units(units, quantised, index, skeleton.hierarchy, params.cluster.method)
     fourier = skeleton.fourier(quantised, params.projection.levels)
     gram, by_label, labels = exact_sums(fourier, [record.label for record in records])
     return PartEmbedding([units[i] for i in index], leaf_of_unit[index], finite, gram, by_label, labels)

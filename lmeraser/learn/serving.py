@@ -134,7 +134,8 @@ class ServedModel:
         weight = np.exp(-(distance - distance.min(1, keepdims=True)) / serve.temperature)
         if serve.size_weight:
             weight = weight * self.sizes
-        weight = np.where(ranks < serve.nearest, weight, 0)
+        if self.params.cluster.method != "random":  # else none is nearer than another: all answer
+            weight = np.where(ranks < serve.nearest, weight, 0)
         shares: Probabilities = weight / weight.sum(1, keepdims=True)
         return shares
 

@@ -1,0 +1,157 @@
+"""The tables and the picture of `bench.compare`."""
+
+import statistics
+from collections.abc import Sequence
+from typing import Any
+
+import matplotlib
+
+matplotlib.use("Agg")
+import matplotlib.pyplot as plt
+
+from bench.report import RESULTS, table, write_report
+from lmeraser.core.params import Params
+
+Runs = Sequence[dict[str, Any]]  # of one peer, one a seed
+NONE = "not measured"
+
+
+def spread(values: Sequence[float]) -> str:
+    """Mean and range over the seeds."""
+    if len(values) == 1:
+        return f"{values[0]:.4f} (1 seed)"
+    return f"{statistics.mean(values):.4f} ({min(values):.4f} to {max(values):.4f})"
+
+
+def mean(runs: Runs, *path: str) -> float | None:
+    """Mean over the seeds of a number by its place in a run; None where no run has it."""
+    found = []
+    for run in runs:
+        value: Any = run
+        for key in path:
+            value = value.get(key) if isinstance(value, dict) else None
+        if value is not None:
+            found.append(float(value))
+    return statistics.mean(found) if found else None
+
+
+def shown(value: float | None, pattern: str = "{:,.0f}") -> str:
+    return "" if value is None else pattern.format(value)
+
+
+def accuracy_rows(runs: dict[str, Runs]) -> list[list[str]]:
+    """One row a peer, one column a part of its answer."""
+    rows = []
+    for name, found in runs.items():
+        row = [name]
+        for part in ("served", "clusters_soft", "clusters_hard"):
+            values = [run["accuracy"][part] for run in found if part in run["accuracy"]]
+            row.append(spread(values) if values else "")
+        rows.append(
+            [*row, shown(mean(found, "groups")), shown(mean(found, "largest"))] if found else [name, NONE, "", "", "", ""]
+        )
+    return rows
+
+
+def cost_rows(runs: dict[str, Runs], everything: float) -> list[list[str]]:
+    """Records x epochs of a random single deletion, and as a share of one prompt tuned on all."""
+    rows = []
+    for name, found in runs.items():
+        if not found:
+            continue
+        single = [mean(found, "deletion", "1", key) for key in ("mean", "p95", "max")]
+        share = "" if not single[0] else f"1/{everything / single[0]:,.0f}"
+        seconds = [mean(found, "deletion_seconds", "1", key) for key in ("mean", "p95", "max")]
+        rows.append([name, *(shown(value) for value in single), share, *(shown(value, "{:,.2f}") for value in seconds)])
+    return rows
+
+
+def batch_rows(runs: dict[str, Runs], sizes: Sequence[str]) -> list[list[str]]:
+    rows = []
+    for name, found in runs.items():
+        if not found:
+            continue
+        batches = [shown(mean(found, "deletion", size, "mean")) for size in sizes]
+        storage = shown((mean(found, "storage") or 0) / 2**20, "{:,.1f}")
+        equal = all(run["rebuild"]["equal"] for run in found)
+        compared = sum(run["rebuild"]["compared"] for run in found)
+        exact = f"{'equal' if equal else 'NOT EQUAL'} ({compared})"
+        rows.append([name, *batches, storage, shown(mean(found, "passes")), exact])
+    return rows
+
+
+def draw(data_name: str, runs: dict[str, Runs]) -> str:
+    """Accuracy against the processor seconds of a single deletion; one point a peer."""
+    figure, axes = plt.subplots(figsize=(8, 5), dpi=120)
+    for name, found in runs.items():
+        seconds = mean(found, "deletion_seconds", "1", "mean") if found else None
+        served = mean(found, "accuracy", "served") if found else None
+        if seconds is None or served is None:
+            continue
+        ours = "ours" in name
+        axes.scatter(
+            max(seconds, 1e-3), served, color="tab:orange" if ours else "tab:blue", marker="o" if ours else "s", zorder=3
+        )
+        axes.annotate(name, (max(seconds, 1e-3), served), textcoords="offset points", xytext=(5, 4), fontsize=7)
+    axes.set_xscale("log")
+    axes.set_xlabel("processor seconds of training for one random deletion (0.001: none)")
+    axes.set_ylabel("served accuracy on private test records")
+    axes.grid(alpha=0.3)
+    axes.margins(x=0.25)
+    figure.tight_layout()
+    path = RESULTS / f"compare-{data_name}.png"
+    figure.savefig(path, metadata={"Software": None})
+    plt.close(figure)
+    return path.name
+
+
+def verdict(runs: dict[str, Runs]) -> str:
+    """Ours against the linear head and against the global head alone, best of ours by name."""
+    linear = mean(runs.get("linear head on all private data", []), "accuracy", "served")
+    whole = mean(runs.get("global head alone (ours, mix 0)", []), "accuracy", "served")
+    ours = {name: mean(found, "accuracy", "served") for name, found in runs.items() if name.startswith("ours") and found}
+    if linear is None or whole is None or not ours:
+        return "Not measured: ours, the linear head or the global head."
+    lines = [
+        f"{name}: {100 * (value - linear):+.2f} points against the linear head, {100 * (value - whole):+.2f} against the "
+        "global head alone"
+        for name, value in ours.items()
+        if value is not None
+    ]
+    return "Served: " + "; ".join(lines) + "."
+
+
+def write_tables(data_name: str, told: dict[str, Any], names: Sequence[str], params: Params) -> None:
+    """Markdown, JSON and picture of all that was measured so far."""
+    runs: dict[str, Runs] = {name: [run for run in told["runs"] if run["peer"] == name] for name in names}
+    counts = told.get("counts")
+    if counts is None:
+        raise SystemExit(f"bench.compare: nothing was measured for {data_name} yet; run it without --report")
+    everything = float(counts["train"] * params.tune.epochs)
+    sizes = sorted({size for run in told["runs"] for size in run["deletion"]} - {"1"}, key=int)
+    made = sorted({f"`{run['provenance']['command']}` at {run['provenance']['revision']}" for run in told["runs"]})
+    head = ["peer", "served", "clusters, soft", "clusters, hard", "groups", "largest"]
+    single = ["peer", "mean", "p95", "worst", "of tuning all again", "processor s, mean", "p95", "worst"]
+    several = [
+        "peer",
+        *(f"{size} at once" for size in sizes),
+        "MiB beside the backbone",
+        "passes an answer",
+        "rebuild (groups compared)",
+    ]
+    body = [
+        f"{counts['public']} public, {counts['train']} private training and {counts['test']} private test records of "
+        f"{counts['people']} training subjects; mean (least to greatest) over the seeds. Measured by {'; '.join(made)}.",
+        verdict(runs),
+        "## Accuracy on private test records",
+        table(head, accuracy_rows(runs)),
+        "## One random subject leaves: records x epochs trained again, and processor seconds of that training",
+        table(single, cost_rows(runs, everything)),
+        "Seconds: records x epochs by this peer's own rate in this run, training alone (no start of processes, no DVC). The linear "
+        "head counts an iteration over cached features as an epoch; a record that the global head subtracts counts once, and its "
+        "seconds are the solve's.",
+        "## Many leave at once (records x epochs), storage, inference, exactness",
+        table(several, batch_rows(runs, sizes)),
+        f"![accuracy against the cost of a deletion]({draw(data_name, runs)})",
+    ]
+    write_report(f"compare-{data_name}", f"Ours against its peers: {data_name}", body, told)

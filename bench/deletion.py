@@ -1,0 +1,137 @@
+"""What a deletion costs a peer, and whether an update is, byte for byte, a rebuild.
+
+A group is named by its records, not by its number: the exclusive or of one random 64-bit number a record. A group of the
+retained records whose name was there before keeps its part; the others are trained again.
+"""
+
+import time
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from bench import pipeline as pipe
+from bench.peers import Part, Peer, Rows
+from lmeraser.core.digest import number_from, sha256
+
+
+@dataclass(frozen=True)
+class Groups:
+    """The groups of some retained records (g groups of s slices each; a slice's records include those of the slices before).
+
+    Attributes: number: (g,) as the peer calls them; keys: (g, s) uint64; records: (g, s) how many.
+    """
+
+    number: Rows
+    keys: NDArray[np.uint64]
+    records: NDArray[np.int64]
+
+
+def record_keys(peer: Peer) -> NDArray[np.uint64]:
+    return np.array([number_from("record", identity) for identity in peer.ground.ids], dtype=np.uint64)
+
+
+def slice_of(peer: Peer) -> Rows:
+    """(n,) the slice of each record: a function of its unit alone."""
+    names, unit = peer.ground.units
+    return np.array([number_from("slice", name) % peer.slices for name in names], dtype=np.int64)[unit]
+
+
+def groups_of(peer: Peer, kept: NDArray[np.bool_], hashes: NDArray[np.uint64], slices: Rows) -> Groups:
+    group = peer.partition(kept)
+    number, place = np.unique(group[kept], return_inverse=True)
+    keys = np.zeros((len(number), peer.slices), dtype=np.uint64)
+    np.bitwise_xor.at(keys, (place, slices[kept]), hashes[kept])
+    records = np.zeros(keys.shape, dtype=np.int64)
+    np.add.at(records, (place, slices[kept]), 1)
+    return Groups(number, np.bitwise_xor.accumulate(keys, axis=1), records.cumsum(1))
+
+
+def rows_of(peer: Peer, kept: NDArray[np.bool_], slices: Rows) -> dict[int, list[Rows]]:
+    """The rows of each group, slice by slice (each with those before)."""
+    group = peer.partition(kept)
+    found = {}
+    for number in np.unique(group[kept]):
+        inside = np.flatnonzero(group == number)
+        found[int(number)] = [inside[slices[inside] <= last] for last in range(peer.slices)]
+    return found
+
+
+def build(peer: Peer, chains: Sequence[list[Rows]]) -> tuple[list[Part], float]:
+    """Train whole groups side by side; their parts, and the processor seconds of all of them."""
+
+    def work(chain: list[Rows]) -> tuple[Part, float]:
+        start = time.process_time()
+        part: Part = {}
+        for place, rows in enumerate(chain):
+            if len(rows) and (place == 0 or len(rows) > len(chain[place - 1])):
+                part = peer.train(rows, part or None)
+        return part, time.process_time() - start
+
+    made = pipe.side_by_side(work, chains)
+    return [part for part, _ in made], sum(seconds for _, seconds in made)
+
+
+def cost(peer: Peer, before: Groups, after: Groups) -> float:
+    """Records times epochs that are trained again."""
+    again = ~np.isin(after.keys, before.keys)
+    # A slice without records of its own trains nothing.
+    own = np.diff(after.records, axis=1, prepend=0) > 0
+    return float((after.records * (again & own)).sum()) * peer.epochs
+
+
+def sample_costs(peer: Peer, sizes: Sequence[int], batches: int, seed: int) -> dict[str, dict[str, float]]:
+    """Records x epochs of random deletions of so many subjects at once, by size: mean, 95th percentile, worst, how many."""
+    subjects = np.unique([record.subject for record in peer.ground.data.train.records], return_inverse=True)[1]
+    people = int(subjects.max()) + 1
+    hashes, slices = record_keys(peer), slice_of(peer)
+    before = groups_of(peer, np.ones(len(hashes), dtype=bool), hashes, slices)
+    generator = np.random.default_rng(seed)
+    found = {}
+    for size in sizes:
+        if size >= people:
+            continue
+        times = min(peer.replays, people) if size == 1 else min(peer.replays, batches)
+        drawn = []
+        firsts = generator.permutation(people)[:times]
+        for turn in range(times):
+            gone = firsts[turn : turn + 1] if size == 1 else generator.permutation(people)[:size]
+            drawn.append(cost(peer, before, groups_of(peer, ~np.isin(subjects, gone), hashes, slices)))
+        costs = np.array(drawn)
+        found[str(size)] = {
+            "mean": float(costs.mean()),
+            "p95": float(np.quantile(costs, 0.95)),
+            "max": float(costs.max()),
+            "drawn": times,
+        }
+    return found
+
+
+def digest(part: Part) -> str:
+    return sha256(b"".join(name.encode() + part[name].tobytes() for name in sorted(part)))
+
+
+def rebuild_check(peer: Peer, parts: dict[int, Part], people: int, groups: int, seed: int) -> dict[str, int | bool]:
+    """Erase some people by the peer's own deletion, then train some groups of the retained records anew and compare bytes.
+
+    Args: parts: by group, of all records; groups: how many to compare, those that the deletion left alone among them.
+    """
+    hashes, slices = record_keys(peer), slice_of(peer)
+    everybody = np.ones(len(hashes), dtype=bool)
+    old = groups_of(peer, everybody, hashes, slices)
+    subjects = np.unique([record.subject for record in peer.ground.data.train.records], return_inverse=True)[1]
+    generator = np.random.default_rng(seed)
+    kept = ~np.isin(subjects, generator.permutation(int(subjects.max()) + 1)[:people])
+    new = groups_of(peer, kept, hashes, slices)
+    known = {int(key): parts[int(number)] for key, number in zip(old.keys[:, -1], old.number, strict=True)}
+    chains = rows_of(peer, kept, slices)
+    order = generator.permutation(len(new.number))
+    untouched = [place for place in order if int(new.keys[place, -1]) in known][: max(1, groups // 2)]
+    touched = [place for place in order if int(new.keys[place, -1]) not in known][: groups - len(untouched)]
+    updated = dict(zip(touched, build(peer, [chains[int(new.number[place])] for place in touched])[0], strict=True))
+    updated |= {place: known[int(new.keys[place, -1])] for place in untouched}
+    again = sorted(updated, reverse=True)  # another order, other processes
+    rebuilt = build(peer, [chains[int(new.number[place])] for place in again])[0]
+    equal = all(digest(updated[place]) == digest(part) for place, part in zip(again, rebuilt, strict=True))
+    return {"equal": equal, "compared": len(again), "left_alone": len(untouched)}
