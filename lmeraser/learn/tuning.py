@@ -5,7 +5,6 @@ that of Bahng et al. 2022 (arXiv:2203.17274). Unlike the authors' code nothing i
 at a fixed epoch (docs/decisions/0004).
 """
 
-import copy
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -26,6 +25,7 @@ from lmeraser.core.tensors import read_tensors, write_tensors
 from lmeraser.learn.augmentation import augment, draws, epoch_order
 from lmeraser.learn.backbone import PRECISIONS, Backbone
 from lmeraser.learn.memory import batch_that_fits
+from lmeraser.learn.stem import framed
 
 
 @dataclass(frozen=True)
@@ -75,10 +75,10 @@ class _Cluster:
 
     def __init__(self, n: int, n_labels: int, backbone: Backbone, skeleton: Skeleton, tune: Tune) -> None:
         side, device = backbone.image.size, backbone.device
-        self.model = copy.deepcopy(backbone.model).to(PRECISIONS[tune.precision])
-        self.precision = PRECISIONS[tune.precision]
+        shape = (backbone.image.channels, side, side)
+        self.model = framed(backbone.model, shape, PRECISIONS[tune.precision], device)
         self.mask = border(side, tune.frame_px).to(device)
-        self.frame = torch.zeros(backbone.image.channels, side, side, device=device, requires_grad=tune.frame_px > 0)
+        self.frame = torch.zeros(shape, device=device, requires_grad=tune.frame_px > 0)
         self.head = nn.Linear(backbone.dim, n_labels, device=device)
         nn.init.zeros_(self.head.weight)
         nn.init.zeros_(self.head.bias)
@@ -93,9 +93,7 @@ class _Cluster:
 
     def features(self, inputs: Tensor) -> Tensor:
         """(b, c, s, s) normalised to (b, d) standardised; the gradient reaches the frame and no weight."""
-        framed = (inputs + self.frame * self.mask).to(self.precision)
-        extracted: Tensor = self.model(framed.contiguous(memory_format=torch.channels_last)).float()
-        return (extracted - self.mean) / self.scale
+        return (self.model(inputs, self.frame * self.mask).float() - self.mean) / self.scale
 
     def step(self, features: Tensor, target: Tensor, weight: Tensor) -> None:
         losses = nn.functional.cross_entropy(self.head(features), target, reduction="none")
