@@ -148,8 +148,8 @@ def write_tables(data_name: str, told: dict[str, Any], names: Sequence[str], par
         "## One random subject leaves: records x epochs trained again, and processor seconds of that training",
         table(single, cost_rows(runs, everything)),
         "Seconds: records x epochs by this peer's own rate in this run, training alone (no start of processes, no DVC). The "
-        "linear head counts an iteration over cached features as an epoch; a record that the global head subtracts counts once, and its "
-        "seconds are the solve's.",
+        "linear head counts an iteration over cached features as an epoch; a record that the global head subtracts counts once, "
+        "and its seconds are the solve's.",
         "## Many leave at once (records x epochs), storage, inference, exactness",
         table(several, batch_rows(runs, sizes)),
         f"![accuracy against the cost of a deletion]({draw(data_name, runs)})",

@@ -1,4 +1,4 @@
-"""The loop that the paper's code runs, written anew in plain PyTorch: the yardstick of `bench.step`.
+"""The loop that the paper's code runs, written anew in plain PyTorch: the yardstick of `bench.speed`.
 
 All clusters in one process: per batch the frozen backbone routes the images to their nearest prototypes, then each image alone
 goes through its own cluster's frame, the backbone sees the batch, and each feature alone goes through its own cluster's head.

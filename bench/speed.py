@@ -1,13 +1,16 @@
-"""Tuning speed: images a second of our training step against the loop of the paper's code, and against the machine's ceiling.
+"""Speed of a training step, of embedding and of routing, against the loop of the paper's code and the machine's ceiling.
 
-    python -m bench.step                 1 to 4 minutes on two cores, by how long it waits for quiet
-    python -m bench.step --rounds 3      quicker and rougher
+    python -m bench.speed                    2 to 6 minutes on two cores, by how long it waits for quiet
+    python -m bench.speed --rounds 3         quicker and rougher
+    python -m bench.speed --batch 128        larger batches, for both
 
 Synthetic images (speed does not depend on what they show), 32 px, the lab's backbone (ResNet 1-1-1-1, 32-64-128-256). Ours:
 one single-thread process a core, each tuning a cluster of its own with `lmeraser.learn.tuning.tune_cluster`, everything
 included. Plain (bench/plain.py): one process with a thread a core, and, because neighbours' load cripples a gang of threads and
 not us, also a process a core like ours. Rounds alternate; medians; processor time beside wall time.
-Expect a ratio of 3 or more where the processor has bfloat16 products, and half of that where it has not.
+Embedding: forward passes alone, float32 for both. Routing: from features to the leaf of the tree, against the distances to all
+prototypes. Expect a ratio of 3.5 or more for the step where the processor has bfloat16 products, and half
+of that where it has not.
 """
 
 import argparse
@@ -22,14 +25,15 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import IO, Any, cast
 
-from bench.report import ROOT, table, write_report
+from bench.report import ROOT
+from bench.speed_report import QUIET, SQUARE, report
 
 SIDE, FRAME_PX, CLASSES, CLUSTERS = 32, 4, 10, 32
-SQUARE = 1024  # rows and columns of the product that measures the ceiling
-QUIET = 0.05  # share of the cores that others may use in a quiet round
 CORES = len(os.sched_getaffinity(0))
 CONTENDERS = ("ours", "plain_processes", "plain_threads")
 PRODUCTS = {"bfloat16": 40, "float32": 20}  # products a round
+EMBEDDINGS, ROUTINGS = 3, 100  # of all images, a round
+PASSES = ("embed", "route")
 
 
 def lab_params(batch: int, epochs: int) -> Any:
@@ -98,8 +102,16 @@ def our_jobs(n: int, batch: int, epochs: int, seed: int) -> dict[str, Callable[[
         for _ in range(PRODUCTS[kind]):
             torch.mm(square, square)
 
+    features = backbone.features(pixels, params.embed.batch)
+
+    def route() -> None:
+        for _ in range(ROUTINGS):
+            skeleton.hierarchy.route(skeleton.quantise(features))
+
     return {
         "tune": lambda: tune_cluster(ids, pixels, labels, backbone, skeleton, params, "bench"),
+        "embed": lambda: [backbone.features(pixels, batch) for _ in range(EMBEDDINGS)],
+        "route": route,
         "bfloat16": lambda: product("bfloat16"),
         "float32": lambda: product("float32"),
     }
@@ -130,7 +142,19 @@ def plain_jobs(n: int, batch: int, epochs: int, seed: int, threads: int) -> dict
                 chosen = order[start : start + batch]
                 loop.step(images[chosen], labels[chosen])
 
-    return {"tune": train}
+    features = model(images).detach() if total <= 4096 else torch.cat([model(part).detach() for part in images.split(1024)])
+
+    def embed() -> None:
+        with torch.no_grad():
+            for _ in range(EMBEDDINGS):
+                for start in range(0, total, batch):
+                    model(images[start : start + batch])
+
+    def route() -> None:
+        for _ in range(ROUTINGS):
+            torch.cdist(features, prototypes).argmin(1)
+
+    return {"tune": train, "embed": embed, "route": route}
 
 
 def work(kind: str, n: int, batch: int, epochs: int, seed: int, threads: int) -> None:
@@ -167,7 +191,7 @@ class Team:
     """Worker processes that do one job at a time, all of them at once."""
 
     def __init__(self, kind: str, size: int, threads: int, args: argparse.Namespace) -> None:
-        command = [sys.executable, "-m", "bench.step", "--worker", kind, "--threads", str(threads), "--batch", str(args.batch)]
+        command = [sys.executable, "-m", "bench.speed", "--worker", kind, "--threads", str(threads), "--batch", str(args.batch)]
         command += ["--images", str(args.images), "--epochs", str(args.epochs)]
         self.members = [
             subprocess.Popen(
@@ -181,7 +205,7 @@ class Team:
     def _wait(self) -> None:
         for member in self.members:
             if not cast("IO[str]", member.stdout).readline():
-                raise SystemExit("bench.step: a worker died; run it with --worker to see why")
+                raise SystemExit("bench.speed: a worker died; run it with --worker to see why")
 
     def _cpu(self) -> float:
         stats = [Path(f"/proc/{member.pid}/stat").read_text(encoding="ascii") for member in self.members]
@@ -234,6 +258,7 @@ def measure(args: argparse.Namespace) -> dict[str, Any]:
         "plain_threads": Team("plain", 1, CORES, args),
     }
     jobs = {name: (name, "tune") for name in teams} | {kind: ("ours", kind) for kind in PRODUCTS}
+    jobs |= {f"{job} {team}": (team, job) for job in PASSES for team in ("ours", "plain_processes")}
     rounds: list[dict[str, Spent]] = []
     for place in range(args.rounds + 1):
         calm = wait_for_quiet(args.patience)
@@ -248,6 +273,17 @@ def measure(args: argparse.Namespace) -> dict[str, Any]:
 
 def middle(values: Sequence[float]) -> float | None:
     return statistics.median(values) if values else None
+
+
+def _pass(rounds: Sequence[dict[str, Spent]], job: str, args: argparse.Namespace) -> dict[str, float | None]:
+    """Images a processor second of embedding or routing, and their ratio."""
+    times = args.images * CORES * {"embed": EMBEDDINGS, "route": ROUTINGS}[job]
+    ours, plain = ([one[f"{job} {team}"].cpu for one in rounds] for team in ("ours", "plain_processes"))
+    return {
+        "ours": middle([times / cpu for cpu in ours]),
+        "plain": middle([times / cpu for cpu in plain]),
+        "ratio": middle([slow / fast for fast, slow in zip(ours, plain, strict=True)]),
+    }
 
 
 def summary(rounds: Sequence[dict[str, Spent]], args: argparse.Namespace) -> dict[str, Any]:
@@ -268,48 +304,12 @@ def summary(rounds: Sequence[dict[str, Spent]], args: argparse.Namespace) -> dic
         "ratio_processes_wall": middle([one["plain_processes"].wall / one["ours"].wall for one in rounds]),
         "ratio_processes_cpu": middle([one["plain_processes"].cpu / one["ours"].cpu for one in rounds]),
         "ratio_processes_cpu_range": [f(one["plain_processes"].cpu / one["ours"].cpu for one in rounds) for f in (min, max)],
+        "passes": {job: _pass(rounds, job, args) for job in PASSES},
         "flops_per_image": flops,
         "flops_per_cpu_second": ceiling,
         "foreign_load": middle([one["ours"].foreign for one in rounds]),
         "settings": {"batch": args.batch, "images": args.images, "epochs": args.epochs, "clusters_plain": CLUSTERS},
     }
-
-
-def _rate(value: float | None) -> str:
-    return "not measured" if value is None else f"{value:,.0f}"
-
-
-def report(found: dict[str, Any]) -> None:
-    cpu, wall, top = (found[key] for key in ("images_per_cpu_second", "images_per_wall_second", "flops_per_cpu_second"))
-    total, quiet, gang = len(found["rounds"]), found["quiet_rounds"], found["ratio_threads_wall_quiet"]
-    low, high = found["ratio_processes_cpu_range"]
-    share = {kind: found["flops_per_image"] / rate for kind, rate in top.items()}
-    ratios = [
-        [
-            "wall time, both cores, plain with a thread a core; quiet rounds only",
-            "not measured: no round was quiet" if gang is None else f"{gang:.2f} ({quiet} rounds)",
-        ],
-        ["wall time, plain given our processes as well", f"{found['ratio_processes_wall']:.2f}"],
-        ["processor time, plain given our processes as well", f"{found['ratio_processes_cpu']:.2f} ({low:.2f} to {high:.2f})"],
-    ]
-    ours, plain = cpu["ours"], cpu["plain_processes"]
-    rates = [
-        ["ours, bfloat16, a process a core", _rate(wall["ours"]), _rate(ours), f"{ours * share['bfloat16']:.0%} of bfloat16"],
-        ["plain, a process a core", _rate(wall["plain_processes"]), _rate(plain), f"{plain * share['float32']:.0%} of float32"],
-        ["plain, one process, a thread a core", _rate(wall["plain_threads"]), "", ""],
-    ]
-    body = [
-        table(["ours against the plain loop (target 3)", "ratio"], ratios),
-        table(["training step", "images/s, all cores, quiet rounds", "images per processor second", "of the ceiling"], rates),
-        f"Batch {found['settings']['batch']}, {total} interleaved rounds, medians; {quiet} were quiet (others used less than "
-        f"{QUIET:.0%} of the cores; median over all rounds {found['foreign_load']:.0%}). A gang of threads waits at every "
-        "barrier for the one that a neighbour pushed off its core: under load its wall time says nothing and is left out.",
-        f"The ceiling, measured in the same rounds: {found['flops_per_image'] / 1e6:.1f} MFLOP an image (forward and backward to "
-        f"the input) over {top['bfloat16'] / 1e9:,.0f} GFLOP/s (bfloat16) and {top['float32'] / 1e9:,.0f} GFLOP/s (float32) a "
-        f"core, products of {SQUARE} x {SQUARE}. Ours is at {ours * share['float32']:.0%} of the float32 rate. The plain loop "
-        "computes one more forward pass, for routing, that its share leaves out.",
-    ]
-    write_report("step", "Tuning speed", body, found)
 
 
 def main() -> None:
