@@ -20,6 +20,7 @@ from lmeraser.core.errors import StepFailedError
 from lmeraser.core.layout import Layout
 from lmeraser.core.params import Params, load_params
 from lmeraser.core.progress import say
+from lmeraser.sources import open_source
 
 Tuner = Callable[[Sequence[str]], dict[str, float]]  # trains slots somewhere, their files lie here afterwards; seconds by stage
 
@@ -89,6 +90,7 @@ def _embeds(params: Params) -> list[str]:
 def build(layout: Layout) -> None:
     """Bring everything that the pipeline makes up to date. Raises: StepFailedError; what was finished stays finished."""
     params = load_params(layout.params)
+    open_source(params.source, layout.root)  # refuses an absent one in one line; DVC would not say which param names it
     if not layout.lock.exists():
         shutil.rmtree(layout.artifacts, ignore_errors=True)  # of no known origin
         before = ["split", "pretrain", "skeleton", *_embeds(params), "cluster", "validate"]

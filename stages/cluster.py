@@ -13,14 +13,14 @@ def by_anchors(layout: Layout, params: Params, members: list[Member]) -> list[Cl
     from lmeraser.core.records import read_images
     from lmeraser.learn.anchors import cluster_by_anchors
     from lmeraser.learn.backbone import load_backbone, make_deterministic
-    from lmeraser.learn.embedding import decode_all
+    from lmeraser.learn.embedding import features_of
 
     make_deterministic(params.device)
     images: dict[str, bytes] = {}
     for part in params.parts:
         images |= read_images(layout.part(part), {m.id: m.sha256 for m in members if m.part == part})
-    pixels = decode_all([images[member.id] for member in members], params, "anchors")
-    features = load_backbone(layout.backbone, params).features(pixels, params.embed.batch)
+    backbone = load_backbone(layout.backbone, params)
+    features = features_of([images[member.id] for member in members], backbone, params, "anchors")
     quantised = load_skeleton(layout.skeleton).quantise(features)
     return cluster_by_anchors(members, quantised, params.cluster, params.slots)
 

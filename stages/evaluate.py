@@ -2,8 +2,6 @@
 
 from typing import Any
 
-import numpy as np
-
 from lmeraser.core.clustering import load_members, load_placements, rule_of
 from lmeraser.core.digest import readable_json, write_whole
 from lmeraser.core.environment import fingerprint
@@ -14,15 +12,15 @@ from lmeraser.core.records import TEST, TRAIN, Record, read_images, read_records
 from lmeraser.core.tensors import read_note
 from lmeraser.erase.blast import cost_per_subject
 from lmeraser.learn.backbone import make_deterministic
-from lmeraser.learn.embedding import decode_all
+from lmeraser.learn.embedding import decode_all, features_of
 from lmeraser.learn.evaluation import Scores, deletion_cost, linear_head, score
 from lmeraser.learn.picture import draw_overview
 from lmeraser.learn.serving import Answers, ServedModel
 from stages.entry import enter
 
 
-def load(layout: Layout, params: Params, split: str) -> tuple[list[Record], np.ndarray[Any, np.dtype[np.uint8]]]:
-    """Private records of one split, sorted by id, and their pixels."""
+def load(layout: Layout, params: Params, split: str) -> tuple[list[Record], list[bytes]]:
+    """Private records of one split, sorted by id, and their images."""
     records: list[Record] = []
     images: dict[str, bytes] = {}
     for part in params.parts:
@@ -30,7 +28,7 @@ def load(layout: Layout, params: Params, split: str) -> tuple[list[Record], np.n
         records += found
         images |= read_images(layout.part(part), {record.id: record.sha256 for record in found})
     records.sort()
-    return records, decode_all([images[record.id] for record in records], params, f"decode {split}")
+    return records, [images[record.id] for record in records]
 
 
 def environments(layout: Layout, params: Params, slots: list[str]) -> set[str]:
@@ -53,12 +51,11 @@ def yardstick(model: ServedModel, tests: list[Record], pixels: Any, layout: Layo
     if not params.evaluate.linear_head:
         return None
     train, images = load(layout, params, TRAIN)
-
-    def features(of: Any) -> Any:
-        return model.skeleton.standardise(model.backbone.features(of, params.embed.batch))
-
+    standard = model.skeleton.standardise
+    known = standard(features_of(images, model.backbone, params, f"decode {TRAIN}"))
+    asked = standard(model.backbone.features(pixels, params.embed.batch))
     labels, truth = [record.label for record in train], [test.label for test in tests]
-    return linear_head(features(images), labels, features(pixels), truth, params.evaluate.linear_penalty)
+    return linear_head(known, labels, asked, truth, params.evaluate.linear_penalty)
 
 
 def write(layout: Layout, scores: Scores, metrics: dict[str, Any]) -> None:
@@ -71,7 +68,8 @@ def write(layout: Layout, scores: Scores, metrics: dict[str, Any]) -> None:
 def evaluate(layout: Layout, params: Params, _: list[str]) -> None:
     make_deterministic(params.device)
     model = ServedModel.load(layout, params)
-    tests, pixels = load(layout, params, TEST)
+    tests, images = load(layout, params, TEST)
+    pixels = decode_all(images, params, f"decode {TEST}")
     answers: Answers = model.predict(pixels)
     training = [record for part in params.parts for record in read_records(layout.part(part), TRAIN)]
     subject_of = {record.id: record.subject for record in training}

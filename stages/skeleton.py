@@ -6,7 +6,7 @@ from lmeraser.core.progress import say
 from lmeraser.core.records import TRAIN, read_images, read_records
 from lmeraser.core.skeleton import build_skeleton, save_skeleton
 from lmeraser.learn.backbone import load_backbone, make_deterministic
-from lmeraser.learn.embedding import decode_all, group_units
+from lmeraser.learn.embedding import features_of, group_units
 from stages.entry import enter
 
 
@@ -15,9 +15,9 @@ def skeleton(layout: Layout, params: Params, _: list[str]) -> None:
     backbone = load_backbone(layout.backbone, params)
     records = read_records(layout.public, TRAIN)
     images = read_images(layout.public, {record.id: record.sha256 for record in records})
-    pixels = decode_all([images[record.id] for record in records], params, "decode")
+    features = features_of([images[record.id] for record in records], backbone, params, "decode")
     _, unit = group_units(records, params.cluster.unit)
-    made = build_skeleton(backbone.features(pixels, params.embed.batch), unit, params)
+    made = build_skeleton(features, unit, params)
     found, wanted = made.hierarchy.n_leaves, params.skeleton.leaves
     alike = f", of {wanted} asked for: the other public units are alike" if found < wanted else ""
     say(f"skeleton: {found} public leaves{alike}")

@@ -19,6 +19,7 @@ from lmeraser.core.units import unit_of
 from lmeraser.learn.backbone import Backbone
 
 INT32_MAX = 2**31 - 1
+DECODED = 64  # batches that are held decoded at once
 
 
 @dataclass(frozen=True)
@@ -46,6 +47,16 @@ def decode_all(images: Sequence[bytes], params: Params, name: str) -> NDArray[np
     for row, data in enumerate(track(images, len(images), name, "image")):
         pixels[row] = decode(data, params.image)
     return pixels
+
+
+def features_of(images: Sequence[bytes], backbone: Backbone, params: Params, name: str) -> NDArray[np.float32]:
+    """Features of images that may be too many to hold decoded: (n, d), the bits of all at once (constant batch shape)."""
+    rows = [np.zeros((0, backbone.dim), dtype=np.float32)]
+    step = DECODED * params.embed.batch
+    for start in range(0, len(images), step):
+        pixels = decode_all(images[start : start + step], params, name)
+        rows.append(backbone.features(pixels, params.embed.batch))
+    return np.concatenate(rows)
 
 
 def group_units(records: Sequence[Record], unit: str) -> tuple[list[str], NDArray[np.int64]]:

@@ -68,7 +68,8 @@ def _files(name: str, splits: Sequence[str]) -> dict[str, str | None]:
 def check_files(root: Path, name: str, splits: Sequence[str]) -> None:
     """Raise ManifestError with the files of a data set that are missing, or not those that were published."""
     wanted = _files(name, splits)
-    missing = [file for file in wanted if not (root / file).exists()]
+    folders = [file for file, md5 in wanted.items() if md5 is None and not file.endswith(".csv")]
+    missing = [file for file in wanted if not ((root / file).is_dir() if file in folders else (root / file).is_file())]
     if missing:
         raise ManifestError(
             f"source.path: {name} is not whole, {len(missing)} of {len(wanted)} files are missing: {', '.join(missing)}; "
@@ -91,8 +92,12 @@ def _listed(file: Path) -> list[dict[str, str]]:
     try:
         with file.open(encoding="utf-8", newline="") as stream:
             rows = list(csv.DictReader(stream, delimiter=";", skipinitialspace=True))
-        return [{key: row[key] for key in ("Filename", "ClassId")} for row in rows]
-    except (OSError, KeyError, ValueError, csv.Error) as error:
+        listed = [{key: row[key] for key in ("Filename", "ClassId")} for row in rows]
+        # A name of another folder would be read from there.
+        if not all(Path(row["Filename"]).name == row["Filename"] and row["ClassId"].isdecimal() for row in listed):
+            raise ValueError("a row names no file or no class")
+        return listed
+    except (KeyError, TypeError, AttributeError, ValueError, csv.Error) as error:
         raise ManifestError(
             f"source.path: {file.name} of gtsrb cannot be read ({type(error).__name__}); extract the archive again"
         ) from error
@@ -157,9 +162,12 @@ def _open_ppm(path: Path) -> NDArray[np.uint8]:
 
 def read_items(root: Path, name: str, splits: Sequence[str]) -> list[Item]:
     """All images of a data set's splits, in its own order. Raises: ManifestError in one line."""
-    check_files(root, name, splits)
-    if name == "gtsrb":
-        _check_gtsrb(root, splits)
+    try:
+        check_files(root, name, splits)
+        if name == "gtsrb":
+            _check_gtsrb(root, splits)
+    except OSError as error:
+        raise ManifestError(f"source.path: {name} cannot be read ({error.strerror}); check its permissions") from error
     kind, items = _class_of(name), []
     for split in splits:
         try:
@@ -200,6 +208,8 @@ class PublishedSource(Source):
     def __init__(self, params: PublishedParams, root: Path) -> None:
         self.name = f"{params.public} and {params.private}"
         self._params, self._root = params, root
+        if not root.is_dir():
+            check_files(root, params.private, SPLITS)
 
     @cached_property
     def _items(self) -> dict[str, list[Item]]:

@@ -5,7 +5,7 @@ from dataclasses import replace
 import numpy as np
 import pytest
 import torch
-from builders import MAX_PIXELS, Lab, encoded, make_record, pixels, refused, striped, tiny_params
+from builders import MAX_PIXELS, Lab, encoded, make_record, pixels, png, refused, striped, tiny_params
 from PIL import Image
 
 from lmeraser.core.errors import ImageError
@@ -103,3 +103,13 @@ def test_images_are_decoded_in_order_and_a_broken_one_is_refused() -> None:
     assert all(np.array_equal(found[seed, ..., 0], pixels(seed, 8, 8, 1)) for seed in range(3))
     assert params.image.max_pixels == MAX_PIXELS
     refused(ImageError, lambda: decode_all([files[0], b"CANARY"], params, "decode"))
+
+
+def test_features_of_many_images_are_those_of_all_at_once(lab: Lab, monkeypatch: pytest.MonkeyPatch) -> None:
+    from lmeraser.learn import embedding
+
+    files = [png(seed) for seed in range(21)]
+    whole = lab.backbone.features(decode_all(files, lab.params, "all"), lab.params.embed.batch)
+    monkeypatch.setattr(embedding, "DECODED", 1)
+    assert np.array_equal(embedding.features_of(files, lab.backbone, lab.params, "some"), whole)
+    assert embedding.features_of([], lab.backbone, lab.params, "none").shape == (0, lab.backbone.dim)

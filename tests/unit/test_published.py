@@ -178,6 +178,26 @@ BROKEN: dict[str, tuple[str, Callable[[Path], object], str]] = {
     "missing matrix": ("svhn", damage("test_32x32.mat", Path.unlink), "1 of 2 files are missing: test_32x32.mat"),
     "missing table": ("gtsrb", damage("gtsrb/GT-final_test.csv", Path.unlink), "gtsrb/GT-final_test.csv"),
     "bad table": ("gtsrb", damage("gtsrb/GT-final_test.csv", lambda p: p.write_text("a;b\n1;2\n")), "cannot be read (KeyError)"),
+    "row of another folder": (
+        "gtsrb",
+        damage("gtsrb/GT-final_test.csv", lambda p: p.write_text("Filename;ClassId\n../GT-final_test.csv;7\n")),
+        "GT-final_test.csv of gtsrb cannot be read (ValueError)",
+    ),
+    "short row": (
+        "gtsrb",
+        damage("gtsrb/GT-final_test.csv", lambda p: p.write_text("Filename;ClassId\n00000.ppm\n")),
+        "cannot be read (AttributeError)",
+    ),
+    "folder for a file": (
+        "cifar100",
+        damage("cifar-100-python/test", lambda p: (p.unlink(), p.mkdir())),
+        "missing: cifar-100-python/test",
+    ),
+    "file for a folder": (
+        "gtsrb",
+        damage("gtsrb/GTSRB/Training", lambda p: (p.rename(p.with_name("x")), p.touch())),
+        "missing: gtsrb/GTSRB/Training",
+    ),
     "binary table": ("gtsrb", damage("gtsrb/GT-final_test.csv", lambda p: p.write_bytes(b"\xff\xfe\0")), "cannot be read"),
     "missing test image": ("gtsrb", damage("gtsrb/GTSRB/Final_Test/Images/00001.ppm", Path.unlink), "lacks 1 of the images"),
     "missing image": ("gtsrb", damage("gtsrb/GTSRB/Training/00007/00000_00001.ppm", Path.unlink), "Training/00007 lacks 1"),
