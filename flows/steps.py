@@ -325,7 +325,8 @@ def erasure_of(project: Project, batch: Batch, request: Request) -> "Erasure":
         pseudonyms=request.pseudonyms,
         subject_key_id=project.key().id,
         received_at=request.received_at,
-        completed_at=datetime.now(UTC).isoformat(timespec="seconds"),
+        # Not before the receipt, whatever the clock says now: it may have been moved back.
+        completed_at=max(datetime.now(UTC).isoformat(timespec="seconds"), request.received_at),
         plan=Counts.of(batch.plan | {"records_removed": own["records_removed"]}),
         batch_requests=len(batch.facts["plans"]),
         served={str(path.relative_to(layout.root)): sha256_of_file(path) for path in served_files(project)},
