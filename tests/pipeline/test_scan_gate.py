@@ -1,14 +1,19 @@
-"""The scan is a gate: what it found keeps a request open until it is gone, also after a second try or a kill."""
+"""The scan sees every kind of leftover, and is a gate: what it found keeps a request open until it is gone."""
 
 import base64
 import json
 import os
 import shutil
 import subprocess
+import tempfile
 from pathlib import Path
+from typing import Any
 
 import pytest
-from sandbox import CANARY, Sandbox, refused
+from sandbox import CANARY, Sandbox, files, refused
+from scene import Scene, victim
+
+from flows import scan
 
 pytestmark = pytest.mark.slow
 
@@ -81,3 +86,61 @@ def test_scan_after_a_killed_purge_looks_for_all_that_the_first_one_would_have(p
     assert project.json("resume")["finished"][0]["state"] == "certified"
     assert "by digest, content and bytes" in checks(project)
     nothing_kept(project)
+
+
+def test_leftovers_of_every_kind_and_place_are_found(scene: Scene) -> None:
+    """A first version said "0 left" while 7 were left: what is planted after the purge must be seen, each alone."""
+    cache, disk = files(scene.cache), files(scene.disk)
+    _, needles = scene.purge()
+    lost = sorted(name for name in cache if name not in files(scene.cache))
+    entry = next(name for name in lost if name.startswith("runs/"))
+    folder = next(name for name in lost if name.endswith(".dir"))
+    part = next(name for name in lost if any(one in cache[name] for one in needles.images))
+    sealed = [name for name in lost if name.startswith("files") and not name.endswith(".dir")]
+    derived = next(name for name in sealed if not cache[name].startswith(b"PAR1"))
+    tmp, prefect = Path(tempfile.gettempdir()), Path(os.environ["PREFECT_HOME"])
+    leftovers_of = {
+        "cache": [(scene.cache / name, cache[name]) for name in (entry, folder, part, derived)]
+        + [(scene.cache / "files" / "md5" / "aa" / "x.tmp", cache[part][:-9])],
+        "remote disk": [(scene.disk / name, disk[name]) for name in (entry, folder, part, derived) if name in disk],
+        "workspace": [
+            (scene.layout.artifacts / "tune" / "old.safetensors", cache[derived]),
+            (scene.root / "notes.txt", f"we erased {victim(scene)}.".encode()),
+            (scene.root / "copy.parquet", cache[part]),
+            (scene.root / ".dvc" / "tmp" / "exps" / "x", cache[part]),
+        ],
+        "ledger, keys and logs": [(scene.layout.private_state / "log.txt", next(iter(needles.ids)).encode())],
+        "dvc site": [(scene.root / ".dvc" / "tmp" / "site" / "x", next(iter(needles.images)))],
+        "prefect": [(prefect / "prefect.db-wal", b"\0" + victim(scene).encode() + b"\0")],
+        "temporary files": [(tmp / "lmeraser-audit-x" / "part.parquet", cache[part])],
+    }
+    (tmp / "lmeraser-audit-x").mkdir()
+    os.utime(tmp / "lmeraser-audit-x", (0, 0))
+    assert scene.residue(needles) == {}
+    for store, planted in leftovers_of.items():
+        assert planted, store
+        for path, content in planted:
+            path.parent.mkdir(parents=True, exist_ok=True)
+            path.write_bytes(content)
+            if store == "temporary files":
+                os.utime(path.parent, (0, 0))
+            assert set(scene.residue(needles)) == {store}, (store, path.name)
+            path.unlink()
+    assert scene.residue(needles) == {}
+    (scene.root / "export.csv").write_text("a canary of the user's own\n")
+    told = scan.audit_stores(scene.layout, ["a canary of the user's own"])
+    assert {row["store"] for row in told["stores"] if row["residue"]} == {"workspace"}
+
+
+def test_the_scan_gets_no_needle_as_an_argument(scene: Scene, monkeypatch: pytest.MonkeyPatch) -> None:
+    seen: list[list[str]] = []
+    real = subprocess.run
+
+    def watch(command: list[str], **given: Any) -> Any:
+        seen.append(command)
+        return real(command, **given)
+
+    _, needles = scene.plan()
+    monkeypatch.setattr(subprocess, "run", watch)
+    scan.scan_stores(scene.layout, needles)
+    assert [command[1:] for command in seen if "flows.scan" in command] == [["-m", "flows.scan", str(scene.root)]]
