@@ -6,6 +6,7 @@
 import argparse
 import errno
 import json
+import os
 import re
 import sys
 from collections.abc import Callable, Sequence
@@ -150,7 +151,10 @@ def main(arguments: Sequence[str] | None = None) -> None:
     except KeyboardInterrupt:
         print("interrupted; nothing is lost: `lmeraser resume` finishes what was begun", file=sys.stderr)
         sys.exit(130)
-    print(json.dumps(result, sort_keys=True) if options.json else "\n".join(lines))
+    try:
+        print(json.dumps(result, sort_keys=True) if options.json else "\n".join(lines), flush=True)
+    except BrokenPipeError:  # whoever reads has read enough (`| head`)
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
     sys.exit(0 if passed(result) else 1)
 
 
