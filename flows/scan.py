@@ -20,6 +20,7 @@ from flows import lineage, purge, remotes
 from flows.dvc import surroundings
 from flows.leftovers import abandoned_audits
 from flows.lineage import IsErased
+from flows.prefect_storage import prefect_home
 from flows.purge import Planned
 from lmeraser.core.digest import canonical_json
 from lmeraser.core.errors import LmeraserError, ProjectError, StepFailedError
@@ -48,7 +49,7 @@ def places(layout: Layout, params: Params) -> list[Store]:
     site = remotes.site_folders(layout)
     source = Path(params.source.path)
     source = source if source.is_absolute() else layout.root / source
-    prefect = Path(os.environ.get("PREFECT_HOME") or Path("~/.prefect").expanduser())
+    prefect = prefect_home()
     apart = [store.root for store in kept if isinstance(store, FolderStore)] + site + [layout.private_state, prefect]
     if not params.source.erase:
         apart.append(source)
