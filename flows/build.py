@@ -79,7 +79,7 @@ def _check(layout: Layout, inputs: str) -> None:
 
 def _commit(layout: Layout, names: Sequence[str]) -> dict[str, float]:
     start = time.monotonic()
-    dvc.run(layout, "commit", "--quiet", "--force", *(name for name in names if not name.startswith("quarantine@")))
+    dvc.run(layout, "commit", "--force", *(name for name in names if not name.startswith("quarantine@")))
     return {"dvc commit": time.monotonic() - start}
 
 

@@ -6,6 +6,7 @@
 import argparse
 import errno
 import json
+import os
 import re
 import sys
 from collections.abc import Callable, Sequence
@@ -78,6 +79,7 @@ def store_lines(found: dict[str, Any]) -> list[str]:
     lines = []
     for one in found["stores"]:
         left = ", ".join(f"{kind['count']} {kind['kind']}" for kind in one["residue"]) or "nothing left"
+        left += f", in {', '.join(one['where'])}" if one["where"] else ""
         lines.append(f"{one['store']:<22}{one['objects']:>8} files {one['bytes']:>14,} bytes  {left}")
     return [*lines, "clean: nothing of the erased people was found" if found["clean"] else "NOT CLEAN"]
 
@@ -149,7 +151,10 @@ def main(arguments: Sequence[str] | None = None) -> None:
     except KeyboardInterrupt:
         print("interrupted; nothing is lost: `lmeraser resume` finishes what was begun", file=sys.stderr)
         sys.exit(130)
-    print(json.dumps(result, sort_keys=True) if options.json else "\n".join(lines))
+    try:
+        print(json.dumps(result, sort_keys=True) if options.json else "\n".join(lines), flush=True)
+    except BrokenPipeError:  # whoever reads has read enough (`| head`)
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
     sys.exit(0 if passed(result) else 1)
 
 

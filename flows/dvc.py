@@ -3,11 +3,13 @@
 DVC's Python API is internal and unsafe in threads; killing dvc alone would leave a stage's process writing.
 """
 
+import errno
 import json
 import os
 import signal
 import subprocess
 import sys
+import tempfile
 import time
 from collections.abc import Sequence
 from pathlib import Path
@@ -79,7 +81,24 @@ def failure(layout: Layout, what: str) -> StepFailedError:
         told = json.loads(report.read_bytes())
         report.unlink()
         return StepFailedError(told["line"], told["exit_code"])
+    obstacle = _obstacle(layout)
+    if obstacle:
+        return StepFailedError(f"{what} failed: {obstacle}; mend that and retry: nothing is lost")
     return StepFailedError(f"{what} failed; its own output above says why. Mend that and retry: nothing is lost")
+
+
+def _obstacle(layout: Layout) -> str | None:
+    """A folder that cannot be written, and why: DVC does not say it where it must be quiet, nor where nobody reads its output."""
+    from flows.remotes import cache
+
+    for name, folder in (("DVC's cache", cache(layout).root), ("the project's folder", layout.root)):
+        try:
+            if folder.exists():
+                with tempfile.TemporaryFile(dir=folder) as probe:
+                    probe.write(b"\0" * 2**16)
+        except OSError as error:
+            return "the disk is full" if error.errno == errno.ENOSPC else f"{name} cannot be written ({error.strerror})"
+    return None
 
 
 def clear_report(layout: Layout) -> None:

@@ -128,7 +128,7 @@ def refuse(request: Request) -> None:
     if request.state == REJECTED:
         raise RequestError(request.reason or "the request is rejected")
     if request.state == BLOCKED:
-        raise BlockedError(request.reason or "the request is blocked")
+        raise BlockedError(f"{request.reason or 'it is blocked'}; that is request {request.request_id}")
 
 
 def accept(project: Project, request: Request, subjects: Sequence[str] = (), solved: bool = True) -> Request:

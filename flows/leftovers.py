@@ -9,7 +9,7 @@ import time
 from collections.abc import Callable
 from pathlib import Path
 
-from flows import remotes
+from flows import prefect_storage, remotes
 from flows.lineage import parse_lock
 from lmeraser.core.errors import LmeraserError, StepFailedError
 from lmeraser.core.layout import Layout
@@ -142,6 +142,7 @@ def clear(layout: Layout, manifests: Manifests) -> tuple[dict[str, int], list[Lm
         "dvc experiments": lambda: remove(layout.root / ".dvc" / "tmp" / "exps", "dvc experiments"),
         "plots": lambda: remove(layout.root / "dvc_plots", "plots"),
         "audits": lambda: clear_audits(layout),
+        "prefect": lambda: prefect_storage.clear(layout),
         "demo": lambda: clear_demo(layout),
         "artifacts": lambda: clear_artifacts(layout, manifests),
     }

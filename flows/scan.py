@@ -1,7 +1,9 @@
 """The scan of every store, in a process of its own: `python -m flows.scan PROJECT < needles.json`.
 
 A new process shares no memory, no open file and no cached listing with the purge. Needles are personal data: they come through
-standard input alone, and what goes out is counts. Not looked into: `.git` (compressed, and it holds digests only), virtual
+standard input alone, and what goes out is counts and names of files that git tracks. They are kept in `.lmeraser` from before the
+first delete until a scan found none of them: afterwards nobody could tell them any more, and a second try would look for less.
+Not looked into: `.git` (compressed, and it holds digests only), virtual
 environments, and the source if params keep it (`source.erase: false`).
 """
 
@@ -10,6 +12,7 @@ import os
 import subprocess
 import sys
 from collections.abc import Iterable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -17,8 +20,10 @@ from flows import lineage, purge, remotes
 from flows.dvc import surroundings
 from flows.leftovers import abandoned_audits
 from flows.lineage import IsErased
+from flows.prefect_storage import prefect_home
 from flows.purge import Planned
-from lmeraser.core.errors import LmeraserError, StepFailedError
+from lmeraser.core.digest import canonical_json
+from lmeraser.core.errors import LmeraserError, ProjectError, StepFailedError
 from lmeraser.core.layout import Layout
 from lmeraser.core.params import Params, load_params
 from lmeraser.erase.erased import ErasedList, Gatekeeper, key_path
@@ -28,6 +33,8 @@ from lmeraser.stores.base import Store
 from lmeraser.stores.folder import FolderStore
 
 Told = dict[str, Any]
+KEPT = ".needles"  # the suffix of what a batch's scan looks for
+DRAFT = f"{KEPT}.draft"
 
 
 def _inside(layout: Layout, path: Path) -> str | None:
@@ -42,14 +49,15 @@ def places(layout: Layout, params: Params) -> list[Store]:
     site = remotes.site_folders(layout)
     source = Path(params.source.path)
     source = source if source.is_absolute() else layout.root / source
-    prefect = Path(os.environ.get("PREFECT_HOME") or Path("~/.prefect").expanduser())
+    prefect = prefect_home()
     apart = [store.root for store in kept if isinstance(store, FolderStore)] + site + [layout.private_state, prefect]
     if not params.source.erase:
         apart.append(source)
     environments = [path.parent for path in layout.root.glob("*/pyvenv.cfg")]
     skip = frozenset(name for path in [*apart, *environments] if (name := _inside(layout, path)))
     found: list[Store] = [FolderStore("workspace", layout.root, skip=skip | {".git"})]
-    found.append(FolderStore("ledger, keys and logs", layout.private_state))
+    needles = frozenset(path.name for path in layout.private_state.glob(f"*{KEPT}*"))
+    found.append(FolderStore("ledger, keys and logs", layout.private_state, skip=needles))
     found += kept
     found += [FolderStore("dvc site", path) for path in site]
     found += [FolderStore("temporary files", path) for path in abandoned_audits(layout)]
@@ -87,6 +95,40 @@ def needles_for(layout: Layout, params: Params, planned: Planned, is_erased: IsE
     )
 
 
+def _needles_path(layout: Layout, batch_id: str) -> Path:
+    return layout.private_state / f"{batch_id}{KEPT}"
+
+
+def keep_needles(layout: Layout, batch_id: str, needles: Needles) -> None:
+    """Store what to look for, for its owner alone; `drop_needles` once nothing of it is found."""
+    draft = layout.private_state / f"{batch_id}{DRAFT}"  # a name of its own: what a kill leaves of it goes with the rest
+    with open(draft, "wb", opener=lambda path, flags: os.open(path, flags, 0o600)) as stream:
+        stream.write(canonical_json(needles.to_json()))
+        stream.flush()
+        os.fsync(stream.fileno())
+    draft.replace(_needles_path(layout, batch_id))
+
+
+def kept_needles(layout: Layout, batch_id: str) -> Needles | None:
+    """What an earlier try looked for; None if there was none. Raises: ProjectError if the file is damaged."""
+    path = _needles_path(layout, batch_id)
+    return _read_needles(path) if path.exists() else None
+
+
+def _read_needles(path: Path) -> Needles:
+    try:
+        return Needles.from_json(json.loads(path.read_bytes()))
+    except (ValueError, KeyError, TypeError, AttributeError) as error:
+        raise ProjectError(
+            "the file of what must not be found (.needles in .lmeraser) is damaged; delete it: the scan goes by digests then"
+        ) from error
+
+
+def drop_needles(layout: Layout, batch_id: str) -> None:
+    for suffix in (DRAFT, KEPT):
+        (layout.private_state / f"{batch_id}{suffix}").unlink(missing_ok=True)
+
+
 def _in_retained(layout: Layout, params: Params, needles: Needles) -> set[bytes]:
     """The needles that stand in the retained records."""
     finder = Finder(needles.patterns)
@@ -95,7 +137,7 @@ def _in_retained(layout: Layout, params: Params, needles: Needles) -> set[bytes]
 
 
 def scan_stores(layout: Layout, needles: Needles) -> Told:
-    """Scan in a new process. Returns {clean, stores: [{store, objects, bytes, residue: [{store, kind, count}]}]}.
+    """Scan in a new process. Returns {clean, stores: [{store, objects, bytes, residue: [{store, kind, count}], where}]}.
 
     Raises: StepFailedError if a store could not be looked at, or if nothing was.
     """
@@ -121,19 +163,32 @@ def scan_stores(layout: Layout, needles: Needles) -> Told:
 
 
 def audit_stores(layout: Layout, canaries: Iterable[str] = ()) -> Told:
-    """`lmeraser audit --stores`: look for all that was ever condemned, for every erased subject, and for the user's canaries."""
+    """`lmeraser audit --stores`: look for all that was ever condemned, for every erased subject, and for the user's canaries; and
+    for what a scan of an open request found."""
     gone = purge.remembered(layout)
-    return scan_stores(layout, Needles(gone.objects, gone.run_entries, texts=frozenset(filter(None, canaries))))
+    needles = Needles(gone.objects, gone.run_entries, texts=frozenset(filter(None, canaries)))
+    for path in sorted(layout.private_state.glob(f"*{KEPT}")):
+        needles = needles.with_words_of(_read_needles(path))
+    return scan_stores(layout, needles)
 
 
-def _merged(looked: list[search.Looked]) -> list[Told]:
+def _tracked(layout: Layout, looked: search.Looked) -> list[str]:
+    """The files that hold something and whose names everybody has who has the repository; other names may be personal."""
+    if looked.store != "workspace" or not looked.where:
+        return []
+    listed = subprocess.run(["git", "-C", str(layout.root), "ls-files", "-z"], capture_output=True, check=False)
+    return sorted(set(looked.where) & set(os.fsdecode(listed.stdout).split("\0")))
+
+
+def _merged(layout: Layout, looked: list[search.Looked]) -> list[Told]:
     """One row a store: some have several folders."""
     rows: dict[str, Told] = {}
     for one in looked:
-        row = rows.setdefault(one.store, {"store": one.store, "objects": 0, "bytes": 0, "residue": []})
+        row = rows.setdefault(one.store, {"store": one.store, "objects": 0, "bytes": 0, "residue": [], "where": []})
         row["objects"] += one.objects
         row["bytes"] += one.bytes
         row["residue"] += one.to_json()["residue"]
+        row["where"] += _tracked(layout, one)
     return list(rows.values())
 
 
@@ -142,9 +197,9 @@ def look(layout: Layout, needles: Needles) -> Told:
     keeper = Gatekeeper(ErasedList.read(layout.erased), key_path(layout.private_state))
     # Content that the current dvc.lock names is not condemned any more: a clean run made it again.
     live = purge.live(layout)[0]
-    current = Needles(needles.objects - live, needles.run_entries, needles.ids, needles.texts, needles.names, needles.images)
+    current = replace(needles, objects=needles.objects - live)
     looked = search.scan(places(layout, load_params(layout.params)), current, keeper.is_erased)
-    return {"clean": not any(one.residue for one in looked), "stores": _merged(looked)}
+    return {"clean": not any(one.residue for one in looked), "stores": _merged(layout, looked)}
 
 
 def main() -> int:

@@ -230,11 +230,13 @@ def purge(project: Project, batch: Batch, requests: list[Request], claim: Claim)
     batch.facts["source"] = clear_source(project, batch, requests, claim)
     project.ledger.save_batch(batch, claim)
     watch.lap("source")
-    journal, needles = purging.read_journal(layout, batch.batch_id), None
+    journal, needles = purging.read_journal(layout, batch.batch_id), scan.kept_needles(layout, batch.batch_id)
     if journal is None:
         planned = purging.plan(layout, keeper.is_erased)
-        # Read before they go; after a crash nobody can any more, and the scan has digests and content to go by.
-        needles = scan.needles_for(layout, project.params, planned, keeper.is_erased)
+        # Read before they go: a later try, after a crash or after traces were found, looks for all of it again.
+        found_now = scan.needles_for(layout, project.params, planned, keeper.is_erased)
+        needles = found_now.with_words_of(needles or Needles())
+        scan.keep_needles(layout, batch.batch_id, needles)
         journal = planned.journal
         purging.write_journal(layout, batch.batch_id, journal)
     watch.lap("plan")
@@ -255,11 +257,18 @@ def purge(project: Project, batch: Batch, requests: list[Request], claim: Claim)
         {"store": name, "deleted": deleted.get(name, 0), "residue": 0}
         for name in sorted({*deleted, *(one["store"] for one in found["stores"])})
     ]
-    how = "by digest, content and bytes" if needles else "by digest and content; a crash took the records that bytes are known by"
+    how = "by digest, content and bytes" if needles else "by digest and content; what bytes are known by was lost"
     size = sum(one["objects"] for one in found["stores"])
     batch.facts["scan"] = (f"a new process found nothing left in {len(found['stores'])} stores", f"{how}, {size} files")
     project.ledger.save_batch(batch, claim)
     return watch.laps
+
+
+def forget_needles(project: Project, batch: Batch) -> None:
+    """Drop the clear names that the scan looked for: it found none of them."""
+    from flows.scan import drop_needles
+
+    drop_needles(project.layout, batch.batch_id)
 
 
 class _Watch:
@@ -316,7 +325,8 @@ def erasure_of(project: Project, batch: Batch, request: Request) -> "Erasure":
         pseudonyms=request.pseudonyms,
         subject_key_id=project.key().id,
         received_at=request.received_at,
-        completed_at=datetime.now(UTC).isoformat(timespec="seconds"),
+        # Not before the receipt, whatever the clock says now: it may have been moved back.
+        completed_at=max(datetime.now(UTC).isoformat(timespec="seconds"), request.received_at),
         plan=Counts.of(batch.plan | {"records_removed": own["records_removed"]}),
         batch_requests=len(batch.facts["plans"]),
         served={str(path.relative_to(layout.root)): sha256_of_file(path) for path in served_files(project)},

@@ -11,7 +11,7 @@ from prefect.client.schemas.filters import FlowRunFilter, FlowRunFilterName, Flo
 from prefect.client.schemas.objects import StateType
 from prefect.deployments import run_deployment
 
-from flows import intake
+from flows import intake, prefect_storage
 from flows.project import Project
 from lmeraser.core.errors import LmeraserError
 from lmeraser.core.progress import say
@@ -41,6 +41,10 @@ def waits(request: Request) -> bool:
 def sweep() -> int:
     """Put in effect what was received and start what is open; returns how many runs were started."""
     project = Project.find()
+    try:
+        prefect_storage.clear(project.layout)
+    except LmeraserError as error:
+        say(f"sweep: {error}")
     started = 0
     for request in [one for one in project.ledger.all(open_only=True) if waits(one)]:
         try:

@@ -97,9 +97,9 @@ def connect(url: str) -> sa.Engine:
         if parsed.get_backend_name() not in APPEND_ONLY:
             raise ProjectError("the ledger's URL is neither SQLite nor PostgreSQL; expected postgresql+psycopg://…")
         file = Path(parsed.database) if parsed.get_backend_name() == "sqlite" and parsed.database else None
+        engine = _engine(parsed)  # before a file is made: the URL may name a driver that does not exist
         if file:
             _prepare_file(file)
-        engine = _engine(parsed)
     except (ArgumentError, NoSuchModuleError) as error:
         raise ProjectError("the ledger's URL is not valid; expected sqlite:///… or postgresql+psycopg://…") from error
     except ImportError as error:

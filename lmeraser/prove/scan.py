@@ -10,7 +10,7 @@ import hashlib
 import json
 from collections import defaultdict
 from collections.abc import Callable, Iterable, Iterator
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from functools import cached_property
 from typing import Any, BinaryIO
 
@@ -40,7 +40,7 @@ class Residue:
 
 @dataclass(frozen=True)
 class Needles:
-    """What must be found nowhere. Personal data: kept in memory and sent through a pipe, never stored, never in an argument.
+    """What must be found nowhere. Personal data: sent through a pipe, never in an argument, stored until a scan found none.
 
     Attributes: objects, run_entries: condemned digests; ids: of records; texts: looked for anywhere; names: subjects, looked for
     as whole words; images: bytes that were an image, or a part of one.
@@ -52,6 +52,11 @@ class Needles:
     texts: frozenset[str] = frozenset()
     names: frozenset[str] = frozenset()
     images: frozenset[bytes] = frozenset()
+
+    def with_words_of(self, other: "Needles") -> "Needles":
+        """Also what the other looks for by its bytes; what is condemned is decided anew each time."""
+        words = ("ids", "texts", "names", "images")
+        return replace(self, **{name: getattr(self, name) | getattr(other, name) for name in words})
 
     def to_json(self) -> dict[str, list[str]]:
         told = {name: sorted(value) for name, value in asdict(self).items() if name != "images"}
@@ -174,15 +179,19 @@ def parquet_hits(stream: BinaryIO, is_erased: Callable[[str], bool], ids: frozen
 
 @dataclass(frozen=True)
 class Looked:
-    """What was looked at in one store, and what was found. Attributes: objects: files; bytes: of them."""
+    """What was looked at in one store, and what was found.
+
+    Attributes: objects: files; bytes: of them; where: keys of files that hold something. A key may be personal: it is not told.
+    """
 
     store: str
     objects: int
     bytes: int
     residue: list[Residue]
+    where: tuple[str, ...] = ()
 
     def to_json(self) -> dict[str, Any]:
-        return asdict(self)
+        return {name: value for name, value in asdict(self).items() if name != "where"}
 
 
 def scan_store(store: Store, needles: Needles, is_erased: Callable[[str], bool], finder: Finder) -> Looked:
@@ -198,7 +207,9 @@ def scan_store(store: Store, needles: Needles, is_erased: Callable[[str], bool],
     digests = {md5.removesuffix(".dir") for md5 in needles.objects}
     named = {key for keys in held.objects.values() for key in keys}
     files = size = 0
+    where = []
     for key in held.sizes:
+        before = sum(counts.values())
         digest = hashlib.md5(usedforsecurity=False)
         try:
             with store.open(key) as stream:
@@ -211,8 +222,10 @@ def scan_store(store: Store, needles: Needles, is_erased: Callable[[str], bool],
             continue  # gone since it was listed
         files += 1
         counts["condemned content"] += key not in named and digest.hexdigest() in digests
+        if sum(counts.values()) > before:
+            where.append(key)
     residue = [Residue(store.name, kind, count) for kind, count in sorted(counts.items()) if count]
-    return Looked(store.name, files, size, residue)
+    return Looked(store.name, files, size, residue, tuple(where))
 
 
 def scan(stores: Iterable[Store], needles: Needles, is_erased: Callable[[str], bool]) -> list[Looked]:

@@ -3,6 +3,7 @@
 import json
 import os
 import shutil
+import sqlite3
 import subprocess
 import sys
 from pathlib import Path
@@ -161,6 +162,24 @@ def test_lost_or_changed_subject_key_never_certifies_somebody_who_was_not_found(
     key.write_bytes(whole)
     told = project.json("resume")["finished"][0]
     assert (told["state"], told["records_removed"] > 0) == ("certified", True)
+
+
+def test_clock_that_moved_back_keeps_no_request_from_its_certificate(project: Sandbox) -> None:
+    """Found by hand: a certificate that ends before its request began is refused, so nothing of the batch was certified."""
+    person, other = project.people()[:2]
+    moved = project.json("submit", "--subject", person)["request_id"]
+    future = "2099-01-01T00:00:00+00:00"
+    with sqlite3.connect(project.root / ".lmeraser" / "ledger.db") as ledger:
+        ledger.execute("UPDATE requests SET received_at = ?", (future,))
+    ledger.close()
+    finished = project.json("forget", "--subject", other)
+    assert finished["state"] == "certified"
+    assert project.json("status", moved)["state"] == "certified"
+    paths = [str(path) for path in sorted((project.root / "certificates").glob("*.json"))]
+    told = project.json("verify", *paths, "--head", str(project.root / "certificates" / "HEAD"))
+    times = {one["request_id"]: one["completed_at"] for one in told["certificates"]}
+    assert times[moved] == future
+    assert times[finished["request_id"]] < future
 
 
 def test_damaged_quarantine_is_made_again(project: Sandbox) -> None:

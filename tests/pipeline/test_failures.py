@@ -41,6 +41,28 @@ def test_stage_that_fails_leaves_the_last_model_whole_and_resume_finishes(projec
     assert project.json("audit", "--rebuild")["equal"] is True
 
 
+@pytest.mark.skipif(os.geteuid() != 0, reason="mounting a folder read-only needs root")
+def test_cache_that_is_read_only_keeps_the_request_open_and_says_why(project: Sandbox) -> None:
+    """Found by hand: DVC was told to be quiet, and the line said that its output says why."""
+    before = read_outs(project.root / "dvc.lock")
+    cache = str(project.root / ".dvc" / "cache")
+    mounted = subprocess.run(["mount", "--bind", cache, cache], capture_output=True, check=False)
+    if mounted.returncode:
+        pytest.skip("this machine lets nobody mount a folder")
+    try:
+        subprocess.run(["mount", "-o", "remount,ro,bind", cache], check=True)
+        line = refused(project.lmeraser("forget", "--subject", project.people()[0]), 1)
+        assert "open at removed: dvc commit failed: DVC's cache cannot be written (Read-only file system)" in line
+        assert line.removeprefix("error: ").split(": ", 1)[1].startswith(project.json("status")["requests"][0]["problem"])
+        assert read_outs(project.root / "dvc.lock") == before
+        assert not list((project.root / "certificates").glob("*.json"))
+    finally:
+        subprocess.run(["umount", cache], check=True)
+    assert "artifacts/" not in project.dvc("status"), "the last model is back; metrics lie in git, not in the cache"
+    assert project.json("resume")["finished"][0]["state"] == "certified"
+    assert project.dvc("status").strip().endswith("up to date.")
+
+
 @pytest.mark.skipif(os.geteuid() != 0, reason="mounting a small disk needs root")
 def test_full_disk_leaves_the_last_model_whole_and_a_rerun_finishes(project: Sandbox, tmp_path: Path) -> None:
     disk = tmp_path / "disk"

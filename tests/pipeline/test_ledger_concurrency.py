@@ -43,7 +43,7 @@ while claim := ledger.claim(sys.argv[2], 60, ["received"], limit=25):
 
 @pytest.fixture(scope="module")
 def postgres(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
-    """A server of its own on a socket in a temporary folder. The tests' setup installs it: see docs/operations.md."""
+    """A server of its own on a socket in a temporary folder; skipped where PostgreSQL is not installed (docs/operations.md)."""
     candidates = [*sorted(Path("/usr/lib/postgresql").glob("*/bin"), reverse=True), Path(shutil.which("initdb") or "/x").parent]
     found = next((folder for folder in candidates if (folder / "initdb").exists()), None)
     if found is None:

@@ -107,8 +107,9 @@ def test_from_events_to_certificates_each_accepted_request_exactly_once(project:
     groups += [[one] for one in people[14:24]]
     with served(project) as service:
         accepted = [project.json("submit", "--subject", *group)["request_id"] for group in groups]
-        # Again with the same id, an unknown person, a person with public records.
+        # Again with the same id, by a second event that names a person, an unknown person, a person with public records.
         project.json("submit", "--subject", *groups[2], "--request-id", accepted[2])
+        assert service.event({"request_id": accepted[0], "name": groups[0][0]}, accepted[0]) < 300
         refused(project.lmeraser("submit", "--subject", "nobody"), 2)
         refused(project.lmeraser("submit", "--subject", project.people("public")[0]), 3)
         wait(lambda: all(service.states()[one] == "certified" for one in accepted), 300, "every certificate")
@@ -142,10 +143,10 @@ def strangers(service: Service) -> None:
 
 
 def events(service: Service, person: str) -> None:
-    """A malformed event starts nothing; a lost one is made up for by the sweep."""
+    """A malformed event starts nothing, and what it names stays nowhere; a lost one is made up for by the sweep."""
     before = len(service.runs())
     assert service.event({}, "missing") < 300
-    assert service.event({"request_id": f"{CANARY[:5]}-no-uuid"}, "other") < 300
+    assert service.event({"request_id": f"{person}-no-uuid", "name": person}, f"{person}-too") < 300
     hidden = service.project.root / ".lmeraser" / "server.json"
     kept = hidden.read_bytes()
     hidden.unlink()  # the event is lost

@@ -2,7 +2,10 @@
 
 import errno
 import json
+import os
 import re
+import subprocess
+import sys
 from collections.abc import Callable
 from pathlib import Path
 
@@ -107,6 +110,25 @@ def test_bad_command_line_is_one_line_and_status_2(
     assert told.out == ""
     assert told.err.startswith("error: ")
     assert_clean(told.err.removesuffix("\n"))
+
+
+def test_reader_that_has_read_enough_ends_nothing_with_a_traceback(project: Path) -> None:
+    done = subprocess.run(
+        ["sh", "-c", f"'{sys.executable}' -m flows.cli status; echo $? >&2"],
+        cwd=project,
+        env=os.environ | {"PYTHONPATH": str(ROOT)},
+        stdout=_closed_pipe(),
+        stderr=subprocess.PIPE,
+        text=True,
+        check=False,
+    )
+    assert done.stderr == "0\n"
+
+
+def _closed_pipe() -> int:
+    reading, writing = os.pipe()
+    os.close(reading)
+    return writing
 
 
 def test_command_outside_a_project_is_refused(

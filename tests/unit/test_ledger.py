@@ -208,8 +208,10 @@ def test_ledger_that_others_can_read_is_refused(ledger: Ledger, tmp_path: Path) 
 
 
 @pytest.mark.parametrize("url", ["mysql://x/y", "nonsense", "sqlite+nothing:///x", ""])
-def test_url_of_no_ledger_is_refused(url: str) -> None:
+def test_url_of_no_ledger_is_refused_and_makes_no_file(url: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
     refused(ProjectError, lambda: Ledger.open(url))
+    assert list(tmp_path.iterdir()) == []
 
 
 def test_names_of_people_are_in_no_file_of_the_ledger(ledger: Ledger, tmp_path: Path) -> None:
