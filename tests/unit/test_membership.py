@@ -67,7 +67,8 @@ def test_trial_tells_a_member_from_one_who_never_tuned_the_cluster(lab: Lab) -> 
     pixels[bright] += 150
     labels = ["a" if light != mine else "b" for light, mine in zip(bright, own, strict=True)]
     records = ClusterRecords("c00", [f"{number:032x}" for number in range(24)], pixels, labels)
-    params = lab.params.model_copy(update={"tune": lab.params.tune.model_copy(update={"epochs": 30})})
+    # A head alone learns a convex problem: the references lie close together, whatever the processor's bits.
+    params = lab.params.model_copy(update={"tune": lab.params.tune.model_copy(update={"epochs": 30, "frame_px": 0})})
     served = tune_cluster(records.ids, pixels, labels, lab.backbone, lab.skeleton, params, "c00")
     *progress, found = trial([(records, own, served)], lab.backbone, lab.skeleton, params, 19)
     assert progress == [None] * 19
