@@ -66,8 +66,8 @@ def images_contest() -> dict[str, Maker]:
     """CIFAR-10: every image may be asked to go; about 115 and about 500 clusters."""
     return dict(
         [
-            tree("ours, 115 clusters, prompts", 512, 700),
-            tree("ours, 115 clusters, heads only", 512, 700, **HEAD_ONLY),
+            tree("ours, 115 clusters, prompts", 1024, 700),
+            tree("ours, 115 clusters, heads only", 1024, 700, **HEAD_ONLY),
             tree("ours, 500 clusters, prompts", 2048, 150),
             tree("ours, 500 clusters, heads only", 2048, 150, **HEAD_ONLY),
             paper("the paper's clustering, 115 clusters", 115),

@@ -22,7 +22,7 @@ from lmeraser.core.digest import number_from
 from lmeraser.core.hierarchy import cut
 from lmeraser.core.params import Params
 from lmeraser.core.ridge import GlobalHead, Sums, solve
-from lmeraser.core.skeleton import Skeleton
+from lmeraser.core.skeleton import Skeleton, build_skeleton
 from lmeraser.core.tensors import read_tensors
 from lmeraser.learn.anchors import cluster_by_anchors
 from lmeraser.learn.backbone import Backbone, load_backbone
@@ -33,6 +33,7 @@ from lmeraser.learn.tuning import ClusterModel, tune_cluster
 Part = dict[str, NDArray[Any]]  # what one group's training made
 Rows = NDArray[np.int64]  # of the private training records, ascending
 Probabilities = NDArray[np.float64]
+KEEP_THE_SKELETON = ("tune.", "serve.", "head.", "cluster.n_", "cluster.k", "cluster.method", "slots")
 
 
 @dataclass(frozen=True)
@@ -45,20 +46,23 @@ class Ground:
     skeleton: Skeleton
     features: NDArray[np.float32]  # (n, d) as the backbone gives them
     test_features: NDArray[np.float32]  # (m, d)
+    public_features: NDArray[np.float32]
 
     @classmethod
     def prepare(cls, data: pipe.Data, params: Params) -> "Ground":
         backbone = load_backbone(pipe.backbone_file(data.public, params), params)
-        frozen = pipe.freeze(backbone, data, params)
-        tests = backbone.features(data.test.pixels, params.embed.batch)
-        return cls(params, data, backbone, frozen.skeleton, frozen.features, tests)
+        shelves = (data.train, data.test, data.public)
+        train, test, public = pipe.side_by_side(lambda shelf: backbone.features(shelf.pixels, params.embed.batch), shelves)
+        skeleton = build_skeleton(public, group_units(data.public.records, params.cluster.unit)[1], params)
+        return cls(params, data, backbone, skeleton, train, test, public)
 
     def with_params(self, changes: dict[str, Any]) -> "Ground":
         """The same ground with other params; the skeleton is made anew where they ask for it."""
         params = changed(self.params, changes)
-        if all(name.startswith(("tune.", "serve.", "head.")) for name in changes):
+        if all(name.startswith(KEEP_THE_SKELETON) for name in changes):
             return replace(self, params=params)
-        return replace(self, params=params, skeleton=pipe.make_skeleton(self.backbone, self.data.public, params))
+        unit = group_units(self.data.public.records, params.cluster.unit)[1]
+        return replace(self, params=params, skeleton=build_skeleton(self.public_features, unit, params))
 
     @cached_property
     def unfolded(self) -> dict[str, torch.Tensor]:

@@ -108,14 +108,9 @@ class Frozen:
     features: NDArray[np.float32]
 
 
-def make_skeleton(backbone: Backbone, public: Shelf, params: Params) -> Skeleton:
-    """What `skeleton` does."""
-    _, unit = group_units(public.records, params.cluster.unit)
-    return build_skeleton(backbone.features(public.pixels, params.embed.batch), unit, params)
-
-
 def freeze(backbone: Backbone, data: Data, params: Params) -> Frozen:
-    skeleton = make_skeleton(backbone, data.public, params)
+    _, unit = group_units(data.public.records, params.cluster.unit)
+    skeleton = build_skeleton(backbone.features(data.public.pixels, params.embed.batch), unit, params)
     return Frozen(backbone, skeleton, backbone.features(data.train.pixels, params.embed.batch))
 
 
