@@ -11,7 +11,7 @@ from PIL import Image
 from lmeraser.core.errors import ImageError
 from lmeraser.core.records import Record
 from lmeraser.core.units import unit_of
-from lmeraser.learn.embedding import PartEmbedding, decode_all, embed_part, group_units
+from lmeraser.learn.embedding import PartEmbedding, decode_all, embed_part, group_units, leaf_of_units
 
 
 def people(n: int = 20) -> tuple[list[Record], np.ndarray]:
@@ -34,6 +34,17 @@ def test_leaf_of_a_unit_does_not_depend_on_other_units(lab: Lab, unit: str) -> N
         own = [row for row, record in enumerate(records) if record.subject == person]
         alone = embedded(lab, [records[row] for row in own], images[own], unit)
         assert alone.leaf.tolist() == [together[records[row].id] for row in own]
+
+
+def test_random_clusters_are_even_and_a_function_of_the_unit_alone(lab: Lab) -> None:
+    tree = lab.skeleton.hierarchy
+    names = [f"unit {number}" for number in range(400)]
+    nothing = np.zeros((400, len(lab.skeleton.mean)))
+    leaf = leaf_of_units(names, nothing, np.arange(400), tree, "random")
+    counts = np.bincount(leaf, minlength=tree.n_leaves)
+    assert counts.min() > 0.5 * 400 / tree.n_leaves
+    assert counts.max() < 2 * 400 / tree.n_leaves
+    assert leaf_of_units(names[7:8], nothing[:1] + 5, np.arange(1), tree, "random") == leaf[7]
 
 
 def test_records_of_a_subject_stand_on_one_leaf(lab: Lab) -> None:

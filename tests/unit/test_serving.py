@@ -138,6 +138,13 @@ def test_missing_cluster_or_table_of_sizes_is_refused(lab: Lab, tmp_path: Path) 
     assert "clusters.json is missing or damaged" in refused(ProjectError, lambda: ServedModel.load(layout, lab.params))
 
 
+def test_random_clusters_all_answer_by_their_size(lab: Lab) -> None:
+    model = served(lab, {"cluster.method": "random", "serve.nearest": 1})
+    nowhere = replace(model, prototypes=np.zeros_like(model.prototypes))
+    weights = nowhere.routing_weights(np.arange(2.0 * len(lab.skeleton.mean)).reshape(2, -1))
+    np.testing.assert_allclose(weights, np.broadcast_to(model.sizes / model.sizes.sum(), weights.shape))
+
+
 def test_softmax_survives_large_scores() -> None:
     found = softmax(np.array([[1e30, 0, -1e30], [5, 5, 5]], dtype=np.float32))
     assert np.allclose(found, [[1, 0, 0], [1 / 3, 1 / 3, 1 / 3]])
