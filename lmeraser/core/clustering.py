@@ -71,7 +71,9 @@ def slot_of(tree: Hierarchy, node: int, slots: Sequence[str]) -> str:
     """The slot of a node: the index of its leftmost public leaf, unique within any cut and free of history."""
     first = int(tree.first_leaf[node])
     if first >= len(slots):
-        raise SlotError(f"params.yaml: slots lists {len(slots)}, but {tree.n_leaves} are needed; append the missing ones")
+        raise SlotError(
+            f"params.yaml: slots lists {len(slots)}, but {tree.n_leaves} are needed; run `lmeraser slots {tree.n_leaves}`"
+        )
     return slots[first]
 
 

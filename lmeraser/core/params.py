@@ -155,7 +155,7 @@ class Params(Section):
         if needed > len(self.slots):
             raise SlotError(
                 f"params.yaml: {what} is {needed}, but slots lists {len(self.slots)}; "
-                f"append {needed - len(self.slots)} more slots ({needed} are needed)"
+                f"append {needed - len(self.slots)} more slots ({needed} are needed): run `lmeraser slots {needed}`"
             )
 
 
@@ -200,6 +200,15 @@ def load_params(path: Path) -> Params:
 
     Raises: ParamsError with one line; SlotError if slots could run out.
     """
+    params = read_params(path)
+    params.check_slots(params.skeleton.leaves, "skeleton.leaves")
+    if params.cluster.method == "anchors":
+        params.check_slots(params.cluster.k, "cluster.k")
+    return params
+
+
+def read_params(path: Path) -> Params:
+    """`load_params` for whoever appends slots: they may still be too few. Raises: ParamsError with one line."""
     try:
         raw = yaml.load(path.read_text(encoding="utf-8"), Loader=_Once)  # noqa: S506 (a SafeLoader)
     except FileNotFoundError as error:
@@ -213,10 +222,6 @@ def load_params(path: Path) -> Params:
     if not isinstance(raw, dict):
         raise ParamsError(f"{path.name} holds no sections; expected the keys {', '.join(Params.model_fields)}")
     try:
-        params = Params.model_validate(raw)
+        return Params.model_validate(raw)
     except ValidationError as error:
         raise ParamsError(_one_line(path, error)) from error
-    params.check_slots(params.skeleton.leaves, "skeleton.leaves")
-    if params.cluster.method == "anchors":
-        params.check_slots(params.cluster.k, "cluster.k")
-    return params
