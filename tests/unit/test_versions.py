@@ -115,5 +115,5 @@ def test_what_is_live_is_not_known_while_a_lock_is_missing_or_damaged(layout: La
     assert "c64-c" in live_names(layout, {})
     path = layout.root / "tune" / "02" / "dvc.lock"
     path.unlink() if broken is None else path.write_text(broken)
-    with pytest.raises(ProjectError, match="tune/02/dvc.lock"):
+    with pytest.raises(ProjectError, match=r"tune/02/dvc\.lock"):
         live_names(layout, {})
