@@ -1,6 +1,6 @@
 """`lmeraser slots N`: append slots to params.yaml, and write the pipeline files that hold them (`lmeraser/core/pipeline.py`).
 
-The list only grows. params.yaml is written first, by an insertion that keeps every other byte; after a crash it says what the
+The list only grows. params.yaml is written first, and every byte but the list stays; after a crash it says what the
 other files should be, and the same command finishes them. What the locks record moves with its slot: nothing is trained again.
 """
 
@@ -16,8 +16,8 @@ from flows.project import Project, workspace
 from lmeraser.core.digest import write_whole
 from lmeraser.core.errors import BadInputError, ParamsError, ProjectError
 from lmeraser.core.layout import Layout
-from lmeraser.core.params import Params, read_params
-from lmeraser.core.pipeline import LOCK, ROOT_FILE, SLOTS_A_LINE, expected, file_of, files, locks_there
+from lmeraser.core.params import Params, read_params, slot_name
+from lmeraser.core.pipeline import IN_ROOT, LOCK, ROOT_FILE, SLOTS_A_LINE, expected, file_of, files, locks_there
 
 MOST = 10_000  # slots
 ENTRY = re.compile(r"^  (?P<name>[^ ].*?):\n(?:   .*\n)*", re.MULTILINE)  # a stage as DVC writes it into a lock
@@ -32,22 +32,30 @@ def next_names(slots: Sequence[str], wanted: int) -> list[str]:
     known = set(slots)
     number = len(slots)
     while len(slots) + len(names) < wanted:
-        name = f"c{number:02d}"
+        name = slot_name(number)
         number += 1
         if name not in known:
             names.append(name)
     return names
 
 
-def with_names(text: str, names: Sequence[str]) -> str:
-    """params.yaml with names appended to `slots`; every other byte stays, comments too."""
+def with_names(text: str, slots: Sequence[str], names: Sequence[str]) -> str:
+    """params.yaml with names appended to `slots`; every other byte stays, comments too.
+
+    Above what dvc.yaml holds, names that are their numbers are written as a range: see `params.expand_slots`.
+    """
     tree: Any = yaml.compose(text, Loader=yaml.SafeLoader)
-    found = [value for key, value in tree.value if key.value == "slots"]
+    node = next(value for key, value in tree.value if key.value == "slots")
+    every = [*slots, *names]
+    if len(every) > IN_ROOT and every == [slot_name(number) for number in range(len(every))]:
+        end = node.end_mark.index if node.id == "scalar" or node.flow_style else node.value[-1].end_mark.index
+        before = text[: node.start_mark.index].rstrip(" \n-") + " "
+        return f"{before}{slot_name(0)}..{slot_name(len(every) - 1)}{text[end:]}"
     if not names:
         return text
-    last = found[0].value[-1]
+    last = node.value[-1]
     at = last.end_mark.index
-    if found[0].flow_style:
+    if node.flow_style:
         lines = [", ".join(names[start : start + SLOTS_A_LINE]) for start in range(0, len(names), SLOTS_A_LINE)]
         return text[:at] + "".join(f",\n  {line}" for line in lines) + text[at:]
     indent = " " * (last.start_mark.column - 2)
@@ -57,7 +65,8 @@ def with_names(text: str, names: Sequence[str]) -> str:
 def _append(layout: Layout, params: Params, wanted: int) -> list[str]:
     """Write params.yaml with as many slots as are wanted; returns the new names."""
     names = next_names(params.slots, wanted)
-    text = with_names(layout.params.read_text(encoding="utf-8"), names)
+    before = layout.params.read_text(encoding="utf-8")
+    text = with_names(before, params.slots, names)
     draft = layout.private_state / "params.yaml"
     write_whole(draft, text.encode())
     try:
@@ -65,7 +74,7 @@ def _append(layout: Layout, params: Params, wanted: int) -> list[str]:
             raise ParamsError("params.yaml: no slot can be appended to a list that is written like this; append by hand")
     finally:
         draft.unlink()
-    if names:
+    if text != before:
         write_whole(layout.params, text.encode())
     return names
 

@@ -5,11 +5,12 @@ that reads it.
 """
 
 import difflib
+import re
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
 import yaml
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationError, model_validator
 
 from lmeraser.core.errors import ParamsError, SlotError
 
@@ -116,12 +117,28 @@ class Service(Section):
     due_days: Positive  # days from receipt to the due date
 
 
+RANGE = re.compile(r"c00\.\.c([0-9]{2,5})")
+
+
+def slot_name(number: int) -> str:
+    return f"c{number:02d}"
+
+
+def expand_slots(value: Any) -> Any:
+    """`c00..c511`, all of them by their numbers, to the list of names; anything else as it is.
+
+    DVC copies a param's value into its lock and reads params.yaml for every stage that has any: hundreds of names cost seconds.
+    """
+    match = RANGE.fullmatch(value) if isinstance(value, str) else None
+    return [slot_name(number) for number in range(int(match[1]) + 1)] if match else value
+
+
 class Params(Section):
     seed: int
     device: Literal["cpu", "cuda"]
     source: Source
     parts: Annotated[tuple[Name, ...], Field(min_length=1, strict=False)]
-    slots: Annotated[tuple[Name, ...], Field(min_length=1, strict=False)]
+    slots: Annotated[tuple[Name, ...], BeforeValidator(expand_slots), Field(min_length=1, strict=False)]
     image: ImageParams
     pretrain: Pretrain
     skeleton: Skeleton

@@ -9,7 +9,7 @@ from builders import ROOT, refused
 from flows.slots import grow, next_names, with_names
 from lmeraser.core.errors import BadInputError, ParamsError, ProjectError, SlotError
 from lmeraser.core.layout import Layout
-from lmeraser.core.params import load_params
+from lmeraser.core.params import expand_slots, load_params
 from lmeraser.core.pipeline import IN_ROOT, SHARD, check_files, file_of, files, is_lock, locks, plain_name, shards
 from lmeraser.prove.lock import outs_by_stage, read_outs
 
@@ -47,19 +47,32 @@ def test_old_names_keep_their_place_and_every_other_byte_of_the_params_stays(lay
     assert (new.slots[99], new.slots[100], new.slots[511]) == ("c99", "c100", "c511")
     assert new.model_copy(update={"slots": old.slots}) == old
     assert told["added"] == list(new.slots[len(old.slots) :])
-    after = layout.params.read_text()
-    at = next(place for place, (one, other) in enumerate(zip(before, after, strict=False)) if one != other)
-    assert after.endswith(before[at:]), "an insertion and nothing else"
-    assert max(map(len, after.splitlines())) <= max(130, *map(len, before.splitlines()))
+    names = next(line for line in before.splitlines() if line.startswith("slots: "))
+    assert layout.params.read_text() == before.replace(names, "slots: c00..c511")
 
 
-@pytest.mark.parametrize(
-    "text", ["seed: 0\nslots:\n- a\n- b  # last\nimage: 1\n", "slots: [a, b]  # c\n", "slots: [a,\n  b,\n]\n"]
-)
+LISTS = ("seed: 0\nslots:\n- a\n- b  # last\nimage: 1\n", "slots: [a, b]  # c\n", "slots: [a,\n  b,\n]\n")
+NUMBERED = ("a: 1\nslots:\n  - c00\n  - c01  # last\nb: 2\n", "slots: [c00, c01]  # last\nb: 2\n", "slots: c00..c01 # last\n")
+
+
+@pytest.mark.parametrize("text", LISTS)
 def test_names_are_appended_to_a_list_in_any_style(text: str) -> None:
-    made = with_names(text, ["c02", "c03"])
+    made = with_names(text, ["a", "b"], ["c02", "c03"])
     assert yaml.safe_load(made)["slots"] == ["a", "b", "c02", "c03"]
     assert made.replace("c02", "").replace("c03", "").split("#")[1:] == text.split("#")[1:]
+
+
+@pytest.mark.parametrize("text", NUMBERED)
+def test_range_takes_the_place_of_a_list_in_any_style(text: str) -> None:
+    names = [f"c{number:02d}" for number in range(2, 100)]
+    made = with_names(text, ["c00", "c01"], names)
+    assert yaml.safe_load(made) == yaml.safe_load(text) | {"slots": "c00..c99"}
+    assert "# last" in made
+
+
+def test_range_is_the_list_of_its_names_and_nothing_else_is_one() -> None:
+    assert expand_slots("c00..c101") == [f"c{number:02d}" for number in range(102)]
+    assert all(expand_slots(value) == value for value in ("c01..c09", "c00..", "x00..x09", ["c00"]))
 
 
 def test_name_that_is_taken_is_skipped() -> None:
