@@ -1,8 +1,8 @@
-"""Many records through split, embed, cluster, the gate and a plan: processor seconds and peak memory of each, in a process of its own.
+"""Many records through split, embed, cluster, the gate and a plan: processor seconds and peak memory, each in its own process.
 
-Synthetic: 8 px grey PNG images drawn from the record's number, two records a person, a tiny backbone with random weights, 512 leaves.
-`split` is the real stage over a source that makes the images as it is asked; `embed` is the real stage for one part, and the other
-parts' leaves are drawn at random, since they cost as much again each and nothing else is different about them.
+Synthetic: 8 px grey PNG images drawn from the record's number, two records a person, a tiny backbone with random weights, 512
+leaves. `split` is the real stage over a source that makes the images as it is asked; `embed` is the real stage for one part, and
+the other parts' leaves are drawn at random, since they cost as much again each and nothing else is different about them.
 """
 
 import io
@@ -229,10 +229,10 @@ def markdown(found: Sequence[dict[str, Any]]) -> list[str]:
         for one in found
     ]
     note = (
-        f"Processor seconds and peak memory of a process of its own, imports included. {SIDE} px grey images, two records a person, "
-        f"{PUBLIC:,} public records, a tiny backbone with random weights, {LEAVES} slots. `embed` is for one part; the leaves of the "
-        "other parts were drawn at random. The time of the plan is wall time from the files to the plan, without imports; "
-        "`lmeraser plan` asks DVC first whether anything is stale, which costs what the table of overheads says."
+        f"Processor seconds and peak memory of a process of its own, imports included. {SIDE} px grey images, two records a "
+        f"person, {PUBLIC:,} public records, a tiny backbone with random weights, {LEAVES} slots. `embed` is for one part; the "
+        "leaves of the other parts were drawn at random. The time of the plan is wall time from the files to the plan, without "
+        "imports; `lmeraser plan` asks DVC first whether anything is stale, which costs what the table of overheads says."
     )
     header = ["private records", "parts", *(f"`{step}`" for step in STEPS), "time of the plan", "clusters it touches"]
     return [note, table(header, rows)]

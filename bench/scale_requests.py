@@ -1,7 +1,7 @@
 """Months of requests, simulated: how many GPU hours deletions take, and how long a person waits until they are forgotten.
 
-A queue with a window, as `flows/coordinator.py` has it: when no batch runs and the oldest request has waited `window` seconds, all
-that wait become one batch. A batch takes a fixed overhead and images / rate of the GPUs. What it retrains is how the ways differ:
+A queue with a window, as `flows/coordinator.py` has it: when no batch runs and the oldest request has waited `window` seconds,
+all that wait become one batch. A batch takes a fixed overhead and images / rate of the GPUs. What it retrains tells the ways apart:
 
     ours    the clusters that its people are in, each subject in one of `clusters` equal ones
     paper   a share of all records for each person (measured by bench.people), so 1 - (1 - share)^n for a batch of n
@@ -133,17 +133,15 @@ def _number(value: float) -> str:
 def markdown(found: dict[str, Any]) -> list[str]:
     given = found["arguments"]
     numbers = ("gpu_hours_a_month", "gpu_seconds_a_request", "hours_mean", "hours_p95", "hours_max")
-    cells = [
-        [f"{row['rate']:,}", row["way"], f"{row['batches']:,}", *(_number(row[name]) for name in numbers)]
-        for row in found["rows"]
-    ]
+    rows = found["rows"]
+    cells = [[f"{row['rate']:,}", row["way"], f"{row['batches']:,}", *(_number(row[name]) for name in numbers)] for row in rows]
     header = ["requests a day", "way", "batches", "GPU hours a month", "GPU s a request", "h to forget, mean", "p95", "max"]
     assumed = (
-        f"A simulation, no measurement: {given['subjects']:,} subjects of {given['per_subject']:g} records, {given['days']} days, "
-        f"a window of {given['window']:g} s, {given['overhead']:g} s beside training for each batch, {given['gpus']} GPU of "
+        f"A simulation, no measurement: {given['subjects']:,} subjects of {given['per_subject']:g} records, {given['days']} "
+        f"days, a window of {given['window']:g} s, {given['overhead']:g} s beside training for each batch, {given['gpus']} GPU of "
         f"{given['gpu_rate']:g} images/s in our step (an assumption), {given['epochs']} epochs a cluster, "
-        f"{given['whole_epochs']} a whole model, whose step costs {given['whole']:g} of ours (assumptions). The paper's clustering "
-        f"retrains {found['paper_share']:.3f} of all records per deletion"
+        f"{given['whole_epochs']} a whole model, whose step costs {given['whole']:g} of ours (assumptions). The paper's "
+        f"clustering retrains {found['paper_share']:.3f} of all records per deletion"
     )
     source = " (given)." if given["paper_share"] else ", as measured on MNIST writers (bench/results/people-mnist.json)."
     rest = (
