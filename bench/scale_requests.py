@@ -1,7 +1,7 @@
 """Months of requests, simulated: how many GPU hours deletions take, and how long a person waits until they are forgotten.
 
 A queue with a window, as `flows/coordinator.py` has it: when no batch runs and the oldest request has waited `window` seconds,
-all that wait become one batch. A batch takes a fixed overhead and images / rate of the GPUs. What it retrains tells the ways apart:
+all that wait become one batch. A batch takes a fixed overhead and images / rate of the GPUs. What it retrains is the difference:
 
     ours    the clusters that its people are in, each subject in one of `clusters` equal ones
     paper   a share of all records for each person (measured by bench.people), so 1 - (1 - share)^n for a batch of n
@@ -138,7 +138,7 @@ def markdown(found: dict[str, Any]) -> list[str]:
     header = ["requests a day", "way", "batches", "GPU hours a month", "GPU s a request", "h to forget, mean", "p95", "max"]
     assumed = (
         f"A simulation, no measurement: {given['subjects']:,} subjects of {given['per_subject']:g} records, {given['days']} "
-        f"days, a window of {given['window']:g} s, {given['overhead']:g} s beside training for each batch, {given['gpus']} GPU of "
+        f"days, a window of {given['window']:g} s, {given['overhead']:g} s beside training for a batch, {given['gpus']} GPU of "
         f"{given['gpu_rate']:g} images/s in our step (an assumption), {given['epochs']} epochs a cluster, "
         f"{given['whole_epochs']} a whole model, whose step costs {given['whole']:g} of ours (assumptions). The paper's "
         f"clustering retrains {found['paper_share']:.3f} of all records per deletion"
