@@ -18,6 +18,7 @@ from lmeraser.core.digest import sha256
 from lmeraser.core.errors import ProjectError
 from lmeraser.core.layout import Layout
 from lmeraser.core.params import HUB
+from lmeraser.core.pipeline import is_lock
 from lmeraser.core.progress import say, track
 from lmeraser.erase.erased import ErasedList, Gatekeeper
 from lmeraser.prove.lock import Comparison, compare, read_outs
@@ -36,10 +37,10 @@ def copy_code(origin: Path, target: Path) -> None:
     )
     if listed.returncode:
         raise ProjectError("the project is not in a git repository; run `git init && git add -A && git commit` first")
-    made = ("dvc.lock", "metrics/", "certificates/", "data/certificate-keys.pem")
+    made = ("metrics/", "certificates/", "data/certificate-keys.pem")
     for name in listed.stdout.decode().split("\0"):
         source = origin / name
-        if not name or name.startswith(made) or not source.is_file():
+        if not name or name.startswith(made) or is_lock(name) or not source.is_file():
             continue
         copy = target / name
         copy.parent.mkdir(parents=True, exist_ok=True)
@@ -69,7 +70,7 @@ def export_retained(project: Project, folder: Path) -> int:
 
 
 def rebuild(project: Project) -> Comparison:
-    """Rebuild in a temporary copy and compare the outs of both dvc.lock files. Raises: ProjectError, StepFailedError."""
+    """Rebuild in a temporary copy and compare the outs that both record. Raises: ProjectError, StepFailedError."""
     dvc.require_current(project.layout)
     present = read_outs(project.layout.lock)
     with tempfile.TemporaryDirectory(prefix=AUDIT) as name:

@@ -3,13 +3,15 @@
 `dvc repro` starts one process a stage, and most of a small stage's time is the import of torch. Here stages run one after the
 other in one process (`stages/chain.py`), clusters in as many processes as there are cores, and then one `dvc commit` records
 them. `dvc commit` does not check that the inputs are those that were used, so their digests are compared before and after;
-whoever calls holds the workspace's lock.
+whoever calls holds the workspace's lock. Where something was built before, DVC says which slots are stale, and they are trained
+the same way.
 """
 
 import os
 import shutil
 import time
 from collections.abc import Callable, Sequence
+from typing import Any
 
 from flows import dvc
 from flows.warm import run_chains
@@ -19,6 +21,7 @@ from lmeraser.core.digest import sha256, sha256_of_file
 from lmeraser.core.errors import StepFailedError
 from lmeraser.core.layout import Layout
 from lmeraser.core.params import Params, load_params
+from lmeraser.core.pipeline import check_files, files
 from lmeraser.core.progress import say
 from lmeraser.sources import open_source
 
@@ -31,8 +34,9 @@ def processes() -> int:
 
 
 def _inputs(layout: Layout) -> str:
-    """Digest of what every stage reads and none writes: params, code, and who is erased."""
-    return sha256("".join([code_digest(layout.root), *map(sha256_of_file, (layout.params, layout.erased))]).encode())
+    """Digest of what every stage reads and none writes: params, code, pipeline files, and who is erased."""
+    read = (layout.params, layout.erased, *files(layout.root))
+    return sha256("".join([code_digest(layout.root), *map(sha256_of_file, read)]).encode())
 
 
 def _shares(slots: Sequence[str], layout: Layout) -> list[list[str]]:
@@ -43,7 +47,7 @@ def _shares(slots: Sequence[str], layout: Layout) -> list[list[str]]:
     for slot in sorted(slots, key=lambda slot: (-records.get(slot, 0), slot)):
         least = load.index(min(load))
         shares[least].append(f"tune@{slot}")
-        load[least] += records.get(slot, 0)
+        load[least] += records.get(slot, 0) + 1  # an empty slot costs something as well
     return shares
 
 
@@ -79,7 +83,7 @@ def _check(layout: Layout, inputs: str) -> None:
 
 def _commit(layout: Layout, names: Sequence[str]) -> dict[str, float]:
     start = time.monotonic()
-    dvc.run(layout, "commit", "--force", *(name for name in names if not name.startswith("quarantine@")))
+    dvc.commit(layout, [name for name in names if not name.startswith("quarantine@")])
     return {"dvc commit": time.monotonic() - start}
 
 
@@ -90,13 +94,32 @@ def _embeds(params: Params) -> list[str]:
 def build(layout: Layout) -> None:
     """Bring everything that the pipeline makes up to date. Raises: StepFailedError; what was finished stays finished."""
     params = load_params(layout.params)
+    check_files(layout.root, params.slots)
     open_source(params.source, layout.root)  # refuses an absent one in one line; DVC would not say which param names it
     if not layout.lock.exists():
         shutil.rmtree(layout.artifacts, ignore_errors=True)  # of no known origin
-        before = ["split", "pretrain", "skeleton", *_embeds(params), "cluster", "validate"]
+        before = ["split", "pretrain", "skeleton", "recipe", *_embeds(params), "cluster", "validate"]
         _run_stages(layout, before, params.slots, ["head", "evaluate"])
-    dvc.run(layout, "repro", "--quiet")
+        dvc.run(layout, "repro", "--quiet")
+    elif stale := dvc.status(layout):
+        _train_stale(layout, params, stale)
+        dvc.run(layout, "repro", "--quiet")
     say("build: everything is up to date")
+
+
+def _train_stale(layout: Layout, params: Params, stale: dict[str, Any]) -> None:
+    """Bring everything before `tune` up to date, then train the slots whose inputs changed side by side and record them."""
+    if any(not name.startswith(("tune@", "head", "evaluate")) for name in stale):
+        dvc.run(layout, "repro", "--quiet", "validate", "recipe")
+        stale = dvc.status(layout)
+    slots = [slot for slot in params.slots if _inputs_changed(stale.get(f"tune@{slot}", []))]
+    if len(slots) > 1:
+        _run_stages(layout, [], slots, [])
+
+
+def _inputs_changed(reasons: Sequence[Any]) -> bool:
+    """Whether a stage must run. Where its file alone is missing or damaged, DVC brings it back from its cache."""
+    return any(reason == "changed command" or "changed deps" in reason for reason in reasons)
 
 
 def update(

@@ -39,6 +39,12 @@ def build(_: argparse.Namespace) -> Result:
     return metrics, [f"served accuracy     {metrics['accuracy']['served']}"]
 
 
+def slots(options: argparse.Namespace) -> Result:
+    from flows.slots import slots as append_slots
+
+    return append_slots(options)
+
+
 def audit(options: argparse.Namespace) -> Result:
     if not (options.rebuild or options.stores or options.membership):
         raise BadInputError("nothing to audit was named; add --rebuild, --stores or --membership")
@@ -114,6 +120,8 @@ def _parser() -> Parser:
 
     request_parsers.add_parsers(command)
     command("build", build, "what `dvc repro` does, with fewer processes; the same bytes")
+    growing = command("slots", slots, "append slots to params.yaml, and write the pipeline files that hold them")
+    growing.add_argument("count", type=int, metavar="N", help="how many there shall be; as many as now: write the files anew")
     auditing = command("audit", audit, "prove that what is served never saw the erased people, and that nothing of them is left")
     auditing.add_argument("--rebuild", action="store_true", help="build from the retained records in a clean copy, compare")
     auditing.add_argument("--stores", action="store_true", help="scan every store for what should be gone")

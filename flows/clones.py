@@ -1,7 +1,7 @@
 """Tune clusters in clones that share a DVC remote: the coordinator publishes what is stale, a clone trains it, DVC brings it.
 
 The clone is ephemeral: it pulls what one cluster needs, trains, pushes result and run-cache, and wipes everything. A clone that
-kept what was erased later would bring it back with its next push. The job itself (dvc.lock and the erased list) lies in the
+kept what was erased later would bring it back with its next push. The job itself (the locks and the erased list) lies in the
 remote below `lmeraser-jobs/` while it is open.
 """
 
@@ -19,9 +19,15 @@ from lmeraser.core.code import code_digest
 from lmeraser.core.digest import canonical_json, sha256_of_file
 from lmeraser.core.errors import ProjectError, StepFailedError
 from lmeraser.core.layout import Layout
+from lmeraser.core.pipeline import check_files, locks
 from lmeraser.stores.base import Store
 
-FROZEN = ("artifacts/pretrain/backbone.safetensors", "artifacts/skeleton/skeleton.safetensors", "artifacts/validate/passed.json")
+FROZEN = (
+    "artifacts/pretrain/backbone.safetensors",
+    "artifacts/skeleton/skeleton.safetensors",
+    "artifacts/recipe/recipe.json",
+    "artifacts/validate/passed.json",
+)
 
 
 def _shared(project: Project) -> Store:
@@ -39,13 +45,13 @@ def _key(batch_id: str) -> str:
 
 
 def publish(project: Project, batch_id: str) -> None:
-    """Push what clones read, then the job. Everything before `tune` is recorded in dvc.lock already."""
+    """Push what clones read, then the job. Everything before `tune` is recorded in its lock already."""
     layout = project.layout
-    dvc.run(layout, "push", "--quiet", "split", "pretrain", "skeleton", "cluster", "validate")
+    dvc.run(layout, "push", "--quiet", "split", "pretrain", "skeleton", "recipe", "cluster", "validate")
     job = {
         "code": code_digest(layout.root),
         "params": sha256_of_file(layout.params),
-        "lock": layout.lock.read_text(encoding="utf-8"),
+        "locks": {path.relative_to(layout.root).as_posix(): path.read_text(encoding="utf-8") for path in locks(layout.root)},
         "erased": layout.erased.read_text(encoding="utf-8"),
     }
     _shared(project).write(_key(batch_id), canonical_json(job))
@@ -57,7 +63,8 @@ def withdraw(project: Project, batch_id: str) -> None:
 
 def take_results(project: Project, slots: Sequence[str]) -> None:
     """Bring the trained slots here: DVC finds them in the remote's run-cache and runs nothing."""
-    dvc.run(project.layout, "repro", "--quiet", "--pull", "--single-item", *(f"tune@{slot}" for slot in slots))
+    targets = dvc.targets(project.layout, [f"tune@{slot}" for slot in slots])
+    dvc.run(project.layout, "repro", "--quiet", "--pull", "--single-item", *targets)
 
 
 def work_in_clone(project: Project, batch_id: str, slot: str) -> float:
@@ -71,14 +78,17 @@ def work_in_clone(project: Project, batch_id: str, slot: str) -> float:
         job = json.loads(held[_key(batch_id)])
         if (job["code"], job["params"]) != (code_digest(layout.root), sha256_of_file(layout.params)):
             raise ProjectError("this clone has other code or params than the coordinator; run `git pull` here and retry")
+        check_files(layout.root, project.params.slots)
         try:
-            layout.lock.write_text(job["lock"], encoding="utf-8")
+            for lock in locks(layout.root):
+                lock.write_text(job["locks"][lock.relative_to(layout.root).as_posix()], encoding="utf-8")
             layout.erased.write_text(job["erased"], encoding="utf-8")
             _pull(layout, slot)
             start = time.monotonic()
-            dvc.run(layout, "repro", "--quiet", "--single-item", f"tune@{slot}")
+            target = dvc.targets(layout, [f"tune@{slot}"])
+            dvc.run(layout, "repro", "--quiet", "--single-item", *target)
             seconds = time.monotonic() - start
-            dvc.run(layout, "push", "--quiet", "--run-cache", f"tune@{slot}")
+            dvc.run(layout, "push", "--quiet", "--run-cache", *target)
         finally:
             wipe(layout)
     return seconds
@@ -106,7 +116,9 @@ def wipe(layout: Layout) -> None:
     """Delete everything that was pulled or made, and what DVC remembers of it."""
     for folder in (layout.artifacts, layout.root / ".dvc" / "cache", layout.root / ".dvc" / "tmp"):
         shutil.rmtree(folder, ignore_errors=True)
-    layout.lock.unlink(missing_ok=True)
-    # As git has them, so that the clone can follow the code; dvc.lock may not be in git.
-    for name in ("dvc.lock", "data/erased.json"):
+    held = locks(layout.root)
+    for lock in held:
+        lock.unlink(missing_ok=True)
+    # As git has them, so that the clone can follow the code; the locks may not be in git.
+    for name in (*(lock.relative_to(layout.root).as_posix() for lock in held), "data/erased.json"):
         subprocess.run(["git", "-C", str(layout.root), "checkout", "--quiet", "--", name], capture_output=True, check=False)

@@ -15,8 +15,12 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+import yaml
+
 from lmeraser.core.errors import REPORT_VARIABLE, ProjectError, StepFailedError
 from lmeraser.core.layout import Layout
+from lmeraser.core.params import load_params
+from lmeraser.core.pipeline import ROOT_FILE, check_files, file_of, plain_name
 from lmeraser.prove.lock import read_outs
 
 # Descriptors of the locks that this process holds. What it starts inherits them, so that after a kill nobody else changes the
@@ -135,11 +139,49 @@ def run(layout: Layout, *arguments: str) -> None:
     finish([process], layout, f"dvc {arguments[0]}")
 
 
-def status(layout: Layout, *targets: str) -> dict[str, Any]:
-    """What is stale, by stage; empty if nothing. Raises: ProjectError if DVC cannot tell."""
+def _by_file(layout: Layout, names: Sequence[str]) -> dict[str, list[str]]:
+    """Plain names of stages by the pipeline file that holds them."""
+    slots = load_params(layout.params).slots
+    found: dict[str, list[str]] = {}
+    for name in names:
+        found.setdefault(file_of(name, slots), []).append(name)
+    return found
+
+
+def targets(layout: Layout, names: Sequence[str]) -> list[str]:
+    """Stages as DVC addresses them: `tune/03/dvc.yaml:tune@c123` where a slot does not lie in dvc.yaml."""
+    return [name if file == ROOT_FILE else f"{file}:{name}" for file, held in _by_file(layout, names).items() for name in held]
+
+
+def _all_stages(layout: Layout, file: str) -> set[str]:
+    """Plain names of all stages of a pipeline file."""
+    stages = yaml.safe_load((layout.root / file).read_text(encoding="utf-8"))["stages"]
+    params = load_params(layout.params)
+    lists = {"${parts}": params.parts, "${slots}": params.slots}
+    found: set[str] = set()
+    for name, stage in stages.items():
+        items = stage.get("foreach")
+        found |= {name} if items is None else {f"{name}@{item}" for item in (lists[items] if isinstance(items, str) else items)}
+    return found
+
+
+def commit(layout: Layout, names: Sequence[str]) -> None:
+    """Record stages that were run outside DVC. It looks at no input: that is the caller's business.
+
+    DVC reads and writes a file's whole lock for each target, so where all stages of a file were run, the file is the target.
+    Never otherwise: what was not run must stay stale if it is.
+    """
+    chosen: list[str] = []
+    for file, held in _by_file(layout, names).items():
+        chosen += [file] if _all_stages(layout, file) <= set(held) else targets(layout, held)
+    run(layout, "commit", "--force", *chosen)
+
+
+def status(layout: Layout) -> dict[str, Any]:
+    """What is stale, by the plain names of stages; empty if nothing. Raises: ProjectError if DVC cannot tell."""
     mend_rwlock(layout)
     process = start(
-        [sys.executable, "-m", "dvc", "status", "--json", *targets],
+        [sys.executable, "-m", "dvc", "status", "--json"],
         layout,
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
@@ -152,7 +194,7 @@ def status(layout: Layout, *targets: str) -> dict[str, Any]:
         stale: dict[str, Any] = json.loads(output)
     except json.JSONDecodeError as error:
         raise ProjectError("dvc status gave no JSON; is this a DVC project?") from error
-    return stale
+    return {plain_name(target): reasons for target, reasons in stale.items()}
 
 
 def require_built(layout: Layout) -> None:
@@ -164,6 +206,7 @@ def require_built(layout: Layout) -> None:
 def require_current(layout: Layout) -> None:
     """Raise ProjectError unless everything that the pipeline makes is whole and up to date."""
     require_built(layout)
+    check_files(layout.root, load_params(layout.params).slots)
     read_outs(layout.lock)  # DVC says nothing of use about an empty lock
     stale = status(layout)
     if stale:

@@ -10,7 +10,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 from flows import prefect_storage, remotes
-from flows.lineage import parse_lock
+from flows.lineage import current_stages
 from lmeraser.core.errors import LmeraserError, StepFailedError
 from lmeraser.core.layout import Layout
 from lmeraser.erase.taint import FOLDER, Manifests, covers
@@ -116,8 +116,8 @@ def clear_demo(layout: Layout) -> int:
 
 
 def clear_artifacts(layout: Layout, manifests: Manifests) -> int:
-    """Files below artifacts/ that the current dvc.lock does not name: outs of removed slots, drafts of killed stages."""
-    outs = {path: md5 for stage in parse_lock("", layout.lock.read_bytes()) for path, md5 in stage.outs}
+    """Files below artifacts/ that no current lock names: outs of removed slots, drafts of killed stages."""
+    outs = {path: md5 for stage in current_stages(layout) for path, md5 in stage.outs}
     named = {path for path, md5 in outs.items() if not md5.endswith(FOLDER)}
     named |= {f"{path}/{member}" for path, md5 in outs.items() if md5 in manifests for member in manifests[md5]}
     unknown = [path for path, md5 in outs.items() if md5.endswith(FOLDER) and md5 not in manifests]

@@ -1,116 +1,47 @@
-"""What is known about every version of the pipeline: dvc.lock in the working tree, in kept copies and in all of git's history,
+"""What is known about every version of the pipeline: its locks in the working tree, in kept copies and in all of git's history,
 run-cache entries and folder manifests in every store. Facts only; `lmeraser/erase/taint.py` decides.
 """
 
-import re
-import subprocess
 from collections.abc import Callable, Iterable, Iterator
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import cached_property
-from pathlib import Path
 from typing import Any
 
 import pyarrow as pa
 import pyarrow.parquet as pq
-import yaml
 
 from flows import remotes
+from flows.versions import WORKING, known_versions, parse_lock
 from lmeraser.core.errors import ProjectError, StepFailedError
 from lmeraser.core.layout import Layout
+from lmeraser.core.pipeline import locks
 from lmeraser.erase.taint import FOLDER, RUN, Instance, Manifests, with_members
-from lmeraser.prove.lock import DAMAGED
+from lmeraser.prove.lock import damaged
 from lmeraser.stores.base import Store
-from lmeraser.stores.dvc_objects import Contents, Loader, contents, named_of, read_manifests, read_runs
+from lmeraser.stores.dvc_objects import Contents, contents, read_manifests, read_runs
 
-WORKING = "working copy"
-BLOB = re.compile(r":\d+ \d+ ([0-9a-f]+) ([0-9a-f]+) \w+\t")
 IsErased = Callable[[str], bool]
 Held = list[tuple[Store, Contents]]
 
 
-def _git(layout: Layout, *arguments: str, given: bytes = b"") -> bytes:
-    done = subprocess.run(
-        ["git", "-C", str(layout.root), "-c", "log.showRoot=true", *arguments], input=given, capture_output=True, check=False
-    )
-    if done.returncode:
-        raise StepFailedError(
-            f"git {arguments[0]} failed ({done.returncode}): the history of dvc.lock cannot be read; mend it and retry"
-        )
-    return done.stdout
-
-
-def _in_git(layout: Layout) -> bool:
-    inside = subprocess.run(["git", "-C", str(layout.root), "rev-parse", "--git-dir"], capture_output=True, check=False)
-    return inside.returncode == 0
-
-
-def _working_files(layout: Layout) -> list[Path]:
-    """dvc.lock and the .dvc files of the working tree, committed or not."""
-    if _in_git(layout):
-        told = _git(layout, "ls-files", "-z", "--cached", "--others", "--exclude-standard", "--", "*.dvc").decode()
-        files = [layout.root / name for name in told.split("\0") if name]
-    else:
-        files = list(layout.root.rglob("*.dvc"))
-    return [path for path in (layout.lock, *files) if path.is_file()]
-
-
-def _blobs(layout: Layout) -> Iterator[tuple[str, bytes]]:
-    """Every version of dvc.lock and of .dvc files that any ref, stash, reflog or the index names, once each: id, content."""
-    if not _in_git(layout):
-        return
-    paths = ("--", "dvc.lock", "*.dvc")
-    log = ("--all", "--reflog", "--full-history", "-m", "--no-renames", "--format=", "--raw", "--no-abbrev", *paths)
-    told = _git(layout, "log", *log).decode(errors="replace")
-    ids = {identity for pair in BLOB.findall(told) for identity in pair}
-    ids |= {line.split()[1] for line in _git(layout, "ls-files", "--stage", *paths).decode(errors="replace").splitlines()}
-    wanted = sorted(one for one in ids if set(one) != {"0"})
-    if not wanted:
-        return
-    answer, at = _git(layout, "cat-file", "--batch", given="\n".join(wanted).encode() + b"\n"), 0
-    while at < len(answer):
-        end = answer.index(b"\n", at)
-        identity, kind, *size = answer[at:end].decode().split()
-        at = end + 1
-        if kind == "blob":
-            yield identity, answer[at : at + int(size[0])]
-            at += int(size[0]) + 1
-
-
-def _load(raw: bytes) -> Any:
-    try:
-        return yaml.load(raw, Loader=Loader)  # noqa: S506 (a SafeLoader)
-    except (yaml.YAMLError, UnicodeDecodeError):
-        return None
-
-
-def parse_lock(origin: str, raw: bytes) -> list[Instance]:
-    """The stages of a dvc.lock, or what a .dvc file names; nothing if it is neither whole."""
-    tree = _load(raw)
-    if not isinstance(tree, dict):
-        return []
-    stages = tree.get("stages")
-    entries = list(stages.values()) if isinstance(stages, dict) else [tree]
-    try:
-        return [Instance(origin, *named_of(entry)) for entry in entries if isinstance(entry, dict)]
-    except (ValueError, KeyError):
-        return []
-
-
-def kept_locks(layout: Layout) -> list[str]:
-    """Copies of dvc.lock below the project's private folder, as paths relative to it."""
-    folder = layout.private_state
-    files = (path for path in sorted(folder.rglob("*.lock")) if path.is_file() and path.stat().st_size)
-    return [path.relative_to(folder).as_posix() for path in files if parse_lock("", path.read_bytes())]
+def current_stages(layout: Layout) -> list[Instance]:
+    """The stages of the current locks. Raises: ProjectError if one is missing, empty or damaged."""
+    stages: list[Instance] = []
+    for path in locks(layout.root):
+        name = path.relative_to(layout.root).as_posix()
+        if not path.exists():
+            raise ProjectError(f"{name} is missing: nothing was built yet; run `dvc repro` and retry")
+        found = parse_lock(WORKING, path.read_bytes())
+        if not any(stage.outs for stage in found):
+            raise ProjectError(damaged(name))
+        stages += found
+    return stages
 
 
 def live_names(layout: Layout, manifests: Manifests) -> frozenset[str]:
-    """Everything that the current dvc.lock names, with the members of its folders. Raises: ProjectError, StepFailedError."""
-    if not layout.lock.exists():
-        raise ProjectError("dvc.lock is missing: nothing was built yet; run `dvc repro` and retry")
-    stages = parse_lock(WORKING, layout.lock.read_bytes())
+    """Everything that the current locks name, with the members of its folders. Raises: ProjectError, StepFailedError."""
+    stages = current_stages(layout)
     outs = {md5 for stage in stages for _, md5 in stage.outs}
-    if not outs:
-        raise ProjectError(DAMAGED)
     # Without its members, what is live in a folder could be taken for what is condemned.
     unknown = [md5 for md5 in outs if md5.endswith(FOLDER) and md5 not in manifests]
     if unknown:
@@ -162,13 +93,12 @@ def gather(layout: Layout) -> Lineage:
         instances += [Instance(RUN, *sides, run_entry=identity) for identity, sides in fresh.items()]
         runs |= fresh.keys()
         broken += damaged
-    kept = [(name, (layout.private_state / name).read_bytes()) for name in kept_locks(layout)]
-    versions = dict([*_blobs(layout), *kept])
-    # An uncommitted version is the same as its blob most of the time: content decides, each is parsed once.
-    texts = {raw: origin for origin, raw in versions.items()}
-    texts |= {path.read_bytes(): WORKING for path in _working_files(layout)}
-    for raw, origin in texts.items():
-        instances += parse_lock(origin, raw)
+    parsed: dict[bytes, list[Instance]] = {}
+    for version in known_versions(layout):
+        for text in version.texts:
+            if text not in parsed:
+                parsed[text] = parse_lock("", text)
+            instances += [replace(one, origin=version.origin) for one in parsed[text]]
     return Lineage(layout, held, instances, manifests, broken, live_names(layout, manifests))
 
 

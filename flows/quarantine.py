@@ -8,6 +8,9 @@ import secrets
 from collections.abc import Collection, Iterable
 from dataclasses import replace
 
+import pyarrow as pa
+import pyarrow.compute as pc
+
 from flows.project import Project, locked
 from flows.warm import run_chains
 from lmeraser.core.digest import readable_json, write_whole
@@ -26,7 +29,7 @@ from lmeraser.core.quarantine import (
     write_quarantine,
 )
 from lmeraser.core.records import TRAIN
-from lmeraser.erase.facts import gather_facts
+from lmeraser.erase.facts import gather_facts, subjects_of
 from lmeraser.erase.plan import Facts, make_plan
 from lmeraser.erase.requests import Request
 
@@ -42,8 +45,7 @@ def whole_layout(project: Project) -> Layout:
 def named(project: Project, facts: Facts, pseudonyms: Collection[str]) -> list[str]:
     """The subjects behind pseudonyms, as far as a record of theirs is there. They never leave memory."""
     key = project.key()
-    known = {record.subject for record in (*facts.private, *facts.public)}
-    return sorted(subject for subject in known if key.pseudonym(subject) in pseudonyms)
+    return sorted(subject for subject in subjects_of(facts) if key.pseudonym(subject) in pseudonyms)
 
 
 def refresh(project: Project, accepting: Iterable[str] = (), renewed: bool = False) -> str | None:
@@ -90,8 +92,9 @@ def _decide(project: Project, copy: Layout, folder: str, pseudonyms: set[str], d
         return Quarantine(folder, [], WITHHELD, True)
     facts = gather_facts(copy, load_params(copy.params))
     names = named(project, facts, pseudonyms)
-    chosen = set(names)
-    without = sorted(one.id for one in facts.private if one.subject in chosen and one.split == TRAIN)
+    private = facts.private
+    theirs = pc.and_(pc.is_in(private["subject"], value_set=pa.array(names, pa.string())), pc.equal(private["split"], TRAIN))
+    without = sorted(private["id"].filter(theirs).to_pylist())
     write_whole(copy.root / "without.json", readable_json(without), mode=0o600)
     try:
         plan = make_plan(names, facts, include_public=True)

@@ -5,7 +5,6 @@ the ledger; one project is changed by one process at a time (`flows.project.work
 undone: nothing is deleted and nothing is signed until `verify` has passed, nothing is signed until the scan found no residue.
 """
 
-import shutil
 import subprocess
 import time
 from dataclasses import replace
@@ -13,12 +12,12 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from flows import dvc, remotes
-from flows.build import Tuner, update
+from flows import dvc, kept_locks, remotes
+from flows.build import Tuner, build, update
 from flows.project import Project
 from flows.quarantine import named, refresh, serve_solved
 from lmeraser.core.clustering import load_members, load_placements, load_sizes
-from lmeraser.core.digest import sha256_of_file, write_whole
+from lmeraser.core.digest import sha256_of_file
 from lmeraser.core.environment import environment, fingerprint
 from lmeraser.core.errors import LmeraserError, ProjectError, StepFailedError, VerificationError
 from lmeraser.core.progress import say
@@ -66,11 +65,6 @@ def form_batch(project: Project, claim: Claim, requests: list[Request]) -> Batch
     return project.ledger.open_batch(claim, ids, plan.to_json(), read_outs(project.layout.lock), {"plans": alone})
 
 
-def lock_copy(project: Project, batch: Batch) -> Path:
-    """Where dvc.lock is kept while a batch changes it."""
-    return project.layout.private_state / f"{batch.batch_id}.lock"
-
-
 def remove(project: Project, requests: list[Request]) -> None:
     """Put the subjects on the list that keeps them out for ever."""
     require_key(project, requests)
@@ -84,10 +78,8 @@ def retrain(project: Project, batch: Batch, tune: Tuner | None = None) -> dict[s
     If a stage fails, the last whole state is brought back and the requests stay open; the served model leaves them out anyway.
     """
     plan = Plan.from_json(batch.plan)
-    kept = lock_copy(project, batch)
-    if not kept.exists():  # after a kill it does, and is older than what the killed try wrote
-        shutil.copyfile(project.layout.lock, kept)
-    _mend_lock(project, kept)
+    kept_locks.keep(project.layout, batch.batch_id)
+    kept_locks.mend(project.layout, batch.batch_id)
     seconds: dict[str, float] = {}
     try:
         if plan.exact and plan.records_removed:
@@ -99,26 +91,17 @@ def retrain(project: Project, batch: Batch, tune: Tuner | None = None) -> dict[s
                 serve_solved(project, withheld.folder)
         elif plan.records_removed:
             # Only the replay tells which clusters change: DVC finds out by content.
-            dvc.run(project.layout, "repro", "--quiet")
+            build(project.layout)
     except LmeraserError:
         restore(project, batch)
         raise
     return seconds
 
 
-def _mend_lock(project: Project, kept: Path) -> None:
-    """DVC writes dvc.lock in place: a kill can leave it empty or half. Take the one from before the batch then."""
-    try:
-        read_outs(project.layout.lock)
-    except ProjectError:
-        write_whole(project.layout.lock, kept.read_bytes())
-
-
 def restore(project: Project, batch: Batch) -> None:
     """Bring back the artifacts as they were before the batch."""
     try:
-        # A rename needs no space (the disk may be full); the next try copies the lock again.
-        lock_copy(project, batch).replace(project.layout.lock)
+        kept_locks.put_back(project.layout, batch.batch_id)
         dvc.run(project.layout, "checkout", "--quiet", "--force")
     except (OSError, LmeraserError):
         say("the last whole state could not be brought back; run `dvc checkout` once the cause is mended")
@@ -207,14 +190,14 @@ def code_revision(root: Path) -> str:
     head = subprocess.run([*git, "rev-parse", "HEAD"], capture_output=True, text=True, check=False)
     if head.returncode:
         return "none (no commit)"
-    code = ("lmeraser", "stages", "flows", "dvc.yaml")
+    code = ("lmeraser", "stages", "flows", "dvc.yaml", "tune")
     dirty = subprocess.run([*git, "status", "--porcelain", "--", *code], capture_output=True, text=True, check=False)
     return head.stdout.strip() + ("+changed" if dirty.stdout.strip() else "")
 
 
 def forget_batch(project: Project, batch: Batch) -> None:
     """Drop what a finished batch kept for a crash."""
-    lock_copy(project, batch).unlink(missing_ok=True)
+    kept_locks.drop(project.layout, batch.batch_id)
 
 
 def purge(project: Project, batch: Batch, requests: list[Request], claim: Claim) -> dict[str, float]:

@@ -32,12 +32,14 @@ def cluster(layout: Layout, params: Params, _: list[str]) -> None:
     else:
         tree = load_skeleton(layout.skeleton).hierarchy
         clusters = cluster_by_tree(members, tree, params.cluster, params.slots)
-        for made in clusters:
-            if len(made.members) > params.cluster.n_max:
-                say(
-                    f"cluster: warning: {made.slot} holds {len(made.members)} records, more than cluster.n_max "
-                    f"{params.cluster.n_max}, and cannot be split further; raise skeleton.leaves (and append slots)"
-                )
+        large = max(clusters, key=lambda made: len(made.members))
+        too_large = sum(len(made.members) > params.cluster.n_max for made in clusters)
+        if too_large:
+            most = f"{large.slot} the most, {len(large.members)}"
+            say(
+                f"cluster: warning: {too_large} clusters hold more than cluster.n_max {params.cluster.n_max} records ({most}) "
+                "and cannot be split further; raise skeleton.leaves (and append slots)"
+            )
     save_clusters(layout.clusters, clusters, params.slots, params.device)
     sizes = [len(made.members) for made in clusters]
     say(f"cluster: {len(members)} records in {len(sizes)} clusters of {min(sizes)} to {max(sizes)}")

@@ -12,6 +12,7 @@ from lmeraser.core.digest import readable_json, write_whole
 from lmeraser.core.errors import REPORT_VARIABLE, LmeraserError
 from lmeraser.core.layout import Layout
 from lmeraser.core.params import Params, load_params
+from lmeraser.core.pipeline import check_files
 from lmeraser.core.progress import say
 
 Stage = Callable[[Layout, Params, list[str]], None]
@@ -43,12 +44,19 @@ def disk_is_full(error: OSError) -> str | None:
     return "the disk is full; free some space and retry: `dvc checkout` gives the last whole state back"
 
 
+def read_project(layout: Layout) -> Params:
+    """The params, after checking that the pipeline files hold their slots: plain `dvc repro` meets this check here."""
+    params = load_params(layout.params)
+    check_files(layout.root, params.slots)
+    return params
+
+
 def enter(stage: Stage) -> None:
     """Run a stage in the project of the working folder; its arguments are the command line's."""
     try:
         layout = Layout.find(Path.cwd())
         with writing(layout):
-            stage(layout, load_params(layout.params), sys.argv[1:])
+            stage(layout, read_project(layout), sys.argv[1:])
     except LmeraserError as error:
         refuse(str(error), error.exit_code)
     except OSError as error:

@@ -1,4 +1,4 @@
-"""tune@cNN: one cluster's members and the frozen backbone -> cNN.safetensors (prompt and head).
+"""tune@cNN: one cluster's members and the recipe (the frozen backbone, params, code) -> cNN.safetensors (prompt and head).
 
 Several slots may be named: one process then imports torch and loads the backbone once. An empty slot needs no torch.
 """
@@ -7,6 +7,7 @@ from lmeraser.core.clustering import load_members
 from lmeraser.core.layout import Layout
 from lmeraser.core.params import Params
 from lmeraser.core.progress import say
+from lmeraser.core.recipe import check_recipe
 from lmeraser.core.records import read_images
 from lmeraser.core.tensors import write_tensors
 from stages.entry import enter
@@ -28,6 +29,7 @@ def train(work: dict[str, list[dict[str, str]]], layout: Layout, params: Params)
     from lmeraser.learn.embedding import decode_all
     from lmeraser.learn.tuning import save_cluster_model, tune_cluster
 
+    check_recipe(layout, params)
     make_deterministic(params.device)
     backbone = load_backbone(layout.backbone, params)
     skeleton = load_skeleton(layout.skeleton)

@@ -23,10 +23,9 @@ from typing import Any
 from lmeraser.core.code import code_digest
 from lmeraser.core.errors import LmeraserError
 from lmeraser.core.layout import Layout
-from lmeraser.core.params import load_params
 from lmeraser.core.progress import say
 from stages.chain import load, run
-from stages.entry import disk_is_full, writing
+from stages.entry import disk_is_full, read_project, writing
 
 STAGES = ("split", "embed", "cluster", "validate", "tune", "head", "evaluate", "quarantine")
 LONGEST = 1_000_000  # bytes of a job's line
@@ -42,7 +41,7 @@ def _end_with_caller(connection: socket.socket, done: threading.Event) -> None:
 
 def _act(layout: Layout, names: list[str]) -> dict[str, Any]:
     try:
-        params = load_params(layout.params)
+        params = read_project(layout)
         with writing(layout):
             return {"seconds": run(layout, params, names)}
     except LmeraserError as error:

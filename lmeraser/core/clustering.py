@@ -2,7 +2,9 @@
 
 import json
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
+from itertools import repeat
+from operator import attrgetter
 from pathlib import Path
 from typing import Any
 
@@ -16,7 +18,7 @@ from lmeraser.core.errors import ProjectError, SlotError
 from lmeraser.core.hierarchy import CutRule, Hierarchy, cut
 from lmeraser.core.params import Cluster as ClusterParams
 from lmeraser.core.quantised import Integers
-from lmeraser.core.records import read_table, write_table
+from lmeraser.core.records import read_columns, read_table, write_table
 from lmeraser.core.tensors import read_tensors, write_tensors
 
 MEMBER_SCHEMA = pa.schema([(name, pa.string()) for name in ("id", "sha256", "label", "part")])
@@ -30,7 +32,7 @@ LEAF_SCHEMA = pa.schema(
 )
 
 
-@dataclass(frozen=True, order=True)
+@dataclass(frozen=True, order=True, slots=True)
 class Member:
     """A private training record as `embed` places it: its unit's leaf, and the part that holds its image."""
 
@@ -63,7 +65,7 @@ def rule_of(params: ClusterParams) -> CutRule:
     return CutRule(params.n_max, params.n_min, params.max_diversity)
 
 
-def leaf_counts(tree: Hierarchy, leaves: Sequence[int]) -> NDArray[np.int64]:
+def leaf_counts(tree: Hierarchy, leaves: Sequence[int] | NDArray[np.int64]) -> NDArray[np.int64]:
     return np.bincount(np.asarray(leaves, dtype=np.int64), minlength=tree.n_leaves)
 
 
@@ -71,7 +73,9 @@ def slot_of(tree: Hierarchy, node: int, slots: Sequence[str]) -> str:
     """The slot of a node: the index of its leftmost public leaf, unique within any cut and free of history."""
     first = int(tree.first_leaf[node])
     if first >= len(slots):
-        raise SlotError(f"params.yaml: slots lists {len(slots)}, but {tree.n_leaves} are needed; append the missing ones")
+        raise SlotError(
+            f"params.yaml: slots lists {len(slots)}, but {tree.n_leaves} are needed; run `lmeraser slots {tree.n_leaves}`"
+        )
     return slots[first]
 
 
@@ -84,7 +88,7 @@ def cluster_by_tree(members: Sequence[Member], tree: Hierarchy, params: ClusterP
     clusters = []
     for node in nodes:
         first, last = int(tree.first_leaf[node]), int(tree.last_leaf[node])
-        inside = sorted(member for leaf in by_leaf[first : last + 1] for member in leaf)
+        inside = sorted((member for leaf in by_leaf[first : last + 1] for member in leaf), key=attrgetter("id"))
         # Random clusters stand nowhere: all are equally near, so that size alone weighs their answers.
         prototype = np.zeros_like(tree.centroid[node]) if params.method == "random" else tree.centroid[node]
         clusters.append(Cluster(slot_of(tree, node, slots), node, first, last, inside, prototype))
@@ -138,11 +142,12 @@ def load_members(path: Path) -> list[dict[str, str]]:
 
 def save_placements(path: Path, members: Sequence[Member], finite: Sequence[bool], dim: int) -> None:
     """What `embed` says of a part's private training records, sorted by id."""
-    columns: dict[str, Any] = {name: [asdict(member)[name] for member in members] for name in LEAF_SCHEMA.names[:5]}
+    columns: dict[str, Any] = {name: [getattr(member, name) for member in members] for name in LEAF_SCHEMA.names[:5]}
     columns |= {"finite": list(finite), "dim": [dim] * len(members)}
     write_table(path, pa.table(columns, schema=LEAF_SCHEMA))
 
 
 def load_placements(path: Path, part: str) -> list[Member]:
-    rows = read_table(path, LEAF_SCHEMA.names[:5]).to_pylist()
-    return [Member(part=part, **row) for row in rows]
+    """A part's private training records, sorted by id."""
+    columns = read_columns(read_table(path, LEAF_SCHEMA.names[:5]), shared=("label",))
+    return [Member(*row) for row in zip(*columns, repeat(part, len(columns[0])), strict=True)]

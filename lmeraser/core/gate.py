@@ -4,18 +4,19 @@ Facts are joined into frames of derived columns first (is this record in exactly
 judged and reported holds no personal value.
 """
 
-from collections import Counter
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
 import pandas as pd
+import pyarrow as pa
+import pyarrow.compute as pc
 
 from lmeraser.core import expectations as expect
-from lmeraser.core.clustering import LEAF_SCHEMA, load_members
+from lmeraser.core.clustering import LEAF_SCHEMA
 from lmeraser.core.layout import Layout
 from lmeraser.core.params import Params
-from lmeraser.core.records import TRAIN, read_records, read_table
+from lmeraser.core.records import FACTS, TRAIN, read_table
 
 
 @dataclass(frozen=True)
@@ -37,33 +38,36 @@ class Facts:
 
 def gather(layout: Layout, params: Params, is_erased: Callable[[str], bool]) -> Facts:
     """Join what split, embed and cluster wrote."""
-    private = {part: read_records(layout.part(part)) for part in params.parts}
-    everything = [*read_records(layout.public), *(record for part in private.values() for record in part)]
-    erased = {subject: is_erased(subject) for subject in {record.subject for record in everything}}
+    private = pa.concat_tables([read_table(layout.part(part), FACTS) for part in params.parts])
+    everything = pa.concat_tables([read_table(layout.public, FACTS), private])
+    subjects = everything["subject"].unique()
+    erased = pa.array([subject for subject in subjects.to_pylist() if is_erased(subject)], pa.string())
     records = pd.DataFrame(
         {
-            "id": [record.id for record in everything],
-            "labelled": [bool(record.label) for record in everything],
-            "erased": [erased[record.subject] for record in everything],
+            "id": everything["id"].to_pandas(),
+            "labelled": pc.greater(pc.utf8_length(everything["label"]), 0).to_pandas(),
+            "erased": pc.is_in(everything["subject"], value_set=erased).to_pandas(),
         }
     )
-    held: Counter[str] = Counter()
-    digest: dict[str, str] = {}
-    for slot in params.slots:
-        for member in load_members(layout.members(slot)):
-            held[member["id"]] += 1
-            digest[member["id"]] = member["sha256"]
-    training = {r.id: r.sha256 for part in private.values() for r in part if r.split == TRAIN}
-    ids = sorted({*training, *held})
-    partition = pd.DataFrame(
-        {
-            "clusters": [held[identity] for identity in ids],
-            "true_digest": [digest.get(identity) == training.get(identity) for identity in ids],
-        }
-    )
+    members = pa.concat_tables([read_table(layout.members(slot), ("id", "sha256")) for slot in params.slots])
+    partition = _partition(members, private.filter(pc.equal(private["split"], TRAIN)))
     seen = [read_table(layout.leaves(part), LEAF_SCHEMA.names[-2:]).to_pandas() for part in params.parts]
     features = pd.concat(seen, ignore_index=True)
     return Facts(records, partition, features, int(features["dim"].max()))
+
+
+def _partition(members: pa.Table, training: pa.Table) -> pd.DataFrame:
+    """One row a record that is in a cluster or ought to be: in how many it is, and whether with the digest that its part has."""
+    held = members.group_by("id").aggregate([("id", "count"), ("sha256", "min"), ("sha256", "max")])
+    known = training.group_by("id").aggregate([("sha256", "min")]).rename_columns({"sha256_min": "promised"})
+    both = held.join(known, "id", join_type="full outer")
+    least, most, promised = (pc.fill_null(both[name], "") for name in ("sha256_min", "sha256_max", "promised"))
+    return pd.DataFrame(
+        {
+            "clusters": pc.fill_null(both["id_count"], 0).to_pandas(),
+            "true_digest": pc.and_(pc.equal(least, promised), pc.equal(most, promised)).to_pandas(),
+        }
+    )
 
 
 def check_all(facts: Facts) -> dict[str, dict[str, Any]]:

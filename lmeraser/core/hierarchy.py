@@ -154,22 +154,30 @@ def cut(tree: Hierarchy, counts: NDArray[np.int64], rule: CutRule) -> list[int]:
     Args: counts: (leaves,) private training records per leaf.
     Returns: non-empty nodes from left to right.
     """
-    total = np.concatenate([[0], np.cumsum(counts)])
-
-    def held(node: int) -> int:
-        return int(total[tree.last_leaf[node] + 1] - total[tree.first_leaf[node]])
-
+    held = held_by_node(tree, counts)
     chosen: list[int] = []
     stack = [0]
     while stack:
         node = stack.pop()
-        if not held(node):
+        if not held[node]:
             continue
         if not tree.is_leaf(node):
-            halves = (node + 1, int(tree.right[node]))
-            wanted = held(node) > rule.n_max or (rule.max_diversity < 1 and diversity(tree, node, counts) > rule.max_diversity)
-            if wanted and all(held(half) == 0 or held(half) >= rule.n_min for half in halves):
-                stack.extend(reversed(halves))
+            left, right = node + 1, int(tree.right[node])
+            diverse = rule.max_diversity < 1 and diversity(tree, node, counts) > rule.max_diversity
+            if is_split(int(held[node]), int(held[left]), int(held[right]), rule, diverse):
+                stack.extend((right, left))
                 continue
         chosen.append(node)
     return chosen
+
+
+def held_by_node(tree: Hierarchy, counts: NDArray[np.int64]) -> NDArray[np.int64]:
+    """(m,) records below each node."""
+    total = np.concatenate([[0], np.cumsum(counts)])
+    held: NDArray[np.int64] = total[tree.last_leaf + 1] - total[tree.first_leaf]
+    return held
+
+
+def is_split(held: int, left: int, right: int, rule: CutRule, diverse: bool) -> bool:
+    """Whether an inner node that holds records is split, by what it and its halves hold."""
+    return (held > rule.n_max or diverse) and all(half == 0 or half >= rule.n_min for half in (left, right))

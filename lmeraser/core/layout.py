@@ -27,6 +27,7 @@ class Layout:
 
     @property
     def lock(self) -> Path:
+        """Of dvc.yaml. With many slots there are others beside it: `pipeline.locks` knows all of them."""
         return self.root / "dvc.lock"
 
     @property
@@ -55,6 +56,10 @@ class Layout:
     @property
     def skeleton(self) -> Path:
         return self.artifacts / "skeleton" / "skeleton.safetensors"
+
+    @property
+    def recipe(self) -> Path:
+        return self.artifacts / "recipe" / "recipe.json"
 
     def leaves(self, part: str) -> Path:
         return self.artifacts / "embed" / part / "leaves.parquet"

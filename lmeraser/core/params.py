@@ -5,11 +5,12 @@ that reads it.
 """
 
 import difflib
+import re
 from pathlib import Path
 from typing import Annotated, Any, Literal, get_args
 
 import yaml
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationError, model_validator
 
 from lmeraser.core.errors import ParamsError, SlotError
 
@@ -163,12 +164,28 @@ class Service(Section):
     due_days: Positive  # days from receipt to the due date
 
 
+RANGE = re.compile(r"c00\.\.c([0-9]{2,5})")
+
+
+def slot_name(number: int) -> str:
+    return f"c{number:02d}"
+
+
+def expand_slots(value: Any) -> Any:
+    """`c00..c511`, all of them by their numbers, to the list of names; anything else as it is.
+
+    DVC copies a param's value into its lock and reads params.yaml for every stage that has any: hundreds of names cost seconds.
+    """
+    match = RANGE.fullmatch(value) if isinstance(value, str) else None
+    return [slot_name(number) for number in range(int(match[1]) + 1)] if match else value
+
+
 class Params(Section):
     seed: int
     device: Literal["cpu", "cuda"]
     source: Annotated[Source | PublishedSource, Field(discriminator="kind")]
     parts: Annotated[tuple[Name, ...], Field(min_length=1, strict=False)]
-    slots: Annotated[tuple[Name, ...], Field(min_length=1, strict=False)]
+    slots: Annotated[tuple[Name, ...], BeforeValidator(expand_slots), Field(min_length=1, strict=False)]
     image: ImageParams
     pretrain: Pretrain
     skeleton: Skeleton
@@ -208,7 +225,7 @@ class Params(Section):
         if needed > len(self.slots):
             raise SlotError(
                 f"params.yaml: {what} is {needed}, but slots lists {len(self.slots)}; "
-                f"append {needed - len(self.slots)} more slots ({needed} are needed)"
+                f"append {needed - len(self.slots)} more slots ({needed} are needed): run `lmeraser slots {needed}`"
             )
 
 
@@ -284,6 +301,15 @@ def load_params(path: Path) -> Params:
 
     Raises: ParamsError with one line; SlotError if slots could run out.
     """
+    params = read_params(path)
+    params.check_slots(params.skeleton.leaves, "skeleton.leaves")
+    if params.cluster.method == "anchors":
+        params.check_slots(params.cluster.k, "cluster.k")
+    return params
+
+
+def read_params(path: Path) -> Params:
+    """`load_params` for whoever appends slots: they may still be too few. Raises: ParamsError with one line."""
     try:
         raw = yaml.load(path.read_text(encoding="utf-8"), Loader=_Once)  # noqa: S506 (a SafeLoader)
     except FileNotFoundError as error:
@@ -297,10 +323,6 @@ def load_params(path: Path) -> Params:
     if not isinstance(raw, dict):
         raise ParamsError(f"{path.name} holds no sections; expected the keys {', '.join(Params.model_fields)}")
     try:
-        params = Params.model_validate(raw)
+        return Params.model_validate(raw)
     except ValidationError as error:
         raise ParamsError(_one_line(path, error)) from error
-    params.check_slots(params.skeleton.leaves, "skeleton.leaves")
-    if params.cluster.method == "anchors":
-        params.check_slots(params.cluster.k, "cluster.k")
-    return params

@@ -14,6 +14,7 @@ from pathlib import Path
 from lmeraser.core.digest import readable_json, write_whole
 from lmeraser.core.errors import ProjectError
 from lmeraser.core.layout import Layout
+from lmeraser.core.pipeline import locks_there
 
 WHOLE, WITHHELD, INTERIM = "whole", "withheld", "interim"
 
@@ -66,11 +67,11 @@ def write_quarantine(project: Layout, quarantine: Quarantine) -> None:
 
 
 def copy_artifacts(origin: Layout, project: Layout, folder: str) -> Layout:
-    """Link the artifacts, params and lock of `origin` into a new copy. Takes no space."""
+    """Link the artifacts, params and locks of `origin` into a new copy. Takes no space."""
     target = copies(project) / folder
     shutil.rmtree(target, ignore_errors=True)
     target.mkdir(parents=True, mode=0o700)
-    for path in [*origin.artifacts.rglob("*"), origin.params, origin.lock]:
+    for path in [*origin.artifacts.rglob("*"), origin.params, *locks_there(origin.root)]:
         if path.is_file() and not path.name.startswith(".writing-"):
             link = target / path.relative_to(origin.root)
             link.parent.mkdir(parents=True, exist_ok=True)

@@ -3,14 +3,17 @@
 import unicodedata
 from collections.abc import Sequence
 
-from lmeraser.core.clustering import load_placements, load_sizes
+import pyarrow as pa
+import pyarrow.compute as pc
+
+from lmeraser.core.clustering import load_sizes
 from lmeraser.core.errors import RequestError
 from lmeraser.core.layout import Layout
 from lmeraser.core.params import Params
-from lmeraser.core.records import read_records
+from lmeraser.core.records import FACTS, read_table
 from lmeraser.core.skeleton import load_skeleton
 from lmeraser.erase.erased import ErasedList, SubjectKey
-from lmeraser.erase.plan import Facts
+from lmeraser.erase.plan import PLACED, Facts
 from lmeraser.erase.requests import MAX_SUBJECTS
 
 MAX_SUBJECT = 1024  # characters
@@ -20,9 +23,9 @@ def gather_facts(layout: Layout, params: Params) -> Facts:
     """Read the built project. Raises: ProjectError if something is missing."""
     return Facts(
         params=params,
-        public=read_records(layout.public),
-        private=[record for part in params.parts for record in read_records(layout.part(part))],
-        placements=[member for part in params.parts for member in load_placements(layout.leaves(part), part)],
+        public=read_table(layout.public, FACTS),
+        private=pa.concat_tables([read_table(layout.part(part), FACTS) for part in params.parts]),
+        placements=pa.concat_tables([read_table(layout.leaves(part), PLACED) for part in params.parts]),
         tree=load_skeleton(layout.skeleton).hierarchy,
         used_slots=[size["slot"] for size in load_sizes(layout.clusters)],
     )
@@ -51,9 +54,18 @@ def normalise_subjects(given: Sequence[str]) -> list[str]:
     return list(subjects)
 
 
+def subjects_of(facts: Facts) -> list[str]:
+    """Everybody of whom a record is there, each once."""
+    found: list[str] = pa.chunked_array([*facts.private["subject"].chunks, *facts.public["subject"].chunks]).unique().to_pylist()
+    return found
+
+
 def check_known(subjects: Sequence[str], facts: Facts, erased: ErasedList, key: SubjectKey) -> None:
     """Raise RequestError if a subject is already erased or not known; tells positions, never names."""
-    known = {record.subject for record in (*facts.private, *facts.public)}
+    asked = pa.array(subjects, pa.string())
+    known: set[str] = set()
+    for records in (facts.private, facts.public):
+        known |= set(records["subject"].filter(pc.is_in(records["subject"], value_set=asked)).unique().to_pylist())
     for place, subject in enumerate(subjects, start=1):
         where = f"subject {place} of {len(subjects)}"
         if key.pseudonym(subject) in erased.pseudonyms:

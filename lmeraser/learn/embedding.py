@@ -1,6 +1,6 @@
 """Embed: one private part becomes each unit's leaf and the part's exact sums. Features are never stored."""
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -20,6 +20,7 @@ from lmeraser.learn.backbone import Backbone
 
 INT32_MAX = 2**31 - 1
 DECODED = 64  # batches that are held decoded at once
+BLOCK = 8192  # records whose Fourier features are in memory at once; their sums are exact, so it decides no bit
 
 
 @dataclass(frozen=True)
@@ -72,10 +73,23 @@ def exact_sums(fourier: Integers, labels: Sequence[str]) -> tuple[NDArray[np.int
 
     Raises: ParamsError if a part is too large for int32.
     """
+    return exact_sums_of_blocks([fourier], labels, fourier.shape[1])
+
+
+def exact_sums_of_blocks(
+    blocks: Iterable[Integers], labels: Sequence[str], dim: int
+) -> tuple[NDArray[np.int32], NDArray[np.int32], list[str]]:
+    """`exact_sums` of features that come block by block, in the order of the labels."""
     classes = sorted(set(labels))
-    indicator = np.array([[label == name for name in classes] for label in labels], dtype=np.float64)
-    gram = fourier.T @ fourier
-    by_label = indicator.reshape(len(labels), len(classes)).T @ fourier
+    place = {name: index for index, name in enumerate(classes)}
+    code = np.array([place[label] for label in labels], dtype=np.int64)
+    gram, by_label, start = np.zeros((dim, dim)), np.zeros((len(classes), dim)), 0
+    for block in blocks:
+        indicator = np.zeros((len(block), len(classes)))
+        indicator[np.arange(len(block)), code[start : start + len(block)]] = 1
+        gram += block.T @ block
+        by_label += indicator.T @ block
+        start += len(block)
     if max(np.abs(gram).max(initial=0), np.abs(by_label).max(initial=0)) > INT32_MAX:
         raise ParamsError("params.yaml: a part holds too many records for 32-bit sums; append more parts")
     return gram.astype(np.int32), by_label.astype(np.int32), classes
@@ -110,6 +124,8 @@ def embed_part(
     quantised = skeleton.quantise(np.where(finite[:, None], features, 0))
     units, index = group_units(records, params.cluster.unit)
     leaf_of_unit = leaf_of_units(units, quantised, index, skeleton.hierarchy, params.cluster.method)
-    fourier = skeleton.fourier(quantised, params.projection.levels)
-    gram, by_label, labels = exact_sums(fourier, [record.label for record in records])
+    blocks = (
+        skeleton.fourier(quantised[start : start + BLOCK], params.projection.levels) for start in range(0, len(records), BLOCK)
+    )
+    gram, by_label, labels = exact_sums_of_blocks(blocks, [record.label for record in records], skeleton.projection.shape[1])
     return PartEmbedding([units[i] for i in index], leaf_of_unit[index], finite, gram, by_label, labels)

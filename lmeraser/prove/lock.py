@@ -1,4 +1,8 @@
-"""dvc.lock as facts: what every stage made, and how two states differ. Reads the file; knows no DVC."""
+"""dvc.lock as facts: what every stage made, and how two states differ. Reads files; knows no DVC.
+
+With many slots there are several locks (`lmeraser/core/pipeline.py`). A path given here is that of the root's dvc.lock, and
+stands for all of them: a state is whole only if each is.
+"""
 
 from dataclasses import dataclass
 from pathlib import Path
@@ -7,31 +11,45 @@ from typing import Any
 import yaml
 
 from lmeraser.core.errors import ProjectError
+from lmeraser.core.pipeline import locks
 
 DAMAGED = "dvc.lock is empty or damaged; run `git checkout dvc.lock && dvc repro` and retry"
 Outs = dict[str, str]  # path of an out to its digest (MD5, as DVC names content)
+_Loader = getattr(yaml, "CSafeLoader", yaml.SafeLoader)  # hundreds of slots: seconds without libyaml
 
 
-def outs_by_stage(path: Path) -> dict[str, Outs]:
-    """The outs of each stage. Raises: ProjectError if there is no whole lock."""
+def damaged(name: str) -> str:
+    """The line about a lock that is not whole; `name` is relative to the root."""
+    return DAMAGED.replace("dvc.lock", name)
+
+
+def outs_of(path: Path, name: str) -> dict[str, Outs]:
+    """The outs of each stage of one lock. Raises: ProjectError if it is not whole."""
     try:
-        raw = yaml.safe_load(path.read_text(encoding="utf-8"))
+        raw = yaml.load(path.read_text(encoding="utf-8"), Loader=_Loader)  # noqa: S506 (a SafeLoader)
     except FileNotFoundError as error:
-        raise ProjectError("dvc.lock is missing: nothing was built yet; run `dvc repro` and retry") from error
+        raise ProjectError(f"{name} is missing: nothing was built yet; run `dvc repro` and retry") from error
     except (yaml.YAMLError, UnicodeDecodeError) as error:
-        raise ProjectError(DAMAGED) from error
+        raise ProjectError(damaged(name)) from error
     try:
         stages: dict[str, Any] = raw["stages"]
         outs = {name: {str(out["path"]): str(out["md5"]) for out in stage.get("outs", [])} for name, stage in stages.items()}
     except (TypeError, KeyError, AttributeError) as error:
-        raise ProjectError(DAMAGED) from error
+        raise ProjectError(damaged(name)) from error
     if not outs:
-        raise ProjectError(DAMAGED)
+        raise ProjectError(damaged(name))
     return outs
 
 
+def outs_by_stage(path: Path) -> dict[str, Outs]:
+    """The outs of each stage, by its plain name. Raises: ProjectError if a lock is missing or not whole."""
+    root = path.parent
+    every = [outs_of(lock, lock.relative_to(root).as_posix()) for lock in [path, *locks(root)[1:]]]
+    return {stage: outs for one in every for stage, outs in one.items()}
+
+
 def read_outs(path: Path) -> Outs:
-    """Every out that dvc.lock records. Raises: ProjectError if there is no whole lock."""
+    """Every out that is recorded. Raises: ProjectError if a lock is missing or not whole."""
     return {out: md5 for outs in outs_by_stage(path).values() for out, md5 in outs.items()}
 
 

@@ -80,22 +80,32 @@ def check_shares(table: pd.DataFrame, name: str) -> None:
             )
 
 
-def split_source(source: Source, is_erased: Callable[[str], bool], n_parts: int, max_pixels: int) -> Split:
-    """Read, check and divide a source; erased subjects are left out before an image of theirs is opened.
+def divide(source: Source, is_erased: Callable[[str], bool], n_parts: int) -> list[pd.DataFrame]:
+    """Read and check a source's table, leave erased subjects out, and divide the rows: first the public ones, then each part's.
 
-    A row whose image, subject, label and split repeat an earlier row's is the same record and is kept once. The same image
-    under two subjects is two records: each goes with its own subject.
-    Raises: ManifestError, ImageError (with the line of the manifest).
+    Raises: ManifestError.
     """
     table = source.table()
     check_table(table, source.name)
-    erased = {subject for subject in table["subject"].unique() if is_erased(subject)}
+    subjects = table["subject"].unique()
+    erased = {subject for subject in subjects if is_erased(subject)}
     retained = table[~table["subject"].isin(erased)]
     check_shares(retained, source.name)
-    public: dict[str, tuple[Record, bytes]] = {}
-    private: list[dict[str, tuple[Record, bytes]]] = [{} for _ in range(n_parts)]
-    rows = zip(*(retained[column].tolist() for column in ("line", *COLUMNS)), strict=True)
-    for line, path, label, subject, visibility, split in track(rows, len(retained), "split", "image"):
+    home = retained["subject"].map({subject: part_of(subject, n_parts) for subject in subjects})
+    home = home.mask(retained["visibility"] == PUBLIC, -1)
+    return [retained[home == place] for place in range(-1, n_parts)]
+
+
+def read_home(source: Source, rows: pd.DataFrame, max_pixels: int) -> list[tuple[Record, bytes]]:
+    """Read and check the images of rows that go to one file.
+
+    A row whose image, subject, label and split repeat an earlier row's is the same record and is kept once. The same image
+    under two subjects is two records: each goes with its own subject.
+    Raises: ImageError (with the line of the manifest).
+    """
+    found: dict[str, tuple[Record, bytes]] = {}
+    fields = zip(*(rows[column].tolist() for column in ("line", *COLUMNS)), strict=True)
+    for line, path, label, subject, visibility, split in track(fields, len(rows), "split", "image"):
         try:
             image = source.image(path)
             open_checked(image, max_pixels)
@@ -103,7 +113,15 @@ def split_source(source: Source, is_erased: Callable[[str], bool], n_parts: int,
             raise ImageError(f"{source.name} line {line}: {error}") from error
         digest = sha256(image)
         identity = record_id(digest, subject, label, visibility, split)
-        home = public if visibility == PUBLIC else private[part_of(subject, n_parts)]
-        home[identity] = (Record(identity, digest, label, subject, split), image)
-    kept = len(public) + sum(map(len, private))
-    return Split(list(public.values()), [list(part.values()) for part in private], len(retained) - kept)
+        found[identity] = (Record(identity, digest, label, subject, split), image)
+    return list(found.values())
+
+
+def split_source(source: Source, is_erased: Callable[[str], bool], n_parts: int, max_pixels: int) -> Split:
+    """All of `divide` and `read_home` at once, for whoever wants every record in memory (the stage does not).
+
+    Raises: ManifestError, ImageError.
+    """
+    homes = divide(source, is_erased, n_parts)
+    public, *private = [read_home(source, rows, max_pixels) for rows in homes]
+    return Split(public, private, sum(map(len, homes)) - len(public) - sum(map(len, private)))

@@ -13,6 +13,7 @@ import yaml
 
 from flows.audit import copy_code
 from lmeraser.core.params import Source
+from lmeraser.core.pipeline import is_lock, locks
 from lmeraser.sources import open_source
 
 REPOSITORY = Path(__file__).resolve().parents[2]
@@ -68,8 +69,8 @@ class Sandbox:
         return sorted(rows.loc[(rows["visibility"] == visibility) & (rows["split"] == split), "subject"].unique())
 
     def lock(self) -> dict[str, Any]:
-        stages: dict[str, Any] = yaml.safe_load((self.root / "dvc.lock").read_text())["stages"]
-        return stages
+        """Every stage that a lock records, by its plain name."""
+        return {name: stage for path in locks(self.root) for name, stage in yaml.safe_load(path.read_text())["stages"].items()}
 
     def set_params(self, **sections: dict[str, Any]) -> None:
         path = self.root / "params.yaml"
@@ -85,9 +86,7 @@ class Sandbox:
         files = (path for path in self.root.rglob("*") if path.is_file())
         kept = {str(path.relative_to(self.root)): path for path in files}
         return {
-            name: path.read_bytes()
-            for name, path in kept.items()
-            if name == "dvc.lock" or not any(part in name for part in skipped)
+            name: path.read_bytes() for name, path in kept.items() if is_lock(name) or not any(part in name for part in skipped)
         }
 
 

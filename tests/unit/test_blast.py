@@ -1,6 +1,7 @@
 """Blast radius: a deletion changes the clusters that `blast_of` names, and no other."""
 
 import numpy as np
+import pytest
 from builders import make_params, make_tree, members_on, slot_names
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -118,6 +119,24 @@ def test_cost_of_each_person_is_that_of_erasing_that_person_alone() -> None:
         found = blast(tree, params, members, [member for member in members if people[member.id] != person])
         assert row.tolist() == [len(found.retrained), found.records_retrained, found.merged]
     assert np.array_equal(costs, cost_per_subject(members[::-1], people, tree, rule_of(params), SLOTS))
+
+
+@pytest.mark.parametrize("seed", range(40))
+def test_cost_of_a_person_is_the_same_by_the_short_way_and_by_the_whole_cut(seed: int) -> None:
+    rng = np.random.default_rng(seed)
+    tree = make_tree(seed, int(rng.integers(2, 13)))
+    changes = {"cluster.n_max": int(rng.integers(2, 9)), "cluster.n_min": int(rng.integers(0, 3))}
+    if seed % 5 == 0:
+        changes["cluster.max_diversity"] = 0.6
+    rule = rule_of(make_params(changes).cluster)
+    members = members_on(rng.integers(0, tree.n_leaves, 60).tolist())
+    people = {member.id: f"person-{rng.integers(0, 25)}" for member in members}
+    counts = leaf_counts(tree, [member.leaf for member in members])
+    costs = cost_per_subject(members, people, tree, rule, SLOTS)
+    for row, person in zip(costs, sorted(set(people.values())), strict=True):
+        gap = leaf_counts(tree, [member.leaf for member in members if people[member.id] == person])
+        found = blast_of(tree, rule, SLOTS, counts, gap)
+        assert row.tolist() == [len(found.retrained), found.records_retrained, found.merged]
 
 
 def test_cluster_that_keeps_slot_and_members_is_not_called_retrained() -> None:

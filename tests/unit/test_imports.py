@@ -11,9 +11,12 @@ import pytest
 import yaml
 from builders import ROOT, make_params, raw_params, refused
 
+from flows.slots import next_names
+from lmeraser.core import recipe
 from lmeraser.core.clustering import Cluster, save_clusters
 from lmeraser.core.errors import ProjectError
 from lmeraser.core.layout import Layout
+from lmeraser.core.pipeline import expected, file_of, stale_file
 
 HEAVY = ("torch", "timm", "sklearn")
 SLOW = ("sqlalchemy", "pyarrow", "pydantic", "prefect", "dvc", "numpy")
@@ -130,9 +133,16 @@ def definition(stage: str) -> dict[str, Any]:
     return inner
 
 
+def code_deps(stage: str) -> list[str]:
+    """Code that a stage depends on, itself or by the recipe."""
+    deps: list[str] = definition(stage)["deps"]
+    through = [] if relative(Layout(ROOT).recipe).isdisjoint(deps) else code_deps("recipe")
+    return [dep for dep in (*deps, *through) if dep.startswith(("lmeraser", "stages"))]
+
+
 @pytest.mark.parametrize("stage", STAGES)
 def test_code_that_a_stage_imports_is_among_its_dependencies(stage: str) -> None:
-    listed = [ROOT / dep for dep in definition(stage)["deps"] if "$" not in dep]
+    listed = [ROOT / dep for dep in code_deps(stage)]
     code = all_code_of(stage)
     assert len(code) > 5
     missing = [str(path.relative_to(ROOT)) for path in sorted(code) if not any(path.is_relative_to(dep) for dep in listed)]
@@ -141,10 +151,37 @@ def test_code_that_a_stage_imports_is_among_its_dependencies(stage: str) -> None
 
 @pytest.mark.parametrize("stage", STAGES)
 def test_code_that_a_stage_lists_exists_and_is_its_own(stage: str) -> None:
-    listed = [dep for dep in definition(stage)["deps"] if dep.startswith(("lmeraser", "stages"))]
+    listed = code_deps(stage)
     assert f"stages/{stage}.py" in listed
     assert all((ROOT / dep).exists() for dep in listed)
     assert definition(stage)["cmd"].split()[:3] == ["python", "-m", f"stages.{stage}"]
+
+
+def test_recipe_tells_of_all_that_the_stage_depends_on() -> None:
+    """What DVC looks at for the stage `recipe` is what its file holds: else a slot could be trained with something else."""
+    listed = definition("recipe")
+    layout = Layout(ROOT)
+    files = relative(layout.backbone, layout.skeleton)
+    assert set(listed["deps"]) - {"stages/recipe.py"} == {*files, *recipe.CODE}
+    assert set(listed["params"]) == set(recipe.PARAMS)
+
+
+@pytest.mark.parametrize("count", [16, 64, 65, 512])
+def test_generated_files_hold_every_slot_once_by_the_definition_in_dvc_yaml(count: int) -> None:
+    slots = [*PARAMS.slots, *next_names(PARAMS.slots, count)]
+    texts = expected((ROOT / "dvc.yaml").read_text(encoding="utf-8"), slots)
+    held: list[str] = []
+    for name, text in texts.items():
+        stage = yaml.safe_load(text)["stages"]["tune"]
+        held += slots if stage["foreach"] == "${slots}" else stage["foreach"]
+        here = {} if name == "dvc.yaml" else {"wdir": "../.."}
+        assert stage["do"] == definition("tune") | here
+    assert held == slots
+    assert all(file_of(f"tune@{slot}", slots) in texts for slot in slots)
+
+
+def test_pipeline_files_of_the_repository_are_what_the_command_writes() -> None:
+    assert stale_file(ROOT, PARAMS.slots) is None
 
 
 def test_resolver_sees_imports_within_functions() -> None:
@@ -173,6 +210,7 @@ def test_layout_names_the_paths_of_dvc_yaml() -> None:
         "split": relative(layout.public, layout.private),
         "pretrain": relative(layout.backbone),
         "skeleton": relative(layout.skeleton),
+        "recipe": relative(layout.recipe),
         "embed": relative(*(layout.leaves(part).parent for part in PARAMS.parts)),
         "cluster": relative(layout.clusters),
         "validate": relative(layout.validation / "passed.json", layout.validation / "report.json"),
@@ -199,7 +237,7 @@ def test_every_artifact_that_a_stage_depends_on_is_made_by_another() -> None:
 @pytest.mark.parametrize("stage", STAGES)
 def test_params_that_a_stage_lists_exist(stage: str) -> None:
     raw = raw_params()
-    for name in definition(stage)["params"]:
+    for name in definition(stage).get("params", []):
         value = raw
         for key in name.split("."):
             value = value[key]

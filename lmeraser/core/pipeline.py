@@ -1,0 +1,115 @@
+"""Which pipeline file holds which stage, and which lock records it. Nobody else knows that there may be several.
+
+DVC reads and writes a whole `dvc.lock` for each stage that ran, so one file of many slots costs the square of their number. Up to
+IN_ROOT slots `dvc.yaml` holds all of them. Above, `lmeraser slots` empties its `tune` and writes the slots into
+
+    tune/00/dvc.yaml, tune/01/dvc.yaml, ...      SHARD slots each, with a dvc.lock beside each
+
+by the definition that `dvc.yaml` has. A slot's file depends on its place in the list alone, and the list only grows, so an
+appended slot moves no other one. `evaluate` depends on `artifacts/tune`, so a plain `dvc repro` at the root builds all of it.
+"""
+
+import re
+from collections.abc import Sequence
+from pathlib import Path
+
+from lmeraser.core.errors import ProjectError
+
+ROOT_FILE, LOCK = "dvc.yaml", "dvc.lock"
+IN_ROOT = 64  # slots; measured: docs/decisions/0019
+SHARD = 32  # slots of one file
+SLOTS_A_LINE = 16
+INLINE, ELSEWHERE = "${slots}", "[]  # the slots are in tune/NN/dvc.yaml, which `lmeraser slots` writes"
+TUNE = re.compile(
+    r"^  tune:\n    foreach: (?P<items>.*)\n(?P<do>    do:\n(?:      .*\n)+)", re.MULTILINE
+)  # the stage as dvc.yaml spells it
+
+
+def shards(slots: Sequence[str]) -> list[tuple[str, ...]]:
+    """The slots of each file below tune/; none if dvc.yaml holds them."""
+    if len(slots) <= IN_ROOT:
+        return []
+    return [tuple(slots[start : start + SHARD]) for start in range(0, len(slots), SHARD)]
+
+
+def shard_file(number: int) -> str:
+    return f"tune/{number:02d}/{ROOT_FILE}"
+
+
+def file_of(stage: str, slots: Sequence[str]) -> str:
+    """The pipeline file, relative to the root, that holds a stage; `stage` is a plain name: `head`, `tune@c07`."""
+    kind, _, item = stage.partition("@")
+    if kind != "tune" or len(slots) <= IN_ROOT or item not in slots:
+        return ROOT_FILE
+    return shard_file(slots.index(item) // SHARD)
+
+
+def plain_name(target: str) -> str:
+    """`tune/03/dvc.yaml:tune@c123`, as DVC calls it, to `tune@c123`."""
+    return target.rpartition(":")[2]
+
+
+def files(root: Path) -> list[Path]:
+    """Every pipeline file that is there, dvc.yaml first."""
+    return [root / ROOT_FILE, *sorted(root.glob(f"tune/*/{ROOT_FILE}"))]
+
+
+def locks(root: Path) -> list[Path]:
+    """The lock beside every pipeline file, whether it is there or not. All of them together are the state of the pipeline."""
+    return [path.with_name(LOCK) for path in files(root)]
+
+
+def locks_there(root: Path) -> list[Path]:
+    """Every lock that lies in a project or in a copy of its artifacts, also one whose pipeline file is gone."""
+    return [path for path in (root / LOCK, *sorted(root.glob(f"tune/*/{LOCK}"))) if path.is_file()]
+
+
+def is_lock(name: str) -> bool:
+    """Whether a path relative to the root is that of a lock, of this or of another number of slots."""
+    return name == LOCK or (name.startswith("tune/") and name.endswith(f"/{LOCK}") and name.count("/") == 2)
+
+
+def expected(root_text: str, slots: Sequence[str]) -> dict[str, str]:
+    """Every pipeline file as it should be for these slots: path relative to the root, and text.
+
+    Args: root_text: dvc.yaml as it is now; its `tune` is the definition that the shards copy.
+    Raises: ProjectError if `tune` cannot be found there.
+    """
+    found = TUNE.search(root_text)
+    if not found:
+        raise ProjectError("dvc.yaml: the stage tune is not written as `foreach` and `do`; restore dvc.yaml from git and retry")
+    divided = shards(slots)
+    start, end = found.span("items")
+    texts = {ROOT_FILE: root_text[:start] + (ELSEWHERE if divided else INLINE) + root_text[end:]}
+    for number, items in enumerate(divided):
+        texts[shard_file(number)] = _shard_text(items, found["do"])
+    return texts
+
+
+def _shard_text(items: Sequence[str], definition: str) -> str:
+    lines = [", ".join(items[start : start + SLOTS_A_LINE]) for start in range(0, len(items), SLOTS_A_LINE)]
+    inside = definition.removeprefix("    do:\n")
+    listed = ",\n      ".join(lines)
+    return (
+        "# Written by `lmeraser slots` from the stage tune of ../../dvc.yaml. Change it there, then run that again.\n"
+        f"stages:\n  tune:\n    foreach: [\n      {listed}]\n    do:\n      wdir: ../..\n{inside}"
+    )
+
+
+def stale_file(root: Path, slots: Sequence[str]) -> str | None:
+    """The first pipeline file that is not what it should be for these slots; None if all are."""
+    texts = expected((root / ROOT_FILE).read_text(encoding="utf-8"), slots)
+    there = {path.relative_to(root).as_posix(): path for path in files(root)}
+    for name in sorted({*texts, *there}):
+        if name not in texts or name not in there or there[name].read_text(encoding="utf-8") != texts[name]:
+            return name
+    return None
+
+
+def check_files(root: Path, slots: Sequence[str]) -> None:
+    """Raise ProjectError unless the pipeline files hold exactly the slots of params.yaml, by the definition in dvc.yaml."""
+    stale = stale_file(root, slots)
+    if stale:
+        raise ProjectError(
+            f"{stale} does not hold what the {len(slots)} slots of params.yaml need; run `lmeraser slots {len(slots)}` and retry"
+        )
