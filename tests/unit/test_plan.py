@@ -202,7 +202,8 @@ def test_papers_clustering_with_too_few_people_left_is_refused_by_the_plan() -> 
 
 def test_fewer_public_units_than_leaves_would_be_left() -> None:
     public = [*PUBLIC, make_record("pub-3", "one", "public", image=b"p3")]
-    facts = replace(two_clusters(), public=public, params=make_params({"cluster.n_max": 3, "skeleton.leaves": 3}))
+    three = make_params({"cluster.n_max": 3, "skeleton.leaves": 3})
+    facts = replace(two_clusters(), public=records_table(public), params=three)
     message = refused(RequestError, lambda: make_plan(["pub-3"], facts, include_public=True))
     assert "2 public units would be left for skeleton.leaves 3" in message
     assert make_plan(["ada"], facts, include_public=True).rebuild is False
