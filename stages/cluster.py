@@ -37,8 +37,8 @@ def cluster(layout: Layout, params: Params, _: list[str]) -> None:
         if too_large:
             most = f"{large.slot} the most, {len(large.members)}"
             say(
-                f"cluster: warning: {too_large} clusters hold more than cluster.n_max {params.cluster.n_max} records ({most}) and "
-                "cannot be split further; raise skeleton.leaves (and append slots)"
+                f"cluster: warning: {too_large} clusters hold more than cluster.n_max {params.cluster.n_max} records ({most}) "
+                "and cannot be split further; raise skeleton.leaves (and append slots)"
             )
     save_clusters(layout.clusters, clusters, params.slots, params.device)
     sizes = [len(made.members) for made in clusters]

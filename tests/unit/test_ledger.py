@@ -208,7 +208,8 @@ def test_ledger_that_others_can_read_is_refused(ledger: Ledger, tmp_path: Path) 
 
 
 @pytest.mark.parametrize("url", ["mysql://x/y", "nonsense", "sqlite+nothing:///x", ""])
-def test_url_of_no_ledger_is_refused(url: str) -> None:
+def test_url_of_no_ledger_is_refused(url: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)  # `sqlite+nothing` makes a file before it is refused
     refused(ProjectError, lambda: Ledger.open(url))
 
 
