@@ -11,6 +11,7 @@ from PIL import Image
 from lmeraser.core.errors import ImageError
 from lmeraser.core.records import Record
 from lmeraser.core.units import unit_of
+from lmeraser.learn import embedding
 from lmeraser.learn.embedding import PartEmbedding, decode_all, embed_part, group_units
 
 
@@ -103,3 +104,15 @@ def test_images_are_decoded_in_order_and_a_broken_one_is_refused() -> None:
     assert all(np.array_equal(found[seed, ..., 0], pixels(seed, 8, 8, 1)) for seed in range(3))
     assert params.image.max_pixels == MAX_PIXELS
     refused(ImageError, lambda: decode_all([files[0], b"CANARY"], params, "decode"))
+
+
+def test_sums_do_not_depend_on_how_many_records_are_in_memory_at_once(lab: Lab, monkeypatch: pytest.MonkeyPatch) -> None:
+    records, images = people()
+    whole = embedded(lab, records, images)
+    for block in (1, 3, 20):
+        monkeypatch.setattr(embedding, "BLOCK", block)
+        found = embedded(lab, records, images)
+        assert np.array_equal(found.gram, whole.gram)
+        assert np.array_equal(found.by_label, whole.by_label)
+        assert found.labels == whole.labels
+    assert whole.gram.any()
