@@ -106,7 +106,7 @@ class Peer(ABC):
 
     slices = 1
     passes = 1.0
-    replays = 1000
+    replays = 300
 
     def __init__(self, name: str, ground: Ground) -> None:
         self.name, self.ground = name, ground

@@ -7,13 +7,13 @@ whoever calls holds the workspace's lock. Where something was built before, DVC 
 the same way.
 """
 
-import os
 import shutil
 import time
 from collections.abc import Callable, Sequence
 from typing import Any
 
 from flows import dvc
+from flows.devices import gpus, processes
 from flows.warm import run_chains
 from lmeraser.core.clustering import load_sizes
 from lmeraser.core.code import code_digest
@@ -28,21 +28,16 @@ from lmeraser.sources import open_source
 Tuner = Callable[[Sequence[str]], dict[str, float]]  # trains slots somewhere, their files lie here afterwards; seconds by stage
 
 
-def processes() -> int:
-    """How many processes train at once: one a core, as each uses one thread."""
-    return max(1, len(os.sched_getaffinity(0)))
-
-
 def _inputs(layout: Layout) -> str:
     """Digest of what every stage reads and none writes: params, code, pipeline files, and who is erased."""
     read = (layout.params, layout.erased, *files(layout.root))
     return sha256("".join([code_digest(layout.root), *map(sha256_of_file, read)]).encode())
 
 
-def _shares(slots: Sequence[str], layout: Layout) -> list[list[str]]:
+def _shares(slots: Sequence[str], layout: Layout, count: int) -> list[list[str]]:
     """Divide slots among processes, the largest cluster first to the least loaded."""
     records = {size["slot"]: size["records"] for size in load_sizes(layout.clusters)}
-    shares: list[list[str]] = [[] for _ in range(processes())]
+    shares: list[list[str]] = [[] for _ in range(count)]
     load = [0] * len(shares)
     for slot in sorted(slots, key=lambda slot: (-records.get(slot, 0), slot)):
         least = load.index(min(load))
@@ -59,17 +54,19 @@ def _run_stages(
     for draft in layout.artifacts.rglob(".writing-*"):  # left by a killed process; `dvc commit` would record it
         draft.unlink()
     tuning = [f"tune@{slot}" for slot in slots]
+    params = load_params(layout.params)
+    count = processes(params)
     if tune and slots:
         seconds = run_chains(layout, [before])
         _check(layout, inputs)
         seconds |= _commit(layout, before)  # whoever tunes elsewhere reads what is recorded
         seconds |= tune(slots)
         seconds |= run_chains(layout, [after])
-    elif len(slots) <= processes():
+    elif len(slots) <= count:
         seconds = run_chains(layout, [[*before, *tuning, *after]])
     else:
         seconds = run_chains(layout, [before])
-        seconds |= run_chains(layout, _shares(slots, layout))
+        seconds |= run_chains(layout, _shares(slots, layout, count), gpus(params))
         seconds |= run_chains(layout, [after])
     _check(layout, inputs)
     return seconds | _commit(layout, [*before, *tuning, *after])

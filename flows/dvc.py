@@ -11,8 +11,9 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any
 
 import yaml
@@ -41,11 +42,14 @@ def surroundings(layout: Layout) -> dict[str, str]:
     }
 
 
-def start(command: Sequence[str], layout: Layout, **pipes: Any) -> "subprocess.Popen[str]":
+def start(
+    command: Sequence[str], layout: Layout, extra: Mapping[str, str] = MappingProxyType({}), **pipes: Any
+) -> "subprocess.Popen[str]":
+    """Args: extra: variables of this command alone."""
     return subprocess.Popen(
         list(command),
         cwd=layout.root,
-        env=surroundings(layout),
+        env=surroundings(layout) | dict(extra),
         stdin=subprocess.DEVNULL,
         text=True,
         start_new_session=True,

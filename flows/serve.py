@@ -22,6 +22,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from types import FrameType
 
+from flows import devices
 from flows.project import PROJECT_VARIABLE, Project
 from lmeraser.core.digest import readable_json, write_whole
 from lmeraser.core.errors import LmeraserError, ProjectError, StepFailedError
@@ -184,14 +185,6 @@ def _setup(service: Service, env: dict[str, str]) -> None:
             raise StepFailedError("the deployments could not be made; see .lmeraser/logs/setup.log")
 
 
-def _gpus(project: Project) -> int:
-    if project.params.device != "cuda":
-        return 0
-    import torch
-
-    return torch.cuda.device_count()
-
-
 def _start_all(service: Service, warm: int, workers: int) -> None:
     project = service.project
     env = service.environment(_password(project))
@@ -203,16 +196,14 @@ def _start_all(service: Service, warm: int, workers: int) -> None:
     write_whole(project.layout.private_state / "server.json", readable_json({"url": service.url, "auth": auth}), mode=0o600)
     say("serve: pools and deployments")
     _setup(service, env)
-    gpus = _gpus(project)
+    gpus = devices.gpus(project.params)
     for index in range(warm):
-        place = {"CUDA_VISIBLE_DEVICES": str(index)} if gpus else {}
         command = [sys.executable, "-m", "stages.warm", str(project.layout.warm / f"{index}.sock")]
-        service.add(f"warm-{index}", command, env | place)
+        service.add(f"warm-{index}", command, env | devices.place(index, gpus))
     service.add("worker", [*prefect, "worker", "start", "--pool", "lmeraser", "--name", "lmeraser", "--limit", "4"], env)
     for index in range(workers):
-        place = {"CUDA_VISIBLE_DEVICES": str(index)} if gpus else {}
         command = [*prefect, "worker", "start", "--pool", "gpu", "--name", f"gpu-{index}", "--limit", "1"]
-        service.add(f"gpu-{index}", command, env | place)
+        service.add(f"gpu-{index}", command, env | devices.place(index, gpus))
 
 
 def _announce(service: Service) -> None:
@@ -233,7 +224,7 @@ def _interrupt(_: int, __: FrameType | None) -> None:
 def serve(port: int, warm: int | None, workers: int | None) -> None:
     """Run until interrupted."""
     project = Project.find()
-    gpus = _gpus(project)
+    gpus = devices.gpus(project.params)
     project.layout.private_state.mkdir(exist_ok=True, mode=0o700)
     with (project.layout.private_state / "serve.lock").open("w") as handle:
         try:

@@ -145,6 +145,9 @@ def grow(layout: Layout, wanted: int) -> dict[str, Any]:
 def slots(options: argparse.Namespace) -> Result:
     project = Project.find()
     with workspace(project):
+        begun = [one for one in project.ledger.all(open_only=True) if one.batch_id]
+        if begun:  # what they keep for a crash is divided among files as it was
+            raise ProjectError(f"{len(begun)} requests are being carried out; run `lmeraser resume` first, then retry")
         told = grow(project.layout, options.count)
     added = f"{told['added'][0]} to {told['added'][-1]}" if told["added"] else "none"
     return told, [

@@ -11,6 +11,7 @@ from contextlib import ExitStack, contextmanager
 from pathlib import Path
 
 from flows import dvc
+from flows.devices import place
 from lmeraser.core.code import code_digest
 from lmeraser.core.errors import StepFailedError
 from lmeraser.core.layout import Layout
@@ -69,25 +70,27 @@ def ask(layout: Layout, path: Path, names: Sequence[str]) -> Seconds | None:
     return {str(name): float(seconds) for name, seconds in told["seconds"].items()}
 
 
-def run_chains(layout: Layout, shares: Sequence[Sequence[str]]) -> Seconds:
+def run_chains(layout: Layout, shares: Sequence[Sequence[str]], gpus: int = 0) -> Seconds:
     """Run chains of stages side by side, in warm processes as far as there are idle ones.
 
+    Args: gpus: that fresh processes are spread over, one each; the warm ones were spread when they started.
     Raises: StepFailedError with the line of the one that failed.
     """
     wanted = [share for share in shares if share]
     dvc.clear_report(layout)
     with reserved(layout, len(wanted)) as warm:
-        cold = [_start(layout, share) for share in wanted[len(warm) :]]
+        cold = [_start(layout, share, place(number, gpus)) for number, share in enumerate(wanted[len(warm) :], len(warm))]
         told, problems = _ask_all(layout, list(zip(warm, wanted, strict=False)), cold)
         if problems:
             raise problems[0]
         left = [share for share, seconds in zip(wanted, told, strict=False) if seconds is None]
-        dvc.finish([*cold, *(_start(layout, share) for share in left)], layout, "a stage")
+        more = [_start(layout, share, place(number, gpus)) for number, share in enumerate(left)]
+        dvc.finish([*cold, *more], layout, "a stage")
     return {name: seconds for found in told if found for name, seconds in found.items()}
 
 
-def _start(layout: Layout, share: Sequence[str]) -> "subprocess.Popen[str]":
-    return dvc.start([sys.executable, "-m", "stages.chain", *share], layout, stdout=sys.stderr)
+def _start(layout: Layout, share: Sequence[str], extra: dict[str, str]) -> "subprocess.Popen[str]":
+    return dvc.start([sys.executable, "-m", "stages.chain", *share], layout, extra, stdout=sys.stderr)
 
 
 def _ask_all(

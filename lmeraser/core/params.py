@@ -13,6 +13,7 @@ import yaml
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationError, model_validator
 
 from lmeraser.core.errors import ParamsError, SlotError
+from lmeraser.core.pipeline import IN_ROOT
 
 Positive = Annotated[int, Field(gt=0)]
 Rate = Annotated[float, Field(gt=0)]
@@ -177,7 +178,12 @@ def expand_slots(value: Any) -> Any:
     DVC copies a param's value into its lock and reads params.yaml for every stage that has any: hundreds of names cost seconds.
     """
     match = RANGE.fullmatch(value) if isinstance(value, str) else None
-    return [slot_name(number) for number in range(int(match[1]) + 1)] if match else value
+    if not match:
+        return value
+    count = int(match[1]) + 1
+    if count <= IN_ROOT:  # dvc.yaml itself reads the list then
+        raise ValueError(f"a range is for more than {IN_ROOT} slots; write the {count} names out")
+    return [slot_name(number) for number in range(count)]
 
 
 class Params(Section):

@@ -72,7 +72,14 @@ def test_range_takes_the_place_of_a_list_in_any_style(text: str) -> None:
 
 def test_range_is_the_list_of_its_names_and_nothing_else_is_one() -> None:
     assert expand_slots("c00..c101") == [f"c{number:02d}" for number in range(102)]
-    assert all(expand_slots(value) == value for value in ("c01..c09", "c00..", "x00..x09", ["c00"]))
+    assert all(expand_slots(value) == value for value in ("c01..c99", "c00..", "x00..x99", ["c00"]))
+
+
+def test_range_of_few_slots_is_refused_since_dvc_reads_the_list(layout: Layout) -> None:
+    text = layout.params.read_text()
+    names = next(line for line in text.splitlines() if line.startswith("slots: "))
+    layout.params.write_text(text.replace(names, "slots: c00..c15"))
+    assert "write the 16 names out" in refused(ParamsError, lambda: load_params(layout.params))
 
 
 def test_name_that_is_taken_is_skipped() -> None:

@@ -27,7 +27,7 @@ from lmeraser.core.digest import part_of
 from lmeraser.core.errors import ImageError, ManifestError
 from lmeraser.core.records import Record
 from lmeraser.sources.manifest import ManifestSource
-from lmeraser.sources.splitting import Split, split_source
+from lmeraser.sources.splitting import Split, divide, read_home, split_source
 
 PARTS = 3
 CANARY = Row(CANARY_SUBJECT, CANARY_LABEL, path=CANARY_PATH, seed=99)
@@ -213,3 +213,15 @@ def test_subject_or_label_with_control_characters_is_refused(tmp_path: Path, let
         message = refused(ManifestError, lambda folder=folder: split(folder))
         assert f"column {column}: 1 of 8 rows" in message
         assert "control characters" in message
+
+
+def test_every_retained_row_goes_to_one_file_and_only_that_files_images_are_opened(tmp_path: Path) -> None:
+    source = ManifestSource.open(write_source(tmp_path, standard_rows()))
+    homes = divide(source, lambda subject: subject == "cem", PARTS)
+    lines = [line for rows in homes for line in rows["line"]]
+    retained = source.table()
+    assert sorted(lines) == sorted(retained.loc[retained["subject"] != "cem", "line"])
+    for image in (tmp_path).glob("*.png"):
+        if image.name not in set(homes[0]["path"]):
+            image.unlink()
+    assert {record.subject for record, _ in read_home(source, homes[0], MAX_PIXELS)} == {"pub-1", "pub-2"}
