@@ -208,13 +208,8 @@ def test_ledger_that_others_can_read_is_refused(ledger: Ledger, tmp_path: Path) 
 
 
 @pytest.mark.parametrize("url", ["mysql://x/y", "nonsense", "sqlite+nothing:///x", ""])
-<<<<<<< HEAD
 def test_url_of_no_ledger_is_refused_and_makes_no_file(url: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
-=======
-def test_url_of_no_ledger_is_refused(url: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.chdir(tmp_path)  # `sqlite+nothing` makes a file before it is refused
->>>>>>> dae2b73158fafffa42daf0c235333a72ad744dbe
     refused(ProjectError, lambda: Ledger.open(url))
     assert list(tmp_path.iterdir()) == []
 
