@@ -11,12 +11,8 @@ from PIL import Image
 from lmeraser.core.errors import ImageError
 from lmeraser.core.records import Record
 from lmeraser.core.units import unit_of
-<<<<<<< HEAD
-from lmeraser.learn.embedding import PartEmbedding, decode_all, embed_part, group_units, leaf_of_units
-=======
 from lmeraser.learn import embedding
-from lmeraser.learn.embedding import PartEmbedding, decode_all, embed_part, group_units
->>>>>>> dae2b73158fafffa42daf0c235333a72ad744dbe
+from lmeraser.learn.embedding import PartEmbedding, decode_all, embed_part, group_units, leaf_of_units
 
 
 def people(n: int = 20) -> tuple[list[Record], np.ndarray]:
@@ -121,16 +117,14 @@ def test_images_are_decoded_in_order_and_a_broken_one_is_refused() -> None:
     refused(ImageError, lambda: decode_all([files[0], b"CANARY"], params, "decode"))
 
 
-<<<<<<< HEAD
 def test_features_of_many_images_are_those_of_all_at_once(lab: Lab, monkeypatch: pytest.MonkeyPatch) -> None:
-    from lmeraser.learn import embedding
-
     files = [png(seed) for seed in range(21)]
     whole = lab.backbone.features(decode_all(files, lab.params, "all"), lab.params.embed.batch)
     monkeypatch.setattr(embedding, "DECODED", 1)
     assert np.array_equal(embedding.features_of(files, lab.backbone, lab.params, "some"), whole)
     assert embedding.features_of([], lab.backbone, lab.params, "none").shape == (0, lab.backbone.dim)
-=======
+
+
 def test_sums_do_not_depend_on_how_many_records_are_in_memory_at_once(lab: Lab, monkeypatch: pytest.MonkeyPatch) -> None:
     records, images = people()
     whole = embedded(lab, records, images)
@@ -141,4 +135,3 @@ def test_sums_do_not_depend_on_how_many_records_are_in_memory_at_once(lab: Lab, 
         assert np.array_equal(found.by_label, whole.by_label)
         assert found.labels == whole.labels
     assert whole.gram.any()
->>>>>>> dae2b73158fafffa42daf0c235333a72ad744dbe
