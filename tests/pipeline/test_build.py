@@ -36,13 +36,13 @@ def test_build_leaves_the_lock_and_the_metrics_to_git_and_nothing_else(built: Sa
     assert sorted(line.split()[-1] for line in listed.stdout.splitlines() if line) == ["dvc.lock", "metrics/"]
 
 
-def test_change_of_a_tune_param_changes_tune_and_evaluate_alone(project: Sandbox) -> None:
+def test_change_of_a_tune_param_changes_recipe_tune_and_evaluate_alone(project: Sandbox) -> None:
     before = project.root / "before.lock"
     shutil.copyfile(project.root / "dvc.lock", before)
     project.set_params(tune={"epochs": 4})
     project.dvc("repro")
     changed = {stage.split("@")[0] for stage in changed_stages(before, project.root / "dvc.lock")}
-    assert changed <= {"tune", "evaluate"}
+    assert changed <= {"recipe", "tune", "evaluate"}
     assert "tune" in changed
 
 
@@ -52,7 +52,7 @@ def test_change_of_the_backbone_reruns_everything_after_the_split(project: Sandb
     project.set_params(pretrain={"epochs": 5})
     assert project.lmeraser("build").returncode == 0
     changed = {stage.split("@")[0] for stage in changed_stages(before, project.root / "dvc.lock")}
-    assert changed == {"pretrain", "skeleton", "embed", "cluster", "validate", "tune", "head", "evaluate"}
+    assert changed == {"pretrain", "skeleton", "recipe", "embed", "cluster", "validate", "tune", "head", "evaluate"}
 
 
 def test_predict_says_what_each_half_contributed(built: Sandbox) -> None:
