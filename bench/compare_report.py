@@ -60,7 +60,7 @@ def cost_rows(runs: dict[str, Runs], everything: float) -> list[list[str]]:
         if not found:
             continue
         single = [mean(found, "deletion", "1", key) for key in ("mean", "p95", "max")]
-        share = "" if not single[0] else f"1/{everything / single[0]:,.0f}"
+        share = "" if not single[0] else f"1/{max(1, round(everything / single[0])):,}"
         seconds = [mean(found, "deletion_seconds", "1", key) for key in ("mean", "p95", "max")]
         rows.append([name, *(shown(value) for value in single), share, *(shown(value, "{:,.2f}") for value in seconds)])
     return rows
