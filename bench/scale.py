@@ -11,6 +11,7 @@ stages after one deletion with 512 slots, at most 40 for a warm first build, and
 
 import argparse
 from collections.abc import Callable
+from typing import Any
 
 from bench.report import write_report
 
@@ -20,8 +21,10 @@ PARTS = ("clusters", "records", "requests")
 def clusters(options: argparse.Namespace) -> None:
     from bench import scale_clusters
 
-    found = [scale_clusters.measure(slots, slots <= options.plain) for slots in options.slots]
-    write_report("scale-clusters", "Overhead of the pipeline", scale_clusters.markdown(found), {"runs": found})
+    found: list[dict[str, Any]] = []
+    for slots in options.slots:  # the table so far is written after each: the last take minutes
+        found.append(scale_clusters.measure(slots, slots <= options.plain))
+        write_report("scale-clusters", "Overhead of the pipeline", scale_clusters.markdown(found), {"runs": found})
 
 
 def records(options: argparse.Namespace) -> None:
