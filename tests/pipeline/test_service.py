@@ -168,16 +168,18 @@ def test_request_that_needs_approval_waits_until_somebody_gives_it_and_the_ledge
             found = [run for run in service.runs() if run["name"] == f"forget-{request_id}"]
             return bool(found) and found[0]["state_type"] == "PAUSED"
 
-        wait(lambda: suspended(waiting["request_id"]), 120, "the suspension")
+        wait(lambda: suspended(waiting["request_id"]), 300, "the suspension")
         assert service.states()[waiting["request_id"]] == "validated"
         project.json("approve", waiting["request_id"], "--by", "the officer")
-        wait(lambda: service.states()[waiting["request_id"]] == "certified", 120, "the certificate")
+        wait(lambda: service.states()[waiting["request_id"]] == "certified", 300, "the certificate")
         # The other way: by the form of the run, as the UI fills it.
         second = project.json("submit", "--subject", other)["request_id"]
-        wait(lambda: suspended(second), 120, "the suspension")
+        wait(lambda: suspended(second), 300, "the suspension")
         run = next(run for run in service.runs() if run["name"] == f"forget-{second}")
-        assert service.post(f"/flow_runs/{run['id']}/resume", {"run_input": {"approved_by": "the other officer"}})[0] < 300
-        wait(lambda: service.states()[second] == "certified", 120, "the certificate")
+        form = {"run_input": {"approved_by": "the other officer"}}
+        # Prefect's SQLite says now and then that it is locked, under load: a person would press the button again.
+        wait(lambda: service.post(f"/flow_runs/{run['id']}/resume", form)[0] < 300 or not suspended(second), 60, "the approval")
+        wait(lambda: service.states()[second] == "certified", 300, "the certificate")
     code = (
         "import json,sys; from flows.project import Project; l=Project.find().ledger;"
         "print(json.dumps([e.data for e in l.events() if e.kind=='approved']))"
