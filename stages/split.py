@@ -14,12 +14,20 @@ def split(layout: Layout, params: Params, _: list[str]) -> None:
     keeper = Gatekeeper(ErasedList.read(layout.erased), key_path(layout.private_state))
     source = open_source(params.source, layout.root)
     homes = divide(source, keeper.is_erased, len(params.parts))
+    paths = [layout.public, *(layout.part(name) for name in params.parts)]
+    drafts = [path.with_name(f".writing-{path.name}") for path in paths]
     kept = []
-    # One file's images are in memory at once.
-    for path, rows in zip([layout.public, *(layout.part(name) for name in params.parts)], homes, strict=True):
-        records = read_home(source, rows, params.image.max_pixels)
-        write_records(path, records)
-        kept.append(len(records))
+    try:
+        # One file's images are in memory at once; all files are made before the first of them takes its place.
+        for draft, rows in zip(drafts, homes, strict=True):
+            records = read_home(source, rows, params.image.max_pixels)
+            write_records(draft, records)
+            kept.append(len(records))
+        for draft, path in zip(drafts, paths, strict=True):
+            draft.replace(path)
+    finally:
+        for draft in drafts:
+            draft.unlink(missing_ok=True)
     repeated = sum(map(len, homes)) - sum(kept)
     repeats = f", {repeated} repeated rows left out" if repeated else ""
     say(f"split: {kept[0]} public and {sum(kept[1:])} private records{repeats}")
