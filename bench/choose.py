@@ -14,7 +14,7 @@ half of the real ones, so cluster.n_max is halved for the play. Private records,
 import argparse
 import itertools
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -50,6 +50,11 @@ def changed(params: Params, changes: dict[str, Any]) -> Params:
             raise SystemExit(f"bench: unknown param {name}")
         section[key] = value
     return Params.model_validate(raw)
+
+
+def read_changes(given: Iterable[str]) -> dict[str, Any]:
+    """`section.key=value` as people write it on a command line."""
+    return {key: yaml.safe_load(value) for key, value in (one.split("=", 1) for one in given)}
 
 
 def plays(public: pipe.Shelf, seed: int) -> Iterator[pipe.Data]:
@@ -121,9 +126,7 @@ def main() -> None:
     args = parser.parse_args()
     preset = load_params(args.preset)
     preset = changed(preset, {"cluster.n_max": max(1, preset.cluster.n_max // 2)})
-    trials = {
-        trial: {k: yaml.safe_load(v) for k, v in (one.split("=", 1) for one in trial.split())} for trial in args.trials or [""]
-    }
+    trials = {trial: read_changes(trial.split()) for trial in args.trials or [""]}
     runs: dict[str, list[dict[str, float]]] = {trial: [] for trial in trials}
     with source_of(preset) as located:
         public = pipe.read_data(located, pipe.ROOT).public

@@ -18,10 +18,9 @@ from collections.abc import Callable
 from typing import Any
 
 import numpy as np
-import yaml
 
 from bench import pipeline as pipe
-from bench.choose import changed
+from bench.choose import changed, read_changes
 from bench.closed import CLOSED
 from bench.compare_report import write_tables
 from bench.deletion import build, groups_of, rebuild_check, record_keys, rows_of, sample_costs, slice_of
@@ -110,9 +109,7 @@ def measure(peer: Peer, sizes: list[int], batches: int, compared: int) -> dict[s
     work = float(groups.records.sum()) * peer.epochs
     parts, seconds = build(peer, list(chains.values()))
     made = list(zip(chains, (chain[-1] for chain in chains.values()), parts, strict=True))
-    start = time.process_time()
     answers = {part: (found, ground.labels) for part, found in peer.answer(made).items()}
-    answering = time.process_time() - start
     costs = sample_costs(peer, sizes, batches, ground.params.seed)
     per_work = seconds / work
     return {
@@ -123,7 +120,6 @@ def measure(peer: Peer, sizes: list[int], batches: int, compared: int) -> dict[s
         "storage": peer.storage(parts),
         "fit_seconds": seconds,
         "fit_work": work,
-        "answer_seconds_in_process": answering,
         "deletion": costs,
         "deletion_seconds": {size: {k: v * per_work for k, v in row.items() if k != "drawn"} for size, row in costs.items()},
         "rebuild": rebuild_check(peer, dict(zip(chains, parts, strict=True)), 3, compared, ground.params.seed),
@@ -177,11 +173,7 @@ def main() -> None:
     parser.add_argument("--fresh", action="store_true", help="forget what was measured before")
     parser.add_argument("--report", action="store_true", help="measure nothing")
     args = parser.parse_args()
-    contest(
-        args.data,
-        changed(preset_of(args.data), {k: yaml.safe_load(v) for k, v in (one.split("=", 1) for one in args.change)}),
-        args,
-    )
+    contest(args.data, changed(preset_of(args.data), read_changes(args.change)), args)
 
 
 if __name__ == "__main__":

@@ -36,8 +36,7 @@ def record_keys(peer: Peer) -> NDArray[np.uint64]:
 
 def slice_of(peer: Peer) -> Rows:
     """(n,) the slice of each record: a function of its unit alone."""
-    names, unit = peer.ground.units
-    return np.array([number_from("slice", name) % peer.slices for name in names], dtype=np.int64)[unit]
+    return peer.ground.spread("slice", peer.slices)
 
 
 def groups_of(peer: Peer, kept: NDArray[np.bool_], hashes: NDArray[np.uint64], slices: Rows) -> Groups:
@@ -85,7 +84,7 @@ def cost(peer: Peer, before: Groups, after: Groups) -> float:
 
 def sample_costs(peer: Peer, sizes: Sequence[int], batches: int, seed: int) -> dict[str, dict[str, float]]:
     """Records x epochs of random deletions of so many subjects at once, by size: mean, 95th percentile, worst, how many."""
-    subjects = np.unique([record.subject for record in peer.ground.data.train.records], return_inverse=True)[1]
+    subjects = peer.ground.subjects
     people = int(subjects.max()) + 1
     hashes, slices = record_keys(peer), slice_of(peer)
     before = groups_of(peer, np.ones(len(hashes), dtype=bool), hashes, slices)
@@ -122,7 +121,7 @@ def rebuild_check(peer: Peer, parts: dict[int, Part], people: int, groups: int, 
     hashes, slices = record_keys(peer), slice_of(peer)
     everybody = np.ones(len(hashes), dtype=bool)
     old = groups_of(peer, everybody, hashes, slices)
-    subjects = np.unique([record.subject for record in peer.ground.data.train.records], return_inverse=True)[1]
+    subjects = peer.ground.subjects
     generator = np.random.default_rng(seed)
     kept = ~np.isin(subjects, generator.permutation(int(subjects.max()) + 1)[:people])
     new = groups_of(peer, kept, hashes, slices)

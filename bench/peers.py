@@ -84,6 +84,17 @@ class Ground:
         """Names of the units that stay together, and (n,) each record's."""
         return group_units(self.data.train.records, self.params.cluster.unit)
 
+    def spread(self, use: str, count: int) -> Rows:
+        """(n,) a number below `count` for each record: a function of its unit and the use alone."""
+        names, unit = self.units
+        return np.array([number_from(use, name) % count for name in names], dtype=np.int64)[unit]
+
+    @cached_property
+    def subjects(self) -> Rows:
+        """(n,) the subject of each record, in [0, number of subjects)."""
+        found: Rows = np.unique([record.subject for record in self.data.train.records], return_inverse=True)[1]
+        return found
+
     @cached_property
     def sums(self) -> Sums:
         fourier = self.skeleton.fourier(self.skeleton.quantise(self.features), self.params.projection.levels)
@@ -207,16 +218,17 @@ class Paper(Tuned):
             for record, index in zip(ground.data.train.records, unit, strict=True)
         ]
 
+        self.row_of = {identity: row for row, identity in enumerate(ground.ids)}
+
     def _cluster(self, kept: NDArray[np.bool_]) -> list[Cluster]:
         rows = np.flatnonzero(kept)
         slots = [str(rank) for rank in range(self.ground.params.cluster.k)]
         return cluster_by_anchors([self.members[row] for row in rows], self.quantised[rows], self.ground.params.cluster, slots)
 
     def partition(self, kept: NDArray[np.bool_]) -> Rows:
-        row_of = {identity: row for row, identity in enumerate(self.ground.ids)}
         group = np.full(len(kept), -1, dtype=np.int64)
         for cluster in self._cluster(kept):
-            group[[row_of[member.id] for member in cluster.members]] = int(cluster.slot)
+            group[[self.row_of[member.id] for member in cluster.members]] = int(cluster.slot)
         return group
 
     def answer(self, groups: Sequence[tuple[int, Rows, Part]]) -> dict[str, Probabilities]:
@@ -233,8 +245,7 @@ class Shards(Tuned):
         super().__init__(name, ground)
         self.shards = shards
         self.passes = float(shards) if self.framed else 1.0
-        names, unit = ground.units
-        self.shard = np.array([number_from("shard", name) % shards for name in names], dtype=np.int64)[unit]
+        self.shard = ground.spread("shard", shards)
 
     def partition(self, kept: NDArray[np.bool_]) -> Rows:
         return np.where(kept, self.shard, -1)

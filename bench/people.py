@@ -18,11 +18,9 @@ import time
 from pathlib import Path
 from typing import Any
 
-import yaml
-
 from bench import pipeline as pipe
 from bench.blast import blast_by_anchors, blast_by_tree
-from bench.choose import changed
+from bench.choose import changed, read_changes
 from bench.presets import preset_of
 from bench.report import table, write_report
 from bench.sources import source_of
@@ -176,7 +174,7 @@ def main() -> None:
     args = parser.parse_args()
     variants, name = dict(VARIANTS), args.data
     preset = preset_of(args.data)
-    preset = changed(preset, {k: yaml.safe_load(v) for k, v in (one.split("=", 1) for one in args.change)})
+    preset = changed(preset, read_changes(args.change))
     if args.change:
         name += "-" + "-".join(one.replace("=", "") for one in sorted(args.change))
     if args.diversity:

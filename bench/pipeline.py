@@ -73,13 +73,18 @@ def read_data(params: Params, root: Path) -> Data:
     return Data(shelf(found.public, TRAIN), shelf(private, TRAIN), shelf(private, TEST))
 
 
-def make_backbone(public: Shelf, params: Params) -> Backbone:
-    """What `pretrain` does, through the file that it writes."""
+def _pretrain(path: Path, public: Shelf, params: Params) -> None:
+    """What `pretrain` does."""
     make_deterministic(params.device)
     model, mean, std = pretrain_backbone([record.id for record in public.records], public.pixels, public.labels, params)
+    save_backbone(path, model, mean, std, params)
+
+
+def make_backbone(public: Shelf, params: Params) -> Backbone:
+    """A backbone made anew, through the file that `pretrain` writes."""
     with tempfile.TemporaryDirectory() as folder:
         path = Path(folder) / "backbone.safetensors"
-        save_backbone(path, model, mean, std, params)
+        _pretrain(path, public, params)
         return load_backbone(path, params)
 
 
@@ -92,10 +97,9 @@ def backbone_file(public: Shelf, params: Params) -> Path:
     settings = [params.pretrain.model_dump(mode="json"), params.image.model_dump(mode="json"), params.seed, params.device]
     made_of = [*code, fingerprint(params.device), settings, [record.id for record in public.records]]
     path = ROOT / ".bench" / f"backbone-{sha256(canonical_json(made_of))[:24]}.safetensors"
-    make_deterministic(params.device)
+    make_deterministic(params.device)  # also for whoever finds it there
     if not path.exists():
-        model, mean, std = pretrain_backbone([record.id for record in public.records], public.pixels, public.labels, params)
-        save_backbone(path, model, mean, std, params)
+        _pretrain(path, public, params)
     return path
 
 

@@ -14,7 +14,7 @@ from torch import nn
 
 from bench import pipeline as pipe
 from bench.peers import Ground, Part, Peer, Probabilities, Rows
-from lmeraser.core.digest import number_from, seed_for
+from lmeraser.core.digest import seed_for
 from lmeraser.learn.augmentation import augment, draws, epoch_order
 from lmeraser.learn.backbone import PRECISIONS, build
 from lmeraser.learn.serving import softmax
@@ -30,8 +30,7 @@ class Whole(Peer):
         super().__init__(name, ground)
         self.slices, self.passes = slices, float(shards)
         self.epochs = max(1.0, round(self.epochs * 2 / (slices + 1)))
-        names, unit = ground.units
-        self.shard = np.array([number_from("shard", name) % shards for name in names], dtype=np.int64)[unit]
+        self.shard = ground.spread("shard", shards)
 
     def partition(self, kept: NDArray[np.bool_]) -> Rows:
         return np.where(kept, self.shard, -1)

@@ -31,6 +31,14 @@ def _version(library: str) -> str:
         return "absent"
 
 
+def require_gpu() -> None:
+    """Raise ParamsError if CUDA is asked for and absent."""
+    import torch
+
+    if not torch.cuda.is_available():
+        raise ParamsError("params.yaml: device is cuda, but torch sees no GPU here; set it to cpu or run on a GPU worker")
+
+
 @cache
 def environment(device: str) -> dict[str, str]:
     """Everything that this project knows to change bits.
@@ -48,8 +56,7 @@ def environment(device: str) -> dict[str, str]:
     if device == "cuda":
         import torch
 
-        if not torch.cuda.is_available():
-            raise ParamsError("params.yaml: device is cuda, but torch sees no GPU here; set it to cpu or run on a GPU worker")
+        require_gpu()
         found["gpu"] = torch.cuda.get_device_name()
     return found | {name: _version(name) for name in LIBRARIES}
 

@@ -15,7 +15,7 @@ from torch import Tensor, nn
 from torch.fx.experimental.optimization import fuse
 
 from lmeraser.core.digest import sha256_of_file
-from lmeraser.core.environment import THREADS, fingerprint
+from lmeraser.core.environment import THREADS, fingerprint, require_gpu
 from lmeraser.core.errors import ParamsError, ProjectError
 from lmeraser.core.params import ImageParams, Params, Pretrain
 from lmeraser.core.tensors import read_tensors, write_tensors
@@ -34,8 +34,8 @@ def make_deterministic(device: str) -> None:
     torch.backends.cudnn.benchmark = False
     torch.backends.cuda.matmul.allow_tf32 = False
     torch.backends.cudnn.allow_tf32 = False
-    if device == "cuda" and not torch.cuda.is_available():
-        raise ParamsError("params.yaml: device is cuda, but torch sees no GPU here; set it to cpu or run on a GPU worker")
+    if device == "cuda":
+        require_gpu()
 
 
 def _is_known(name: str) -> bool:

@@ -4,7 +4,7 @@ import itertools
 import os
 from collections.abc import Sequence
 from types import SimpleNamespace
-from typing import Any
+from typing import Any, cast
 
 import numpy as np
 import pytest
@@ -12,7 +12,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from bench.deletion import cost, groups_of, rebuild_check, record_keys, rows_of, sample_costs, slice_of
-from bench.peers import Part, Peer, Probabilities, Rows
+from bench.peers import Ground, Part, Peer, Probabilities, Rows
 from lmeraser.core.records import Record
 
 
@@ -22,11 +22,9 @@ class Sums(Peer):
     def __init__(self, people: int, shards: int, slices: int = 1, moving: bool = False, honest: bool = True) -> None:
         records = [Record(f"{number:032x}", "", "a", f"s{number // 2}", "train") for number in range(2 * people)]
         train = SimpleNamespace(records=records, labels=["a"] * len(records))
-        names, unit = [f"u{number}" for number in range(people)], np.repeat(np.arange(people), 2)
-        params = SimpleNamespace(tune=SimpleNamespace(epochs=3))
-        ground: Any = SimpleNamespace(
-            data=SimpleNamespace(train=train), ids=[r.id for r in records], units=(names, unit), params=params
-        )
+        params = SimpleNamespace(tune=SimpleNamespace(epochs=3), cluster=SimpleNamespace(unit="subject"))
+        nothing: Any = None
+        ground: Any = Ground(cast("Any", params), cast("Any", SimpleNamespace(train=train)), *[nothing] * 5)
         super().__init__("sums", ground)
         self.shards, self.slices, self.moving, self.honest = shards, slices, moving, honest
         self.turns = itertools.count()
