@@ -19,7 +19,7 @@ from lmeraser.core.environment import THREADS, fingerprint, require_gpu
 from lmeraser.core.errors import ParamsError, ProjectError
 from lmeraser.core.params import ImageParams, Params, Pretrain
 from lmeraser.core.tensors import read_tensors, write_tensors
-from lmeraser.learn.memory import batch_that_fits
+from lmeraser.learn.memory import batch_that_fits, keep_freed_memory
 
 PRECISIONS = {"float32": torch.float32, "bfloat16": torch.bfloat16}
 
@@ -27,6 +27,7 @@ PRECISIONS = {"float32": torch.float32, "bfloat16": torch.bfloat16}
 def make_deterministic(device: str) -> None:
     """One thread, deterministic kernels; call before the first tensor. Raises ParamsError if CUDA is asked for and absent."""
     os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")
+    keep_freed_memory()
     torch.set_num_threads(THREADS)
     torch.use_deterministic_algorithms(True)
     # Filling memory that every kernel overwrites is for finding bugs; it was up to a sixth of a training step.

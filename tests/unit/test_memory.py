@@ -1,5 +1,7 @@
-"""A full device is told with the param and the batch to try; nothing else is called a lack of memory."""
+"""Freed blocks are kept for the next step; a full device is told with the param and the batch to try; nothing else is called a lack of memory."""
 
+import platform
+import resource
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
@@ -13,7 +15,7 @@ from torch import Tensor, nn
 from lmeraser.core.errors import ParamsError
 from lmeraser.learn import pretraining
 from lmeraser.learn.backbone import build
-from lmeraser.learn.memory import batch_that_fits
+from lmeraser.learn.memory import batch_that_fits, keep_freed_memory
 from lmeraser.learn.tuning import tune_cluster
 
 
@@ -82,3 +84,15 @@ def test_other_errors_pass_as_they_are() -> None:
 
 def test_refusal_of_memory_names_no_path(tmp_path: Path) -> None:
     assert str(tmp_path) not in refused(ParamsError, fails(torch.OutOfMemoryError(str(tmp_path))))
+
+
+@pytest.mark.skipif("glibc" not in platform.libc_ver(), reason="mallopt is glibc's")
+def test_freed_blocks_are_not_asked_of_the_kernel_again() -> None:
+    keep_freed_memory()
+    block = 64 << 20  # above the 32 MiB that glibc keeps by itself
+    torch.ones(block, dtype=torch.uint8)
+    before = resource.getrusage(resource.RUSAGE_SELF).ru_minflt
+    for _ in range(4):
+        torch.ones(block, dtype=torch.uint8)
+    pages = 4 * block // resource.getpagesize()
+    assert resource.getrusage(resource.RUSAGE_SELF).ru_minflt - before < pages / 4
