@@ -16,8 +16,8 @@ _OLD_LIMIT = 32 << 20  # older glibc take no more
 def keep_freed_memory() -> None:
     """Blocks of up to a gibibyte stay with the process when they are freed.
 
-    glibc gives large blocks, and what is free at the heap's end, back at once, so that every step asked the kernel for zeroed pages
-    anew: at batch 128 that was 5 to 10 % of a training step of the lab's backbone. Other C libraries keep their own ways.
+    glibc gives large blocks, and what is free at the heap's end, back at once, so that every step asked the kernel for zeroed
+    pages anew: at batch 128 that was 5 to 10 % of a training step of the lab's backbone. Other C libraries keep their ways.
     """
     mallopt = getattr(ctypes.CDLL(None), "mallopt", None)
     if mallopt is not None:

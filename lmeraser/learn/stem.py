@@ -24,7 +24,7 @@ class _FramedConvolution(torch.autograd.Function):
     def backward(ctx: Any, *gradients: Tensor) -> tuple[None, Tensor, None]:
         conv = ctx.convolution
         height, width = gradients[0].shape[-2:]
-        # As rows of a matrix, as they lie in memory (channels last), the sum is an order of magnitude faster than over (b, k, h', w').
+        # As rows of a matrix, as they lie in memory (channels last), they are added ten times faster than as (b, k, h', w').
         total = gradients[0].permute(0, 2, 3, 1).flatten(1).sum(0).float()  # (h' w' k), summed in float32, rounded once
         # A product and a fold, not a convolution's backward pass: at batch 1 that is known to change its bits.
         patches = conv.weight.float().flatten(1).t() @ total.view(height * width, -1).t()  # (c kh kw, h' w')
