@@ -15,8 +15,9 @@ demo: install
 serve: install
 	$(BIN)/python -m flows.serve $(SERVE)
 
+# A process a core, at most four: most tests start processes of their own and wait for them.
 test: install
-	$(BIN)/python -m pytest
+	$(BIN)/python -m pytest -n logical --maxprocesses 4 --dist loadscope
 
 quick: install
 	$(BIN)/python -m pytest -m "not slow"
