@@ -6,7 +6,7 @@
 
 Three seeds of everything that is random: backbone, projection, order, augmentation. Every peer's rebuild check trains groups of
 the retained records anew after a deletion and compares bytes. What was measured is kept in bench/results/compare-DATA.json by
-seed and peer, and is not measured again unless --fresh. Expect ours at or above the linear head on all private data, at a
+seed, peer and params, and is not measured again unless --fresh. Expect ours at or above the linear head on all private data, at a
 hundredth of the cost of tuning again.
 """
 
@@ -29,7 +29,7 @@ from bench.presets import preset_of
 from bench.report import RESULTS, provenance
 from bench.sources import source_of
 from bench.whole import Whole
-from lmeraser.core.digest import readable_json, write_whole
+from lmeraser.core.digest import canonical_json, readable_json, sha256, write_whole
 from lmeraser.core.params import Params
 from lmeraser.learn.evaluation import accuracy
 
@@ -132,10 +132,18 @@ def scored(found: dict[str, Any], truth: list[str]) -> dict[str, Any]:
     return found | {"accuracy": {part: accuracy(rows, known, truth) for part, (rows, known) in answers.items()}}
 
 
+def made_by(preset: Params) -> str:
+    """Digest of the params that a preset fixes for all seeds: what was measured with others is measured anew."""
+    settings = preset.model_dump(mode="json", exclude={"seed", "source", "service", "slots"})
+    return sha256(canonical_json(settings))
+
+
 def contest(data_name: str, preset: Params, args: argparse.Namespace) -> None:
     """Measure what is missing, and keep it as soon as it is there."""
     kept = RESULTS / f"compare-{data_name}.json"
     told: dict[str, Any] = {"runs": []} if args.fresh or not kept.exists() else json.loads(kept.read_bytes())["results"]
+    digest = made_by(preset)
+    told["runs"] = [run for run in told["runs"] if run["params"] == digest]
     makers = images_contest() if data_name == "cifar10" else people_contest(preset)
     wanted = [name for name in (*CLOSED, *makers) if not args.peers or any(part in name for part in args.peers)]
     open_runs = [
@@ -156,7 +164,13 @@ def contest(data_name: str, preset: Params, args: argparse.Namespace) -> None:
             for name in (name for one, name in open_runs if one == seed):
                 start = time.monotonic()
                 found = CLOSED[name](ground, sizes) if name in CLOSED else measure(makers[name](ground), sizes, 20, args.compared)
-                run = {"seed": seed, "peer": name, "provenance": provenance(), **scored(found, data.test.labels)}
+                run = {
+                    "seed": seed,
+                    "peer": name,
+                    "params": digest,
+                    "provenance": provenance(),
+                    **scored(found, data.test.labels),
+                }
                 told["runs"].append(run)
                 write_whole(kept, readable_json(provenance() | {"results": told}))
                 sys.stderr.write(f"seed {seed}, {name}: {time.monotonic() - start:.0f} s, {run['accuracy']}\n")

@@ -14,6 +14,7 @@ from lmeraser.core.params import Params
 
 Runs = Sequence[dict[str, Any]]  # of one peer, one a seed
 NONE = "not measured"
+YARDSTICKS = {"the linear head": "linear head on all private data", "the global head alone": "global head alone (ours, mix 0)"}
 
 
 def spread(values: Sequence[float]) -> str:
@@ -105,20 +106,31 @@ def draw(data_name: str, runs: dict[str, Runs]) -> str:
     return path.name
 
 
+def margin(runs: dict[str, Runs], one: str, other: str, part: str = "served") -> str | None:
+    """Points by which one is ahead of another: mean (least to greatest) over the seeds that both have; None if there are none."""
+    ahead, behind = ({run["seed"]: run["accuracy"].get(part) for run in runs.get(name, [])} for name in (one, other))
+    both = [100 * (ahead[seed] - behind[seed]) for seed in ahead if ahead[seed] is not None and behind.get(seed) is not None]
+    if not both:
+        return None
+    reach = f", {min(both):+.2f} to {max(both):+.2f}" if len(both) > 1 else ""
+    return f"{statistics.mean(both):+.2f} ({len(both)} seed{'s' if len(both) > 1 else ''}{reach})"
+
+
 def verdict(runs: dict[str, Runs]) -> str:
-    """Ours against the linear head and against the global head alone, best of ours by name."""
-    linear = mean(runs.get("linear head on all private data", []), "accuracy", "served")
-    whole = mean(runs.get("global head alone (ours, mix 0)", []), "accuracy", "served")
-    ours = {name: mean(found, "accuracy", "served") for name, found in runs.items() if name.startswith("ours") and found}
-    if linear is None or whole is None or not ours:
-        return "Not measured: ours, the linear head or the global head."
-    lines = [
-        f"{name}: {100 * (value - linear):+.2f} points against the linear head, {100 * (value - whole):+.2f} against the "
-        "global head alone"
-        for name, value in ours.items()
-        if value is not None
-    ]
-    return "Served: " + "; ".join(lines) + "."
+    """Ours against the linear head, the global head alone and, where both were measured, heads without prompts: seed by seed."""
+    ours = [name for name, found in runs.items() if name.startswith("ours") and found]
+    lines = []
+    for name in ours:
+        against = {other: margin(runs, name, full) for other, full in YARDSTICKS.items()}
+        told = "; ".join(f"{points} against {other}" for other, points in against.items() if points)
+        if told:
+            lines.append(f"- {name}: {told}")
+    for name in ours:
+        heads = f"{name.removesuffix(', prompts')}, heads only"
+        served, alone = (margin(runs, name, heads, part) for part in ("served", "clusters_hard"))
+        if served and alone and name != heads:
+            lines.append(f"- What the prompt adds to a head-only cluster ({name}): {served}; clusters alone, hard: {alone}")
+    return "Served, in points:\n\n" + "\n".join(lines) if lines else "Not measured: ours, the linear head or the global head."
 
 
 def write_tables(data_name: str, told: dict[str, Any], names: Sequence[str], params: Params) -> None:
