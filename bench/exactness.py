@@ -2,12 +2,13 @@
 
     python -m bench.exactness digits
     python -m bench.exactness signdigits        needs the image packs (LMERASER_SHARED_DATA)
-    python -m bench.exactness cifar10 --audit-only --singles 100 --batch 500 --change pretrain.epochs=2
+    python -m bench.exactness cifar10 --audit-only --singles 100 --share 10 --batch 500 --change pretrain.epochs=2
 
 Four projects: A erases 20 people one by one and then 10 at once, and is audited; B erases the same 30 at once; C erases them one
 by one in reverse order; D never had them in its manifest and is built by plain `dvc repro`. All four must have the same dvc.lock
 outs, and each erasure of A and C may change planned stages only. About 25 minutes on 2 cores (A and C run side by side).
---audit-only: A alone, which the audit builds again from its retained records; for data whose erasures take long.
+--audit-only: A alone, which the audit builds again from its retained records; --share: so many people share a retraining, as
+those do whose requests wait together. Both for data whose erasures take long.
 """
 
 import argparse
@@ -85,13 +86,15 @@ def without(params: dict[str, Any], manifest: Path, people: list[str], work: Pat
     return params | {"source": {"kind": "manifest", "path": str(folder), "erase": False}}
 
 
-def one_by_one(folder: Path, people: list[str], plan: bool = True) -> list[dict[str, Any]]:
+def in_turn(folder: Path, people: list[str], share: int = 1) -> list[dict[str, Any]]:
+    """Erase people one after the other, `share` of them at a time; what was planned and what was done."""
     told = []
-    for person in people:
-        planned = {"cut_changes": command(folder, "plan", "--subject", person)["cut_changes"]} if plan else {}
-        done = command(folder, "forget", "--subject", person)
-        told.append(planned | done)
-        print(f"{folder.name}: {len(told)} of {len(people)}, {done['seconds']:.0f} s", file=sys.stderr, flush=True)
+    for first in range(0, len(people), share):
+        named = people[first : first + share]
+        planned = command(folder, "plan", "--subject", *named)
+        done = command(folder, "forget", "--subject", *named)
+        told.append({"people": len(named), "cut_changes": planned["cut_changes"], **done})
+        print(f"{folder.name}: {first + len(named)} of {len(people)}, {done['seconds']:.0f} s", file=sys.stderr, flush=True)
     return told
 
 
@@ -100,8 +103,8 @@ def compared(first: Path, people: list[str], singles: int, work: Path, never: Pa
     for name in ("B", "C"):
         shutil.copytree(first, work / name)
     with ThreadPoolExecutor() as pool:
-        forwards = pool.submit(audited, first, people, singles, True)
-        backwards = pool.submit(one_by_one, work / "C", people[::-1])
+        forwards = pool.submit(audited, first, people, singles)
+        backwards = pool.submit(in_turn, work / "C", people[::-1])
         found = forwards.result()
         at_once = command(work / "B", "forget", "--subject", *people)
         backwards.result()
@@ -117,16 +120,18 @@ def compared(first: Path, people: list[str], singles: int, work: Path, never: Pa
     }
 
 
-def audited(folder: Path, people: list[str], singles: int, plan: bool) -> dict[str, Any]:
-    """Erase the first one by one and the others at once, then build again and compare."""
-    told = one_by_one(folder, people[:singles], plan)
+def audited(folder: Path, people: list[str], singles: int, share: int = 1) -> dict[str, Any]:
+    """Erase the first in turn and the others at once, then build again and compare."""
+    told = in_turn(folder, people[:singles], share)
     together = command(folder, "forget", "--subject", *people[singles:])
     return {
-        "clusters_retrained_per_person": [one["clusters_retrained"] for one in told],
-        "records_share_per_person": [round(one["records_retrained"] / one["records_total"], 4) for one in told],
+        "people_per_retraining": [one["people"] for one in told],
+        "clusters_retrained": [one["clusters_retrained"] for one in told],
+        "records_share": [round(one["records_retrained"] / one["records_total"], 4) for one in told],
+        "cut_changes": sum(one["cut_changes"] for one in told),
         "batch": {key: together[key] for key in AMOUNTS},
         "audit": command(folder, "audit", "--rebuild"),
-    } | ({"cut_changes": sum(one["cut_changes"] for one in told)} if plan else {})
+    }
 
 
 def campaign(options: argparse.Namespace, work: Path) -> dict[str, Any]:
@@ -139,7 +144,7 @@ def campaign(options: argparse.Namespace, work: Path) -> dict[str, Any]:
     command(first, "build")
     start = time.monotonic()
     if options.audit_only:
-        found = audited(first, people, options.singles, False)
+        found = audited(first, people, options.singles, options.share)
     else:
         never = make_project(work / "D", without(params, manifest, people, work))
         found = compared(first, people, options.singles, work, never)
@@ -154,17 +159,18 @@ def campaign(options: argparse.Namespace, work: Path) -> dict[str, Any]:
 
 
 def markdown(found: dict[str, Any]) -> str:
-    clusters, share = found["clusters_retrained_per_person"], found["records_share_per_person"]
+    clusters, share, people = found["clusters_retrained"], found["records_share"], found["people_per_retraining"]
     equal = {True: "equal", False: "NOT EQUAL", None: "not measured"}
     rows = [
-        ("people erased one by one, then at once", f"{len(clusters)}, {found['people']['erased at once']}"),
-        ("clusters retrained per person, mean (max)", f"{sum(clusters) / len(clusters):.2f} ({max(clusters)})"),
-        ("share of records retrained per person, mean (max)", f"{sum(share) / len(share):.3f} ({max(share):.3f})"),
-        ("clusters retrained for all at once", f"{found['batch']['clusters_retrained']} of {found['batch']['clusters_total']}"),
-        ("erasures that changed the cut", f"{found.get('cut_changes', 'not counted')} of {len(clusters)}"),
+        ("people erased in turn, then at once", f"{sum(people)}, {found['people']['erased at once']}"),
+        ("retrainings for those in turn, people in each", f"{len(people)}, {min(people)} to {max(people)}"),
+        ("clusters a retraining, mean (max)", f"{sum(clusters) / len(clusters):.2f} ({max(clusters)})"),
+        ("share of records a retraining, mean (max)", f"{sum(share) / len(share):.3f} ({max(share):.3f})"),
+        ("clusters retrained for those at once", f"{found['batch']['clusters_retrained']} of {found['batch']['clusters_total']}"),
+        ("cuts that changed", str(found["cut_changes"])),
         ("audit --rebuild", f"{equal[found['audit']['equal']]}, {found['audit']['artifacts']} artifacts"),
         ("all at once", equal[found.get("at_once_equal")]),
-        ("one by one in reverse order", equal[found.get("reverse_order_equal")]),
+        ("in turn in reverse order", equal[found.get("reverse_order_equal")]),
         ("a project that never had them", equal[found.get("never_had_them_equal")]),
     ]
     head = f"`{found['command']}` at {found['revision'][:12]}\n\n| | |\n|---|---|\n"
@@ -176,6 +182,7 @@ def main() -> None:
     parser.add_argument("data", choices=["digits", *PACKS])
     parser.add_argument("--singles", type=int, default=20)
     parser.add_argument("--batch", type=int, default=10)
+    parser.add_argument("--share", type=int, default=1, help="people who share a retraining, with --audit-only")
     parser.add_argument("--audit-only", action="store_true", help="compare with the audit's rebuild alone")
     parser.add_argument("--change", nargs="*", default=[], help="params to change for this run, as section.key=value")
     options = parser.parse_args()
