@@ -38,10 +38,10 @@ HEAD_ONLY = {"tune.frame_px": 0}
 SIZES = [1, 10, 100]  # subjects at once; and one in a hundred
 
 
-def tree(name: str, leaves: int, n_max: int, **changes: Any) -> tuple[str, Maker]:
-    """Ours with a finer or coarser cut."""
+def ours(name: str, leaves: int, n_max: int, **changes: Any) -> tuple[str, Maker]:
+    """Ours with the preset's clustering and a finer or coarser cut."""
     slots = {"slots": [f"c{number}" for number in range(leaves)], "skeleton.leaves": leaves, "cluster.n_max": n_max}
-    return name, lambda ground: Ours(name, ground.with_params({"cluster.method": "tree", **slots, **changes}))
+    return name, lambda ground: Ours(name, ground.with_params({**slots, **changes}))
 
 
 def paper(name: str, k: int, **changes: Any) -> tuple[str, Maker]:
@@ -65,10 +65,10 @@ def images_contest() -> dict[str, Maker]:
     """CIFAR-10: every image may be asked to go; about 115 and about 500 clusters."""
     return dict(
         [
-            tree("ours, 115 clusters, prompts", 1024, 700),
-            tree("ours, 115 clusters, heads only", 1024, 700, **HEAD_ONLY),
-            tree("ours, 500 clusters, prompts", 2048, 150),
-            tree("ours, 500 clusters, heads only", 2048, 150, **HEAD_ONLY),
+            ours("ours, 115 clusters, prompts", 1024, 700),
+            ours("ours, 115 clusters, heads only", 1024, 700, **HEAD_ONLY),
+            ours("ours, 500 clusters, prompts", 2048, 150),
+            ours("ours, 500 clusters, heads only", 2048, 150, **HEAD_ONLY),
             paper("the paper's clustering, 115 clusters", 115),
             alone("one prompt for all"),
             shards("SISA over the frozen backbone, 115 shards, heads", 115, **HEAD_ONLY),
@@ -86,9 +86,9 @@ def people_contest(params: Params) -> dict[str, Maker]:
     record = {"cluster.unit": "record"}
     return dict(
         [
-            tree("ours, unit subject", leaves, n_max),
-            tree("ours, unit subject, heads only", leaves, n_max, **HEAD_ONLY),
-            tree("ours, unit record", leaves, n_max, **record),
+            ours("ours, unit subject", leaves, n_max),
+            ours("ours, unit subject, heads only", leaves, n_max, **HEAD_ONLY),
+            ours("ours, unit record", leaves, n_max, **record),
             shards(f"stable random subjects, {k} shards", k),
             shards(f"stable random subjects, {k} shards, heads", k, **HEAD_ONLY),
             paper(f"the paper's clustering, {k} clusters", k, **record),

@@ -173,10 +173,12 @@ class Ours(Tuned):
 
     def __init__(self, name: str, ground: Ground) -> None:
         super().__init__(name, ground)
-        self.passes = 1 + (ground.params.serve.nearest if self.framed else 0)
         names, unit = ground.units
         quantised = ground.skeleton.quantise(ground.features)
         self.leaf = leaf_of_units(names, quantised, unit, ground.skeleton.hierarchy, ground.params.cluster.method)[unit]
+        clusters = len(np.unique(self.partition(np.ones(len(self.leaf), dtype=bool))))
+        answering = clusters if ground.params.cluster.method == "random" else min(clusters, ground.params.serve.nearest)
+        self.passes = 1 + (answering if self.framed else 0)
 
     def partition(self, kept: NDArray[np.bool_]) -> Rows:
         tree = self.ground.skeleton.hierarchy
