@@ -3,6 +3,7 @@
     python -m bench.compare cifar10              CIFAR-100 public, CIFAR-10 private; hours on two cores, see --peers
     python -m bench.compare signdigits           real people; also mnist, omniglot, and …-shift (a backbone of CIFAR-100)
     python -m bench.compare cifar10 --report     only write the tables of what was measured so far
+    python -m bench.compare all                  one table over all data sets, from what was measured so far
 
 Three seeds of everything that is random: backbone, projection, order, augmentation. Every peer's rebuild check trains groups of
 the retained records anew after a deletion and compares bytes. What was measured is kept in bench/results/compare-DATA.json by
@@ -22,12 +23,12 @@ import numpy as np
 from bench import pipeline as pipe
 from bench.choose import changed, read_changes
 from bench.closed import CLOSED
-from bench.compare_report import write_tables
+from bench.compare_report import write_overview, write_tables
 from bench.deletion import build, groups_of, rebuild_check, record_keys, rows_of, sample_costs, slice_of
 from bench.peers import Ground, Ours, Paper, Peer, Shards, one_for_all
 from bench.presets import preset_of
 from bench.report import RESULTS, provenance
-from bench.sources import source_of
+from bench.sources import PACKS, source_of
 from bench.whole import Whole
 from lmeraser.core.digest import canonical_json, readable_json, sha256, write_whole
 from lmeraser.core.params import Params
@@ -144,7 +145,7 @@ def contest(data_name: str, preset: Params, args: argparse.Namespace) -> None:
     told: dict[str, Any] = {"runs": []} if args.fresh or not kept.exists() else json.loads(kept.read_bytes())["results"]
     digest = made_by(preset)
     told["runs"] = [run for run in told["runs"] if run["params"] == digest]
-    makers = images_contest() if data_name == "cifar10" else people_contest(preset)
+    makers = peers_of(data_name, preset)
     wanted = [name for name in (*CLOSED, *makers) if not args.peers or any(part in name for part in args.peers)]
     open_runs = [
         (seed, name)
@@ -177,6 +178,20 @@ def contest(data_name: str, preset: Params, args: argparse.Namespace) -> None:
     write_tables(data_name, told, [*CLOSED, *makers], preset)
 
 
+def peers_of(data_name: str, preset: Params) -> dict[str, Maker]:
+    return images_contest() if data_name == "cifar10" else people_contest(preset)
+
+
+def overview() -> None:
+    """The table over all data sets that were measured."""
+    found = {}
+    for data_name in PACKS:
+        kept, preset = RESULTS / f"compare-{data_name}.json", preset_of(data_name)
+        if kept.exists():
+            found[data_name] = (json.loads(kept.read_bytes())["results"], [*CLOSED, *peers_of(data_name, preset)], preset)
+    write_overview(found)
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("data")
@@ -187,7 +202,10 @@ def main() -> None:
     parser.add_argument("--fresh", action="store_true", help="forget what was measured before")
     parser.add_argument("--report", action="store_true", help="measure nothing")
     args = parser.parse_args()
-    contest(args.data, changed(preset_of(args.data), read_changes(args.change)), args)
+    if args.data == "all":
+        overview()
+    else:
+        contest(args.data, changed(preset_of(args.data), read_changes(args.change)), args)
 
 
 if __name__ == "__main__":

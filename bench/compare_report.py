@@ -167,3 +167,32 @@ def write_tables(data_name: str, told: dict[str, Any], names: Sequence[str], par
         f"![accuracy against the cost of a deletion]({draw(data_name, runs)})",
     ]
     write_report(f"compare-{data_name}", f"Ours against its peers: {data_name}", body, told)
+
+
+def write_overview(contests: dict[str, tuple[dict[str, Any], Sequence[str], Params]]) -> None:
+    """One table of ours over all data sets, and what was not measured. Args: by data set its results, peers and params."""
+    rows: list[list[str]] = []
+    missing: list[str] = []
+    for data_name, (told, names, params) in contests.items():
+        runs: dict[str, Runs] = {name: [run for run in told["runs"] if run["peer"] == name] for name in names}
+        for name in (name for name, found in runs.items() if name.startswith("ours") and found):
+            everything = float(told["counts"]["train"] * params.tune.epochs)
+            cost = mean(runs[name], "deletion", "1", "mean")
+            share = "" if not cost else f"1/{everything / cost:,.0f}"
+            against = [margin(runs, name, yardstick) or "" for yardstick in YARDSTICKS.values()]
+            served = spread([run["accuracy"]["served"] for run in runs[name]])
+            rows.append([data_name, name, served, *against, share, shown(mean(runs[name], "passes"))])
+        for seeds in (0, 1, 2):
+            few = [name for name, found in runs.items() if len(found) == seeds]
+            if few:
+                missing.append(f"- {data_name}, {seeds or 'no'} seed{'' if seeds == 1 else 's'}: {'; '.join(few)}")
+    head = ["data", "ours", "served", "points against the linear head", "against the global head alone", "of tuning all again",
+            "passes an answer"]  # fmt: skip
+    body = [
+        table(head, rows),
+        "One random subject leaves: its mean cost in records x epochs, as a share of tuning one prompt on all. Three seeds if "
+        "not said otherwise; peers, batches, storage and rebuild checks: compare-DATA.md.",
+        "## Not measured, or over fewer than three seeds",
+        "\n".join(missing) or "Nothing.",
+    ]
+    write_report("compare", "Ours against its peers: all data sets", body, {"data": sorted(contests)})
