@@ -85,8 +85,11 @@ def people_contest(params: Params) -> dict[str, Maker]:
     """People with several records each: the unit matters."""
     leaves, n_max, k = params.skeleton.leaves, params.cluster.n_max, 16
     record = {"cluster.unit": "record"}
+    tree = {"cluster.method": "tree"}  # where the preset's is random: better informed, uneven, and dear to erase from
+    trees = [ours("ours, tree", leaves, n_max, **tree), ours("ours, tree, heads only", leaves, n_max, **HEAD_ONLY, **tree)]
     return dict(
         [
+            *(trees if params.cluster.method == "random" else []),
             ours("ours, unit subject", leaves, n_max),
             ours("ours, unit subject, heads only", leaves, n_max, **HEAD_ONLY),
             ours("ours, unit record", leaves, n_max, **record),
