@@ -12,7 +12,7 @@ from bench.presets import preset_of
 from lmeraser.core.params import Params
 
 
-class Stop(Exception):
+class EnoughError(Exception):
     """The params are known: nothing need be trained."""
 
 
@@ -22,10 +22,10 @@ def asked_for(name: str, peer: str) -> Params:
 
     def with_params(changes: dict[str, Any]) -> Any:
         seen.append(changed(preset_of(name), changes))
-        raise Stop
+        raise EnoughError
 
     ground: Any = SimpleNamespace(with_params=with_params)
-    with pytest.raises(Stop):
+    with pytest.raises(EnoughError):
         people_contest(preset_of(name))[peer](ground)
     return seen[0]
 
