@@ -186,12 +186,12 @@ def peers_of(data_name: str, preset: Params) -> dict[str, Maker]:
 
 
 def overview() -> None:
-    """The table over all data sets that were measured."""
+    """The table over all data sets, measured or not."""
     found = {}
     for data_name in PACKS:
         kept, preset = RESULTS / f"compare-{data_name}.json", preset_of(data_name)
-        if kept.exists():
-            found[data_name] = (json.loads(kept.read_bytes())["results"], [*CLOSED, *peers_of(data_name, preset)], preset)
+        told = json.loads(kept.read_bytes())["results"] if kept.exists() else {"runs": []}
+        found[data_name] = (told, [*CLOSED, *peers_of(data_name, preset)], preset)
     write_overview(found)
 
 

@@ -182,6 +182,9 @@ def write_overview(contests: dict[str, tuple[dict[str, Any], Sequence[str], Para
             against = [margin(runs, name, yardstick) or "" for yardstick in YARDSTICKS.values()]
             served = spread([run["accuracy"]["served"] for run in runs[name]])
             rows.append([data_name, name, served, *against, share, shown(mean(runs[name], "passes"))])
+        if not told["runs"]:
+            missing.append(f"- {data_name}: nothing")
+            continue
         for seeds in (0, 1, 2):
             few = [name for name, found in runs.items() if len(found) == seeds]
             if few:
