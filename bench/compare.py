@@ -142,12 +142,18 @@ def made_by(preset: Params) -> str:
     return sha256(canonical_json(settings))
 
 
+def measured(data_name: str, preset: Params) -> dict[str, Any]:
+    """What is kept of a data set, but for results of other params."""
+    kept = RESULTS / f"compare-{data_name}.json"
+    told: dict[str, Any] = json.loads(kept.read_bytes())["results"] if kept.exists() else {"runs": []}
+    digest = made_by(preset)
+    return told | {"runs": [run for run in told["runs"] if run["params"] == digest]}
+
+
 def contest(data_name: str, preset: Params, args: argparse.Namespace) -> None:
     """Measure what is missing, and keep it as soon as it is there."""
     kept = RESULTS / f"compare-{data_name}.json"
-    told: dict[str, Any] = {"runs": []} if args.fresh or not kept.exists() else json.loads(kept.read_bytes())["results"]
-    digest = made_by(preset)
-    told["runs"] = [run for run in told["runs"] if run["params"] == digest]
+    told: dict[str, Any] = {"runs": []} if args.fresh else measured(data_name, preset)
     makers = peers_of(data_name, preset)
     wanted = [name for name in (*CLOSED, *makers) if not args.peers or any(part in name for part in args.peers)]
     open_runs = [
@@ -171,7 +177,7 @@ def contest(data_name: str, preset: Params, args: argparse.Namespace) -> None:
                 run = {
                     "seed": seed,
                     "peer": name,
-                    "params": digest,
+                    "params": made_by(preset),
                     "provenance": provenance(),
                     **scored(found, data.test.labels),
                 }
@@ -189,9 +195,8 @@ def overview() -> None:
     """The table over all data sets, measured or not."""
     found = {}
     for data_name in PACKS:
-        kept, preset = RESULTS / f"compare-{data_name}.json", preset_of(data_name)
-        told = json.loads(kept.read_bytes())["results"] if kept.exists() else {"runs": []}
-        found[data_name] = (told, [*CLOSED, *peers_of(data_name, preset)], preset)
+        preset = preset_of(data_name)
+        found[data_name] = (measured(data_name, preset), [*CLOSED, *peers_of(data_name, preset)], preset)
     write_overview(found)
 
 

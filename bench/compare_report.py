@@ -54,14 +54,24 @@ def accuracy_rows(runs: dict[str, Runs]) -> list[list[str]]:
     return rows
 
 
-def cost_rows(runs: dict[str, Runs], everything: float) -> list[list[str]]:
+def by_peer(told: dict[str, Any], names: Sequence[str]) -> dict[str, Runs]:
+    return {name: [run for run in told["runs"] if run["peer"] == name] for name in names}
+
+
+def share_of_all(runs: Runs, told: dict[str, Any], params: Params) -> str:
+    """The mean cost of one random deletion as a share of one prompt tuned on all."""
+    cost = mean(runs, "deletion", "1", "mean")
+    return f"1/{max(1, round(told['counts']['train'] * params.tune.epochs / cost)):,}" if cost else ""
+
+
+def cost_rows(runs: dict[str, Runs], told: dict[str, Any], params: Params) -> list[list[str]]:
     """Records x epochs of a random single deletion, and as a share of one prompt tuned on all."""
     rows = []
     for name, found in runs.items():
         if not found:
             continue
         single = [mean(found, "deletion", "1", key) for key in ("mean", "p95", "max")]
-        share = "" if not single[0] else f"1/{max(1, round(everything / single[0])):,}"
+        share = share_of_all(found, told, params)
         seconds = [mean(found, "deletion_seconds", "1", key) for key in ("mean", "p95", "max")]
         rows.append([name, *(shown(value) for value in single), share, *(shown(value, "{:,.2f}") for value in seconds)])
     return rows
@@ -135,11 +145,10 @@ def verdict(runs: dict[str, Runs]) -> str:
 
 def write_tables(data_name: str, told: dict[str, Any], names: Sequence[str], params: Params) -> None:
     """Markdown, JSON and picture of all that was measured so far."""
-    runs: dict[str, Runs] = {name: [run for run in told["runs"] if run["peer"] == name] for name in names}
+    runs = by_peer(told, names)
     counts = told.get("counts")
     if counts is None:
         raise SystemExit(f"bench.compare: nothing was measured for {data_name} yet; run it without --report")
-    everything = float(counts["train"] * params.tune.epochs)
     sizes = sorted({size for run in told["runs"] for size in run["deletion"]} - {"1"}, key=int)
     made = sorted({f"`{run['provenance']['command']}` at {run['provenance']['revision']}" for run in told["runs"]})
     head = ["peer", "served", "clusters, soft", "clusters, hard", "groups", "largest"]
@@ -158,7 +167,7 @@ def write_tables(data_name: str, told: dict[str, Any], names: Sequence[str], par
         "## Accuracy on private test records",
         table(head, accuracy_rows(runs)),
         "## One random subject leaves: records x epochs trained again, and processor seconds of that training",
-        table(single, cost_rows(runs, everything)),
+        table(single, cost_rows(runs, told, params)),
         "Seconds: records x epochs by this peer's own rate in this run, training alone (no start of processes, no DVC). The "
         "linear head counts an iteration over cached features as an epoch; a record that the global head subtracts counts once, "
         "and its seconds are the solve's.",
@@ -174,17 +183,16 @@ def write_overview(contests: dict[str, tuple[dict[str, Any], Sequence[str], Para
     rows: list[list[str]] = []
     missing: list[str] = []
     for data_name, (told, names, params) in contests.items():
-        runs: dict[str, Runs] = {name: [run for run in told["runs"] if run["peer"] == name] for name in names}
-        for name in (name for name, found in runs.items() if name.startswith("ours") and found):
-            everything = float(told["counts"]["train"] * params.tune.epochs)
-            cost = mean(runs[name], "deletion", "1", "mean")
-            share = "" if not cost else f"1/{everything / cost:,.0f}"
-            against = [margin(runs, name, yardstick) or "" for yardstick in YARDSTICKS.values()]
-            served = spread([run["accuracy"]["served"] for run in runs[name]])
-            rows.append([data_name, name, served, *against, share, shown(mean(runs[name], "passes"))])
         if not told["runs"]:
             missing.append(f"- {data_name}: nothing")
             continue
+        runs = by_peer(told, names)
+        for name in (name for name, found in runs.items() if name.startswith("ours") and found):
+            against = [margin(runs, name, yardstick) or "" for yardstick in YARDSTICKS.values()]
+            served = spread([run["accuracy"]["served"] for run in runs[name]])
+            rows.append(
+                [data_name, name, served, *against, share_of_all(runs[name], told, params), shown(mean(runs[name], "passes"))]
+            )
         for seeds in (0, 1, 2):
             few = [name for name, found in runs.items() if len(found) == seeds]
             if few:

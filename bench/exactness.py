@@ -27,15 +27,15 @@ import pandas as pd
 import yaml
 
 from bench.choose import changed, read_changes
+from bench.presets import preset_of
+from bench.report import RESULTS, provenance
 from bench.sources import PACKS, ROOT, shared_data
 from flows.audit import copy_code
 from flows.steps import code_revision
 from lmeraser.core.digest import number_from, readable_json
 from lmeraser.core.environment import environment
-from lmeraser.core.params import Params
 from lmeraser.prove.lock import compare, read_outs
 
-RESULTS = ROOT / "bench" / "results"
 AMOUNTS = ("clusters_retrained", "clusters_total", "records_retrained")
 
 
@@ -50,15 +50,14 @@ def command(folder: Path, *arguments: str) -> dict[str, Any]:
     return told
 
 
-def make_source(data: str, work: Path) -> tuple[dict[str, Any], Path]:
+def make_source(data: str, changes: dict[str, Any], work: Path) -> tuple[dict[str, Any], Path]:
     """Params and the manifest file of a data set."""
+    params = changed(preset_of(data), changes).model_dump(mode="json")
     if data == "digits":
-        params = yaml.safe_load((ROOT / "params.yaml").read_text())
         return params, ROOT / params["source"]["path"]
     out = work / "people"
     script = [sys.executable, str(shared_data() / "to_manifest.py"), str(out), *PACKS[data]]
     subprocess.run(script, check=True, stdout=sys.stderr)
-    params = yaml.safe_load((ROOT / "params" / f"{data}.yaml").read_text())
     params["source"] = {"kind": "manifest", "path": str(out), "erase": False}
     return params, out / "manifest.csv"
 
@@ -135,8 +134,7 @@ def audited(folder: Path, people: list[str], singles: int, share: int = 1) -> di
 
 
 def campaign(options: argparse.Namespace, work: Path) -> dict[str, Any]:
-    params, manifest = make_source(options.data, work)
-    params = changed(Params.model_validate(params), read_changes(options.change)).model_dump(mode="json")
+    params, manifest = make_source(options.data, read_changes(options.change), work)
     rows = pd.read_csv(manifest, dtype=str, keep_default_na=False)
     private = sorted(rows.loc[(rows["visibility"] == "private") & (rows["split"] == "train"), "subject"].unique())
     people = sorted(private, key=lambda name: number_from("exactness", name))[: options.singles + options.batch]
@@ -150,7 +148,7 @@ def campaign(options: argparse.Namespace, work: Path) -> dict[str, Any]:
         found = compared(first, people, options.singles, work, never)
     return found | {
         "data": options.data,
-        "command": " ".join(["python -m bench.exactness", *sys.argv[1:]]),
+        "command": provenance()["command"],
         "people": {"private": len(private), "erased one by one": options.singles, "erased at once": options.batch},
         "seconds": round(time.monotonic() - start),
         "revision": code_revision(ROOT),

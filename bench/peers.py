@@ -219,7 +219,6 @@ class Paper(Tuned):
             Member(record.id, record.sha256, record.label, names[index], 0, "")
             for record, index in zip(ground.data.train.records, unit, strict=True)
         ]
-
         self.row_of = {identity: row for row, identity in enumerate(ground.ids)}
 
     def _cluster(self, kept: NDArray[np.bool_]) -> list[Cluster]:

@@ -25,7 +25,10 @@ PRECISIONS = {"float32": torch.float32, "bfloat16": torch.bfloat16}
 
 
 def make_deterministic(device: str) -> None:
-    """One thread, deterministic kernels; call before the first tensor. Raises ParamsError if CUDA is asked for and absent."""
+    """One thread, deterministic kernels, freed memory kept; call before the first tensor.
+
+    Raises: ParamsError if CUDA is asked for and absent.
+    """
     os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")
     keep_freed_memory()
     torch.set_num_threads(THREADS)
