@@ -17,7 +17,7 @@ from flows.devices import gpus, processes
 from flows.warm import run_chains
 from lmeraser.core.clustering import load_sizes
 from lmeraser.core.code import code_digest
-from lmeraser.core.digest import sha256, sha256_of_file
+from lmeraser.core.digest import DRAFT, sha256, sha256_of_file
 from lmeraser.core.errors import StepFailedError
 from lmeraser.core.layout import Layout
 from lmeraser.core.params import Params, load_params
@@ -51,7 +51,7 @@ def _run_stages(
 ) -> dict[str, float]:
     """Run `before`, then the slots side by side, then `after`, and record all of them. Returns seconds by stage."""
     inputs = _inputs(layout)
-    for draft in layout.artifacts.rglob(".writing-*"):  # left by a killed process; `dvc commit` would record it
+    for draft in layout.artifacts.rglob(f"{DRAFT}*"):  # left by a killed process; `dvc commit` would record it
         draft.unlink()
     tuning = [f"tune@{slot}" for slot in slots]
     params = load_params(layout.params)

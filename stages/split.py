@@ -1,5 +1,6 @@
 """split: the source's table and images -> public.parquet and private/pNN.parquet."""
 
+from lmeraser.core.digest import DRAFT
 from lmeraser.core.layout import Layout
 from lmeraser.core.params import Params
 from lmeraser.core.progress import say
@@ -15,7 +16,7 @@ def split(layout: Layout, params: Params, _: list[str]) -> None:
     source = open_source(params.source, layout.root)
     homes = divide(source, keeper.is_erased, len(params.parts))
     paths = [layout.public, *(layout.part(name) for name in params.parts)]
-    drafts = [path.with_name(f".writing-{path.name}") for path in paths]
+    drafts = [path.with_name(DRAFT + path.name) for path in paths]
     kept = []
     try:
         # One file's images are in memory at once; all files are made before the first of them takes its place.

@@ -12,6 +12,8 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+DRAFT = ".writing-"  # how the name of a file begins that has not taken its place yet
+
 
 def sha256(data: bytes) -> str:
     """SHA-256 (FIPS 180-4) as 64 hex digits."""
@@ -57,7 +59,7 @@ def write_whole(path: Path, write: Callable[[Path], None] | bytes, mode: int = 0
         write: the bytes, or a function that writes them to the path that it is given.
     """
     path.parent.mkdir(parents=True, exist_ok=True)
-    handle, name = tempfile.mkstemp(dir=path.parent, prefix=".writing-")
+    handle, name = tempfile.mkstemp(dir=path.parent, prefix=DRAFT)
     os.close(handle)
     draft = Path(name)
     try:

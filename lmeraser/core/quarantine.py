@@ -11,7 +11,7 @@ import shutil
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
-from lmeraser.core.digest import readable_json, write_whole
+from lmeraser.core.digest import DRAFT, readable_json, write_whole
 from lmeraser.core.errors import ProjectError
 from lmeraser.core.layout import Layout
 from lmeraser.core.pipeline import locks_there
@@ -72,7 +72,7 @@ def copy_artifacts(origin: Layout, project: Layout, folder: str) -> Layout:
     shutil.rmtree(target, ignore_errors=True)
     target.mkdir(parents=True, mode=0o700)
     for path in [*origin.artifacts.rglob("*"), origin.params, *locks_there(origin.root)]:
-        if path.is_file() and not path.name.startswith(".writing-"):
+        if path.is_file() and not path.name.startswith(DRAFT):
             link = target / path.relative_to(origin.root)
             link.parent.mkdir(parents=True, exist_ok=True)
             os.link(path, link)
