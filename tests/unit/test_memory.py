@@ -16,7 +16,7 @@ from torch import Tensor, nn
 from lmeraser.core.errors import ParamsError
 from lmeraser.learn import pretraining
 from lmeraser.learn.backbone import build
-from lmeraser.learn.memory import batch_that_fits, keep_freed_memory
+from lmeraser.learn.memory import batch_that_fits
 from lmeraser.learn.tuning import tune_cluster
 
 
@@ -94,7 +94,8 @@ import ctypes, torch
 from lmeraser.learn.memory import keep_freed_memory
 
 class Mallinfo2(ctypes.Structure):
-    _fields_ = [(name, ctypes.c_size_t) for name in "arena ordblks smblks hblks hblkhd usmblks fsmblks uordblks fordblks keepcost".split()]
+    names = "arena ordblks smblks hblks hblkhd usmblks fsmblks uordblks fordblks keepcost"
+    _fields_ = [(name, ctypes.c_size_t) for name in names.split()]
 
 asked = ctypes.CDLL(None).mallinfo2
 asked.restype = Mallinfo2
