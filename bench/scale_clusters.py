@@ -1,8 +1,10 @@
 """What the pipeline costs beside the stages' own work, by the number of slots: processor seconds of real commands.
 
-Every Python process that a command starts says at its end what it was and what processor time it took (a `sitecustomize.py`
-on PYTHONPATH). Overhead is the sum of those that ran no stage: DVC, the coordinator, the scan. What of the command's whole time
-(wait4) no process told is given beside it: shells, and the end of a stage's process after its last word (torch frees memory).
+Every Python process that a command starts says at its end what it was, what processor time it took (a `sitecustomize.py` on
+PYTHONPATH) and what its children took to their last instruction. Overhead is the sum of those that ran no stage: DVC, the
+coordinator, the scan. A stage's process goes on after its last word, for torch frees memory: where a process (DVC) had no
+children but stages, what these took beyond their words is theirs. What is left of the command's whole time (wait4) is given
+beside the overhead.
 """
 
 import json
@@ -29,8 +31,9 @@ from lmeraser.sources import open_source
 SPY = """
 import atexit, json, os, resource, sys
 def tell():
-    used = resource.getrusage(resource.RUSAGE_SELF)
-    line = json.dumps({"argv": sys.orig_argv[:4], "cpu": used.ru_utime + used.ru_stime}) + "\\n"
+    own, ended = (sum(resource.getrusage(who)[:2]) for who in (resource.RUSAGE_SELF, resource.RUSAGE_CHILDREN))
+    told = {"argv": sys.orig_argv[:4], "cpu": own, "children": ended, "process": os.getpid(), "parent": os.getppid()}
+    line = json.dumps(told) + "\\n"
     handle = os.open(os.environ["LMERASER_BENCH_LOG"], os.O_WRONLY | os.O_APPEND | os.O_CREAT)
     os.write(handle, line.encode())
 atexit.register(tell)
@@ -45,13 +48,32 @@ SMALL: dict[str, dict[str, Any]] = {
 
 @dataclass(frozen=True)
 class Spent:
-    """Processor seconds. Attributes: outside: of processes that ran no stage; stages: of those that did; untold: by none told;
-    ran: how many processes ran stages."""
+    """Processor seconds. Attributes: outside: of processes that ran no stage; stages: of those that did, with their ends where
+    these are known; untold: the rest; ran: how many processes ran stages."""
 
     outside: float
     stages: float
     untold: float
     ran: int
+
+
+def attribute(told: Sequence[dict[str, Any]], total: float) -> Spent:
+    """Divide a command's processor seconds between its stages and the rest.
+
+    Args: told: what each Python process said at its end (see SPY); total: of the command and everything that it waited for.
+    """
+
+    def is_stage(one: dict[str, Any]) -> bool:
+        return any(word.startswith("stages.") for word in one["argv"])
+
+    stages = sum(one["cpu"] for one in told if is_stage(one))
+    outside = sum(one["cpu"] for one in told) - stages
+    for parent in told:
+        children = [one for one in told if one["parent"] == parent["process"]]
+        if children and all(is_stage(one) for one in children):
+            stages += parent["children"] - sum(one["cpu"] for one in children)
+    ran = sum(map(is_stage, told))
+    return Spent(round(outside, 2), round(stages, 2), round(total - outside - stages, 2), ran)
 
 
 class Bench:
@@ -97,11 +119,7 @@ class Bench:
             raise SystemExit(f"bench.scale: {' '.join(command)} failed:\n{done.stderr[-2000:]}")
         after = resource.getrusage(resource.RUSAGE_CHILDREN)
         total = after.ru_utime + after.ru_stime - before.ru_utime - before.ru_stime
-        told = [json.loads(line) for line in log.read_text().splitlines()]
-        stages = [one["cpu"] for one in told if any(word.startswith("stages.") for word in one["argv"])]
-        every = sum(one["cpu"] for one in told)
-        outside = every - sum(stages)
-        return Spent(round(outside, 2), round(sum(stages), 2), round(total - every, 2), len(stages))
+        return attribute([json.loads(line) for line in log.read_text().splitlines()], total)
 
     def lmeraser(self, *arguments: str) -> Spent:
         return self.run("-m", "flows.cli", *arguments)
@@ -160,10 +178,11 @@ def markdown(found: Sequence[dict[str, Any]]) -> list[str]:
 
     rows = [[one["slots"], one["clusters"], *(cell(one, name) for name in COMMANDS)] for one in found]
     note = (
-        "Processor seconds of the processes that ran no stage + what no process told (shells, and mostly the end of stages' "
-        "processes, so the sum is an upper bound); in brackets those of the processes that ran stages. scikit-learn's digits, a "
-        "tiny backbone, head alone, one epoch, each record a unit: the stages do little, and an empty slot costs DVC what a full "
-        "one does (the plain first build has at most 16 clusters). The deleted person has one record. `warm build` is "
-        "`lmeraser build` from nothing; `lmeraser forget` is the whole way of a request, with purge and scan."
+        "Processor seconds of the processes that ran no stage + what no process told (the ends of such processes and, for "
+        "`warm build` and `lmeraser forget`, of stages, so the sum is an upper bound); in brackets those of the stages. "
+        "scikit-learn's digits, a tiny backbone, head alone, one epoch, each record a unit: the stages do little, and an empty "
+        "slot costs DVC what a full one does (the plain first build has at most 16 clusters). The deleted person has one "
+        "record. `warm build` is `lmeraser build` from nothing; `lmeraser forget` is the whole way of a request, with purge and "
+        "scan."
     )
     return ["## Overhead by slots", note, table(["slots", "clusters", *(f"`{name}`" for name in COMMANDS)], rows)]
