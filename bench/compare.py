@@ -18,13 +18,11 @@ import time
 from collections.abc import Callable
 from typing import Any
 
-import numpy as np
-
 from bench import pipeline as pipe
 from bench.choose import changed, read_changes
 from bench.closed import CLOSED
 from bench.compare_report import write_overview, write_tables
-from bench.deletion import build, groups_of, rebuild_check, record_keys, rows_of, sample_costs, slice_of
+from bench.deletion import build, divide, rebuild_check, sample_costs
 from bench.peers import Ground, Ours, Paper, Peer, Shards, one_for_all
 from bench.presets import preset_of
 from bench.report import RESULTS, provenance
@@ -106,27 +104,25 @@ def people_contest(params: Params) -> dict[str, Maker]:
 
 def measure(peer: Peer, sizes: list[int], batches: int, compared: int) -> dict[str, Any]:
     """Everything about one peer on one ground."""
-    ground, everybody = peer.ground, np.ones(len(peer.ground.features), dtype=bool)
-    hashes, slices = record_keys(peer), slice_of(peer)
-    chains = rows_of(peer, everybody, slices)
-    groups = groups_of(peer, everybody, hashes, slices)
-    work = float(groups.records.sum()) * peer.epochs
+    ground, everybody = peer.ground, divide(peer)
+    chains = everybody.chains()
+    work = float(everybody.records.sum()) * peer.epochs
     parts, seconds = build(peer, list(chains.values()))
     made = list(zip(chains, (chain[-1] for chain in chains.values()), parts, strict=True))
     answers = {part: (found, ground.labels) for part, found in peer.answer(made).items()}
-    costs = sample_costs(peer, sizes, batches, ground.params.seed)
+    costs = sample_costs(peer, everybody, sizes, batches, ground.params.seed)
     per_work = seconds / work
     return {
         "answers": answers,
         "groups": len(parts),
-        "largest": int(groups.records[:, -1].max()),
+        "largest": int(everybody.records[:, -1].max()),
         "passes": peer.passes,
         "storage": peer.storage(parts),
         "fit_seconds": seconds,
         "fit_work": work,
         "deletion": costs,
         "deletion_seconds": {size: {k: v * per_work for k, v in row.items() if k != "drawn"} for size, row in costs.items()},
-        "rebuild": rebuild_check(peer, dict(zip(chains, parts, strict=True)), 3, compared, ground.params.seed),
+        "rebuild": rebuild_check(peer, everybody, dict(zip(chains, parts, strict=True)), 3, compared, ground.params.seed),
     }
 
 

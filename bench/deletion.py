@@ -13,50 +13,43 @@ from numpy.typing import NDArray
 
 from bench import pipeline as pipe
 from bench.peers import Part, Peer, Rows
-from lmeraser.core.digest import number_from, sha256
+from lmeraser.core.digest import sha256
 
 FEW = 1000  # records on which a peer of one group is trained twice
 
 
 @dataclass(frozen=True)
-class Groups:
-    """The groups of some retained records (g groups of s slices each; a slice's records include those of the slices before).
+class Division:
+    """Some retained records in a peer's g groups of s slices each; a slice's records include those of the slices before.
 
-    Attributes: number: (g,) as the peer calls them; keys: (g, s) uint64; records: (g, s) how many.
+    Attributes: group: (n,) of each record, -1 for those that are not retained; slices: (n,) of each record; number: (g,) as the
+        peer calls the groups; keys: (g, s) uint64; records: (g, s) how many.
     """
 
+    group: Rows
+    slices: Rows
     number: Rows
     keys: NDArray[np.uint64]
     records: NDArray[np.int64]
 
-
-def record_keys(peer: Peer) -> NDArray[np.uint64]:
-    return np.array([number_from("record", identity) for identity in peer.ground.ids], dtype=np.uint64)
-
-
-def slice_of(peer: Peer) -> Rows:
-    """(n,) the slice of each record: a function of its unit alone."""
-    return peer.ground.spread("slice", peer.slices)
+    def chains(self) -> dict[int, list[Rows]]:
+        """The rows of each group, slice by slice."""
+        inside = {int(number): np.flatnonzero(self.group == number) for number in self.number}
+        return {
+            number: [rows[self.slices[rows] <= last] for last in range(self.keys.shape[1])] for number, rows in inside.items()
+        }
 
 
-def groups_of(peer: Peer, kept: NDArray[np.bool_], hashes: NDArray[np.uint64], slices: Rows) -> Groups:
-    group = peer.partition(kept)
+def divide(peer: Peer, kept: NDArray[np.bool_] | None = None) -> Division:
+    """Divide the retained records; all of them if nothing is said."""
+    kept = np.ones(len(peer.ground.ids), dtype=bool) if kept is None else kept
+    group, slices = peer.partition(kept), peer.slice_of
     number, place = np.unique(group[kept], return_inverse=True)
     keys = np.zeros((len(number), peer.slices), dtype=np.uint64)
-    np.bitwise_xor.at(keys, (place, slices[kept]), hashes[kept])
+    np.bitwise_xor.at(keys, (place, slices[kept]), peer.ground.keys[kept])
     records = np.zeros(keys.shape, dtype=np.int64)
     np.add.at(records, (place, slices[kept]), 1)
-    return Groups(number, np.bitwise_xor.accumulate(keys, axis=1), records.cumsum(1))
-
-
-def rows_of(peer: Peer, kept: NDArray[np.bool_], slices: Rows) -> dict[int, list[Rows]]:
-    """The rows of each group, slice by slice (each with those before)."""
-    group = peer.partition(kept)
-    found = {}
-    for number in np.unique(group[kept]):
-        inside = np.flatnonzero(group == number)
-        found[int(number)] = [inside[slices[inside] <= last] for last in range(peer.slices)]
-    return found
+    return Division(group, slices, number, np.bitwise_xor.accumulate(keys, axis=1), records.cumsum(1))
 
 
 def build(peer: Peer, chains: Sequence[list[Rows]]) -> tuple[list[Part], float]:
@@ -74,7 +67,7 @@ def build(peer: Peer, chains: Sequence[list[Rows]]) -> tuple[list[Part], float]:
     return [part for part, _ in made], sum(seconds for _, seconds in made)
 
 
-def cost(peer: Peer, before: Groups, after: Groups) -> float:
+def cost(peer: Peer, before: Division, after: Division) -> float:
     """Records times epochs that are trained again."""
     again = ~np.isin(after.keys, before.keys)
     # A slice without records of its own trains nothing.
@@ -82,12 +75,13 @@ def cost(peer: Peer, before: Groups, after: Groups) -> float:
     return float((after.records * (again & own)).sum()) * peer.epochs
 
 
-def sample_costs(peer: Peer, sizes: Sequence[int], batches: int, seed: int) -> dict[str, dict[str, float]]:
-    """Records x epochs of random deletions of so many subjects at once, by size: mean, 95th percentile, worst, how many."""
+def sample_costs(peer: Peer, before: Division, sizes: Sequence[int], batches: int, seed: int) -> dict[str, dict[str, float]]:
+    """Records x epochs of random deletions of so many subjects at once, by size: mean, 95th percentile, worst, how many.
+
+    Args: before: the division of all records.
+    """
     subjects = peer.ground.subjects
     people = int(subjects.max()) + 1
-    hashes, slices = record_keys(peer), slice_of(peer)
-    before = groups_of(peer, np.ones(len(hashes), dtype=bool), hashes, slices)
     generator = np.random.default_rng(seed)
     found = {}
     for size in sizes:
@@ -98,7 +92,7 @@ def sample_costs(peer: Peer, sizes: Sequence[int], batches: int, seed: int) -> d
         firsts = generator.permutation(people)[:times]
         for turn in range(times):
             gone = firsts[turn : turn + 1] if size == 1 else generator.permutation(people)[:size]
-            drawn.append(cost(peer, before, groups_of(peer, ~np.isin(subjects, gone), hashes, slices)))
+            drawn.append(cost(peer, before, divide(peer, ~np.isin(subjects, gone))))
         costs = np.array(drawn)
         found[str(size)] = {
             "mean": float(costs.mean()),
@@ -113,20 +107,20 @@ def digest(part: Part) -> str:
     return sha256(b"".join(name.encode() + part[name].tobytes() for name in sorted(part)))
 
 
-def rebuild_check(peer: Peer, parts: dict[int, Part], people: int, groups: int, seed: int) -> dict[str, int | bool]:
+def rebuild_check(
+    peer: Peer, old: Division, parts: dict[int, Part], people: int, groups: int, seed: int
+) -> dict[str, int | bool]:
     """Erase some people by the peer's own deletion, then train some groups of the retained records anew and compare bytes.
 
-    Args: parts: by group, of all records; groups: how many to compare, those that the deletion left alone among them.
+    Args: old: the division of all records; parts: by group of it; groups: how many to compare, those that the deletion left alone
+        among them.
     """
-    hashes, slices = record_keys(peer), slice_of(peer)
-    everybody = np.ones(len(hashes), dtype=bool)
-    old = groups_of(peer, everybody, hashes, slices)
     subjects = peer.ground.subjects
     generator = np.random.default_rng(seed)
     kept = ~np.isin(subjects, generator.permutation(int(subjects.max()) + 1)[:people])
-    new = groups_of(peer, kept, hashes, slices)
+    new = divide(peer, kept)
     known = {int(key): parts[int(number)] for key, number in zip(old.keys[:, -1], old.number, strict=True)}
-    chains = rows_of(peer, kept, slices)
+    chains = new.chains()
     if len(new.number) == 1:  # a deletion is a build: only its reproducibility is left to check, on a few records
         few = [rows[:FEW] for rows in next(iter(chains.values()))]
         one, two = (digest(build(peer, [few])[0][0]) for _ in range(2))

@@ -75,6 +75,11 @@ class Ground:
         return [record.id for record in self.data.train.records]
 
     @cached_property
+    def keys(self) -> NDArray[np.uint64]:
+        """(n,) a random number for each record: a function of its id alone."""
+        return np.array([number_from("record", identity) for identity in self.ids], dtype=np.uint64)
+
+    @cached_property
     def labels(self) -> list[str]:
         """Every label of the private training records, sorted."""
         return sorted(set(self.data.train.labels))
@@ -122,6 +127,11 @@ class Peer(ABC):
     def __init__(self, name: str, ground: Ground) -> None:
         self.name, self.ground = name, ground
         self.epochs = float(ground.params.tune.epochs)
+
+    @cached_property
+    def slice_of(self) -> Rows:
+        """(n,) the slice of each record: a function of its unit alone."""
+        return self.ground.spread("slice", self.slices)
 
     @abstractmethod
     def partition(self, kept: NDArray[np.bool_]) -> Rows:

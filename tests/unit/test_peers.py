@@ -11,7 +11,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from bench.deletion import cost, groups_of, rebuild_check, record_keys, rows_of, sample_costs, slice_of
+from bench.deletion import cost, divide, rebuild_check, sample_costs
 from bench.peers import Ground, Part, Peer, Probabilities, Rows
 from lmeraser.core.records import Record
 
@@ -44,11 +44,9 @@ class Sums(Peer):
 
 def by_hand(peer: Peer, kept: Any) -> float:
     """Records x epochs of every slice whose records, with those before it, were no slice's before."""
-    slices = slice_of(peer)
-    everybody = np.ones(len(kept), dtype=bool)
-    old = {frozenset(rows.tolist()) for chain in rows_of(peer, everybody, slices).values() for rows in chain}
+    old = {frozenset(rows.tolist()) for chain in divide(peer).chains().values() for rows in chain}
     total = 0
-    for chain in rows_of(peer, kept, slices).values():
+    for chain in divide(peer, kept).chains().values():
         seen: frozenset[int] = frozenset()
         for rows in chain:
             now = frozenset(rows.tolist())
@@ -70,14 +68,12 @@ def test_a_deletion_costs_the_groups_that_it_changed(drawn: tuple[int, set[int]]
     people, gone = drawn
     peer = Sums(people, shards, slices, moving)
     kept = ~np.isin(np.repeat(np.arange(people), 2), list(gone))
-    hashes, of = record_keys(peer), slice_of(peer)
-    before = groups_of(peer, np.ones(2 * people, dtype=bool), hashes, of)
-    assert cost(peer, before, groups_of(peer, kept, hashes, of)) == by_hand(peer, kept)
+    assert cost(peer, divide(peer), divide(peer, kept)) == by_hand(peer, kept)
 
 
 def test_nobody_costs_nothing_and_one_person_of_one_group_costs_all_that_is_left() -> None:
     peer = Sums(10, 1)
-    found = sample_costs(peer, [1], 5, 0)["1"]
+    found = sample_costs(peer, divide(peer), [1], 5, 0)["1"]
     assert found == {"mean": 18 * 3, "p95": 18 * 3, "max": 18 * 3, "drawn": 10}
 
 
@@ -85,6 +81,6 @@ def test_nobody_costs_nothing_and_one_person_of_one_group_costs_all_that_is_left
 @pytest.mark.parametrize("honest", [True, False])
 def test_a_part_that_is_no_function_of_its_records_is_found(shards: int, moving: bool, honest: bool) -> None:
     peer = Sums(12, shards, moving=moving, honest=honest)
-    chains = rows_of(peer, np.ones(24, dtype=bool), slice_of(peer))
-    parts = {number: peer.train(chain[-1], None) for number, chain in chains.items()}
-    assert rebuild_check(peer, parts, 2, 4, 0)["equal"] is honest
+    everybody = divide(peer)
+    parts = {number: peer.train(chain[-1], None) for number, chain in everybody.chains().items()}
+    assert rebuild_check(peer, everybody, parts, 2, 4, 0)["equal"] is honest
