@@ -1,17 +1,24 @@
 """Peers without groups: one linear head, k nearest neighbours, and our global head alone. All on the frozen features."""
 
 import time
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
+import torch
 from sklearn.linear_model import LogisticRegression
 from sklearn.neighbors import KNeighborsClassifier
 
+from bench import pipeline as pipe
+from bench.choose import changed
 from bench.peers import Ground, Probabilities
 from lmeraser.core.ridge import Sums, solve, subtract
-from lmeraser.learn.embedding import exact_sums
+from lmeraser.core.skeleton import build_skeleton
+from lmeraser.learn.embedding import exact_sums, group_units
+from lmeraser.learn.tuning import tune_cluster
 
 NEIGHBOURS = 20
+PUBLIC = 4000  # public records on which a frame is tuned
 Found = dict[str, Any]
 
 
@@ -96,8 +103,24 @@ def global_head(ground: Ground, sizes: list[int]) -> Found:
     return _result(head.probabilities(fourier), head.labels, cost, solving, solving, storage, equal)
 
 
+def framed_head(ground: Ground, sizes: list[int]) -> Found:
+    """The global head over the features of one frame that was tuned on public images and that no deletion changes."""
+    public = ground.data.public
+    params = changed(ground.params, {"tune.frame_px": ground.params.tune.frame_px or ground.params.image.size // 8})
+    ids = [record.id for record in public.records[:PUBLIC]]  # sorted by a digest: a draw
+    tuned = tune_cluster(ids, public.pixels[:PUBLIC], public.labels[:PUBLIC], ground.backbone, ground.skeleton, params, "public")
+    frame = torch.from_numpy(tuned.frame)
+    shelves = (ground.data.train, ground.data.test, public)
+    train, test, seen = pipe.side_by_side(
+        lambda shelf: ground.backbone.features(shelf.pixels, params.embed.batch, frame), shelves
+    )
+    skeleton = build_skeleton(seen, group_units(public.records, params.cluster.unit)[1], params)
+    return global_head(replace(ground, skeleton=skeleton, features=train, test_features=test, public_features=seen), sizes)
+
+
 CLOSED = {
     "global head alone (ours, mix 0)": global_head,
+    "global head over a frame tuned on public images": framed_head,
     "linear head on all private data": linear_head,
     "k-NN on frozen features": nearest_neighbours,
 }
