@@ -126,8 +126,11 @@ def margin(runs: dict[str, Runs], one: str, other: str, part: str = "served") ->
     return f"{statistics.mean(both):+.2f} ({len(both)} seed{'s' if len(both) > 1 else ''}{reach})"
 
 
-def verdict(runs: dict[str, Runs]) -> str:
-    """Ours against the linear head, the global head alone and, where both were measured, heads without prompts: seed by seed."""
+def verdict(runs: dict[str, Runs], framed: bool) -> str:
+    """Ours against the linear head, the global head alone and, where both were measured, heads without prompts: seed by seed.
+
+    Args: framed: whether the preset tunes prompts; else nothing can be said of them.
+    """
     ours = [name for name, found in runs.items() if name.startswith("ours") and found]
     lines = []
     for name in ours:
@@ -135,7 +138,9 @@ def verdict(runs: dict[str, Runs]) -> str:
         told = "; ".join(f"{points} against {other}" for other, points in against.items() if points)
         if told:
             lines.append(f"- {name}: {told}")
-    for name in ours:
+    if not framed:
+        lines.append("- The preset tunes heads without prompts: peers with and without `heads only` are the same.")
+    for name in ours if framed else []:
         heads = f"{name.removesuffix(', prompts')}, heads only"
         served, alone = (margin(runs, name, heads, part) for part in ("served", "clusters_hard"))
         if served and alone and name != heads:
@@ -163,7 +168,7 @@ def write_tables(data_name: str, told: dict[str, Any], names: Sequence[str], par
     body = [
         f"{counts['public']} public, {counts['train']} private training and {counts['test']} private test records of "
         f"{counts['people']} training subjects; mean (least to greatest) over the seeds. Measured by {'; '.join(made)}.",
-        verdict(runs),
+        verdict(runs, params.tune.frame_px > 0),
         "## Accuracy on private test records",
         table(head, accuracy_rows(runs)),
         "## One random subject leaves: records x epochs trained again, and processor seconds of that training",

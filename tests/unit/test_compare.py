@@ -7,7 +7,7 @@ import pytest
 
 from bench.choose import changed
 from bench.compare import made_by, people_contest
-from bench.compare_report import margin
+from bench.compare_report import margin, verdict
 from bench.presets import preset_of
 from lmeraser.core.params import Params
 
@@ -52,3 +52,12 @@ def test_results_of_other_params_are_told_apart_and_those_of_another_seed_or_pla
     preset = preset_of("omniglot-shift")
     assert made_by(preset) == made_by(preset_of("signdigits-shift")) == made_by(preset.model_copy(update={"seed": 7}))
     assert made_by(preset) != made_by(preset.model_copy(update={"tune": preset.tune.model_copy(update={"epochs": 1})}))
+
+
+def test_nothing_is_said_of_prompts_that_a_preset_does_not_tune() -> None:
+    runs = {name: [run(name, 0, 0.9)] for name in ("ours, unit subject", "ours, unit subject, heads only")}
+    runs |= {"linear head on all private data": [run("linear head on all private data", 0, 0.8)]}
+    for found in runs.values():
+        found[0]["accuracy"]["clusters_hard"] = 0.5
+    assert "What the prompt adds" in verdict(runs, framed=True)
+    assert "What the prompt adds" not in verdict(runs, framed=False)
