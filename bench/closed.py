@@ -1,7 +1,6 @@
 """Peers without groups: one linear head, k nearest neighbours, and our global head alone. All on the frozen features."""
 
 import time
-from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -9,12 +8,10 @@ import torch
 from sklearn.linear_model import LogisticRegression
 from sklearn.neighbors import KNeighborsClassifier
 
-from bench import pipeline as pipe
 from bench.choose import changed
 from bench.peers import Ground, Probabilities
 from lmeraser.core.ridge import Sums, solve, subtract
-from lmeraser.core.skeleton import build_skeleton
-from lmeraser.learn.embedding import exact_sums, group_units
+from lmeraser.learn.embedding import exact_sums
 from lmeraser.learn.tuning import tune_cluster
 
 NEIGHBOURS = 20
@@ -109,13 +106,7 @@ def framed_head(ground: Ground, sizes: list[int]) -> Found:
     params = changed(ground.params, {"tune.frame_px": ground.params.tune.frame_px or ground.params.image.size // 8})
     ids = [record.id for record in public.records[:PUBLIC]]  # sorted by a digest: a draw
     tuned = tune_cluster(ids, public.pixels[:PUBLIC], public.labels[:PUBLIC], ground.backbone, ground.skeleton, params, "public")
-    frame = torch.from_numpy(tuned.frame)
-    shelves = (ground.data.train, ground.data.test, public)
-    train, test, seen = pipe.side_by_side(
-        lambda shelf: ground.backbone.features(shelf.pixels, params.embed.batch, frame), shelves
-    )
-    skeleton = build_skeleton(seen, group_units(public.records, params.cluster.unit)[1], params)
-    return global_head(replace(ground, skeleton=skeleton, features=train, test_features=test, public_features=seen), sizes)
+    return global_head(Ground.prepare(ground.data, ground.params, torch.from_numpy(tuned.frame)), sizes)
 
 
 CLOSED = {

@@ -49,10 +49,11 @@ class Ground:
     public_features: NDArray[np.float32]
 
     @classmethod
-    def prepare(cls, data: pipe.Data, params: Params) -> "Ground":
+    def prepare(cls, data: pipe.Data, params: Params, frame: torch.Tensor | None = None) -> "Ground":
+        """Features and skeleton. Args: frame: (c, s, s) added to every image, or none."""
         backbone = load_backbone(pipe.backbone_file(data.public, params), params)
         shelves = (data.train, data.test, data.public)
-        train, test, public = pipe.side_by_side(lambda shelf: backbone.features(shelf.pixels, params.embed.batch), shelves)
+        train, test, public = pipe.side_by_side(lambda shelf: backbone.features(shelf.pixels, params.embed.batch, frame), shelves)
         skeleton = build_skeleton(public, group_units(data.public.records, params.cluster.unit)[1], params)
         return cls(params, data, backbone, skeleton, train, test, public)
 
