@@ -16,7 +16,8 @@ from bench import pipeline as pipe
 from bench.peers import Ground, Part, Peer, Probabilities, Rows
 from lmeraser.core.digest import seed_for
 from lmeraser.learn.augmentation import augment, draws, epoch_order
-from lmeraser.learn.backbone import PRECISIONS, build
+from lmeraser.learn.backbone import build
+from lmeraser.learn.precision import PRECISIONS, resolve
 from lmeraser.learn.serving import softmax
 from lmeraser.learn.tuning import batch_size, rate_at
 
@@ -56,6 +57,7 @@ class Whole(Peer):
         steps = per_epoch * int(self.epochs)
         optimiser = torch.optim.SGD(model.parameters(), lr=RATE, momentum=0.9, nesterov=True, weight_decay=DECAY)
         seed = seed_for(ground.params.seed, "whole")
+        precision = resolve(tune.precision, "cpu")
         for step in range(steps):
             epoch, place = divmod(step, per_epoch)
             if place == 0:
@@ -65,7 +67,7 @@ class Whole(Peer):
             moved = augment(pixels[chosen], drawn[chosen], tune.shift_px, tune.flip)
             for group in optimiser.param_groups:
                 group["lr"] = RATE * rate_at(step, steps, tune.warmup)
-            with torch.autocast("cpu", dtype=PRECISIONS[tune.precision], enabled=tune.precision != "float32"):
+            with torch.autocast("cpu", dtype=PRECISIONS[precision], enabled=precision != "float32"):
                 scores = model(ground.backbone.normalise(moved))
             optimiser.zero_grad(set_to_none=True)
             nn.functional.cross_entropy(scores.float(), target[chosen]).backward()

@@ -20,8 +20,7 @@ from lmeraser.core.errors import ParamsError, ProjectError
 from lmeraser.core.params import ImageParams, Params, Pretrain
 from lmeraser.core.tensors import read_tensors, write_tensors
 from lmeraser.learn.memory import batch_that_fits, keep_freed_memory
-
-PRECISIONS = {"float32": torch.float32, "bfloat16": torch.bfloat16}
+from lmeraser.learn.precision import pretraining_precision
 
 
 def make_deterministic(device: str) -> None:
@@ -167,7 +166,10 @@ def _made_for(params: Params) -> dict[str, Any]:
 def save_backbone(path: Path, model: nn.Module, mean: Sequence[float], std: Sequence[float], params: Params) -> None:
     """Keep the weights (float32) with all that is needed to build the model again."""
     weights = {name: value.detach().cpu().numpy() for name, value in model.state_dict().items()}
+    settings = params.pretrain
+    precision = None if settings.weights else pretraining_precision(model, settings, params.image, params.device)
     note: dict[str, Any] = _made_for(params) | {
+        "precision": precision,
         "mean": list(mean),
         "std": list(std),
         "environment": fingerprint(params.device),

@@ -1,6 +1,5 @@
 """Pretrain: the backbone learns to tell the public classes apart, and is then frozen."""
 
-import copy
 from collections.abc import Iterator, Sequence
 from typing import Any, cast
 
@@ -10,43 +9,17 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from lmeraser.core.digest import seed_for
-from lmeraser.core.errors import ParamsError
-from lmeraser.core.params import Params, Pretrain
+from lmeraser.core.params import Params, Precision
 from lmeraser.core.progress import track
 from lmeraser.learn.augmentation import augment, draws, epoch_order
-from lmeraser.learn.backbone import PRECISIONS, Backbone, build, pixel_statistics, require_size
+from lmeraser.learn.backbone import Backbone, build, pixel_statistics, require_size
 from lmeraser.learn.memory import batch_that_fits
+from lmeraser.learn.precision import PRECISIONS, pretraining_precision
 
 
-def require_reproducible(model: nn.Module, inputs: Tensor, settings: Pretrain) -> None:
-    """Raise ParamsError where bfloat16 training is known to give other bits each time.
-
-    Measured on AVX512-BF16, deterministic algorithms or not: the weight gradient of a strided convolution over a 1x1 map.
-    """
-    if settings.precision == "float32":
-        return
-    shrunk: list[str] = []
-
-    def watch(module: nn.Module, given: tuple[Tensor, ...]) -> None:
-        strided = isinstance(module, nn.Conv2d) and max(module.stride) > 1 and max(module.kernel_size) > 1
-        if strided and min(given[0].shape[-2:]) == 1:
-            shrunk.append(type(module).__name__)
-
-    trial = copy.deepcopy(model).eval()  # batch norms would count what they see
-    for module in trial.modules():
-        module.register_forward_pre_hook(watch)
-    with torch.no_grad():
-        trial(inputs[:1])
-    if shrunk:
-        raise ParamsError(
-            f"params.yaml: pretrain.precision {settings.precision} is not reproducible where {settings.model} strides over a "
-            "1 x 1 map, as at this image.size; set it to float32, or enlarge image.size"
-        )
-
-
-def loss(model: nn.Module, inputs: Tensor, target: Tensor, settings: Pretrain, device: str) -> Tensor:
+def loss(model: nn.Module, inputs: Tensor, target: Tensor, precision: Precision, device: str) -> Tensor:
     """Cross-entropy of a batch: (b, c, s, s) normalised, (b,) class indices."""
-    with torch.autocast(device, dtype=PRECISIONS[settings.precision], enabled=settings.precision != "float32"):
+    with torch.autocast(device, dtype=PRECISIONS[precision], enabled=precision != "float32"):
         scores = model(inputs)
     return nn.functional.cross_entropy(scores.float(), target)
 
@@ -68,6 +41,7 @@ def pretrain_backbone(
     target = torch.tensor([classes.index(label) for label in labels], device=params.device)
     model = build(settings, params.image, len(classes))
     require_size(model, params)
+    precision = pretraining_precision(model, settings, params.image, params.device)
     model = model.to(params.device).to(memory_format=torch.channels_last)
     mean, std = pixel_statistics(pixels)
     statistics = [torch.tensor(values, dtype=torch.float32, device=params.device) for values in (mean, std)]
@@ -94,10 +68,8 @@ def pretrain_backbone(
     with batch_that_fits("pretrain.batch", batch):
         for chosen, moved in track(batches(), settings.epochs * steps, "pretrain", "batch"):
             inputs, wanted = normalise(moved), target[torch.from_numpy(chosen).to(params.device)]
-            if schedule.last_epoch == 0:
-                require_reproducible(model, inputs, settings)
             optimiser.zero_grad(set_to_none=True)
-            loss(model, inputs, wanted, settings, params.device).backward()
+            loss(model, inputs, wanted, precision, params.device).backward()
             optimiser.step()
             schedule.step()
     cast("Any", model).reset_classifier(0)

@@ -23,8 +23,9 @@ from lmeraser.core.progress import track
 from lmeraser.core.skeleton import Skeleton
 from lmeraser.core.tensors import read_tensors, write_tensors
 from lmeraser.learn.augmentation import augment, draws, epoch_order
-from lmeraser.learn.backbone import PRECISIONS, Backbone
+from lmeraser.learn.backbone import Backbone
 from lmeraser.learn.memory import batch_that_fits
+from lmeraser.learn.precision import PRECISIONS, resolve
 from lmeraser.learn.stem import framed
 
 
@@ -76,7 +77,7 @@ class _Cluster:
     def __init__(self, n: int, n_labels: int, backbone: Backbone, skeleton: Skeleton, tune: Tune) -> None:
         side, device = backbone.image.size, backbone.device
         shape = (backbone.image.channels, side, side)
-        self.model = framed(backbone.model, shape, PRECISIONS[tune.precision], device)
+        self.model = framed(backbone.model, shape, PRECISIONS[resolve(tune.precision, device)], device)
         self.mask = border(side, tune.frame_px).to(device)
         self.frame = torch.zeros(shape, device=device, requires_grad=tune.frame_px > 0)
         self.head = nn.Linear(backbone.dim, n_labels, device=device)
@@ -154,7 +155,8 @@ def tune_cluster(
 
 
 def save_cluster_model(path: Path, model: ClusterModel, params: Params) -> None:
-    note = {"state": "tuned", "labels": model.labels, "environment": fingerprint(params.device)}
+    precision = resolve(params.tune.precision, params.device)
+    note = {"state": "tuned", "labels": model.labels, "precision": precision, "environment": fingerprint(params.device)}
     write_tensors(path, {"frame": model.frame, "weight": model.weight, "bias": model.bias}, note)
 
 
