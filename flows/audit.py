@@ -20,8 +20,9 @@ from lmeraser.core.layout import Layout
 from lmeraser.core.params import HUB
 from lmeraser.core.pipeline import is_lock
 from lmeraser.core.progress import say, track
+from lmeraser.core.records import read_table
 from lmeraser.erase.erased import ErasedList, Gatekeeper
-from lmeraser.prove.lock import Comparison, compare, read_outs
+from lmeraser.prove.lock import Comparison, compare, read_files, read_outs
 from lmeraser.sources import COLUMNS, open_source
 
 SOURCE = "retained"  # folder of the copy's source
@@ -37,7 +38,7 @@ def copy_code(origin: Path, target: Path) -> None:
     )
     if listed.returncode:
         raise ProjectError("the project is not in a git repository; run `git init && git add -A && git commit` first")
-    made = ("metrics/", "certificates/", "data/certificate-keys.pem")
+    made = ("metrics/", "certificates/", "data/certificate-keys.pem", "data/project-id")
     for name in listed.stdout.decode().split("\0"):
         source = origin / name
         if not name or name.startswith(made) or is_lock(name) or not source.is_file():
@@ -49,9 +50,17 @@ def copy_code(origin: Path, target: Path) -> None:
     subprocess.run(["git", "init", "--quiet", str(target)], check=True)
 
 
+def people_back(project: Project) -> int:
+    """How many people are in the parts, or in the public records, whom a list keeps out: an older state was brought back."""
+    keeper = Gatekeeper.of(project.layout)
+    files = [project.layout.public, *(project.layout.part(part) for part in project.params.parts)]
+    subjects = {subject for file in files for subject in read_table(file, ("subject",))["subject"].unique().to_pylist()}
+    return sum(map(keeper.is_erased, subjects))
+
+
 def export_retained(project: Project, folder: Path) -> int:
     """Write a manifest source that holds the retained records and nothing else; returns how many rows."""
-    keeper = Gatekeeper(project.erased, project.key_file)
+    keeper = Gatekeeper.of(project.layout)
     source = open_source(project.params.source, project.layout.root)
     table = source.table()
     retained = table[~table["subject"].map({s: keeper.is_erased(s) for s in table["subject"].unique()})].copy()
@@ -70,9 +79,12 @@ def export_retained(project: Project, folder: Path) -> int:
 
 
 def rebuild(project: Project) -> Comparison:
-    """Rebuild in a temporary copy and compare the outs that both record. Raises: ProjectError, StepFailedError."""
+    """Rebuild in a temporary copy and compare the files themselves, of every out. Raises: ProjectError, StepFailedError."""
     dvc.require_current(project.layout)
-    present = read_outs(project.layout.lock)
+    recorded = read_outs(project.layout.lock)
+    present = read_files(project.layout.root, recorded)
+    for lost in recorded.keys() - present.keys():
+        present[lost] = "missing"
     with tempfile.TemporaryDirectory(prefix=AUDIT) as name:
         mark_audit(Path(name), project.layout)  # so that a purge knows whose it is, should we be killed
         copy = Path(name) / "project"
@@ -91,4 +103,4 @@ def rebuild(project: Project) -> Comparison:
         layout.params.write_text(yaml.safe_dump(raw, sort_keys=False), encoding="utf-8")
         say(f"audit: building again from {rows} retained records in a clean copy")
         build(layout)
-        return compare(present, read_outs(layout.lock))
+        return compare(present, read_files(layout.root, read_outs(layout.lock)))

@@ -13,20 +13,9 @@ Result = tuple[dict[str, Any], list[str]]
 PROJECT_VARIABLE = "LMERASER_PROJECT"  # as in flows/project.py, which imports the ledger's database
 
 
-def _keys_of(options: argparse.Namespace) -> tuple[Path, str]:
-    """The file of public keys, and how lines call it."""
-    from lmeraser.prove.verify import find_keys
-
-    if options.key is not None:
-        return options.key, "the file that --key names"
-    found = {find_keys(path) for path in options.certificate}
-    if len(found) != 1:
-        raise BadInputError("the certificates lie in several projects; verify each project's alone, or name the keys with --key")
-    return found.pop(), "data/certificate-keys.pem beside the certificates"
-
-
 def verify(options: argparse.Namespace) -> Result:
     """Check certificates. Raises: CertificateError (exit status 1); BadInputError if a file cannot be read (2)."""
+    from lmeraser.prove.home import Home, check_head_file
     from lmeraser.prove.keys import load_public
     from lmeraser.prove.verify import openssl_way, parse_head, shown, verify_files
 
@@ -35,13 +24,22 @@ def verify(options: argparse.Namespace) -> Result:
             where = shown(path, place, len(options.certificate))
             raise BadInputError(f"{where}: there is no such file; name a file of certificates/")
     head = parse_head(options.head) if options.head is not None else None
-    path, called = _keys_of(options)
-    verdict = verify_files(options.certificate, load_public(path), head)
+    home = Home.of(options.certificate) if options.key is None else None
+    path = home.keys if home else options.key
+    called = "data/certificate-keys.pem beside the certificates" if home else "the file that --key names"
+    verdict = verify_files(options.certificate, load_public(path), head, home.project() if home else None)
+    for folder in sorted({one.resolve().parent for one in options.certificate}):
+        inside = [
+            one for one, file in zip(verdict.certificates, options.certificate, strict=True) if file.resolve().parent == folder
+        ]
+        check_head_file(folder, inside, at_home=home is not None)
     told = {
         "valid": True,
         "certificates": [
             {
                 "file": one.file,
+                "format": one.version,
+                "project": one.project,
                 "request_id": one.request_id,
                 "sequence": one.sequence,
                 "sha256": one.digest,
@@ -60,6 +58,7 @@ def verify(options: argparse.Namespace) -> Result:
     last = verdict.certificates[-1]
     lines = [
         f"valid: certificate {one.sequence}, request {one.request_id}, completed {one.completed_at}, key {one.key_id[:16]}"
+        f"{f', format {one.version}: it does not say of which project and state' if one.project is None else ''}"
         f"{', signed break: the key was replaced' if one.break_from else ''}"
         for one in verdict.certificates
     ]

@@ -49,11 +49,23 @@ def audit(options: argparse.Namespace) -> Result:
     if not (options.rebuild or options.stores or options.membership):
         raise BadInputError("nothing to audit was named; add --rebuild, --stores or --membership")
     from flows.project import Project, workspace
+    from lmeraser.erase.erased import missing_from_branch
 
     project = Project.find()
     told: dict[str, Any] = {}
     lines: list[str] = []
     with workspace(project):
+        missing = missing_from_branch(project.layout)
+        if missing:
+            from flows.request_commands import list_line
+
+            told, lines = {"missing_from_list": missing}, [list_line(missing)]
+        from flows.audit import people_back
+
+        back = people_back(project)
+        if back:
+            told["people_back"] = back
+            lines.append(f"NOT CLEAN: {back} erased people are in the records again; run `lmeraser build`, then audit again")
         if options.rebuild:
             from flows.audit import rebuild
 
@@ -140,7 +152,8 @@ def _parser() -> Parser:
 
 def passed(result: dict[str, Any]) -> bool:
     """Whether every check of a result passed; "no power" is never a pass."""
-    return bool(result.get("equal", True)) and bool(result.get("clean", True)) and result.get("verdict", "pass") == "pass"
+    held = bool(result.get("equal", True)) and bool(result.get("clean", True)) and not result.get("people_back")
+    return held and result.get("verdict", "pass") == "pass"
 
 
 def main(arguments: Sequence[str] | None = None) -> None:

@@ -10,15 +10,17 @@ import threading
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import datetime
 
-from flows import intake, steps
+from flows import ground, intake, steps
 from flows.build import Tuner
+from flows.certify import certify
 from flows.project import Project
 from flows.quarantine import mend
 from lmeraser.core.errors import LmeraserError, StepFailedError
 from lmeraser.core.progress import say
+from lmeraser.core.redaction import storable
 from lmeraser.erase.ledger import Claim, ClaimLostError
 from lmeraser.erase.requests import Batch, Request
 from lmeraser.erase.states import reached
@@ -108,10 +110,17 @@ class Work:
 
 
 def carry_out(work: Work) -> None:
-    """Every step of a batch, in order."""
+    """Every step of a batch, in order, from where the working tree shows that it is."""
     project, batch = work.project, work.batch
+    ground.realign(project, batch, work.requests, work.claim)
     work.step("removed", lambda: steps.remove(project, work.requests))
-    work.step("retrained", lambda: steps.retrain(project, batch, work.runner.tune(project, batch)))
+
+    def retrain() -> Seconds:
+        seconds = steps.retrain(project, batch, work.runner.tune(project, batch))
+        project.ledger.save_batch(batch, work.claim)
+        return seconds
+
+    work.step("retrained", retrain)
 
     def verify() -> None:
         batch.facts["checks"] = steps.verify(project, batch, work.requests)
@@ -123,7 +132,7 @@ def carry_out(work: Work) -> None:
     steps.forget_needles(project, batch)
     for one in work.ids:  # one by one: each certificate names the one before
         single = Work(project, work.claim, batch, [one], work.lost, work.runner)
-        single.step("certified", lambda one=one: steps.certify(project, batch, one, work.claim))  # type: ignore[misc]
+        single.step("certified", lambda one=one: certify(project, batch, one, work.claim))  # type: ignore[misc]
     steps.forget_batch(project, batch)
 
 
@@ -137,8 +146,11 @@ def attempt(work: Work) -> Iterator[None]:
         raise
     except LmeraserError as error:
         still = [one.request_id for one in work.requests if one.is_open]
-        ledger.fail(still, str(error), work.project.params.service.attempts, work.claim)
-        state = ledger.get(still[0]).reached if still else "certified"
+        if not still:  # all were set aside
+            raise
+        line = storable(str(error))
+        ledger.fail(still, line, work.project.params.service.attempts, work.claim, type(error).__name__)
+        state = ledger.get(still[0]).reached
         which = f"request {still[0]}" if len(still) == 1 else f"{len(still)} requests"
         stays = "stays" if len(still) == 1 else "stay"
         raise StepFailedError(f"{which} {stays} open at {state}: {error}; then run `lmeraser resume`", error.exit_code) from error
@@ -178,24 +190,26 @@ def run_open(project: Project, runner: Runner | None = None, retry_failed: bool 
             if request.state == "failed":
                 ledger.move([request.request_id], request.reached)
     mend(project)
-    problems = take_in(project)
-    _wait_for_window(project)
-    done: list[str] = []
-    tried: set[str] = set()
+    if retry_failed:
+        intake.take_up_again(project)
+    problems: list[LmeraserError] = []
+    tried: list[str] = []
     while True:
+        kept = take_in(project)  # again after each batch: it may have kept somebody from being validated
+        _wait_for_window(project)
         claim = ledger.claim(owner(), project.params.service.lease_s, states=WORK)
         mine = [one for one in claim.requests if one.request_id not in tried]
         if not mine:
             ledger.release(claim)
             break
-        tried |= {one.request_id for one in mine}
-        done += [one.request_id for one in mine]
+        tried += [one.request_id for one in mine]
         with renewing(project, claim) as lost:
             problems += _run_claim(project, claim, mine, lost, runner)
         ledger.release(claim)
+    problems += kept
     if problems:
         raise problems[0]
-    return [ledger.get(one) for one in done]
+    return [ledger.get(one) for one in tried]
 
 
 def _run_claim(project: Project, claim: Claim, mine: list[Request], lost: threading.Event, runner: Runner) -> list[LmeraserError]:
@@ -205,6 +219,11 @@ def _run_claim(project: Project, claim: Claim, mine: list[Request], lost: thread
     for request in mine:
         if request.batch_id:
             batches.setdefault(request.batch_id, []).append(request)
+    for batch_id in [batch_id for batch_id, held in batches.items() if all(one.reached == "quarantined" for one in held)]:
+        if ground.is_outdated(project, project.ledger.get_batch(batch_id)):  # planned on another state, and nothing done yet
+            project.ledger.dissolve_batch(batch_id, claim)
+            mine = [replace(one, batch_id=None) if one.batch_id == batch_id else one for one in mine]
+            del batches[batch_id]
     unverified = False
     for batch_id, requests in batches.items():
         batch = project.ledger.get_batch(batch_id)
@@ -227,7 +246,8 @@ def _try(work: Work, form: bool = False) -> LmeraserError | None:
     try:
         with attempt(work):
             if form:
-                work.batch = steps.form_batch(work.project, work.claim, work.requests)
+                work.batch, formed = steps.form_batch(work.project, work.claim, work.requests)
+                work.ids = [one.request_id for one in formed]
                 work.runner.planned(work.batch, work.ids)
             carry_out(work)
     except LmeraserError as error:

@@ -22,6 +22,7 @@ from lmeraser.core.errors import REPORT_VARIABLE, ProjectError, StepFailedError
 from lmeraser.core.layout import Layout
 from lmeraser.core.params import load_params
 from lmeraser.core.pipeline import ROOT_FILE, check_files, file_of, plain_name
+from lmeraser.core.progress import say
 from lmeraser.prove.lock import read_outs
 
 # Descriptors of the locks that this process holds. What it starts inherits them, so that after a kill nobody else changes the
@@ -192,8 +193,9 @@ def status(layout: Layout) -> dict[str, Any]:
     )
     output, complaint = process.communicate()
     if process.returncode:
-        reason = next((line for line in complaint.splitlines() if line.startswith("ERROR")), "ERROR: no reason given")
-        raise ProjectError(f"dvc status failed ({reason.removeprefix('ERROR: ')}); mend the project and retry")
+        # What DVC says may name a path, and this line may be stored for good: it goes to the terminal alone.
+        say("\n".join(line for line in complaint.splitlines() if line.startswith("ERROR")) or "dvc gave no reason")
+        raise ProjectError("dvc status failed (its own line is above; `dvc status` shows it again); mend the project and retry")
     try:
         stale: dict[str, Any] = json.loads(output)
     except json.JSONDecodeError as error:

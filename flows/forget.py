@@ -28,12 +28,18 @@ from flows.coordinator import Runner, Seconds, run_open
 from flows.fanout import tuner
 from flows.project import Project, workspace
 from lmeraser.core.errors import LmeraserError, RequestError, StepFailedError
+from lmeraser.core.redaction import storable
 from lmeraser.erase.requests import Batch, check_request_id
 from lmeraser.erase.states import CERTIFIED, WAY
 
 # The server refuses a run with another parameter, so that no name can come in by mistake and be stored.
 UUID_PATTERN = "^[0-9a-fA-F]{8}(-[0-9a-fA-F]{4}){3}-[0-9a-fA-F]{12}$"
 RequestId = Annotated[str, Field(pattern=UUID_PATTERN)]
+
+
+def without_words(error: LmeraserError) -> StepFailedError:
+    """An error as Prefect may store it: without what led to it, and without words that may be a path of somebody's."""
+    return StepFailedError(storable(str(error)), error.exit_code)
 
 
 class Approval(RunInput):
@@ -51,11 +57,22 @@ class PrefectRunner(Runner):
     def run(self, state: str, act: Callable[[], Seconds | None]) -> Seconds | None:
         seconds: dict[str, Seconds | None] = {}
 
+        problem: list[LmeraserError] = []
+
         @task(name=state, persist_result=False, cache_policy=NO_CACHE, log_prints=False)
         def step() -> None:
-            seconds[state] = act()
+            try:
+                seconds[state] = act()
+            except LmeraserError as error:
+                problem.append(error)
+                raise without_words(error) from None
 
-        step()
+        try:
+            step()
+        except StepFailedError:
+            if problem:
+                raise problem[0] from None
+            raise
         return seconds[state]
 
     def tune(self, project: Project, batch: Batch) -> Tuner | None:
@@ -101,7 +118,9 @@ def forget(request_id: RequestId) -> str:
     """Carry out a request that the ledger has, and with it all that wait; returns the certificate's file name."""
     try:
         return _forget(check_request_id(request_id))
-    except (LmeraserError, PrefectException):
+    except LmeraserError as error:
+        raise without_words(error) from None
+    except PrefectException:
         raise
     except Exception as error:  # its text may hold a path or more: it stays in the worker's log
         traceback.print_exc()

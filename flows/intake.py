@@ -9,14 +9,17 @@ from typing import Any
 from flows import dvc
 from flows.project import Project
 from flows.quarantine import named, refresh, solve, whole_layout
-from lmeraser.core.errors import BadInputError, BlockedError, LmeraserError, RequestError
+from lmeraser.core.errors import BadInputError, BlockedError, LmeraserError, ProjectError, RequestError, UnknownSubjectError
+from lmeraser.core.layout import Layout
 from lmeraser.core.params import load_params
 from lmeraser.core.progress import say
 from lmeraser.erase.erased import SubjectKey, load_key
 from lmeraser.erase.facts import check_known, gather_facts, normalise_subjects
 from lmeraser.erase.plan import Facts, Plan, make_plan
 from lmeraser.erase.requests import Request, check_request_id
-from lmeraser.erase.states import BLOCKED, REJECTED
+from lmeraser.erase.states import BLOCKED, FAILED, FINAL, REJECTED, reached
+
+TOGETHER = "together"  # kept with the event of a request that was set aside: alone it can be carried out
 
 
 def draft_plan(project: Project, subjects: Sequence[str], include_public: bool) -> Plan:
@@ -54,6 +57,7 @@ def receive(project: Project, subjects: Sequence[str], request_id: str | None, i
 def validate(project: Project, request: Request, subjects: Sequence[str] = ()) -> Request:
     """Decide whether a received request can be carried out: then it is validated, else rejected or blocked.
 
+    It is looked at alone, and together with all that is open: those came first, and must not fail because of it.
     Args: subjects: in the order in which they were given, so that a refusal can name a position.
     Raises: ProjectError if the pipeline is not up to date, so that nobody can tell; the request stays received.
     """
@@ -63,34 +67,135 @@ def validate(project: Project, request: Request, subjects: Sequence[str] = ()) -
     facts = gather_facts(layout, load_params(layout.params))
     key = project.key()
     names = normalise_subjects(subjects) if subjects else named(project, facts, request.pseudonyms)
+    move = project.ledger.move
     try:
-        try:
-            _check(project, request, facts, names)
-        except RequestError:
-            # A source that was not built yet may hold them: then nobody can say that they are unknown.
-            if layout == project.layout:
-                dvc.require_current(layout)
-            raise
+        _check(project, request, facts, names, layout)
         plan = make_plan(names, facts, request.include_public)
+        _check_size(project, request, plan)
     except BlockedError as error:
-        project.ledger.move([request.request_id], BLOCKED, reason=str(error))
+        move([request.request_id], BLOCKED, reason=str(error))
     except RequestError as error:
-        project.ledger.move([request.request_id], REJECTED, reason=str(error))
+        move([request.request_id], REJECTED, reason=str(error))
     else:
-        project.ledger.move([request.request_id], "validated", note={"plan": plan.to_json(), "key": key.id})
+        obstacle = _obstacle(project, facts, _ahead(project, request), request)
+        if obstacle:
+            set_aside(project, request, obstacle)
+        else:
+            move([request.request_id], "validated", note={"plan": plan.to_json(), "key": key.id})
     return project.ledger.get(request.request_id)
 
 
-def _check(project: Project, request: Request, facts: Facts, names: list[str]) -> None:
+def _check(project: Project, request: Request, facts: Facts, names: list[str], layout: Layout) -> None:
+    """Raise RequestError if subjects are unknown or erased; ProjectError while nobody can tell."""
     key = project.key()
     project.erased.check_key(key)
-    check_known(names, facts, project.erased, key)
-    if len(names) < len(request.pseudonyms):
-        gone = sum(one in project.erased.pseudonyms for one in request.pseudonyms)
-        unknown = len(request.pseudonyms) - len(names) - gone
-        if unknown:
-            raise RequestError(f"{unknown} of {len(request.pseudonyms)} subjects are unknown: no record has them")
-        raise RequestError(f"{gone} of {len(request.pseudonyms)} subjects are already erased; send the others alone")
+    try:
+        check_known(names, facts, project.erased, key)
+        if len(names) < len(request.pseudonyms):
+            gone = sum(one in project.erased.pseudonyms for one in request.pseudonyms)
+            unknown = len(request.pseudonyms) - len(names) - gone
+            if unknown:
+                raise UnknownSubjectError(f"{unknown} of {len(request.pseudonyms)} subjects are unknown: no record has them")
+            raise RequestError(f"{gone} of {len(request.pseudonyms)} subjects are already erased; send the others alone")
+    except UnknownSubjectError:
+        _require_unknown_everywhere(project, request, layout)
+        raise
+
+
+def _require_unknown_everywhere(project: Project, request: Request, layout: Layout) -> None:
+    """Raise ProjectError if those whom the served copy does not know may be in the workspace, or in a source not built yet."""
+    dvc.require_current(project.layout)
+    if layout != project.layout and named(project, gather_facts(project.layout, project.params), request.pseudonyms):
+        raise ProjectError(
+            "people of this request joined after the model that is served; it is kept, and taken up when the open requests are "
+            "done (`lmeraser resume`)"
+        )
+
+
+def _check_size(project: Project, request: Request, plan: Plan) -> None:
+    """Raise RequestError if the request's certificate would be larger than a verifier reads, before anything is destroyed."""
+    from lmeraser.prove.certificate import largest
+    from lmeraser.prove.verify import MAX_BYTES
+
+    size = largest(len(request.pseudonyms), len(project.params.slots), len(project.params.parts))
+    if size > MAX_BYTES:
+        raise RequestError(
+            f"the certificate of {plan.subjects} people over {len(project.params.slots)} slots would have {size:,} bytes, "
+            f"expected at most {MAX_BYTES:,}; put fewer people into one request"
+        )
+
+
+def _ahead(project: Project, request: Request) -> list[Request]:
+    """Requests that were accepted and whose records may still be there."""
+    return [
+        one
+        for one in project.ledger.all(open_only=True)
+        if one.request_id != request.request_id and one.state != "received" and not reached(one.reached, "retrained")
+    ]
+
+
+def _obstacle(project: Project, facts: Facts, ahead: Sequence[Request], request: Request) -> str | None:
+    """Why a request that could be carried out alone cannot be together with those ahead of it; None if it can."""
+    together = [*ahead, request]
+    names = named(project, facts, {name for one in together for name in one.pseudonyms})
+    try:
+        make_plan(names, facts, any(one.include_public for one in together))
+    except (RequestError, BlockedError) as error:
+        return str(error)
+    return None
+
+
+def set_aside(project: Project, request: Request, obstacle: str) -> None:
+    """Block a request that would keep others from being carried out, with the reason; it leaves the quarantine if it was in."""
+    project.ledger.move(
+        [request.request_id],
+        BLOCKED,
+        note={"why": TOGETHER},
+        reason=f"set aside, so that others go on: {obstacle}; `lmeraser resume` looks again, `lmeraser cancel` ends it",
+    )
+    if reached(request.reached, "quarantined"):
+        refresh(project)
+
+
+def divide(project: Project, facts: Facts, requests: Sequence[Request]) -> tuple[list[Request], list[tuple[Request, str]]]:
+    """Which of the requests, in their order, can be carried out together; and the others, each with its obstacle."""
+    fit: list[Request] = []
+    culprits: list[tuple[Request, str]] = []
+    for request in requests:
+        obstacle = _obstacle(project, facts, [], request) or _obstacle(project, facts, fit, request)
+        if obstacle:
+            culprits.append((request, obstacle))
+        else:
+            fit.append(request)
+    return fit, culprits
+
+
+def take_up_again(project: Project) -> None:
+    """Look once more at requests that were set aside: the others may be done, or records were added."""
+    layout = whole_layout(project)
+    for request in project.ledger.all():
+        if request.state == BLOCKED and _was_set_aside(project, request):
+            facts = gather_facts(layout, load_params(layout.params))
+            if not _obstacle(project, facts, _ahead(project, request), request):
+                project.ledger.receive_again(request.request_id)
+
+
+def _was_set_aside(project: Project, request: Request) -> bool:
+    blocked = [event.data for event in project.ledger.events(request.request_id) if event.kind == BLOCKED]
+    return bool(blocked) and blocked[-1].get("why") == TOGETHER
+
+
+def cancel(project: Project, request_id: str) -> Request:
+    """End a request for which nothing was done yet. Raises: RequestError if something was."""
+    request = project.ledger.get(request_id)
+    begun = reached(request.reached, "removed") or request.batch_id is not None
+    if request.state in FINAL or begun:
+        raise RequestError(f"request {request_id} is {request.state}; only one that nothing was done for can be cancelled")
+    if request.state == FAILED:
+        project.ledger.move([request_id], request.reached)
+    project.ledger.move([request_id], REJECTED, note={"why": "cancelled"}, reason="cancelled by the operator")
+    refresh(project)
+    return project.ledger.get(request_id)
 
 
 def take_effect(project: Project, request: Request, solved: bool = True) -> Request:

@@ -47,7 +47,8 @@ class Project:
 
     @property
     def erased(self) -> ErasedList:
-        return ErasedList.read(self.layout.erased)
+        """Everybody who is kept out, by the branch's list or by this machine's memory."""
+        return ErasedList.known(self.layout)
 
     def key(self) -> SubjectKey:
         """The subject key; made on first use, and never again once the ledger knows somebody by it."""

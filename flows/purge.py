@@ -7,6 +7,7 @@ holds digests alone. Carrying it out again after a crash does what is left. Whoe
 """
 
 import json
+import time
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
@@ -111,6 +112,13 @@ def read_journal(layout: Layout, batch_id: str) -> Journal | None:
     """None if this batch's purge was not planned yet."""
     path = journal_path(layout, batch_id)
     return _load(path) if path.exists() else None
+
+
+def retire_journal(layout: Layout, batch_id: str) -> None:
+    """Let the next try plan anew, and remember what this one condemned."""
+    path = journal_path(layout, batch_id)
+    if path.exists():
+        path.rename(path.with_name(f"{batch_id}.{time.time_ns()}.json"))
 
 
 def _survivors(store: Store, held: Contents, gone: Condemned, live: frozenset[str]) -> Condemned:

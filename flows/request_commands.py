@@ -10,6 +10,7 @@ from flows import intake
 from flows.project import Project, workspace
 from lmeraser.core.errors import BadInputError, LmeraserError, ProjectError
 from lmeraser.core.progress import say
+from lmeraser.erase.erased import missing_from_branch
 from lmeraser.erase.requests import Request, check_request_id, read_event
 from lmeraser.erase.states import CERTIFIED
 from lmeraser.erase.states import status as opendsr_status
@@ -70,7 +71,8 @@ def plan(options: argparse.Namespace) -> Result:
 def summary(project: Project, request: Request) -> dict[str, Any]:
     """What people and programs are told of a request. No pseudonym: who may read the ledger finds it there."""
     made = intake.plan_of(project, request) or {}
-    shared = project.ledger.get_batch(request.batch_id).plan if request.batch_id else made
+    batch = project.ledger.get_batch(request.batch_id) if request.batch_id else None
+    shared = (batch.facts.get("replayed") or batch.plan) if batch else made
     now = datetime.now(UTC)
     return {
         "request_id": request.request_id,
@@ -92,6 +94,7 @@ def summary(project: Project, request: Request) -> dict[str, Any]:
         "timings": {name: round(seconds, 3) for name, seconds in request.timings.items()},
         "problem": request.problem if request.state != CERTIFIED else None,
         "reason": request.reason,
+        "approved_by": next((text for kind, text in project.ledger.words(request.request_id) if kind == "approved by"), None),
     }
 
 
@@ -182,6 +185,20 @@ def approve(options: argparse.Namespace) -> Result:
     return found, [f"request {request.request_id} is approved and {request.state}"]
 
 
+def cancel(options: argparse.Namespace) -> Result:
+    project = Project.find()
+    request = intake.cancel(project, check_request_id(options.request_id))
+    return summary(project, request), [f"request {request.request_id} is cancelled; nothing was erased for it"]
+
+
+def list_line(missing: int) -> str:
+    """What to do where the branch's list lacks people whom this machine erased."""
+    return (
+        f"data/erased.json of this branch lacks {missing} people whom this machine erased; run `lmeraser build`, which puts them "
+        "back and keeps them out"
+    )
+
+
 def status(options: argparse.Namespace) -> Result:
     project = Project.find()
     if options.request_id:
@@ -198,7 +215,10 @@ def status(options: argparse.Namespace) -> Result:
     ]
     if late:
         lines.append(f"{late} requests are late")
-    return {"requests": listed, "late": late}, lines or ["no request yet"]
+    missing = missing_from_branch(project.layout)
+    if missing:
+        lines.append(list_line(missing))
+    return {"requests": listed, "late": late, "missing_from_list": missing}, lines or ["no request yet"]
 
 
 def resume(_: argparse.Namespace) -> Result:

@@ -40,6 +40,10 @@ def add_parsers(command: Any) -> None:
     approving = command("approve", later("approve"), "let a request take effect that waits for approval")
     approving.add_argument("request_id", metavar="UUID")
     approving.add_argument("--by", required=True, metavar="NAME", help="who approves; kept in the ledger")
+    ending = command(
+        "cancel", later("cancel"), "end a request that nothing was done for yet: one that was set aside, or came by mistake"
+    )
+    ending.add_argument("request_id", metavar="UUID")
     command("status", later("status"), "requests, their states, and what is late").add_argument(
         "request_id", nargs="?", metavar="UUID"
     )

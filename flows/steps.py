@@ -5,21 +5,18 @@ the ledger; one project is changed by one process at a time (`flows.project.work
 undone: nothing is deleted and nothing is signed until `verify` has passed, nothing is signed until the scan found no residue.
 """
 
-import subprocess
 import time
-from dataclasses import replace
-from datetime import UTC, datetime
+from dataclasses import asdict, replace
 from pathlib import Path
-from typing import TYPE_CHECKING
 
-from flows import dvc, kept_locks, remotes
+from flows import dvc, ground, kept_locks, remotes
 from flows.build import Tuner, build, update
+from flows.intake import divide, set_aside
 from flows.project import Project
 from flows.quarantine import named, refresh, serve_solved
 from lmeraser.core.clustering import load_members, load_placements, load_sizes
 from lmeraser.core.digest import sha256_of_file
-from lmeraser.core.environment import environment, fingerprint
-from lmeraser.core.errors import LmeraserError, ProjectError, StepFailedError, VerificationError
+from lmeraser.core.errors import BlockedError, LmeraserError, ProjectError, StepFailedError, VerificationError
 from lmeraser.core.progress import say
 from lmeraser.core.quarantine import WITHHELD, read_quarantine
 from lmeraser.core.records import read_records
@@ -28,13 +25,11 @@ from lmeraser.erase.facts import gather_facts
 from lmeraser.erase.ledger import Claim
 from lmeraser.erase.plan import Plan, make_plan
 from lmeraser.erase.requests import Batch, Request
-from lmeraser.erase.states import CERTIFIED
-from lmeraser.prove.lock import compare, outs_by_stage, read_outs
+from lmeraser.prove.lock import Outs, compare, outs_by_stage, read_files, read_outs
 from lmeraser.prove.scan import Needles
 from lmeraser.sources import open_source
 
-if TYPE_CHECKING:
-    from lmeraser.prove.statement import Erasure
+FROZEN = {"pretrain", "skeleton", "recipe"}  # stages of what public records alone decide
 
 
 def require_key(project: Project, requests: list[Request]) -> None:
@@ -48,53 +43,75 @@ def require_key(project: Project, requests: list[Request]) -> None:
                 )
 
 
-def form_batch(project: Project, claim: Claim, requests: list[Request]) -> Batch:
-    """Plan requests together: what several of them touch is retrained once. Raises: BadInputError if that cannot be done."""
+def form_batch(project: Project, claim: Claim, requests: list[Request]) -> tuple[Batch, list[Request]]:
+    """Plan requests together: what several of them touch is retrained once.
+
+    Returns: the batch, and the requests in it: who would keep the others from being carried out is set aside with the reason.
+    Raises: BadInputError if nothing can be planned, BlockedError or RequestError if all were set aside.
+    """
     dvc.require_current(project.layout)
     require_key(project, requests)
     remotes.stores(project.layout)  # a kind that purge cannot clear is refused before anything is destroyed
     facts = gather_facts(project.layout, project.params)
-    everybody = {name for request in requests for name in request.pseudonyms}
+    requests, culprits = divide(project, facts, requests)
+    for request, obstacle in culprits:
+        set_aside(project, request, obstacle)
+        say(f"request {request.request_id} was set aside, the others go on: {obstacle}")
+    if not requests:
+        raise BlockedError(f"request {culprits[0][0].request_id} is blocked: {culprits[0][1]}")
     accepted = any(request.include_public for request in requests)
-    plan = make_plan(named(project, facts, everybody), facts, accepted)
+    plan = make_plan(named(project, facts, ground.everybody(requests)), facts, accepted)
     alone = {
         request.request_id: make_plan(named(project, facts, request.pseudonyms), facts, request.include_public).to_json()
         for request in requests
     }
     ids = [request.request_id for request in requests]
-    return project.ledger.open_batch(claim, ids, plan.to_json(), read_outs(project.layout.lock), {"plans": alone})
+    told = {"plans": alone, "ground": asdict(ground.Ground.of(project))}
+    return project.ledger.open_batch(claim, ids, plan.to_json(), read_outs(project.layout.lock), told), requests
 
 
 def remove(project: Project, requests: list[Request]) -> None:
-    """Put the subjects on the list that keeps them out for ever."""
+    """Put the subjects on the lists that keep them out for ever."""
     require_key(project, requests)
-    everybody = {name for request in requests for name in request.pseudonyms}
-    project.erased.add(everybody, project.key()).write(project.layout.erased)
+    ground.keep_out(project, requests)
+
+
+def plan_of(batch: Batch) -> Plan:
+    """What the batch does: as planned, or as a replay of the pipeline where somebody changed the project on the way."""
+    return Plan.from_json(batch.facts.get("replayed") or batch.plan)
+
+
+def changed_stages(project: Project, batch: Batch) -> tuple[set[str], dict[str, Outs]]:
+    """Stages whose outs are not those from before the batch; and all that is recorded now."""
+    after = outs_by_stage(project.layout.lock)
+    changed = {stage for stage, outs in after.items() if any(batch.before.get(path) != md5 for path, md5 in outs.items())}
+    return changed, after
 
 
 def retrain(project: Project, batch: Batch, tune: Tuner | None = None) -> dict[str, float]:
     """Bring the pipeline up to date without the subjects: only what they touched runs. Returns seconds by stage.
 
+    Where the locks are no longer those that the plan was made on, the whole pipeline is replayed: DVC finds out by content.
     If a stage fails, the last whole state is brought back and the requests stay open; the served model leaves them out anyway.
     """
-    plan = Plan.from_json(batch.plan)
+    plan = plan_of(batch)
     kept_locks.keep(project.layout, batch.batch_id)
     kept_locks.mend(project.layout, batch.batch_id)
     seconds: dict[str, float] = {}
     try:
-        if plan.exact and plan.records_removed:
+        if plan.exact and plan.records_removed and changed_stages(project, batch)[0] <= expected_changes(project, plan):
             withheld = read_quarantine(project.layout)
             first = [f"quarantine@{withheld.folder}"] if withheld and withheld.head == WITHHELD and not plan.rebuild else []
             slots = [*plan.slots_retrained, *plan.slots_emptied]
             seconds = update(project.layout, plan.parts, slots, first, tune)
             if withheld and first:
                 serve_solved(project, withheld.folder)
-        elif plan.records_removed:
-            # Only the replay tells which clusters change: DVC finds out by content.
+        else:
             build(project.layout)
     except LmeraserError:
         restore(project, batch)
         raise
+    ground.record(project, batch)
     return seconds
 
 
@@ -119,40 +136,85 @@ def expected_changes(project: Project, plan: Plan) -> set[str]:
 
 
 def verify(project: Project, batch: Batch, requests: list[Request]) -> list[tuple[str, str]]:
-    """Show that the subjects are gone and that nothing else changed, or raise VerificationError. Returns what was checked
-    and what was found."""
-    plan = Plan.from_json(batch.plan)
-    layout, params = project.layout, project.params
-    if dvc.status(layout):
-        dvc.run(layout, "repro", "--quiet")  # a crash came between a step's work and its record
-        if dvc.status(layout):
-            raise VerificationError("the pipeline does not come up to date; see `dvc status`")
+    """Show that the subjects are gone and that nothing else changed, or raise VerificationError. Changes nothing in the project.
+
+    Returns: what was checked and what was found. The batch remembers on which ground, and the digests of what is served.
+    """
+    layout = project.layout
+    stale = dvc.status(layout)
+    if stale:
+        ground.require_own_changes(stale, ground.source_of(project, batch))
+        raise VerificationError(f"{len(stale)} stages are not up to date; run `dvc repro`, then `lmeraser resume`")
     require_key(project, requests)
-    key, wanted = project.key(), {name for request in requests for name in request.pseudonyms}
-    files = [layout.public, *(layout.part(part) for part in params.parts)]
+    ground.require_listed(project, requests)
+    kept = _require_gone(project, requests)
+    placed, used = _require_partition(project, kept)
+    changed, after = changed_stages(project, batch)
+    _require_planned(project, batch, changed, used)
+    recorded = {path: md5 for outs in after.values() for path, md5 in outs.items()}
+    found = compare(recorded, read_files(layout.root, recorded))
+    if not found.equal:
+        raise VerificationError(
+            f"{found.differing[0]} is not what the lock names ({len(found.differing)} such artifacts); delete what is not, run "
+            "`dvc checkout` (metrics: `dvc repro`), then `lmeraser resume`"
+        )
+    batch.facts["served"] = {str(path.relative_to(layout.root)): sha256_of_file(path) for path in served_files(project)}
+    ground.record(project, batch)
+    return [
+        ("the pipeline is up to date", f"{len(after)} stages"),
+        ("every artifact is the file that its lock names, byte for byte", f"{found.artifacts} artifacts"),
+        ("everybody of the request is on the list of erased people", f"{len(ground.everybody(requests))} people"),
+        ("no retained record belongs to the erased subjects", f"{len(kept)} records"),
+        ("each training record is in exactly one cluster", f"{placed} records in {len(used)} clusters"),
+        ("only planned stages changed", f"{len(changed)} changed, {len(after) - len(changed)} untouched"),
+    ]
+
+
+def _require_gone(project: Project, requests: list[Request]) -> set[str]:
+    """Raise VerificationError if a part holds a record of the subjects; returns the ids of all records."""
+    key, wanted = project.key(), ground.everybody(requests)
+    files = [project.layout.public, *(project.layout.part(part) for part in project.params.parts)]
     kept = {record.id: record.subject for file in files for record in read_records(file)}
     if not kept:
         raise VerificationError("no record was found to check; checking nothing proves nothing")
     if wanted & set(map(key.pseudonym, set(kept.values()))):
-        raise VerificationError("records of the request's subjects are still in the parts")
+        raise VerificationError(
+            "records of the request's subjects are still in the parts; run `dvc repro`, then `lmeraser resume`"
+        )
+    return set(kept)
+
+
+def _require_partition(project: Project, kept: set[str]) -> tuple[int, set[str]]:
+    """Raise VerificationError unless each training record is in one cluster. Returns how many there are, and the slots in use."""
+    layout, params = project.layout, project.params
     placed = [member.id for part in params.parts for member in load_placements(layout.leaves(part), part)]
     tuned = [member["id"] for slot in params.slots for member in load_members(layout.members(slot))]
-    if not set(placed) | set(tuned) <= set(kept) or sorted(placed) != sorted(tuned):
-        raise VerificationError("a cluster holds a record that is in no part, or misses one")
-    after = outs_by_stage(layout.lock)
-    changed = {stage for stage, outs in after.items() if any(batch.before.get(path) != md5 for path, md5 in outs.items())}
+    if not set(placed) | set(tuned) <= kept or sorted(placed) != sorted(tuned):
+        raise VerificationError(
+            "a cluster holds a record that is in no part, or misses one; run `dvc repro`, then `lmeraser resume`"
+        )
+    return len(tuned), {str(size["slot"]) for size in load_sizes(layout.clusters)}
+
+
+def _require_planned(project: Project, batch: Batch, changed: set[str], used: set[str]) -> None:
+    """Raise VerificationError if something changed that the plan does not name.
+
+    Where somebody else changed the project on the way (and the pipeline was brought up to date with that), the plan becomes what
+    it came to: a replay, of which every artifact that changed is named.
+    """
+    plan = plan_of(batch)
     surplus = sorted(changed - expected_changes(project, plan))
+    other = plan.exact and (len(used) != plan.clusters_total or not used >= set(plan.slots_retrained))
+    if (surplus or other) and batch.facts.get("moved"):
+        total = sum(size["records"] for size in load_sizes(project.layout.clusters))
+        public = str(project.layout.public.relative_to(project.layout.root))
+        remade = bool(changed & FROZEN) or batch.before.get(public) != read_outs(project.layout.lock).get(public)
+        batch.facts["replayed"] = plan.as_replay(sorted(used), project.params.parts, total, remade).to_json()
+        return
     if surplus:
         raise VerificationError(f"{surplus[0]} changed, and the plan did not name it ({len(surplus)} such stages)")
-    used = {size["slot"] for size in load_sizes(layout.clusters)}
-    if plan.exact and (len(used) != plan.clusters_total or not used >= set(plan.slots_retrained)):
+    if other:
         raise VerificationError(f"{len(used)} clusters came out, the plan said {plan.clusters_total}")
-    return [
-        ("the pipeline is up to date", f"{len(after)} stages"),
-        ("no retained record belongs to the erased subjects", f"{len(kept)} records"),
-        ("each training record is in exactly one cluster", f"{len(tuned)} records in {len(used)} clusters"),
-        ("only planned stages changed", f"{len(changed)} changed, {len(after) - len(changed)} untouched"),
-    ]
 
 
 def leave_quarantine(project: Project) -> None:
@@ -166,9 +228,8 @@ def leave_quarantine(project: Project) -> None:
 
 def clear_source(project: Project, batch: Batch, requests: list[Request], claim: Claim | None) -> str:
     """Delete the subjects' rows and files from the source if params say so; returns what happened, in words."""
-    plan = Plan.from_json(batch.plan)
     if not project.params.source.erase:
-        return plan.source
+        return plan_of(batch).source
     source = open_source(project.params.source, project.layout.root)
     table = source.table()
     key, wanted = project.key(), {name for request in requests for name in request.pseudonyms}
@@ -182,17 +243,6 @@ def clear_source(project: Project, batch: Batch, requests: list[Request], claim:
             raise StepFailedError(f"source: {problems[0]}; check their permissions")
         dvc.run(project.layout, "repro", "--quiet")  # split reads the shorter source; its outs are the same
     return f"erased: {rows} rows and their files"
-
-
-def code_revision(root: Path) -> str:
-    """The commit of the project's code, marked if files that git tracks differ from it."""
-    git = ["git", "-C", str(root)]
-    head = subprocess.run([*git, "rev-parse", "HEAD"], capture_output=True, text=True, check=False)
-    if head.returncode:
-        return "none (no commit)"
-    code = ("lmeraser", "stages", "flows", "dvc.yaml", "tune")
-    dirty = subprocess.run([*git, "status", "--porcelain", "--", *code], capture_output=True, text=True, check=False)
-    return head.stdout.strip() + ("+changed" if dirty.stdout.strip() else "")
 
 
 def forget_batch(project: Project, batch: Batch) -> None:
@@ -210,7 +260,10 @@ def purge(project: Project, batch: Batch, requests: list[Request], claim: Claim)
 
     layout, keeper = project.layout, Gatekeeper(project.erased, project.key_file)
     watch = _Watch()
+    ground.require_ground(project, batch)
     batch.facts["source"] = clear_source(project, batch, requests, claim)
+    if "source_rows" in batch.facts:  # split ran again on the shorter source: what it gave is checked like any other state
+        batch.facts["checks"] = verify(project, batch, requests)
     project.ledger.save_batch(batch, claim)
     watch.lap("source")
     journal, needles = purging.read_journal(layout, batch.batch_id), scan.kept_needles(layout, batch.batch_id)
@@ -232,8 +285,7 @@ def purge(project: Project, batch: Batch, requests: list[Request], claim: Claim)
     found = scan.scan_stores(layout, needles or Needles(frozenset(journal["objects"]), frozenset(journal["run_entries"])))
     watch.lap("scan")
     if not found["clean"]:
-        path = purging.journal_path(layout, batch.batch_id)
-        path.rename(path.with_name(f"{batch.batch_id}.{time.time_ns()}.json"))  # the next try plans anew, and remembers this one
+        purging.retire_journal(layout, batch.batch_id)
         left = [f"{one['store']}: {sum(kind['count'] for kind in one['residue'])}" for one in found["stores"] if one["residue"]]
         raise VerificationError(f"traces are left after the purge ({', '.join(left)}); see `lmeraser audit --stores`")
     batch.facts["stores"] = [
@@ -273,53 +325,3 @@ def served_files(project: Project) -> list[Path]:
     slots = [size["slot"] for size in load_sizes(layout.clusters)]
     tuned = [layout.tuned(slot) for slot in slots]
     return [layout.backbone, layout.skeleton, layout.router, layout.clusters / "clusters.json", *tuned, layout.head]
-
-
-def certify(project: Project, batch: Batch, request_id: str, claim: Claim) -> None:
-    """Sign what was done, append it to the chain of certificates, and end the request."""
-    from lmeraser.prove.certificate import issue, read_head
-    from lmeraser.prove.keys import load_or_create_signer, load_public, signing_key_path
-
-    layout, ledger = project.layout, project.ledger
-    signer = load_or_create_signer(signing_key_path(layout.private_state), layout.public_keys)
-    known = ledger.last_event("certified")
-    head = (int(known.data["sequence"]), str(known.data["sha256"])) if known else None
-    path = issue(
-        layout.certificates, erasure_of(project, batch, ledger.get(request_id)), signer, load_public(layout.public_keys), head
-    )
-    signed = read_head(layout.certificates)
-    if signed is None:
-        raise VerificationError("certificates/HEAD is missing although a certificate was signed; restore it from git")
-    sequence, digest = signed
-    note = {"sequence": sequence, "sha256": digest, "batch": batch.batch_id}
-    ledger.move([request_id], CERTIFIED, claim, note, certificate=str(path.relative_to(layout.root)))
-
-
-def erasure_of(project: Project, batch: Batch, request: Request) -> "Erasure":
-    """What a certificate tells of a request: what was removed for it alone, and what its batch retrained."""
-    from lmeraser.prove.statement import Check, Counts, Erasure, Store
-
-    layout, device = project.layout, project.params.device
-    after = read_outs(layout.lock)
-    changed = compare(batch.before, after).differing
-    own = batch.facts["plans"][request.request_id]
-    return Erasure(
-        request_id=request.request_id,
-        pseudonyms=request.pseudonyms,
-        subject_key_id=project.key().id,
-        received_at=request.received_at,
-        # Not before the receipt, whatever the clock says now: it may have been moved back.
-        completed_at=max(datetime.now(UTC).isoformat(timespec="seconds"), request.received_at),
-        plan=Counts.of(batch.plan | {"records_removed": own["records_removed"]}),
-        batch_requests=len(batch.facts["plans"]),
-        served={str(path.relative_to(layout.root)): sha256_of_file(path) for path in served_files(project)},
-        changed={path: (batch.before.get(path), after.get(path)) for path in changed},
-        unchanged=len(after) - len([path for path in changed if path in after]),
-        environment=environment(device),
-        fingerprint=fingerprint(device),
-        code_revision=code_revision(layout.root),
-        checks=tuple(Check(check, found) for check, found in [*batch.facts["checks"], batch.facts["scan"]]),
-        stores=tuple(Store(one["store"], one["deleted"], one["residue"]) for one in batch.facts["stores"]),
-        source=batch.facts["source"],
-        approved=any(event.kind == "approved" for event in project.ledger.events(request.request_id)),
-    )

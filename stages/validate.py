@@ -5,12 +5,12 @@ from lmeraser.core.gate import check_all, gather
 from lmeraser.core.layout import Layout
 from lmeraser.core.params import Params
 from lmeraser.core.progress import say
-from lmeraser.erase.erased import ErasedList, Gatekeeper, key_path
+from lmeraser.erase.erased import Gatekeeper
 from stages.entry import enter
 
 
 def validate(layout: Layout, params: Params, _: list[str]) -> None:
-    keeper = Gatekeeper(ErasedList.read(layout.erased), key_path(layout.private_state))
+    keeper = Gatekeeper.of(layout)
     report = check_all(gather(layout, params, keeper.is_erased))
     write_whole(layout.validation / "report.json", readable_json(report))
     # The same bytes whenever the gate holds: a deletion changes the report, but must not make every slot stale.

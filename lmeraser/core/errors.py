@@ -8,7 +8,8 @@
     │   ├── DigestMismatchError      bytes are not those that were promised
     │   ├── SlotError                more clusters than slots
     │   ├── ExpectationError         a validation suite
-    │   ├── RequestError             unknown or erased subject, request id in use, nothing left to serve
+    │   ├── RequestError             erased subject, request id in use, nothing left to serve
+    │   │   └── UnknownSubjectError      no record has the subject
     │   └── ProjectError             wrong folder, stale pipeline, lost key
     ├── BlockedError             3   allowed only with an explicit yes
     └── CheckFailedError         1   a check or a step failed; the previous state is whole
@@ -59,6 +60,10 @@ class ExpectationError(BadInputError):
 
 
 class RequestError(BadInputError):
+    pass
+
+
+class UnknownSubjectError(RequestError):
     pass
 
 

@@ -35,6 +35,11 @@ class Layout:
         return self.root / "data" / "erased.json"
 
     @property
+    def erased_memory(self) -> Path:
+        """What this machine itself remembers of the list, whatever branch of git is checked out."""
+        return self.private_state / "erased.json"
+
+    @property
     def artifacts(self) -> Path:
         return self.root / "artifacts"
 
@@ -116,3 +121,8 @@ class Layout:
     def public_keys(self) -> Path:
         """Public keys that certificates are checked with; in git."""
         return self.root / "data" / "certificate-keys.pem"
+
+    @property
+    def project_id(self) -> Path:
+        """Which project certificates are about; in git, beside the keys."""
+        return self.root / "data" / "project-id"

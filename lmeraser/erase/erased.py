@@ -2,6 +2,9 @@
 
 The list (`data/erased.json`) is in git; the key is not, and without it the list tells nobody who was erased. The list
 decides only who is left out: no artifact's bytes depend on it otherwise.
+
+A branch, a reset or a stash can take people off the list in git, so the machine remembers them too (`.lmeraser/erased.json`).
+Both together keep people out; `missing_from_branch` tells where they differ.
 """
 
 import hmac
@@ -16,6 +19,7 @@ from pathlib import Path
 
 from lmeraser.core.digest import readable_json, write_whole
 from lmeraser.core.errors import ProjectError
+from lmeraser.core.layout import Layout
 
 KEY_VARIABLE = "LMERASER_SUBJECT_KEY_FILE"
 KEY_BYTES = 32
@@ -78,7 +82,29 @@ class ErasedList:
     pseudonyms: frozenset[str]
 
     @classmethod
+    def known(cls, layout: Layout) -> "ErasedList":
+        """Everybody whom the branch's list or this machine's memory keeps out.
+
+        Raises: ProjectError if a list is damaged, or if they were made with different keys.
+        """
+        branch, memory = cls.read(layout.erased), cls.remembered(layout)
+        if branch.pseudonyms and memory.pseudonyms and branch.key_id != memory.key_id:
+            raise ProjectError(
+                f"data/erased.json was made with subject key {branch.key_id}, but this machine's with "
+                f"{memory.key_id}; restore the list and the key that belong together"
+            )
+        return cls(branch.key_id or memory.key_id, branch.pseudonyms | memory.pseudonyms)
+
+    @classmethod
+    def remembered(cls, layout: Layout) -> "ErasedList":
+        """This machine's memory; nobody where it erased nobody."""
+        path = layout.erased_memory
+        return cls.read(path) if path.exists() else cls(None, frozenset())
+
+    @classmethod
     def read(cls, path: Path) -> "ErasedList":
+        shown = f"{path.parent.name}/{path.name}"
+        origin = "git" if path.parent.name == "data" else "your backup"
         try:
             raw = json.loads(path.read_bytes())
             key_id, subjects = raw["key_id"], raw["subjects"]
@@ -87,15 +113,27 @@ class ErasedList:
                 raise ValueError("not a list of pseudonyms")
             listed = cls(key_id, frozenset(subjects))
         except FileNotFoundError as error:
-            raise ProjectError(f"data/{path.name} is missing; restore it from git: it keeps erased subjects out") from error
+            raise ProjectError(f"{shown} is missing; restore it from {origin}: it keeps erased subjects out") from error
         except (ValueError, KeyError, TypeError) as error:
-            raise ProjectError(f"data/{path.name} is damaged; restore it from git: it keeps erased subjects out") from error
+            raise ProjectError(f"{shown} is damaged; restore it from {origin}: it keeps erased subjects out") from error
         if listed.pseudonyms and listed.key_id is None:
-            raise ProjectError(f"data/{path.name} lists subjects but no key_id; restore it from git")
+            raise ProjectError(f"{shown} lists subjects but no key_id; restore it from {origin}")
         return listed
 
-    def write(self, path: Path) -> None:
-        write_whole(path, readable_json({"key_id": self.key_id, "subjects": sorted(self.pseudonyms)}))
+    def write(self, path: Path, mode: int = 0o644) -> None:
+        write_whole(path, readable_json({"key_id": self.key_id, "subjects": sorted(self.pseudonyms)}), mode)
+
+    def remember(self, layout: Layout) -> None:
+        """Let this machine remember everybody on the list."""
+        if self.pseudonyms and ErasedList.remembered(layout) != self:
+            layout.private_state.mkdir(exist_ok=True, mode=0o700)
+            self.write(layout.erased_memory, 0o600)
+
+    def keep(self, layout: Layout) -> None:
+        """Write both lists where they lack somebody, this machine's first: no crash and no branch can take somebody off both."""
+        self.remember(layout)
+        if ErasedList.read(layout.erased) != self:
+            self.write(layout.erased)
 
     def add(self, pseudonyms: Iterable[str], key: SubjectKey) -> "ErasedList":
         self.check_key(key)
@@ -107,8 +145,18 @@ class ErasedList:
             raise ProjectError(f"the subject key is {key.id}, but data/erased.json was made with {self.key_id}; restore that key")
 
 
+def missing_from_branch(layout: Layout) -> int:
+    """How many people this machine erased whom the checked out data/erased.json does not list."""
+    return len(ErasedList.known(layout).pseudonyms - ErasedList.read(layout.erased).pseudonyms)
+
+
 class Gatekeeper:
     """Tells erased subjects from retained ones; needs the key only while somebody is erased."""
+
+    @classmethod
+    def of(cls, layout: Layout) -> "Gatekeeper":
+        """By the branch's list and this machine's memory."""
+        return cls(ErasedList.known(layout), key_path(layout.private_state))
 
     def __init__(self, listed: ErasedList, key_file: Path) -> None:
         self._listed = listed

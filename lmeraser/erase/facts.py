@@ -7,7 +7,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from lmeraser.core.clustering import load_sizes
-from lmeraser.core.errors import RequestError
+from lmeraser.core.errors import RequestError, UnknownSubjectError
 from lmeraser.core.layout import Layout
 from lmeraser.core.params import Params
 from lmeraser.core.records import FACTS, read_table
@@ -71,4 +71,4 @@ def check_known(subjects: Sequence[str], facts: Facts, erased: ErasedList, key: 
         if key.pseudonym(subject) in erased.pseudonyms:
             raise RequestError(f"{where} is already erased; nothing is left to do (`lmeraser status` lists the requests)")
         if subject not in known:
-            raise RequestError(f"{where} is unknown: no record has it; check the spelling against the manifest")
+            raise UnknownSubjectError(f"{where} is unknown: no record has it; check the spelling against the manifest")

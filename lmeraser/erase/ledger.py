@@ -16,7 +16,7 @@ import sqlalchemy as sa
 
 from lmeraser.core.digest import canonical_json, sha256
 from lmeraser.core.errors import ClaimLostError, ProjectError, RequestError, VerificationError
-from lmeraser.erase.ledger_schema import batches, connect, events, requests, sqlite_url, transaction
+from lmeraser.erase.ledger_schema import batches, connect, events, requests, sqlite_url, transaction, words
 from lmeraser.erase.requests import Batch, Request
 from lmeraser.erase.states import BLOCKED, FAILED, FINAL, WAY, may_follow
 
@@ -126,10 +126,16 @@ class Ledger:
             if json.loads(row.pseudonyms) != wanted:
                 raise RequestError(f"request {request_id} is about other subjects; use a new id for a new request")
             if row.state == BLOCKED and include_public:
-                self._set(connection, [request_id], state="received", reached="received", include_public=True, reason=None)
-                self._append(connection, request_id, "received", {"subjects": len(wanted), "include_public": True})
+                self._receive_again(connection, row, include_public=True)
                 return _request(self._row(connection, request_id)), True
             return _request(row), False
+
+    def receive_again(self, request_id: str) -> None:
+        """Let a blocked request be looked at once more."""
+        with transaction(self._engine) as connection:
+            row = self._known(connection, request_id)
+            if row.state == BLOCKED:
+                self._receive_again(connection, row, bool(row.include_public))
 
     def find(self, request_id: str) -> Request | None:
         with transaction(self._engine) as connection:
@@ -182,15 +188,31 @@ class Ledger:
                 self._set(connection, [request_id], **values)
                 self._append(connection, request_id, "resumed" if resumed else state, dict(note or {}))
 
-    def fail(self, ids: Sequence[str], problem: str, limit: int, claim: Claim | None = None) -> None:
-        """Count a failed try; after `limit` of them a request is failed and waits for a person."""
+    def set_back(self, ids: Sequence[str], state: str, claim: Claim | None = None) -> None:
+        """Let requests that are further go back to a state from `removed` on: the working tree shows that they are no further."""
+        with transaction(self._engine) as connection:
+            for request_id in ids:
+                row = self._owned(connection, request_id, claim)
+                if (
+                    row.state in WAY
+                    and WAY.index(row.state) > WAY.index(state) >= WAY.index("removed")
+                    and row.state not in FINAL
+                ):
+                    self._set(connection, [request_id], state=state, reached=state)
+                    self._append(connection, request_id, "set back", {"from": row.state, "to": state})
+
+    def fail(self, ids: Sequence[str], problem: str, limit: int, claim: Claim | None = None, kind: str = "LmeraserError") -> None:
+        """Count a failed try; after `limit` of them a request is failed and waits for a person.
+
+        Args: problem: one line, kept until the request is finished; kind: of error: events cannot be deleted, and get no words.
+        """
         with transaction(self._engine) as connection:
             for request_id in ids:
                 row = self._owned(connection, request_id, claim)
                 used_up = row.attempts + 1 >= limit
                 state = FAILED if used_up and may_follow(row.state, FAILED) else row.state
                 self._set(connection, [request_id], attempts=row.attempts + 1, problem=problem, state=state)
-                self._append(connection, request_id, "attempt failed", {"attempt": row.attempts + 1, "problem": problem})
+                self._append(connection, request_id, "attempt failed", {"attempt": row.attempts + 1, "error": kind})
 
     def add_time(self, ids: Sequence[str], step: str, seconds: float, claim: Claim | None = None) -> None:
         """Add to the time that a step took; `STEP: PART` is part of a step and not counted twice."""
@@ -205,13 +227,20 @@ class Ledger:
                 self._set(connection, [request_id], timings=json.dumps(timings), seconds=whole)
 
     def approve(self, request_id: str, by: str) -> None:
-        """Record that somebody lets a validated request take effect."""
+        """Record that somebody lets a validated request take effect. Who: kept beside the events, which nobody can delete."""
         with transaction(self._engine) as connection:
             row = self._known(connection, request_id)
             if row.state != "validated":
                 raise RequestError(f"request {request_id} is {row.state}; only a validated request waits for approval")
             self._set(connection, [request_id], state="approved", reached="approved")
-            self._append(connection, request_id, "approved", {"by": by})
+            self._append(connection, request_id, "approved", {})
+            connection.execute(words.insert().values(request_id=request_id, at=self._now(), kind="approved by", text=by))
+
+    def words(self, request_id: str) -> list[tuple[str, str]]:
+        """What people wrote about a request: kind and text, oldest first."""
+        wanted = sa.select(words.c.kind, words.c.text).where(words.c.request_id == request_id).order_by(words.c.number)
+        with transaction(self._engine) as connection:
+            return [(row.kind, row.text) for row in connection.execute(wanted)]
 
     # Claims
 
@@ -281,6 +310,15 @@ class Ledger:
             raise ProjectError("a batch of the ledger is missing; restore .lmeraser/ledger.db from your backup")
         return Batch(row.batch_id, row.opened_at, *(json.loads(text) for text in (row.plan, row.before, row.facts)))
 
+    def dissolve_batch(self, batch_id: str, claim: Claim | None = None) -> None:
+        """Let go of a batch for whose requests nothing was done yet: they are planned anew."""
+        with transaction(self._engine) as connection:
+            held = [row.request_id for row in connection.execute(sa.select(requests).where(requests.c.batch_id == batch_id))]
+            for request_id in held:
+                self._owned(connection, request_id, claim)
+                self._append(connection, request_id, "plan dropped", {"batch": batch_id})
+            self._set(connection, held, batch_id=None)
+
     def save_batch(self, batch: Batch, claim: Claim | None = None) -> None:
         """Keep a batch's changed facts."""
         with transaction(self._engine) as connection:
@@ -341,6 +379,12 @@ class Ledger:
 
     def _row(self, connection: sa.Connection, request_id: str) -> Any:
         return connection.execute(sa.select(requests).where(requests.c.request_id == request_id)).one_or_none()
+
+    def _receive_again(self, connection: sa.Connection, row: Any, include_public: bool) -> None:
+        values = {"state": "received", "reached": "received", "include_public": include_public, "reason": None}
+        self._set(connection, [row.request_id], **values)
+        told = {"subjects": len(json.loads(row.pseudonyms)), "include_public": include_public}
+        self._append(connection, row.request_id, "received", told)
 
     def _known(self, connection: sa.Connection, request_id: str) -> Any:
         row = self._row(connection, request_id)

@@ -69,6 +69,17 @@ events = sa.Table(
     sa.Column("digest", sa.String(64), nullable=False),
 )
 
+# What people wrote: outside the chain of events, so that it can be deleted.
+words = sa.Table(
+    "words",
+    metadata,
+    sa.Column("number", sa.Integer, primary_key=True, autoincrement=True),
+    sa.Column("request_id", sa.String(36), index=True, nullable=False),
+    sa.Column("at", sa.String(32), nullable=False),
+    sa.Column("kind", sa.String(40), nullable=False),
+    sa.Column("text", sa.Text, nullable=False),
+)
+
 APPEND_ONLY = {
     "sqlite": [
         f"CREATE TRIGGER events_no_{word} BEFORE {word} ON events BEGIN SELECT RAISE(ABORT, 'events are append-only'); END"
@@ -107,6 +118,8 @@ def connect(url: str) -> sa.Engine:
     with transaction(engine) as connection:
         if not file:
             _create(connection)
+        elif not sa.inspect(connection).has_table(words.name):  # a ledger from before there was this table
+            words.create(connection)
         found = connection.execute(sa.select(meta.c.schema)).scalar_one_or_none()
     if found != SCHEMA:
         raise ProjectError(f"the ledger was made by a newer lmeraser (schema {found}, this one knows {SCHEMA}); update lmeraser")
@@ -131,6 +144,7 @@ def _configure(connection: Any, _: Any) -> None:
 
 def _create(connection: sa.Connection) -> None:
     if sa.inspect(connection).has_table("meta"):
+        words.create(connection, checkfirst=True)
         return
     metadata.create_all(connection)
     for command in APPEND_ONLY[connection.dialect.name]:

@@ -4,7 +4,7 @@ Facts are columns (Arrow): with a million records a plan takes a second, where a
 """
 
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from functools import cached_property
 from typing import Any
 
@@ -93,6 +93,24 @@ class Plan:
     @classmethod
     def from_json(cls, raw: dict[str, Any]) -> "Plan":
         return cls(**raw)
+
+    def as_replay(self, slots: list[str], parts: Sequence[str], records: int, rebuild: bool) -> "Plan":
+        """What it came to where the project was changed on the way: the pipeline was replayed, and every cluster may be new.
+
+        Args: slots: in use now; records: training records now; rebuild: what public records decide was made anew as well.
+        """
+        return replace(
+            self,
+            parts=sorted(parts),
+            slots_retrained=slots,
+            slots_emptied=[],
+            clusters_total=len(slots),
+            records_retrained=records,
+            records_total=records,
+            cut_changes=True,
+            rebuild=rebuild or self.rebuild,
+            exact=False,
+        )
 
 
 def source_note(params: Params) -> str:

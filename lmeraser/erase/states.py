@@ -2,9 +2,11 @@
 
     received ─ validated ─ (approved) ─ quarantined ─ removed ─ retrained ─ verified ─ purged ─ certified
         │          │                                                                            final
-        ├─ rejected  (final: unknown subject, already erased, nothing would be left)
-        └─ blocked   (public records; received again once the same id comes with --include-public)
+        ├─ rejected  (final: unknown subject, already erased, nothing would be left, cancelled)
+        └─ blocked   (public records: received again once the same id comes with --include-public; or set aside, because with the
+                      other open requests nothing would be left: received again when `resume` finds that it can be carried out)
     any open state ─ failed (attempts used up; `resumed` to the state that was reached)
+    a state from removed on ─ set back to removed or retrained, where the working tree shows that it is not so (any more)
 
 Statuses of OpenDSR 2.0 (opendsr.org): what a controller is told.
 """
@@ -41,8 +43,8 @@ def may_follow(old: str, new: str) -> bool:
         return old in WAY
     if old == FAILED:
         return new in WAY  # back to what was reached: the ledger checks which
-    if new in (REJECTED, BLOCKED):
-        return old in ("received", BLOCKED)
+    if new in (REJECTED, BLOCKED):  # what nothing was done for yet
+        return old in (*WAY[: WAY.index("removed")], BLOCKED)
     if old == BLOCKED:
         return new == "received"
     gap = WAY.index(new) - WAY.index(old)

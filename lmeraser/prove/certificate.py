@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Any
 
 from lmeraser.core.digest import readable_json, write_whole
 from lmeraser.core.errors import LmeraserError, VerificationError
+from lmeraser.prove.home import HEAD_FILE
 from lmeraser.prove.statement import Break, Erasure, make_statement, payload_of
 from lmeraser.prove.verify import (
     MAX_BYTES,
@@ -22,6 +23,7 @@ from lmeraser.prove.verify import (
     Certificate,
     Head,
     check_chain,
+    check_project,
     file_name,
     parse_head,
     read,
@@ -33,7 +35,6 @@ if TYPE_CHECKING:  # 0.2 s that only signing needs
     from securesystemslib.signer._crypto_signer import CryptoSigner  # the package does not export it to mypy
     from securesystemslib.signer._key import SSlibKey
 
-HEAD_FILE = "HEAD"
 REASON = "the signing key was replaced"
 
 
@@ -78,6 +79,16 @@ def _check_against_heads(chain: Sequence[Certificate], written: Head | None, exp
         raise VerificationError(
             f"the last certificate that the ledger knows is missing: number {expected[0]} ({expected[1][:16]})"
         )
+
+
+def largest(people: int, slots: int, parts: int) -> int:
+    """At most how many bytes a certificate has, in base64, if every artifact of so many slots and parts changes.
+
+    Known before an erasure begins, so that none is carried out that cannot be certified.
+    """
+    pseudonym, served, changed, rest = 67, 160, 190, 24_000  # bytes of one in canonical JSON, names of 64 characters at most
+    payload = people * pseudonym + slots * (served + changed + 2 * 20) + parts * (changed + 20) + rest
+    return 4 * payload // 3
 
 
 @contextmanager
@@ -129,6 +140,7 @@ def issue(
             chain = read_chain(folder, public_keys)
             written = read_head(folder)
             _check_against_heads(chain, written, expected_head)
+            check_project(chain, erasure.project)
         except LmeraserError as error:
             raise VerificationError(
                 f"nothing was signed, because the chain in certificates/ is broken: {error}; restore certificates/ and "

@@ -1,15 +1,19 @@
-"""dvc.lock as facts: what every stage made, and how two states differ. Reads files; knows no DVC.
+"""dvc.lock as facts: what every stage made, whether the files are what it says, and how two states differ. Runs no DVC.
 
 With many slots there are several locks (`lmeraser/core/pipeline.py`). A path given here is that of the root's dvc.lock, and
 stands for all of them: a state is whole only if each is.
 """
 
+import hashlib
+import json
+from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import yaml
 
+from lmeraser.core.digest import sha256, sha256_of_file
 from lmeraser.core.errors import ProjectError
 from lmeraser.core.pipeline import locks
 
@@ -51,6 +55,34 @@ def outs_by_stage(path: Path) -> dict[str, Outs]:
 def read_outs(path: Path) -> Outs:
     """Every out that is recorded. Raises: ProjectError if a lock is missing or not whole."""
     return {out: md5 for outs in outs_by_stage(path).values() for out, md5 in outs.items()}
+
+
+def digest_of_locks(root: Path) -> str:
+    """SHA-256 of all locks with their names: one state of the pipeline."""
+    held = [f"{lock.relative_to(root).as_posix()} {sha256_of_file(lock)}\n" for lock in locks(root) if lock.exists()]
+    return sha256("".join(held).encode())
+
+
+def _md5(path: Path) -> str:
+    with path.open("rb") as stream:
+        return hashlib.file_digest(stream, lambda: hashlib.md5(usedforsecurity=False)).hexdigest()
+
+
+def _digest(path: Path) -> str | None:
+    """A file's or a folder's content as DVC names it (dvc_data.hashfile.tree.Tree.as_bytes); None if there is nothing."""
+    if path.is_file():
+        return _md5(path)
+    if not path.is_dir():
+        return None
+    files = sorted((file.relative_to(path).as_posix(), file) for file in path.rglob("*") if file.is_file())
+    entries = [{"md5": _md5(file), "relpath": name} for name, file in files]
+    return hashlib.md5(json.dumps(entries, sort_keys=True).encode(), usedforsecurity=False).hexdigest() + ".dir"
+
+
+def read_files(root: Path, outs: Iterable[str]) -> Outs:
+    """The digests of the files themselves, by their bytes: neither a lock nor a time is believed. What is missing is left out."""
+    found = {out: _digest(root / out) for out in outs}
+    return {out: digest for out, digest in found.items() if digest is not None}
 
 
 @dataclass(frozen=True)

@@ -2,22 +2,26 @@
 
 Source: in-toto Attestation Framework, Statement v1 (https://in-toto.io/Statement/v1). The bytes that are signed are the
 statement's canonical JSON. docs/certificate-format.md shows one. It holds no subject, no record, no label and no image: every
-field has a rule in `PREDICATE`, which is checked before signing and when verifying.
+field has a rule in `FORMATS`, which is checked before signing and when verifying; and what a statement says of the artifacts must
+fit what it says of the plan (`lmeraser/prove/consistency.py`).
+
+Format 1 knew neither the project nor the state that the checks were made on. It is read, and no longer written.
 """
 
 import re
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, fields
+from dataclasses import asdict, dataclass, fields
 from datetime import datetime, timedelta
 from typing import Any
 from uuid import UUID
 
 from lmeraser.core.digest import canonical_json
 from lmeraser.core.errors import VerificationError
+from lmeraser.prove.consistency import check_consistency
 
 STATEMENT_TYPE = "https://in-toto.io/Statement/v1"
 PREDICATE_TYPE = "urn:lmeraser:erasure:v1"
-FORMAT = 1
+FORMAT = 2
 
 LIMITS = (
     "It covers the stores that it lists. Clones, backups, exported models, answers already given, free blocks of a disk, and the "
@@ -43,6 +47,7 @@ class Counts:
     records_retrained: int
     records_total: int
     clusters_total: int
+    parts: tuple[str, ...]
     slots_retrained: tuple[str, ...]
     slots_emptied: tuple[str, ...]
     rebuild: bool
@@ -52,7 +57,7 @@ class Counts:
     def of(cls, plan: Mapping[str, Any]) -> "Counts":
         """The part of a plan (`Plan.to_json`) that a certificate tells."""
         picked: dict[str, Any] = {one.name: plan[one.name] for one in fields(cls)}
-        for name in ("slots_retrained", "slots_emptied"):
+        for name in ("parts", "slots_retrained", "slots_emptied"):
             picked[name] = tuple(picked[name])
         return cls(**picked)
 
@@ -67,11 +72,13 @@ class Check:
 
 @dataclass(frozen=True)
 class Store:
-    """Attributes: deleted: how many objects went; residue: how many a scan found afterwards, which must be 0."""
+    """Attributes: deleted: how many objects went; residue: how many a scan found afterwards, which must be 0; unknown: how many
+    objects no known version of the pipeline names, so that nobody can say what they were made of."""
 
     store: str
     deleted: int
     residue: int
+    unknown: int = 0
 
 
 @dataclass(frozen=True)
@@ -79,7 +86,9 @@ class Erasure:
     """The facts of one erasure: all that a certificate can say.
 
     Attributes:
+        project: the id of the project whose artifacts these are.
         pseudonyms: HMACs of the subjects, made with the key that `subject_key_id` names.
+        locks, erased_list: SHA-256 of all locks and of the list of erased people that the checks were made on.
         received_at, completed_at: ISO 8601 with the offset of UTC.
         batch_requests: how many requests were carried out together with this one, itself included.
         served: path to SHA-256 of every file that is served after the erasure.
@@ -88,9 +97,12 @@ class Erasure:
         source: what happened to the place that the records came from, in words.
     """
 
+    project: str
     request_id: str
     pseudonyms: tuple[str, ...]
     subject_key_id: str
+    locks: str
+    erased_list: str
     received_at: str
     completed_at: str
     plan: Counts
@@ -125,9 +137,11 @@ def make_statement(erasure: Erasure, sequence: int, previous: str | None, broken
     """
     predicate: dict[str, Any] = {
         "format": FORMAT,
+        "project": erasure.project,
         "request_id": erasure.request_id,
         "subjects": sorted(set(erasure.pseudonyms)),
         "subject_key_id": erasure.subject_key_id,
+        "state": {"locks": erasure.locks, "erased_list": erasure.erased_list},
         "sequence": sequence,
         "previous": previous,
         "received_at": erasure.received_at,
@@ -143,7 +157,7 @@ def make_statement(erasure: Erasure, sequence: int, previous: str | None, broken
         "environment_fingerprint": erasure.fingerprint,
         "code_revision": erasure.code_revision,
         "checks": [{"check": one.check, "result": one.result} for one in erasure.checks],
-        "stores": [{"store": one.store, "deleted": one.deleted, "residue": one.residue} for one in erasure.stores],
+        "stores": [asdict(one) for one in erasure.stores],
         "source": erasure.source,
         "approved": erasure.approved,
         "limits": list(erasure.limits),
@@ -225,7 +239,7 @@ SHORT_ID = _like(r"[0-9a-f]{16}", "16 hex digits")
 SLOT = _like(r"[\w-]{1,64}", "a slot's name")
 PATH = _like(r"(?!.*\.\.)[\w.@+-]+(/[\w.@+-]+)*", "a relative path")
 
-PREDICATE: dict[str, Any] = {
+FIRST: dict[str, Any] = {
     "format": NUMBER,
     "request_id": REQUEST_ID,
     "subjects": [SHA256],
@@ -256,12 +270,22 @@ PREDICATE: dict[str, Any] = {
     "approved": YES_NO,
     "limits": [TEXT],
 }
+PREDICATE: dict[str, Any] = FIRST | {
+    "project": SHORT_ID,
+    "state": {"locks": SHA256, "erased_list": SHA256},
+    "plan": FIRST["plan"] | {"parts": [SLOT]},
+    "stores": [FIRST["stores"][0] | {"unknown": COUNT}],
+}
+FORMATS = {1: FIRST, FORMAT: PREDICATE}
 BREAK: dict[str, Any] = {"previous_key": SHA256, "previous_head": SHA256, "reason": TEXT}
 SUBJECT: list[Any] = [{"name": PATH, "digest": {"sha256": SHA256}}]
-NEVER_EMPTY = ("subjects", "checks", "limits")  # checking nothing is a failure
+NEVER_EMPTY = {
+    1: ("subjects", "checks", "limits"),
+    FORMAT: ("subjects", "checks", "stores", "limits"),
+}  # nothing checked is a failure
 
 
-def _check(value: Any, rule: Any, where: str) -> None:
+def _check(value: Any, rule: Any, where: str, version: int) -> None:
     """Raises: VerificationError with the place and the rule, never the value."""
     if isinstance(rule, Rule):
         if not rule.holds(value):
@@ -270,21 +294,21 @@ def _check(value: Any, rule: Any, where: str) -> None:
         if not isinstance(value, list):
             raise VerificationError(f"{where} is not a list")
         for place, one in enumerate(value, start=1):
-            _check(one, rule[0], f"{where} {place}")
+            _check(one, rule[0], f"{where} {place}", version)
     elif not isinstance(value, dict):
         raise VerificationError(f"{where} is not an object")
     elif isinstance(rule, Map):
         for place, (name, one) in enumerate(value.items(), start=1):
-            _check(name, rule.name, f"name {place} in {where}")
-            _check(one, rule.value, f"{where} {place}")
+            _check(name, rule.name, f"name {place} in {where}", version)
+            _check(one, rule.value, f"{where} {place}", version)
     else:
         missing = sorted(rule.keys() - value.keys())
         if missing:
             raise VerificationError(f"{where} has no {missing[0]}")
         if value.keys() - rule.keys():
-            raise VerificationError(f"{where} has {len(value.keys() - rule.keys())} fields that format {FORMAT} does not have")
+            raise VerificationError(f"{where} has {len(value.keys() - rule.keys())} fields that format {version} does not have")
         for name, inner in rule.items():
-            _check(value[name], inner, f"{where}.{name}")
+            _check(value[name], inner, f"{where}.{name}", version)
 
 
 def check_content(statement: Mapping[str, Any]) -> None:
@@ -292,19 +316,20 @@ def check_content(statement: Mapping[str, Any]) -> None:
 
     Raises: VerificationError; it tells the field and what was expected, never the value.
     """
-    _check(statement.get("subject"), SUBJECT, "subject")
-    if not statement["subject"]:
-        raise VerificationError("subject is empty: it names no file that is served")
     predicate = statement.get("predicate")
     if not isinstance(predicate, dict):
         raise VerificationError("predicate is not an object")
     version = predicate.get("format")
-    if version != FORMAT or isinstance(version, bool):
+    if type(version) is not int or version not in FORMATS:
         raise VerificationError(
-            f"its format is not {FORMAT}, the only one known here; use the lmeraser that issued it, or a newer"
+            f"its format is none of those known here ({', '.join(map(str, sorted(FORMATS)))}); use the lmeraser that issued it, "
+            "or a newer"
         )
-    _check({name: value for name, value in predicate.items() if name != "break"}, PREDICATE, "predicate")
-    for name in NEVER_EMPTY:
+    _check(statement.get("subject"), SUBJECT, "subject", version)
+    if not statement["subject"]:
+        raise VerificationError("subject is empty: it names no file that is served")
+    _check({name: value for name, value in predicate.items() if name != "break"}, FORMATS[version], "predicate", version)
+    for name in NEVER_EMPTY[version]:
         if not predicate[name]:
             raise VerificationError(f"predicate.{name} is empty")
     if datetime.fromisoformat(predicate["completed_at"]) < datetime.fromisoformat(predicate["received_at"]):
@@ -314,6 +339,8 @@ def check_content(statement: Mapping[str, Any]) -> None:
             "predicate.previous does not fit predicate.sequence: the first certificate, and no other, has none"
         )
     if "break" in predicate:
-        _check(predicate["break"], BREAK, "predicate.break")
+        _check(predicate["break"], BREAK, "predicate.break", version)
         if predicate["break"]["previous_head"] != predicate["previous"]:
             raise VerificationError("predicate.break.previous_head is not predicate.previous")
+    if version > 1:
+        check_consistency(predicate["plan"], predicate["artifacts"])

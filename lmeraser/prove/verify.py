@@ -1,10 +1,12 @@
 """Check certificates offline: numbered steps, each raising with its own line. Needs the files and public keys, nothing else.
 
-One certificate: 1 a file of at most 1 MiB, 2 JSON without repeated names, 3 a DSSE envelope, 4 the payload type of in-toto,
+One certificate: 1 a file of at most 16 MiB, 2 JSON without repeated names, 3 a DSSE envelope, 4 the payload type of in-toto,
 5 signed by a known key, 6 a canonical payload, 7 an in-toto Statement v1, 8 about an erasure, 9 whose content obeys its rules,
 10 under the name that it gives itself.
-Several: 11 in unbroken order, 12 each naming the digest of the one before, 13 with one key until a signed break.
-With a head that was kept elsewhere: 14 the last certificate is that head. Without one a cut tail cannot be seen.
+Several: 11 in unbroken order, 12 each naming the digest of the one before, 13 with one key until a signed break, 14 one
+certificate a request, 15 of one project, and of the one that was asked for.
+With the HEAD beside them (`lmeraser/prove/home.py`): 16 the certificate that it names is there. With a head that was kept
+elsewhere: 17 the last certificate is that head. Without one a tail that was cut with HEAD cannot be seen.
 
 Sources: DSSE v1.0.2 (github.com/secure-systems-lab/dsse), in-toto Statement v1, Ed25519 (RFC 8032).
 """
@@ -21,7 +23,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, NoReturn
 
 from lmeraser.core.digest import canonical_json, sha256
-from lmeraser.core.errors import BadInputError, ProjectError, VerificationError
+from lmeraser.core.errors import BadInputError, VerificationError
 from lmeraser.prove.statement import PREDICATE_TYPE, STATEMENT_TYPE, check_content
 
 if TYPE_CHECKING:  # 0.2 s that only verifying needs
@@ -29,7 +31,7 @@ if TYPE_CHECKING:  # 0.2 s that only verifying needs
     from securesystemslib.signer._key import SSlibKey  # the package does not export it to mypy
 
 PAYLOAD_TYPE = "application/vnd.in-toto+json"
-MAX_BYTES = 2**20
+MAX_BYTES = 2**24
 NAME = re.compile(r"(?P<sequence>[0-9]{5,})-(?P<request_id>[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12})\.json")
 HEAD = re.compile(r"0*(?P<sequence>[1-9][0-9]{0,15})[: ](?P<digest>[0-9a-f]{64})\n?")
 
@@ -44,10 +46,13 @@ class CertificateError(VerificationError):
 class Certificate:
     """One that was verified.
 
-    Attributes: digest: SHA-256 of the decoded payload; subjects: pseudonyms; break_from: id of the key before a signed break.
+    Attributes: digest: SHA-256 of the decoded payload; subjects: pseudonyms; break_from: id of the key before a signed break;
+        version: of the format; project: whose it is, None in format 1, which did not say.
     """
 
     file: str
+    version: int
+    project: str | None
     request_id: str
     sequence: int
     key_id: str
@@ -88,10 +93,14 @@ def file_name(sequence: int, request_id: str) -> str:
     return f"{sequence:05}-{request_id}.json"
 
 
-def verify_files(paths: Sequence[Path], keys: "Sequence[SSlibKey]", head: Head | None = None) -> Verdict:
+def verify_files(
+    paths: Sequence[Path], keys: "Sequence[SSlibKey]", head: Head | None = None, project: str | None = None
+) -> Verdict:
     """Verify certificates in the order given.
 
-    Args: keys: oldest first; head: the last certificate's sequence and digest, if the caller knows it.
+    Args:
+        keys: oldest first; head: the last certificate's sequence and digest, if the caller knows it.
+        project: the id of the project that they must be of; None: of any one.
     Raises: CertificateError; BadInputError if there is none, or a file cannot be read.
     """
     if not paths:
@@ -99,6 +108,7 @@ def verify_files(paths: Sequence[Path], keys: "Sequence[SSlibKey]", head: Head |
     found = [verify_bytes(read(path, shown(path, n, len(paths))), path.name, keys, shown(path, n, len(paths)))
              for n, path in enumerate(paths, start=1)]  # fmt: skip
     check_chain(found, keys)
+    check_project(found, project)
     if head is not None:
         check_head(found[-1], head)
     return Verdict(tuple(found), found[0].sequence == 1, head is not None, tuple(key.keyid for key in keys))
@@ -153,6 +163,8 @@ def verify_bytes(data: bytes, name: str, keys: "Sequence[SSlibKey]", where: str)
     broken = told.get("break")
     return Certificate(
         name,
+        told["format"],
+        told.get("project"),
         told["request_id"],
         told["sequence"],
         key.keyid,
@@ -243,7 +255,7 @@ def _signed_by(envelope: "Envelope", keys: "Sequence[SSlibKey]", where: str) -> 
 
 
 def check_chain(found: Sequence[Certificate], keys: "Sequence[SSlibKey]") -> None:
-    """Steps 11 to 13, for certificates that were verified one by one. Raises: CertificateError."""
+    """Steps 11 to 14, for certificates that were verified one by one. Raises: CertificateError."""
     for one in found:
         if one.break_from == one.key_id:
             _refuse(one.file, f"it says that the key changed, but both keys are {one.key_id[:16]}")
@@ -256,6 +268,26 @@ def check_chain(found: Sequence[Certificate], keys: "Sequence[SSlibKey]") -> Non
                 "another chain"
             )
         _check_key_change(old, new, [key.keyid for key in keys])
+        if new.version < old.version:
+            raise CertificateError(f"certificate {new.sequence} is of format {new.version}, older than that of the one before")
+    first: dict[str, int] = {}
+    for one in found:  # 14
+        if first.setdefault(one.request_id, one.sequence) != one.sequence:
+            raise CertificateError(
+                f"certificates {first[one.request_id]} and {one.sequence} are both for request {one.request_id}; each has one"
+            )
+
+
+def check_project(found: Sequence[Certificate], project: str | None) -> None:
+    """Step 15. Format 1 names no project. Raises: CertificateError."""
+    for one in found:
+        if one.project is None:
+            continue
+        project = project or one.project
+        if one.project != project:
+            raise CertificateError(
+                f"certificate {one.sequence} is of project {one.project}, expected {project}; it belongs to another chain"
+            )
 
 
 def _check_order(old: int, new: int, given: set[int]) -> None:
@@ -289,7 +321,7 @@ def _check_key_change(old: Certificate, new: Certificate, keys: list[str]) -> No
 
 
 def check_head(last: Certificate, head: Head) -> None:
-    """Step 14. Raises: CertificateError."""
+    """Step 17. Raises: CertificateError."""
     sequence, digest = head
     if last.sequence < sequence:
         raise CertificateError(
@@ -314,14 +346,6 @@ def parse_head(text: str) -> Head:
     if not found:
         raise BadInputError(f"the HEAD file is damaged; {expected}")
     return int(found["sequence"]), found["digest"]
-
-
-def find_keys(certificate: Path) -> Path:
-    """The public keys of the project that holds a certificate: the nearest upwards. Raises: ProjectError."""
-    for folder in certificate.resolve().parents:
-        if (folder / "data" / "certificate-keys.pem").is_file():
-            return folder / "data" / "certificate-keys.pem"
-    raise ProjectError("no public keys lie above the certificate (data/certificate-keys.pem); name the issuer's with --key")
 
 
 def openssl_way(path: Path, keys: Path = Path("data/certificate-keys.pem"), number: int = 1) -> list[str]:
