@@ -2,8 +2,8 @@
 stash`, another branch, `dvc checkout`, an edited params.yaml, new rows in the source.
 
 The ledger says how far a batch was taken. Before a step trusts that, `realign` looks whether the working tree still shows it:
-everybody of the batch is on the list (or is put back), and the ground is the one that the last step left. If not, the batch is set
-back to where it really is, and the way goes on from there; what somebody else must decide is refused with what to do.
+everybody of the batch is on the list (or is put back), and the ground is the one that the last step left. If not, the batch is
+set back to where it really is, and the way goes on from there; what somebody else must decide is refused with what to do.
 """
 
 from collections.abc import Sequence

@@ -215,10 +215,12 @@ def status(options: argparse.Namespace) -> Result:
     ]
     if late:
         lines.append(f"{late} requests are late")
+    found: dict[str, Any] = {"requests": listed, "late": late}
     missing = missing_from_branch(project.layout)
     if missing:
+        found["missing_from_list"] = missing
         lines.append(list_line(missing))
-    return {"requests": listed, "late": late, "missing_from_list": missing}, lines or ["no request yet"]
+    return found, lines or ["no request yet"]
 
 
 def resume(_: argparse.Namespace) -> Result:

@@ -147,7 +147,8 @@ class ErasedList:
 
 def missing_from_branch(layout: Layout) -> int:
     """How many people this machine erased whom the checked out data/erased.json does not list."""
-    return len(ErasedList.known(layout).pseudonyms - ErasedList.read(layout.erased).pseudonyms)
+    memory = ErasedList.remembered(layout).pseudonyms
+    return len(memory - ErasedList.read(layout.erased).pseudonyms) if memory else 0
 
 
 class Gatekeeper:

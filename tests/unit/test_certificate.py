@@ -26,6 +26,7 @@ PLAN = {
     "records_retrained": 96,
     "records_total": 960,
     "clusters_total": 9,
+    "parts": ["p01"],
     "slots_retrained": ["c07", "c03"],
     "slots_emptied": [],
     "rebuild": False,
@@ -45,6 +46,9 @@ KEYS = [OLD.public_key, NEW.public_key]
 
 def erasure(number: int = 1, subject: str = CANARY_SUBJECT) -> Erasure:
     return Erasure(
+        project="0123456789abcdef",
+        locks="1" * 64,
+        erased_list="2" * 64,
         request_id=f"00000000-0000-4000-8000-{number:012}",
         pseudonyms=(SUBJECTS.pseudonym(subject),),
         subject_key_id=SUBJECTS.id,
@@ -53,7 +57,11 @@ def erasure(number: int = 1, subject: str = CANARY_SUBJECT) -> Erasure:
         plan=Counts.of(PLAN),
         batch_requests=1,
         served={"artifacts/head/head.safetensors": "a" * 64},
-        changed={"artifacts/tune/c03.safetensors": ("b" * 32, "c" * 32), "artifacts/cluster": ("d" * 32 + ".dir", None)},
+        changed={
+            "artifacts/tune/c03.safetensors": ("b" * 32, "c" * 32),
+            "artifacts/split/private": ("b" * 32 + ".dir", "c" * 32 + ".dir"),
+            "artifacts/cluster": ("d" * 32 + ".dir", None),
+        },
         unchanged=20,
         environment={"device": "cpu"},
         fingerprint="e" * 16,
@@ -92,6 +100,7 @@ def test_certificate_says_what_was_done_and_what_it_does_not_show(tmp_path: Path
         "records_retrained": 96,
         "records_total": 960,
         "clusters_total": 9,
+        "parts": ["p01"],
         "slots_retrained": ["c03", "c07"],
         "slots_emptied": [],
         "rebuild": False,
@@ -133,6 +142,10 @@ def test_certificate_names_nobody(tmp_path: Path) -> None:
         {"checks": ()},
         {"limits": ()},
         {"stores": (Store("CANARY-remote", 1, 1),)},
+        {"stores": ()},
+        {"project": CANARY_SUBJECT},
+        {"changed": {}},
+        {"changed": {"artifacts/tune/c04.safetensors": ("b" * 32, "c" * 32)}},
         {"unchanged": -1},
         {"batch_requests": 0},
         {"approved": None},
@@ -153,7 +166,7 @@ def test_statement_that_is_made_obeys_its_rules() -> None:
 
 
 def test_request_that_is_too_large_for_a_certificate_is_not_signed(tmp_path: Path) -> None:
-    crowd = tuple(f"{number:064x}" for number in range(13_000))
+    crowd = tuple(f"{number:064x}" for number in range(250_000))
     assert "fewer people" in refused(VerificationError, lambda: issue(tmp_path, replace(erasure(), pseudonyms=crowd), OLD, KEYS))
     assert contents(tmp_path) == {}
 

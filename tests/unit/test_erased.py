@@ -1,12 +1,16 @@
 """Erased people are recognised by keyed hashes for ever; without the right key nothing goes on."""
 
 import json
+import tempfile
 from pathlib import Path
 
 import pytest
 from builders import CANARY_SUBJECT, refused, write_json
+from hypothesis import given
+from hypothesis import strategies as st
 
 from lmeraser.core.errors import ProjectError
+from lmeraser.core.layout import Layout
 from lmeraser.erase.erased import (
     KEY_BYTES,
     KEY_VARIABLE,
@@ -16,6 +20,7 @@ from lmeraser.erase.erased import (
     key_path,
     load_key,
     load_or_create_key,
+    missing_from_branch,
 )
 
 KEY, OTHER = SubjectKey(b"k" * KEY_BYTES), SubjectKey(b"o" * KEY_BYTES)
@@ -151,3 +156,56 @@ def test_list_without_its_key_id_is_refused(tmp_path: Path) -> None:
 def test_list_whose_entries_are_no_pseudonyms_is_refused(tmp_path: Path, subjects: object) -> None:
     path = write_json(tmp_path / "erased.json", {"key_id": KEY.id, "subjects": subjects})
     refused(ProjectError, lambda: ErasedList.read(path))
+
+
+# the machine remembers
+
+
+def branch(root: Path, listed_here: ErasedList) -> Layout:
+    layout = Layout(root)
+    layout.erased.parent.mkdir(exist_ok=True)
+    listed_here.write(layout.erased)
+    return layout
+
+
+def test_who_was_erased_here_stays_out_on_every_branch(tmp_path: Path) -> None:
+    layout = branch(tmp_path, NOBODY)
+    layout.private_state.mkdir()
+    key_file(layout.private_state)
+    listed(CANARY_SUBJECT, "ben").keep(layout)
+    assert ErasedList.read(layout.erased) == ErasedList.remembered(layout) == listed(CANARY_SUBJECT, "ben")
+    assert missing_from_branch(layout) == 0
+    branch(tmp_path, listed("ben", "cem"))  # git checkout: an older list, of which somebody else came to be
+    assert missing_from_branch(layout) == 1
+    keeper = Gatekeeper.of(layout)
+    assert [name for name in (CANARY_SUBJECT, "ben", "cem", "dan") if keeper.is_erased(name)] == [CANARY_SUBJECT, "ben", "cem"]
+    assert layout.erased_memory.stat().st_mode & 0o777 == 0o600
+    ErasedList.known(layout).keep(layout)
+    assert missing_from_branch(layout) == 0
+
+
+@given(st.lists(st.tuples(st.sampled_from(["erase", "checkout", "build"]), st.sets(st.sampled_from("abcdef"))), max_size=12))
+def test_nobody_comes_back_whatever_branches_are_checked_out(steps: list[tuple[str, set[str]]]) -> None:
+    with tempfile.TemporaryDirectory() as folder:
+        layout = branch(Path(folder), NOBODY)
+        layout.private_state.mkdir()
+        key_file(layout.private_state)
+        ever: set[str] = set()
+        for step, people in steps:
+            if step == "erase":
+                ErasedList.known(layout).add(map(KEY.pseudonym, people), KEY).keep(layout)
+                ever |= people
+            elif step == "checkout":
+                branch(Path(folder), listed(*people) if people else NOBODY)
+            else:
+                ErasedList.known(layout).remember(layout)
+            keeper = Gatekeeper.of(layout)
+            assert all(keeper.is_erased(name) for name in ever)
+
+
+def test_lists_of_two_keys_are_refused(tmp_path: Path) -> None:
+    layout = branch(tmp_path, NOBODY.add([OTHER.pseudonym("ben")], OTHER))
+    listed(CANARY_SUBJECT).remember(layout)
+    assert OTHER.id in refused(ProjectError, lambda: ErasedList.known(layout))
+    layout.erased_memory.write_bytes(b"CANARY")
+    assert "backup" in refused(ProjectError, lambda: ErasedList.known(layout))

@@ -1,12 +1,13 @@
 """dvc.lock as facts, comparisons that name what differs."""
 
+import os
 from pathlib import Path
 
 import pytest
 from builders import refused
 
 from lmeraser.core.errors import ProjectError
-from lmeraser.prove.lock import compare, outs_by_stage, read_outs
+from lmeraser.prove.lock import compare, digest_of_locks, outs_by_stage, read_files, read_outs
 
 LOCK = """schema: '2.0'
 stages:
@@ -58,3 +59,38 @@ def test_comparison_names_what_differs_and_what_stands_on_one_side_alone() -> No
 
 def test_comparing_nothing_is_not_equal() -> None:
     assert not compare({}, {}).equal
+
+
+def test_files_are_named_as_dvc_names_them(tmp_path: Path) -> None:
+    from dvc.repo import Repo
+
+    for name in ("folder/b.bin", "folder/a/c.txt", "folder/a/é.txt", "alone.txt"):
+        (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
+        (tmp_path / name).write_bytes(name.encode() + b"\r\n")
+    with Repo.init(str(tmp_path), no_scm=True) as repo:
+        told = {path: repo.add(str(tmp_path / path))[0].outs[0].hash_info.value for path in ("folder", "alone.txt")}
+    assert read_files(tmp_path, told) == told
+
+
+def test_one_flipped_bit_is_seen_though_size_and_time_are_kept(tmp_path: Path) -> None:
+    path = tmp_path / "a"
+    path.write_bytes(b"weights")
+    stamp, before = path.stat(), read_files(tmp_path, ["a"])
+    path.write_bytes(b"weighus")
+    os.utime(path, ns=(stamp.st_atime_ns, stamp.st_mtime_ns))
+    assert compare(before, read_files(tmp_path, ["a"])).differing == ["a"]
+    path.unlink()
+    assert compare(before, read_files(tmp_path, ["a"])).differing == ["a"]
+
+
+def test_any_lock_that_changes_changes_the_state(tmp_path: Path) -> None:
+    (tmp_path / "tune" / "00").mkdir(parents=True)
+    for name in ("dvc.yaml", "tune/00/dvc.yaml", "dvc.lock", "tune/00/dvc.lock"):
+        (tmp_path / name).write_text("stages: {}\n")
+    states = [digest_of_locks(tmp_path)]
+    for name in ("dvc.lock", "tune/00/dvc.lock"):
+        (tmp_path / name).write_text("stages: {a: {}}\n")
+        states.append(digest_of_locks(tmp_path))
+    (tmp_path / "tune/00/dvc.lock").unlink()
+    states.append(digest_of_locks(tmp_path))
+    assert len(set(states)) == len(states)

@@ -10,7 +10,7 @@ from builders import CANARY_LABEL, CANARY_SUBJECT, make_params, make_record, mak
 
 from lmeraser.core.clustering import Member
 from lmeraser.core.digest import part_of
-from lmeraser.core.errors import BlockedError, RequestError
+from lmeraser.core.errors import BlockedError, RequestError, UnknownSubjectError
 from lmeraser.core.records import Record
 from lmeraser.erase.erased import ErasedList, SubjectKey
 from lmeraser.erase.facts import MAX_SUBJECT, check_known, normalise_subjects
@@ -179,7 +179,7 @@ def test_subject_that_cannot_be_one_is_refused_by_its_position(given_: list[str]
 
 def test_unknown_subject_is_refused_by_its_position() -> None:
     nobody = ErasedList(None, frozenset())
-    message = refused(RequestError, lambda: check_known(["ada", "CANARY-eve"], two_clusters(), nobody, KEY))
+    message = refused(UnknownSubjectError, lambda: check_known(["ada", "CANARY-eve"], two_clusters(), nobody, KEY))
     assert "subject 2 of 2 is unknown" in message
     check_known(["ada", "tess", "pub-1", CANARY_SUBJECT], two_clusters(), nobody, KEY)
 

@@ -16,11 +16,11 @@ from hypothesis import strategies as st
 from flows import certificate_commands
 from lmeraser.core.digest import readable_json
 from lmeraser.core.errors import BadInputError, ProjectError
+from lmeraser.prove.home import Home
 from lmeraser.prove.keys import load_public
 from lmeraser.prove.verify import (
     MAX_BYTES,
     CertificateError,
-    find_keys,
     openssl_way,
     parse_head,
     verify_bytes,
@@ -28,7 +28,10 @@ from lmeraser.prove.verify import (
 )
 
 VECTORS = ROOT / "tests" / "vectors"
-CASES: list[dict[str, Any]] = json.loads((VECTORS / "index.json").read_bytes())
+FORMATS = {1: VECTORS / "format1", 2: VECTORS}
+CASES: list[tuple[int, dict[str, Any]]] = [
+    (version, case) for version, folder in FORMATS.items() for case in json.loads((folder / "index.json").read_bytes())
+]
 GOOD = sorted((VECTORS / "good").glob("*.json"))
 KEYS = load_public(VECTORS / "keys.pem")
 DOCS = (ROOT / "docs" / "certificate-format.md").read_text(encoding="utf-8")
@@ -42,27 +45,30 @@ def files_below(folder: Path) -> dict[str, bytes]:
 # vectors
 
 
-@pytest.mark.parametrize("case", CASES, ids=lambda case: case["name"])
-def test_vector_is_accepted_or_refused_with_its_own_line(case: dict[str, Any]) -> None:
-    paths = [VECTORS / name for name in case["files"]]
+@pytest.mark.parametrize(("version", "case"), CASES, ids=[f"{version}-{case['name']}" for version, case in CASES])
+def test_vector_is_accepted_or_refused_with_its_own_line(version: int, case: dict[str, Any]) -> None:
+    folder = FORMATS[version]
+    paths = [folder / name for name in case["files"]]
     head = parse_head(case["head"]) if case["head"] else None
 
     def act() -> Any:
-        return verify_files(paths, load_public(VECTORS / case["keys"]), head)
+        return verify_files(paths, load_public(folder / case["keys"]), head)
 
     if case["error"] is not None:
         assert case["error"] in refused(CertificateError, act)
         return
     verdict = act()
     assert [one.file for one in verdict.certificates] == [path.name for path in paths]
+    assert {one.version for one in verdict.certificates} == {version}
     assert verdict.anchored == (head is not None)
     assert verdict.chain == (verdict.certificates[0].sequence == 1)
 
 
 def test_vectors_are_made_again_byte_for_byte(tmp_path: Path) -> None:
     subprocess.run([sys.executable, VECTORS / "make_vectors.py", tmp_path], check=True)
-    assert files_below(tmp_path) == files_below(VECTORS)
-    assert len(CASES) > 50
+    kept = {name: data for name, data in files_below(VECTORS).items() if not name.startswith("format1/")}
+    assert files_below(tmp_path) == kept
+    assert len(CASES) > 100
 
 
 # tampering
@@ -132,14 +138,76 @@ def test_head_is_read_from_text_or_file(tmp_path: Path) -> None:
         refused(BadInputError, lambda text=text: parse_head(text))  # type: ignore[misc]
 
 
-def test_keys_are_found_above_the_certificate_only(tmp_path: Path) -> None:
-    below = tmp_path / "project" / "certificates" / "x.json"
-    below.parent.mkdir(parents=True)
-    refused(ProjectError, lambda: find_keys(below))
-    keys = tmp_path / "project" / "data" / "certificate-keys.pem"
-    keys.parent.mkdir()
-    keys.write_bytes(b"")
-    assert find_keys(below) == keys.resolve()
+def project_of(root: Path, project: str | None = "5eed000000000001", count: int = 4) -> list[Path]:
+    """A project's folder with the first certificates of the good chain, their HEAD and keys."""
+    (root / "data").mkdir(parents=True)
+    (root / "certificates").mkdir()
+    (root / "data" / "certificate-keys.pem").write_bytes((VECTORS / "keys.pem").read_bytes())
+    if project:
+        (root / "data" / "project-id").write_text(f"{project}\n")
+    for path in GOOD[:count]:
+        (root / "certificates" / path.name).write_bytes(path.read_bytes())
+    last = verify_files(GOOD[:count], KEYS).certificates[-1]
+    (root / "certificates" / "HEAD").write_text(f"{last.sequence} {last.digest}\n")
+    return sorted((root / "certificates").glob("*.json"))
+
+
+def test_keys_are_taken_from_nowhere_but_the_certificates_project(tmp_path: Path) -> None:
+    paths = project_of(tmp_path / "project")
+    assert Home.of(paths).keys == (tmp_path / "project" / "data" / "certificate-keys.pem").resolve()
+    astray = tmp_path / "project" / "inbox" / GOOD[0].name  # someone else's, put below the project's folder
+    deeper = tmp_path / "project" / "certificates" / "old" / GOOD[0].name
+    for path in (astray, deeper):
+        path.parent.mkdir()
+        path.write_bytes(GOOD[0].read_bytes())
+        refused(ProjectError, lambda path=path: run("verify", path))  # type: ignore[misc]
+    refused(BadInputError, lambda: run("verify", paths[0], project_of(tmp_path / "other")[1]))
+
+
+def test_certificate_of_another_project_is_refused_beside_these_keys(tmp_path: Path) -> None:
+    paths = project_of(tmp_path, "5eed00000000000f")
+    assert "expected 5eed00000000000f" in refused(CertificateError, lambda: run("verify", *paths))
+    (tmp_path / "data" / "project-id").write_text("CANARY")
+    refused(ProjectError, lambda: run("verify", *paths))
+    (tmp_path / "data" / "project-id").unlink()  # made before there were ids
+    assert run("verify", *paths)[0]["valid"]
+
+
+@pytest.mark.parametrize("taken", [1, 2, 3])
+def test_newest_certificates_that_were_taken_away_are_missed_by_head(tmp_path: Path, taken: int) -> None:
+    paths = project_of(tmp_path)
+    for path in paths[-taken:]:
+        path.unlink()
+    left = paths[:-taken]
+    assert "HEAD names certificate 4, which is missing" in refused(CertificateError, lambda: run("verify", *left))
+    keys = ("--key", VECTORS / "keys.pem")
+    assert "which is missing" in refused(CertificateError, lambda: run("verify", *left, *keys))
+    (tmp_path / "certificates" / "HEAD").unlink()
+    assert run("verify", *left, *keys)[0]["valid"]  # a copy without its HEAD: nobody can tell
+    if len(left) > 1:
+        assert "HEAD is missing" in refused(CertificateError, lambda: run("verify", *left))
+
+
+def test_hole_in_the_chain_is_seen_whichever_certificate_is_asked_about(tmp_path: Path) -> None:
+    paths = project_of(tmp_path)
+    paths[1].unlink()
+    assert "certificate 2 is missing" in refused(CertificateError, lambda: run("verify", paths[3]))
+
+
+def test_head_of_another_chain_is_refused(tmp_path: Path) -> None:
+    paths = project_of(tmp_path)
+    (tmp_path / "certificates" / "HEAD").write_text(f"4 {'0' * 64}\n")
+    assert "this one has" in refused(CertificateError, lambda: run("verify", *paths))
+    (tmp_path / "certificates" / "HEAD").write_text("CANARY")
+    refused(BadInputError, lambda: run("verify", *paths))
+
+
+def test_verify_says_which_format_an_old_certificate_is_of() -> None:
+    old = FORMATS[1]
+    told, lines = run("verify", *sorted((old / "good").glob("*.json")), "--key", old / "keys.pem")
+    assert [one["format"] for one in told["certificates"]] == [1, 1, 1, 1]
+    assert all("format 1" in line for line in lines[:4])
+    assert [one["format"] for one in run("verify", *GOOD, "--key", VECTORS / "keys.pem")[0]["certificates"]] == [2, 2, 2, 2]
 
 
 # OpenSSL

@@ -3,8 +3,9 @@
     python tests/vectors/make_vectors.py [FOLDER]      writes keys.pem, the chains and index.json
 
 TEST KEYS ONLY: the private keys are made from the fixed seeds below, which anybody can read. Ed25519 is deterministic, so the
-same code gives the same bytes; a test makes all files again and compares them. They stay as they are while format 1 is read:
-if they change, certificates that were issued before may no longer verify.
+same code gives the same bytes; a test makes all files again and compares them. They stay as they are while format 2 is read:
+if they change, certificates that were issued before may no longer verify. `format1/` holds the vectors of the format before: they
+cannot be made again, and are verified as they are.
 """
 
 import base64
@@ -13,6 +14,7 @@ import shutil
 import sys
 import tempfile
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -36,33 +38,40 @@ SIGNERS = {name: CryptoSigner(key, known_key(key.public_key())) for name, key in
 KNOWN = [SIGNERS["first"].public_key, SIGNERS["second"].public_key]
 LIMITS = ("These limits are part of the test vector and stay as they are.",)  # not the program's own, which may be reworded
 
+PROJECT, OTHER_PROJECT = "5eed000000000001", "5eed000000000002"
+
 Files = dict[str, bytes]
 
 
 def erasure(number: int) -> Erasure:
     """The facts of a made-up erasure."""
-    served = {
-        name: sha256(f"{name} after {number}".encode()) for name in ("artifacts/head/head.safetensors", "artifacts/tune/c03.st")
-    }
+    names = ("artifacts/head/head.safetensors", "artifacts/tune/c03.safetensors")
+    served = {name: sha256(f"{name} after {number}".encode()) for name in names}
     return Erasure(
+        project=PROJECT,
         request_id=f"5eed0000-0000-4000-8000-{number:012}",
         pseudonyms=(sha256(f"pseudonym {number}".encode()),),
         subject_key_id="0123456789abcdef",
+        locks=sha256(f"locks {number}".encode()),
+        erased_list=sha256(f"list {number}".encode()),
         received_at=f"2026-03-0{number}T09:00:00+00:00",
         completed_at=f"2026-03-0{number}T09:00:07+00:00",
-        plan=Counts(12, 96, 960, 9, ("c03",), (), rebuild=False, exact=True),
+        plan=Counts(12, 96, 960, 9, ("p01",), ("c03",), ("c09",), rebuild=False, exact=True),
         batch_requests=1,
         served=served,
         changed={
-            "artifacts/tune/c03.st": (f"{number:032x}", f"{number + 1:032x}"),
-            "artifacts/tune/c09.st": (None, f"{number:032x}"),
+            "artifacts/cluster": (f"{number:032x}.dir", f"{number + 1:032x}.dir"),
+            "artifacts/embed/p01": (f"{number:032x}.dir", f"{number + 1:032x}.dir"),
+            "artifacts/split/private": (f"{number:032x}.dir", f"{number + 1:032x}.dir"),
+            "artifacts/tune/c03.safetensors": (f"{number:032x}", f"{number + 1:032x}"),
+            "artifacts/tune/c09.safetensors": (None, f"{number:032x}"),
         },
         unchanged=23,
         environment={"device": "cpu", "processor": "made up", "torch": "2.14.0"},
         fingerprint="fedcba9876543210",
         code_revision="0" * 40,
         checks=(Check("no retained record belongs to the erased subjects", "960 records"),),
-        stores=(Store("workspace", 14, 0), Store("DVC cache", 31, 0)),
+        stores=(Store("workspace", 14, 0), Store("DVC cache", 31, 0), Store("remote backup", 9, 0, unknown=2)),
         source="erased: the rows and files of the source go too",
         approved=False,
         limits=LIMITS,
@@ -127,6 +136,13 @@ def single(first: bytes) -> dict[str, tuple[bytes, str]]:
     payload = base64.b64decode(json.loads(first)["payload"])
     twice = payload.replace(b'"approved":false,', b'"approved":true,"approved":false,', 1)
     predicate = lambda name, value: statement_with(lambda s: s["predicate"].update({name: value}))  # noqa: E731
+
+    def artifact(path: str, before: str | None = None) -> bytes:
+        return statement_with(lambda s: s["predicate"]["artifacts"].update({path: {"before": before, "after": "0" * 32}}))
+
+    def without(path: str) -> bytes:
+        return statement_with(lambda s: s["predicate"]["artifacts"].pop(path))
+
     return {
         "payload-one-bit": (envelope(lambda e: e.update(payload=changed_base64(e["payload"]))), "signature does not fit"),
         "signature-one-bit": (
@@ -162,11 +178,21 @@ def single(first: bytes) -> dict[str, tuple[bytes, str]]:
         "statement-field": (statement_with(lambda s: s.update(note="more")), "does not have"),
         "predicate-type": (statement_with(lambda s: s.update(predicateType="https://slsa.dev/provenance/v1")), "something else"),
         "no-files": (statement_with(lambda s: s.update(subject=[])), "subject is empty"),
-        "format-2": (predicate("format", 2), "format is not 1"),
-        "unknown-field": (predicate("name", "more"), "1 fields that format 1 does not have"),
+        "format-3": (predicate("format", 3), "format is none of those known here (1, 2)"),
+        "format-1-with-fields-of-2": (predicate("format", 1), "fields that format 1 does not have"),
+        "unknown-field": (predicate("name", "more"), "1 fields that format 2 does not have"),
         "missing-field": (statement_with(lambda s: s["predicate"].pop("source")), "has no source"),
         "no-checks": (predicate("checks", []), "predicate.checks is empty"),
-        "residue": (predicate("stores", [{"store": "remote", "deleted": 1, "residue": 1}]), "still found"),
+        "no-stores": (predicate("stores", []), "predicate.stores is empty"),
+        "residue": (predicate("stores", [{"store": "remote", "deleted": 1, "residue": 1, "unknown": 0}]), "still found"),
+        "slot-that-was-not-planned": (artifact("artifacts/tune/c04.safetensors"), "changed, and predicate.plan does not name it"),
+        "part-that-was-not-planned": (artifact("artifacts/embed/p02"), "changed, and predicate.plan does not name it"),
+        "backbone-without-a-rebuild": (artifact("artifacts/pretrain/backbone.safetensors"), "predicate.plan does not name it"),
+        "file-of-nobody": (artifact("artifacts/extra.bin"), "predicate.plan does not name it"),
+        "artifact-that-did-not-change": (artifact("metrics/metrics.json", "0" * 32), "lists something that did not change"),
+        "no-part-changed": (without("artifacts/split/private"), "says that no part changed"),
+        "no-cluster-changed": (without("artifacts/cluster"), "says that no cluster changed"),
+        "name-for-project": (predicate("project", "anna's"), "predicate.project is not 16 hex digits"),
         "name-for-pseudonym": (predicate("subjects", ["anna"]), "predicate.subjects 1 is not 64 hex digits"),
         "ends-before-it-begins": (predicate("completed_at", "2026-03-01T08:59:59+00:00"), "before received_at"),
         "first-with-previous": (predicate("previous", "0" * 64), "does not fit predicate.sequence"),
@@ -192,6 +218,9 @@ def chains(files: Files) -> dict[str, tuple[Files, str]]:
     fifth = make_statement(erasure(5), 5, last)
     fifth["predicate"]["break"] = {"previous_key": KNOWN[1].keyid, "previous_head": last, "reason": "back again"}
     back = {file_name(5, erasure(5).request_id): signed(payload_of(fifth), "first")}
+    elsewhere_made = {second: statement_with(lambda s: s["predicate"].update(project=OTHER_PROJECT), number=2, previous=before)}
+    once_more = sign(make_statement(replace(erasure(1), completed_at="2026-03-02T09:00:07+00:00"), 2, before), SIGNERS["first"])
+    twice = {file_name(2, erasure(1).request_id): once_more}
     again = {file_name(2, erasure(1).request_id): sign(make_statement(erasure(1), 2, before), SIGNERS["first"])}
     return {
         "middle-removed": (one | three, "certificate 2 is missing between 1 and 3"),
@@ -205,6 +234,8 @@ def chains(files: Files) -> dict[str, tuple[Files, str]]:
         "renamed-sequence": ({names[0].replace("00001", "00007", 1): files[names[0]]}, "give the file that name again"),
         "renamed-request": ({names[1].replace("0002.", "0009."): files[names[1]]}, "give the file that name again"),
         "renamed-freely": ({"mine.json": files[names[0]]}, "certificate 1 of 1: its content is certificate 00001"),
+        "other-project": (one | elsewhere_made, "is of project 5eed000000000002, expected 5eed000000000001"),
+        "two-for-one-request": (one | twice, "certificates 1 and 2 are both for request"),
         "other-chain": (one | loose, "does not name certificate 1"),
         "key-changed-without-break": (one | sudden, "without a signed break"),
         "break-with-another-key": (one | false, "breaks with key"),
@@ -219,7 +250,7 @@ def write(folder: Path) -> None:
     with tempfile.TemporaryDirectory() as scratch:
         files = good(Path(scratch))
     pems = {name: public_pem(key.public_key()) for name, key in PRIVATE.items()}
-    for made in ("good", "bad"):
+    for made in ("good", "bad"):  # format1 stays
         shutil.rmtree(folder / made, ignore_errors=True)
     (folder / "good").mkdir(parents=True)
     (folder / "keys.pem").write_bytes(pems["first"] + pems["second"])
