@@ -1,4 +1,4 @@
-"""Requests cannot hurt each other: whoever is accepted can be carried out together, and whoever cannot is set aside with a way out."""
+"""Requests cannot hurt each other: whoever is accepted can be carried out together; whoever cannot is set aside with a way out."""
 
 import tempfile
 import uuid
@@ -146,7 +146,7 @@ def test_all_that_are_accepted_can_be_carried_out_together(labels: list[str], or
                 if alone:
                     with pytest.raises(RequestError):
                         make_plan(names, made.workspace, include_public=False)
-        held = [one for one in made.project.ledger.all(open_only=True)]
+        held = made.project.ledger.all(open_only=True)
         assert intake.divide(made.project, made.workspace, held) == (held, [])
 
 

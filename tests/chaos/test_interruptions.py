@@ -1,0 +1,17 @@
+"""A bounded sample: see interruptions.py for the whole of it."""
+
+import sys
+from pathlib import Path
+
+import pytest
+
+sys.path.insert(0, str(Path(__file__).parent))
+from interruptions import interruptions
+
+pytestmark = pytest.mark.slow
+
+
+def test_certificates_are_true_or_refused_with_a_way_out_whatever_git_does_in_between() -> None:
+    told = interruptions(0, 1, [("verified", "reset"), ("retrained", "rows")])
+    assert told["problems"] == []
+    assert told["times"] == 2
