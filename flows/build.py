@@ -23,7 +23,6 @@ from lmeraser.core.layout import Layout
 from lmeraser.core.params import Params, load_params
 from lmeraser.core.pipeline import check_files, files
 from lmeraser.core.progress import say
-from lmeraser.erase.erased import ErasedList, missing_from_branch
 from lmeraser.sources import open_source
 
 Tuner = Callable[[Sequence[str]], dict[str, float]]  # trains slots somewhere, their files lie here afterwards; seconds by stage
@@ -89,19 +88,10 @@ def _embeds(params: Params) -> list[str]:
     return [f"embed@{part}" for part in params.parts]
 
 
-def keep_list(layout: Layout) -> None:
-    """Put people back on the list in git whom this machine erased: another branch, or a reset, took them off."""
-    missing = missing_from_branch(layout)
-    if missing:
-        say(f"build: data/erased.json lacked {missing} people whom this machine erased; they are on it again, and stay out")
-        ErasedList.known(layout).keep(layout)
-
-
 def build(layout: Layout) -> None:
     """Bring everything that the pipeline makes up to date. Raises: StepFailedError; what was finished stays finished."""
     params = load_params(layout.params)
     check_files(layout.root, params.slots)
-    keep_list(layout)
     open_source(params.source, layout.root)  # refuses an absent one in one line; DVC would not say which param names it
     if not layout.lock.exists():
         shutil.rmtree(layout.artifacts, ignore_errors=True)  # of no known origin

@@ -30,10 +30,12 @@ class Parser(argparse.ArgumentParser):
 
 def build(_: argparse.Namespace) -> Result:
     from flows.build import build as build_all
+    from flows.ground import keep_list
     from flows.project import Project, workspace
 
     project = Project.find()
     with workspace(project):
+        keep_list(project)
         build_all(project.layout)
     metrics = json.loads((project.layout.metrics / "metrics.json").read_bytes())
     return metrics, [f"served accuracy     {metrics['accuracy']['served']}"]
@@ -48,14 +50,14 @@ def slots(options: argparse.Namespace) -> Result:
 def audit(options: argparse.Namespace) -> Result:
     if not (options.rebuild or options.stores or options.membership):
         raise BadInputError("nothing to audit was named; add --rebuild, --stores or --membership")
+    from flows.ground import missing_from_branch
     from flows.project import Project, workspace
-    from lmeraser.erase.erased import missing_from_branch
 
     project = Project.find()
     told: dict[str, Any] = {}
     lines: list[str] = []
     with workspace(project):
-        missing = missing_from_branch(project.layout)
+        missing = missing_from_branch(project)
         if missing:
             from flows.request_commands import list_line
 

@@ -3,6 +3,7 @@
 from prefect import flow
 
 from flows import build as building
+from flows.ground import keep_list
 from flows.project import Project, workspace
 from lmeraser.core.errors import VerificationError
 
@@ -12,6 +13,7 @@ def build() -> None:
     """Bring everything that the pipeline makes up to date."""
     project = Project.find()
     with workspace(project):
+        keep_list(project)
         building.build(project.layout)
 
 

@@ -16,7 +16,7 @@ from flows.quarantine import refresh
 from lmeraser.core.digest import sha256_of_file
 from lmeraser.core.errors import ProjectError, StepFailedError, VerificationError
 from lmeraser.core.progress import say
-from lmeraser.erase.erased import ErasedList, missing_from_branch
+from lmeraser.erase.erased import ErasedList
 from lmeraser.erase.ledger import Claim
 from lmeraser.erase.requests import Batch, Request
 from lmeraser.erase.states import reached
@@ -68,13 +68,35 @@ def everybody(requests: Sequence[Request]) -> set[str]:
     return {name for request in requests for name in request.pseudonyms}
 
 
+def ever_erased(project: Project) -> set[str]:
+    """Everybody whom this machine's memory or the ledger says to be erased, or about to be."""
+    begun = [one for one in project.ledger.all() if reached(one.reached, "removed")]
+    return everybody(begun) | ErasedList.remembered(project.layout).pseudonyms
+
+
+def missing_from_branch(project: Project) -> int:
+    """How many people were erased here whom the checked out data/erased.json does not list."""
+    erased = ever_erased(project)
+    return len(erased - ErasedList.read(project.layout.erased).pseudonyms) if erased else 0
+
+
+def keep_list(project: Project) -> None:
+    """Put people back on the list in git who were erased here: another branch, or a reset, took them off."""
+    missing = missing_from_branch(project)
+    if missing:
+        keep_out(project, [])
+        say(f"data/erased.json lacked {missing} people who were erased here; they are on it again, and stay out")
+
+
 def keep_out(project: Project, requests: Sequence[Request]) -> bool:
     """Put everybody of the requests on the list, and everybody whom this machine ever erased.
 
     Returns: whether the list in git lacked somebody.
     """
-    lacking = bool(missing_from_branch(project.layout)) or not everybody(requests) <= project.erased.pseudonyms
-    project.erased.add(everybody(requests), project.key()).keep(project.layout)
+    wanted = everybody(requests) | ever_erased(project)
+    lacking = not wanted <= ErasedList.read(project.layout.erased).pseudonyms
+    if wanted:
+        project.erased.add(wanted, project.key()).keep(project.layout)
     return lacking
 
 

@@ -7,10 +7,10 @@ from pathlib import Path
 from typing import Any
 
 from flows import intake
+from flows.ground import missing_from_branch
 from flows.project import Project, workspace
 from lmeraser.core.errors import BadInputError, LmeraserError, ProjectError
 from lmeraser.core.progress import say
-from lmeraser.erase.erased import missing_from_branch
 from lmeraser.erase.requests import Request, check_request_id, read_event
 from lmeraser.erase.states import CERTIFIED
 from lmeraser.erase.states import status as opendsr_status
@@ -194,7 +194,7 @@ def cancel(options: argparse.Namespace) -> Result:
 def list_line(missing: int) -> str:
     """What to do where the branch's list lacks people whom this machine erased."""
     return (
-        f"data/erased.json of this branch lacks {missing} people whom this machine erased; run `lmeraser build`, which puts them "
+        f"data/erased.json of this branch lacks {missing} people who were erased here; run `lmeraser build`, which puts them "
         "back and keeps them out"
     )
 
@@ -215,12 +215,12 @@ def status(options: argparse.Namespace) -> Result:
     ]
     if late:
         lines.append(f"{late} requests are late")
-    found: dict[str, Any] = {"requests": listed, "late": late}
-    missing = missing_from_branch(project.layout)
+    told: dict[str, Any] = {"requests": listed, "late": late}
+    missing = missing_from_branch(project)
     if missing:
-        found["missing_from_list"] = missing
+        told["missing_from_list"] = missing
         lines.append(list_line(missing))
-    return found, lines or ["no request yet"]
+    return told, lines or ["no request yet"]
 
 
 def resume(_: argparse.Namespace) -> Result:

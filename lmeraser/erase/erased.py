@@ -4,7 +4,7 @@ The list (`data/erased.json`) is in git; the key is not, and without it the list
 decides only who is left out: no artifact's bytes depend on it otherwise.
 
 A branch, a reset or a stash can take people off the list in git, so the machine remembers them too (`.lmeraser/erased.json`).
-Both together keep people out; `missing_from_branch` tells where they differ.
+Both together keep people out.
 """
 
 import hmac
@@ -143,12 +143,6 @@ class ErasedList:
         """Raise ProjectError if the list was made with another key: nobody on it would be recognised."""
         if self.pseudonyms and self.key_id != key.id:
             raise ProjectError(f"the subject key is {key.id}, but data/erased.json was made with {self.key_id}; restore that key")
-
-
-def missing_from_branch(layout: Layout) -> int:
-    """How many people this machine erased whom the checked out data/erased.json does not list."""
-    memory = ErasedList.remembered(layout).pseudonyms
-    return len(memory - ErasedList.read(layout.erased).pseudonyms) if memory else 0
 
 
 class Gatekeeper:

@@ -201,3 +201,15 @@ def test_no_step_goes_on_while_somebody_of_the_batch_is_off_the_list(state: str,
             made.realign()
             assert made.listed
             assert made.pseudonym in ErasedList.remembered(made.project.layout).pseudonyms
+
+
+def test_whoever_the_ledger_says_to_be_erased_is_told_and_put_back_though_the_machines_memory_is_gone() -> None:
+    with scene() as made:
+        assert ground.missing_from_branch(made.project) == 0
+        made.reach("verified")
+        made.reset()
+        made.project.layout.erased_memory.unlink()
+        assert ground.missing_from_branch(made.project) == 1
+        ground.keep_list(made.project)
+        assert made.listed
+        assert ground.missing_from_branch(made.project) == 0

@@ -1,4 +1,4 @@
-"""Requests cannot hurt each other: whoever is accepted can be carried out together; whoever cannot is set aside with a way out."""
+"""Requests cannot hurt each other: all that are accepted can be carried out together; others are set aside with a way out."""
 
 import tempfile
 import uuid
