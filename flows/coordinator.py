@@ -86,6 +86,7 @@ class Work:
     ids: list[str]
     lost: threading.Event
     runner: Runner
+    by_person: bool = False
 
     @property
     def requests(self) -> list[Request]:
@@ -112,7 +113,7 @@ class Work:
 def carry_out(work: Work) -> None:
     """Every step of a batch, in order, from where the working tree shows that it is."""
     project, batch = work.project, work.batch
-    ground.realign(project, batch, work.requests, work.claim)
+    ground.realign(project, batch, work.requests, work.claim, work.by_person)
     work.step("removed", lambda: steps.remove(project, work.requests))
 
     def retrain() -> Seconds:
@@ -123,8 +124,10 @@ def carry_out(work: Work) -> None:
     work.step("retrained", retrain)
 
     def verify() -> None:
-        batch.facts["checks"] = steps.verify(project, batch, work.requests)
-        project.ledger.save_batch(batch, work.claim)
+        try:
+            batch.facts["checks"] = steps.verify(project, batch, work.requests)
+        finally:
+            project.ledger.save_batch(batch, work.claim)
 
     work.step("verified", verify)
     steps.leave_quarantine(project)
@@ -204,7 +207,7 @@ def run_open(project: Project, runner: Runner | None = None, retry_failed: bool 
             break
         tried += [one.request_id for one in mine]
         with renewing(project, claim) as lost:
-            problems += _run_claim(project, claim, mine, lost, runner)
+            problems += _run_claim(project, claim, mine, lost, runner, by_person=retry_failed)
         ledger.release(claim)
     problems += kept
     if problems:
@@ -212,7 +215,9 @@ def run_open(project: Project, runner: Runner | None = None, retry_failed: bool 
     return [ledger.get(one) for one in tried]
 
 
-def _run_claim(project: Project, claim: Claim, mine: list[Request], lost: threading.Event, runner: Runner) -> list[LmeraserError]:
+def _run_claim(
+    project: Project, claim: Claim, mine: list[Request], lost: threading.Event, runner: Runner, by_person: bool
+) -> list[LmeraserError]:
     """Finish the batches that were begun, oldest first, then form one of what is new."""
     problems: list[LmeraserError] = []
     batches: dict[str, list[Request]] = {}
@@ -227,7 +232,7 @@ def _run_claim(project: Project, claim: Claim, mine: list[Request], lost: thread
     unverified = False
     for batch_id, requests in batches.items():
         batch = project.ledger.get_batch(batch_id)
-        work = Work(project, claim, batch, [one.request_id for one in requests], lost, runner)
+        work = Work(project, claim, batch, [one.request_id for one in requests], lost, runner, by_person)
         problem = _try(work)
         if problem:
             problems.append(problem)
@@ -235,7 +240,7 @@ def _run_claim(project: Project, claim: Claim, mine: list[Request], lost: thread
     fresh = [one for one in mine if one.batch_id is None]
     if fresh and not unverified:
         empty = Batch("", "", {}, {}, {})
-        work = Work(project, claim, empty, [one.request_id for one in fresh], lost, runner)
+        work = Work(project, claim, empty, [one.request_id for one in fresh], lost, runner, by_person)
         problem = _try(work, form=True)
         if problem:
             problems.append(problem)

@@ -138,14 +138,17 @@ def source_of(project: Project, batch: Batch) -> str | None:
     return project.params.source.path if "source_rows" in batch.facts else None
 
 
-def realign(project: Project, batch: Batch, requests: Sequence[Request], claim: Claim) -> None:
+def realign(project: Project, batch: Batch, requests: Sequence[Request], claim: Claim, by_person: bool = False) -> None:
     """Let the ledger say of a batch what the working tree shows, before a step trusts it.
 
+    Args: by_person: somebody read why the last try failed, and lets what was not planned stand.
     Raises: ProjectError if something changed that is not the batch's to decide.
     """
     started = [one for one in requests if reached(one.reached, "removed")]
     if not started:
         return
+    if batch.facts.get("unplanned") and by_person:
+        batch.facts["moved"] = True
     lacked = keep_out(project, requests)
     if not lacked and recorded(batch) == Ground.of(project):
         return

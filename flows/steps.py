@@ -107,6 +107,7 @@ def retrain(project: Project, batch: Batch, tune: Tuner | None = None) -> dict[s
             if withheld and first:
                 serve_solved(project, withheld.folder)
         else:
+            batch.facts["moved"] = bool(plan.exact and plan.records_removed)  # not the state that was planned on
             build(project.layout)
     except LmeraserError:
         restore(project, batch)
@@ -211,10 +212,13 @@ def _require_planned(project: Project, batch: Batch, changed: set[str], used: se
         remade = bool(changed & FROZEN) or batch.before.get(public) != read_outs(project.layout.lock).get(public)
         batch.facts["replayed"] = plan.as_replay(sorted(used), project.params.parts, total, remade).to_json()
         return
-    if surplus:
-        raise VerificationError(f"{surplus[0]} changed, and the plan did not name it ({len(surplus)} such stages)")
-    if other:
-        raise VerificationError(f"{len(used)} clusters came out, the plan said {plan.clusters_total}")
+    if surplus or other:
+        batch.facts["unplanned"] = True
+        what = f"{surplus[0]} changed, and the plan did not name it ({len(surplus)} such stages)"
+        raise VerificationError(
+            f"{what if surplus else f'{len(used)} clusters came out, the plan said {plan.clusters_total}'}; look why, then "
+            "`lmeraser resume` takes it as it is, and the certificate says that the pipeline was replayed"
+        )
 
 
 def leave_quarantine(project: Project) -> None:

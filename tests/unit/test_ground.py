@@ -213,3 +213,13 @@ def test_whoever_the_ledger_says_to_be_erased_is_told_and_put_back_though_the_ma
         ground.keep_list(made.project)
         assert made.listed
         assert ground.missing_from_branch(made.project) == 0
+
+
+def test_what_was_not_planned_stands_only_once_a_person_asked_again() -> None:
+    with scene() as made:
+        made.reach("retrained")
+        made.batch.facts["unplanned"] = True
+        ground.realign(made.project, made.batch, [made.request], made.claim)
+        assert "moved" not in made.batch.facts
+        ground.realign(made.project, made.batch, [made.request], made.claim, by_person=True)
+        assert made.batch.facts["moved"]
