@@ -107,7 +107,8 @@ def retrain(project: Project, batch: Batch, tune: Tuner | None = None) -> dict[s
             if withheld and first:
                 serve_solved(project, withheld.folder)
         else:
-            batch.facts["moved"] = bool(plan.exact and plan.records_removed)  # not the state that was planned on
+            if plan.exact and plan.records_removed:  # not the state that was planned on
+                batch.facts["moved"] = True
             build(project.layout)
     except LmeraserError:
         restore(project, batch)
