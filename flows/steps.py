@@ -18,8 +18,9 @@ from flows.project import Project
 from flows.quarantine import named, refresh, serve_solved
 from lmeraser.core.clustering import load_members, load_placements, load_sizes
 from lmeraser.core.digest import sha256_of_file
-from lmeraser.core.environment import environment, fingerprint
+from lmeraser.core.environment import fingerprint
 from lmeraser.core.errors import LmeraserError, ProjectError, StepFailedError, VerificationError
+from lmeraser.core.mixing import artifacts_environment, require_one_environment
 from lmeraser.core.progress import say
 from lmeraser.core.quarantine import WITHHELD, read_quarantine
 from lmeraser.core.records import read_records
@@ -127,6 +128,7 @@ def verify(project: Project, batch: Batch, requests: list[Request]) -> list[tupl
         dvc.run(layout, "repro", "--quiet")  # a crash came between a step's work and its record
         if dvc.status(layout):
             raise VerificationError("the pipeline does not come up to date; see `dvc status`")
+    require_one_environment(layout, params)
     require_key(project, requests)
     key, wanted = project.key(), {name for request in requests for name in request.pseudonyms}
     files = [layout.public, *(layout.part(part) for part in params.parts)]
@@ -299,7 +301,8 @@ def erasure_of(project: Project, batch: Batch, request: Request) -> "Erasure":
     """What a certificate tells of a request: what was removed for it alone, and what its batch retrained."""
     from lmeraser.prove.statement import Check, Counts, Erasure, Store
 
-    layout, device = project.layout, project.params.device
+    layout = project.layout
+    made_in = artifacts_environment(layout, project.params)
     after = read_outs(layout.lock)
     changed = compare(batch.before, after).differing
     own = batch.facts["plans"][request.request_id]
@@ -315,8 +318,8 @@ def erasure_of(project: Project, batch: Batch, request: Request) -> "Erasure":
         served={str(path.relative_to(layout.root)): sha256_of_file(path) for path in served_files(project)},
         changed={path: (batch.before.get(path), after.get(path)) for path in changed},
         unchanged=len(after) - len([path for path in changed if path in after]),
-        environment=environment(device),
-        fingerprint=fingerprint(device),
+        environment=made_in,
+        fingerprint=fingerprint(made_in),
         code_revision=code_revision(layout.root),
         checks=tuple(Check(check, found) for check, found in [*batch.facts["checks"], batch.facts["scan"]]),
         stores=tuple(Store(one["store"], one["deleted"], one["residue"]) for one in batch.facts["stores"]),
