@@ -15,6 +15,7 @@ from lmeraser.core.params import Params
 
 # oneDNN does not tell its instruction set; torch tells parts of it, and the known answers the rest.
 ONEDNN_LIMITS = ("ONEDNN_MAX_CPU_ISA", "DNNL_MAX_CPU_ISA")  # the first counts where both are set
+NO_LIMIT = ("ALL", "DEFAULT")
 
 
 def network_environment(device: str) -> Environment:
@@ -50,14 +51,17 @@ def _onednn() -> str:
 
     if not torch.backends.mkldnn.is_available():
         return "absent"
-    limit = next((os.environ[name].upper() for name in ONEDNN_LIMITS if os.environ.get(name)), "none")
+    limit = next((os.environ[name].upper() for name in ONEDNN_LIMITS if os.environ.get(name)), "ALL")
+    free = limit in NO_LIMIT
     special = {
         "bf16": torch.ops.mkldnn._is_mkldnn_bf16_supported(),
         "fp16": torch.ops.mkldnn._is_mkldnn_fp16_supported(),
-        "avx512_bf16": torch.cpu._is_avx512_bf16_supported(),
-        "amx": torch.cpu._is_amx_tile_supported(),
+        # These two are what the processor has: behind a limit they do not count.
+        "avx512_bf16": free and torch.cpu._is_avx512_bf16_supported(),
+        "amx": free and torch.cpu._is_amx_tile_supported(),
     }
-    return f"{' '.join(name for name, there in special.items() if there) or 'float32 alone'}, limit {limit}"
+    has = " ".join(name for name, there in special.items() if there) or "float32 alone"
+    return has if free else f"{has}, limit {limit}"
 
 
 def _driver() -> str:
