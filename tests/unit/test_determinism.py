@@ -84,6 +84,13 @@ def test_what_a_shell_sets_reaches_the_libraries_only_where_it_is_a_pin(given_va
     assert settled(after) == after
 
 
+@pytest.mark.parametrize(
+    "name", sorted(HOSTILE.keys() | {"OMP_PROC_BIND", "GOMP_SPINCOUNT", "MKL_ENABLE_INSTRUCTIONS", "CUDNN_LOGINFO_DBG"})
+)
+def test_variable_that_is_known_to_choose_kernels_is_gone_or_ours(name: str) -> None:
+    assert settled({name: "7", "HOME": "/home"}).get(name) == SETTINGS.get(name)
+
+
 @pytest.mark.slow
 def test_command_line_gives_the_stages_bits_whatever_the_shell_sets(lab: Lab, tmp_path: Path) -> None:
     """`predict` asks and `audit --membership` trains in the process of the command line."""
