@@ -58,9 +58,7 @@ def mixed(made_in: dict[str, Environment]) -> str | None:
 
 def require_one_environment(layout: Layout, params: Params) -> None:
     """Raise VerificationError, with the line of `mixed`, where artifacts of two environments are in one model."""
-    line = mixed(environments_of(layout, params))
-    if line:
-        raise VerificationError(line)
+    artifacts_environment(layout, params)
 
 
 def artifacts_environment(layout: Layout, params: Params) -> Environment:
@@ -68,6 +66,8 @@ def artifacts_environment(layout: Layout, params: Params) -> Environment:
 
     Raises: VerificationError where there are two.
     """
-    require_one_environment(layout, params)
-    ((made_in, _),) = grouped(environments_of(layout, params))
-    return made_in
+    made_in = environments_of(layout, params)
+    line = mixed(made_in)
+    if line:
+        raise VerificationError(line)
+    return grouped(made_in)[0][0]
