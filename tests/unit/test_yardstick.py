@@ -51,6 +51,12 @@ def test_what_does_not_converge_is_told_with_what_to_do_and_never_scored(monkeyp
     assert "evaluate.linear_penalty" in line
 
 
+def test_of_penalties_that_are_equally_good_the_middle_one_is_taken() -> None:
+    features, records = people(30, 0.0)
+    features[:, 0] = np.where(features[:, 0] > 0, 50, -50)  # so clear that each penalty answers all
+    assert choose_penalty(features, records) == PENALTIES[len(PENALTIES) // 2]
+
+
 def test_noisy_people_ask_for_a_greater_penalty_than_clear_ones() -> None:
     clear, noisy = choose_penalty(*people(60, 0.0)), choose_penalty(*people(30, 4.0))
     assert PENALTIES[0] <= clear < noisy <= PENALTIES[-1]
