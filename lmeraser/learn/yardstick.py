@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 
 PENALTIES = (0.01, 0.1, 1.0, 10.0, 100.0, 1000.0)  # L2, inverse of scikit-learn's C: of the summed, not the mean loss
 UNTOLD = 1.0  # where public records cannot tell: fewer than two people, or one label
-FOLDS = 5
+FOLDS = 3
 CHOSEN_ON = 5000  # public records, as whole people drawn by a digest: more of them choose the same, and cost more
 ITERATIONS = 10_000
 TOLERANCE = 1e-6  # of the mean loss's gradient; at scikit-learn's 1e-4 digits' accuracy still moved by one answer in 700
