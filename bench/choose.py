@@ -29,9 +29,9 @@ from lmeraser.core.params import Params, load_params
 from lmeraser.core.quantised import squared_distances
 from lmeraser.core.ridge import solve
 from lmeraser.learn.backbone import Backbone
-from lmeraser.learn.evaluation import accuracy, linear_head
+from lmeraser.learn.evaluation import accuracy
+from lmeraser.learn.yardstick import PENALTIES, linear_head
 
-PENALTIES = (0.1, 1.0, 10.0, 100.0)
 GRID = list(
     itertools.product((0.0, 0.1, 0.25, 0.5, 0.75, 1.0), (3, 8, 32), (30.0, 100.0, 300.0, 3000.0))
 )  # mix, nearest, temperature

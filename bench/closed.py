@@ -5,7 +5,6 @@ from typing import Any
 
 import numpy as np
 import torch
-from sklearn.linear_model import LogisticRegression
 from sklearn.neighbors import KNeighborsClassifier
 
 from bench.choose import changed
@@ -13,6 +12,7 @@ from bench.peers import Ground, Probabilities
 from lmeraser.core.ridge import Sums, solve, subtract
 from lmeraser.learn.embedding import exact_sums
 from lmeraser.learn.tuning import tune_cluster
+from lmeraser.learn.yardstick import choose_penalty, drawn, fit
 
 NEIGHBOURS = 20
 PUBLIC = 4000  # public records on which a frame is tuned
@@ -41,22 +41,26 @@ def _result(
     }
 
 
+def penalty_of(ground: Ground) -> float:
+    """The yardstick's: pinned in the params, or chosen on public records as `evaluate` does."""
+    pinned = ground.params.evaluate.linear_penalty
+    if pinned is not None:
+        return pinned
+    public = ground.data.public.records
+    rows = drawn(public)
+    return choose_penalty(ground.skeleton.standardise(ground.public_features[rows]), [public[row] for row in rows])
+
+
 def linear_head(ground: Ground, sizes: list[int]) -> Found:
-    """Multinomial logistic regression; a deletion fits it again (each iteration reads every record)."""
+    """`evaluate`'s yardstick; a deletion fits it again (each iteration reads every record), with the penalty that it had."""
     train, test = ground.skeleton.standardise(ground.features), ground.skeleton.standardise(ground.test_features)
-
-    def fit(rows: slice) -> LogisticRegression:
-        labels = ground.data.train.labels[rows]
-        return LogisticRegression(C=1 / ground.params.evaluate.linear_penalty, max_iter=300).fit(
-            train[rows].astype(np.float64), labels
-        )
-
+    labels, penalty = ground.data.train.labels, penalty_of(ground)
     start = time.process_time()
-    model = fit(slice(None))
+    model = fit(train, labels, penalty)
     spent = time.process_time() - start
     work = float(len(train) * int(model.n_iter_[0]))
-    few = slice(0, min(2000, len(train)))  # the same bits twice: on a few rows, it is one solver
-    equal = fit(few).coef_.tobytes() == fit(few).coef_.tobytes()
+    one, two = (fit(train[:2000], labels[:2000], penalty) for _ in range(2))  # the same bits twice: on a few rows, one solver
+    equal = one.coef_.tobytes() == two.coef_.tobytes()
     cost = {str(size): work for size in sizes}
     known = [str(label) for label in model.classes_]
     return _result(model.predict_proba(test), known, cost, spent, spent, model.coef_.nbytes, equal)

@@ -33,7 +33,7 @@ from bench.sources import PACKS, ROOT, shared_data
 from flows.audit import copy_code
 from flows.steps import code_revision
 from lmeraser.core.digest import number_from, readable_json
-from lmeraser.core.environment import environment
+from lmeraser.learn.environment import network_environment
 from lmeraser.prove.lock import compare, read_outs
 
 AMOUNTS = ("clusters_retrained", "clusters_total", "records_retrained")
@@ -152,7 +152,7 @@ def campaign(options: argparse.Namespace, work: Path) -> dict[str, Any]:
         "people": {"private": len(private), "erased one by one": options.singles, "erased at once": options.batch},
         "seconds": round(time.monotonic() - start),
         "revision": code_revision(ROOT),
-        "environment": environment(params["device"]),
+        "environment": network_environment(params["device"]),
     }
 
 

@@ -26,6 +26,7 @@ from lmeraser.core.units import unit_of
 from lmeraser.learn.anchors import cluster_by_anchors
 from lmeraser.learn.backbone import Backbone, load_backbone, make_deterministic, save_backbone
 from lmeraser.learn.embedding import decode_all, exact_sums, group_units, leaf_of_units
+from lmeraser.learn.environment import network_environment
 from lmeraser.learn.pretraining import pretrain_backbone
 from lmeraser.learn.serving import ServedModel
 from lmeraser.learn.tuning import ClusterModel, tune_cluster
@@ -95,7 +96,7 @@ def backbone_file(public: Shelf, params: Params) -> Path:
     """The backbone's file, kept in .bench/ by all that decides its weights: several benches measure over the same one."""
     code = [sha256_of_file(ROOT / "lmeraser" / "learn" / f"{name}.py") for name in LEARNT_FROM]
     settings = [params.pretrain.model_dump(mode="json"), params.image.model_dump(mode="json"), params.seed, params.device]
-    made_of = [*code, fingerprint(params.device), settings, [record.id for record in public.records]]
+    made_of = [*code, fingerprint(network_environment(params.device)), settings, [record.id for record in public.records]]
     path = ROOT / ".bench" / f"backbone-{sha256(canonical_json(made_of))[:24]}.safetensors"
     make_deterministic(params.device)  # also for whoever finds it there
     if not path.exists():

@@ -2,6 +2,7 @@
 
 import hashlib
 import os
+import platform
 import shlex
 import subprocess
 import sys
@@ -10,7 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from lmeraser.core.digest import readable_json, sha256_of_file, write_whole
-from lmeraser.core.environment import environment
+from lmeraser.learn.environment import network_environment
 
 ROOT = Path(__file__).resolve().parent.parent
 RESULTS = ROOT / "bench" / "results"
@@ -31,6 +32,14 @@ def code_digest() -> str:
     return hashlib.sha256("".join(sha256_of_file(path) for path in files).encode()).hexdigest()[:12]
 
 
+def processor() -> str:
+    """The processor's name, for people: bits depend on what the libraries use of it, which the environment says."""
+    info = Path("/proc/cpuinfo")
+    lines = info.read_text(encoding="utf-8", errors="replace").splitlines() if info.exists() else []
+    names = [line.split(":", 1)[1].strip() for line in lines if line.startswith("model name")]
+    return names[0] if names else platform.processor() or platform.machine()
+
+
 def provenance() -> dict[str, Any]:
     """What a reader needs to run it again."""
     module = (sys.modules["__main__"].__spec__ or type("", (), {"name": "?"})).name
@@ -38,8 +47,9 @@ def provenance() -> dict[str, Any]:
         "command": shlex.join(["python", "-m", module, *sys.argv[1:]]),
         "revision": STARTED[0],
         "code": STARTED[1],
+        "processor": processor(),
         "cores": len(os.sched_getaffinity(0)),
-        "environment": environment("cpu"),
+        "environment": network_environment("cpu"),
     }
 
 
@@ -63,7 +73,7 @@ def write_report(name: str, title: str, body: Sequence[str], facts: dict[str, An
     versions = ", ".join(f"{key} {where[key]}" for key in ("torch", "timm", "numpy", "scikit-learn"))
     origin = (
         f"`{made['command']}` at revision {made['revision']} (when it started; files of core and learn: {made['code']}); "
-        f"{where['processor']}, {made['cores']} cores, Python {where['python']}, {versions}."
+        f"{processor()}, {made['cores']} cores, Python {where['python']}, {versions}."
     )
     text = "\n\n".join([f"# {title}", origin, *body]) + "\n"
     write_whole(RESULTS / f"{name}.json", readable_json(made | {"results": facts}))

@@ -167,7 +167,7 @@ def freeze(layout: Layout, params: Params) -> None:
     images = read_images(layout.public, {record.id: record.sha256 for record in records})
     pixels = decode_all([images[record.id] for record in records], params, "public")
     features = load_backbone(layout.backbone, params).features(pixels, params.embed.batch)
-    save_skeleton(layout.skeleton, build_skeleton(features, np.arange(len(records)), params), params)
+    save_skeleton(layout.skeleton, build_skeleton(features, np.arange(len(records)), params), {})
 
 
 def scatter(layout: Layout, params: Params) -> None:

@@ -12,8 +12,9 @@ from flows import ground
 from flows.project import Project
 from flows.steps import plan_of, served_files
 from lmeraser.core.digest import sha256_of_file
-from lmeraser.core.environment import environment, fingerprint
+from lmeraser.core.environment import fingerprint
 from lmeraser.core.errors import StepFailedError, VerificationError
+from lmeraser.core.mixing import artifacts_environment
 from lmeraser.erase.ledger import Claim
 from lmeraser.erase.requests import Batch, Request
 from lmeraser.erase.states import CERTIFIED
@@ -68,7 +69,8 @@ def certify(project: Project, batch: Batch, request_id: str, claim: Claim) -> No
 
 def erasure_of(project: Project, batch: Batch, request: Request) -> Erasure:
     """What a certificate tells of a request: what was removed for it alone, and what its batch retrained."""
-    layout, device = project.layout, project.params.device
+    layout = project.layout
+    made_in = artifacts_environment(layout, project.params)
     after = read_outs(layout.lock)
     changed = compare(batch.before, after).differing
     own = batch.facts["plans"][request.request_id]
@@ -88,8 +90,8 @@ def erasure_of(project: Project, batch: Batch, request: Request) -> Erasure:
         served=require_served(project, batch),
         changed={path: (batch.before.get(path), after.get(path)) for path in changed},
         unchanged=len(after) - len([path for path in changed if path in after]),
-        environment=environment(device),
-        fingerprint=fingerprint(device),
+        environment=made_in,
+        fingerprint=fingerprint(made_in),
         code_revision=code_revision(layout.root),
         checks=tuple(Check(check, found) for check, found in [*batch.facts["checks"], batch.facts["scan"]]),
         stores=tuple(Store(one["store"], one["deleted"], one["residue"], one.get("unknown", 0)) for one in batch.facts["stores"]),

@@ -14,6 +14,7 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Any, NoReturn
 
+from lmeraser.core import determinism
 from lmeraser.core.errors import BadInputError, LmeraserError
 
 Result = tuple[dict[str, Any], list[str]]  # for --json, and lines for people
@@ -161,6 +162,7 @@ def passed(result: dict[str, Any]) -> bool:
 def main(arguments: Sequence[str] | None = None) -> None:
     """Parse, act, print, exit."""
     try:
+        determinism.require()
         options = _parser().parse_args(arguments)
         result, lines = options.act(options)
     except LmeraserError as error:

@@ -18,6 +18,7 @@ from typing import Any
 
 import yaml
 
+from lmeraser.core import determinism
 from lmeraser.core.errors import REPORT_VARIABLE, ProjectError, StepFailedError
 from lmeraser.core.layout import Layout
 from lmeraser.core.params import load_params
@@ -31,9 +32,12 @@ HELD: list[int] = []
 
 
 def surroundings(layout: Layout) -> dict[str, str]:
-    """The environment of every command: this interpreter first on PATH, no analytics, a place for a stage's error line."""
+    """The environment of every command: this interpreter first on PATH, no analytics, a place for a stage's error line.
+
+    Variables that reach bits are settled already: a command that plain `dvc` starts finds them as a stage would make them.
+    """
     here = str(Path(sys.executable).parent)
-    return os.environ | {
+    return determinism.settled(os.environ) | {
         "PATH": os.pathsep.join((here, os.environ.get("PATH", ""))),
         "DVC_NO_ANALYTICS": "1",
         # Beside the project: what DVC remembers there goes when the project goes, and copies do not share it.

@@ -149,8 +149,9 @@ def realign(project: Project, batch: Batch, requests: Sequence[Request], claim: 
         return
     if batch.facts.get("unplanned") and by_person:
         batch.facts["moved"] = True
+    remake = batch.facts.pop("mixed", False)  # what was retrained is of another environment: this one may be the right one
     lacked = keep_out(project, requests)
-    if not lacked and recorded(batch) == Ground.of(project):
+    if not lacked and not remake and recorded(batch) == Ground.of(project):
         return
     stale = dvc.status(project.layout)
     require_own_changes(stale, source_of(project, batch))
@@ -162,13 +163,14 @@ def realign(project: Project, batch: Batch, requests: Sequence[Request], claim: 
     ids = [one.request_id for one in started if reached(one.reached, "retrained")]
     if not ids:
         return  # killed in the middle of the retraining, which is taken up again
-    say("the working tree is not the one that the last step left (git or dvc, by somebody else); what it undid is done again")
-    batch.facts["moved"] = True
+    if not remake:
+        say("the working tree is not the one that the last step left (git or dvc, by somebody else); what it undid is done again")
+        batch.facts["moved"] = True
     project.ledger.save_batch(batch, claim)
     purge.retire_journal(project.layout, batch.batch_id)
     if stale:
         kept_locks.drop(project.layout, batch.batch_id)  # copies of another state
-    project.ledger.set_back(ids, "removed" if stale else "retrained", claim)
+    project.ledger.set_back(ids, "removed" if stale or remake else "retrained", claim)
     refresh(project)
 
 

@@ -24,6 +24,7 @@ from types import FrameType
 
 from flows import devices
 from flows.project import PROJECT_VARIABLE, Project
+from lmeraser.core import determinism
 from lmeraser.core.digest import readable_json, write_whole
 from lmeraser.core.errors import LmeraserError, ProjectError, StepFailedError
 from lmeraser.core.progress import say
@@ -68,7 +69,7 @@ class Service:
     def environment(self, auth: str) -> dict[str, str]:
         """Of every child; the server's password stands in the environment, never on a command line."""
         here = str(Path(sys.executable).parent)
-        return os.environ | {
+        return determinism.settled(os.environ) | {
             "PATH": os.pathsep.join((here, os.environ.get("PATH", ""))),
             PROJECT_VARIABLE: str(self.project.layout.root),
             "PYTHONPATH": str(self.project.layout.root),

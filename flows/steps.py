@@ -17,6 +17,7 @@ from flows.quarantine import named, refresh, serve_solved
 from lmeraser.core.clustering import load_members, load_placements, load_sizes
 from lmeraser.core.digest import sha256_of_file
 from lmeraser.core.errors import BlockedError, LmeraserError, ProjectError, StepFailedError, VerificationError
+from lmeraser.core.mixing import require_one_environment
 from lmeraser.core.progress import say
 from lmeraser.core.quarantine import WITHHELD, read_quarantine
 from lmeraser.core.records import read_records
@@ -25,6 +26,7 @@ from lmeraser.erase.facts import gather_facts
 from lmeraser.erase.ledger import Claim
 from lmeraser.erase.plan import Plan, make_plan
 from lmeraser.erase.requests import Batch, Request
+from lmeraser.learn.environment import require_same_environment
 from lmeraser.prove.lock import Outs, compare, outs_by_stage, read_files, read_outs
 from lmeraser.prove.scan import Needles
 from lmeraser.sources import open_source
@@ -51,6 +53,7 @@ def form_batch(project: Project, claim: Claim, requests: list[Request]) -> tuple
     """
     dvc.require_current(project.layout)
     require_key(project, requests)
+    require_same_environment(project.layout, project.params)
     remotes.stores(project.layout)  # a kind that purge cannot clear is refused before anything is destroyed
     facts = gather_facts(project.layout, project.params)
     requests, culprits = divide(project, facts, requests)
@@ -147,6 +150,7 @@ def verify(project: Project, batch: Batch, requests: list[Request]) -> list[tupl
     if stale:
         ground.require_own_changes(stale, ground.source_of(project, batch))
         raise VerificationError(f"{len(stale)} stages are not up to date; run `dvc repro`, then `lmeraser resume`")
+    _require_one_environment(project, batch)
     require_key(project, requests)
     ground.require_listed(project, requests)
     kept = _require_gone(project, requests)
@@ -170,6 +174,15 @@ def verify(project: Project, batch: Batch, requests: list[Request]) -> list[tupl
         ("each training record is in exactly one cluster", f"{placed} records in {len(used)} clusters"),
         ("only planned stages changed", f"{len(changed)} changed, {len(after) - len(changed)} untouched"),
     ]
+
+
+def _require_one_environment(project: Project, batch: Batch) -> None:
+    """Raise VerificationError where artifacts of two environments are in the model; then the retraining is taken again."""
+    try:
+        require_one_environment(project.layout, project.params)
+    except VerificationError:
+        batch.facts["mixed"] = True
+        raise
 
 
 def _require_gone(project: Project, requests: list[Request]) -> set[str]:

@@ -1,6 +1,7 @@
 """cluster: every part's leaves and the skeleton -> members/cNN.parquet, router.safetensors, clusters.json."""
 
 from lmeraser.core.clustering import Cluster, Member, cluster_by_tree, load_placements, save_clusters
+from lmeraser.core.environment import environment
 from lmeraser.core.layout import Layout
 from lmeraser.core.params import Params
 from lmeraser.core.progress import say
@@ -28,10 +29,14 @@ def by_anchors(layout: Layout, params: Params, members: list[Member]) -> list[Cl
 def cluster(layout: Layout, params: Params, _: list[str]) -> None:
     members = sorted(member for part in params.parts for member in load_placements(layout.leaves(part), part))
     if params.cluster.method == "anchors":
+        from lmeraser.learn.environment import network_environment
+
         clusters = by_anchors(layout, params, members)
+        made_in = network_environment(params.device)
     else:
         tree = load_skeleton(layout.skeleton).hierarchy
         clusters = cluster_by_tree(members, tree, params.cluster, params.slots)
+        made_in = environment()
         large = max(clusters, key=lambda made: len(made.members))
         too_large = sum(len(made.members) > params.cluster.n_max for made in clusters)
         if too_large:
@@ -40,7 +45,7 @@ def cluster(layout: Layout, params: Params, _: list[str]) -> None:
                 f"cluster: warning: {too_large} clusters hold more than cluster.n_max {params.cluster.n_max} records ({most}) "
                 "and cannot be split further; raise skeleton.leaves (and append slots)"
             )
-    save_clusters(layout.clusters, clusters, params.slots, params.device)
+    save_clusters(layout.clusters, clusters, params.slots, made_in)
     sizes = [len(made.members) for made in clusters]
     say(f"cluster: {len(members)} records in {len(sizes)} clusters of {min(sizes)} to {max(sizes)}")
 

@@ -12,6 +12,7 @@ from lmeraser.core.ridge import Sums, save_sums
 from lmeraser.core.skeleton import Skeleton, load_skeleton
 from lmeraser.learn.backbone import Backbone, load_backbone, make_deterministic
 from lmeraser.learn.embedding import decode_all, embed_part
+from lmeraser.learn.environment import network_environment
 from stages.entry import enter
 
 
@@ -26,7 +27,7 @@ def embed_one(part: str, layout: Layout, params: Params, backbone: Backbone, ske
     ]
     say(f"embed {part}: {len(records)} records")
     save_placements(layout.leaves(part), members, found.finite.tolist(), backbone.dim)
-    save_sums(layout.sums(part), Sums(found.gram, found.by_label, found.labels, len(records)), params.device)
+    save_sums(layout.sums(part), Sums(found.gram, found.by_label, found.labels, len(records)), network_environment(params.device))
 
 
 def embed(layout: Layout, params: Params, parts: list[str]) -> None:

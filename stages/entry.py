@@ -8,6 +8,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
+from lmeraser.core import determinism
 from lmeraser.core.digest import readable_json, write_whole
 from lmeraser.core.errors import REPORT_VARIABLE, LmeraserError
 from lmeraser.core.layout import Layout
@@ -54,6 +55,7 @@ def read_project(layout: Layout) -> Params:
 def enter(stage: Stage) -> None:
     """Run a stage in the project of the working folder; its arguments are the command line's."""
     try:
+        determinism.require()
         layout = Layout.find(Path.cwd())
         with writing(layout):
             stage(layout, read_project(layout), sys.argv[1:])

@@ -10,7 +10,7 @@ from stages.entry import enter
 def head(layout: Layout, params: Params, _: list[str]) -> None:
     sums = [load_sums(layout.sums(part)) for part in params.parts]
     say(f"head: solved from {sum(part.records for part in sums)} records")
-    save_head(layout.head, solve(sums, params.head.ridge, params.projection.levels), params.device)
+    save_head(layout.head, solve(sums, params.head.ridge, params.projection.levels))
 
 
 if __name__ == "__main__":

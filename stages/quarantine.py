@@ -48,7 +48,7 @@ def _solve_without(copy: Layout) -> None:
     sums = [load_sums(copy.sums(part)) for part in params.parts]
     left = subtract(sums, Sums(found.gram, found.by_label, found.labels, len(gone)), sorted(labels))
     head = solve(left, params.head.ridge, params.projection.levels)
-    save_head(copy.root / "interim.safetensors", head, params.device)
+    save_head(copy.root / "interim.safetensors", head)
 
 
 if __name__ == "__main__":

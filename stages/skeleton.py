@@ -7,6 +7,7 @@ from lmeraser.core.records import TRAIN, read_images, read_records
 from lmeraser.core.skeleton import build_skeleton, save_skeleton
 from lmeraser.learn.backbone import load_backbone, make_deterministic
 from lmeraser.learn.embedding import features_of, group_units
+from lmeraser.learn.environment import network_environment
 from stages.entry import enter
 
 
@@ -21,7 +22,7 @@ def skeleton(layout: Layout, params: Params, _: list[str]) -> None:
     found, wanted = made.hierarchy.n_leaves, params.skeleton.leaves
     alike = f", of {wanted} asked for: the other public units are alike" if found < wanted else ""
     say(f"skeleton: {found} public leaves{alike}")
-    save_skeleton(layout.skeleton, made, params)
+    save_skeleton(layout.skeleton, made, network_environment(params.device))
 
 
 if __name__ == "__main__":

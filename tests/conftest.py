@@ -1,11 +1,13 @@
-"""What every test has in common: the stages' thread settings, a derandomised hypothesis, and no key from outside."""
+"""What every test has in common: the stages' settings, a derandomised hypothesis, and no key from outside."""
 
 import warnings
 
-import pytest
-from hypothesis import HealthCheck, settings
+from lmeraser.core import determinism
 
-import stages  # noqa: F401  sets the thread variables that torch and numpy read at their first import
+determinism.require()  # before anything imports numpy
+
+import pytest  # noqa: E402
+from hypothesis import HealthCheck, settings  # noqa: E402
 
 settings.register_profile(
     "lmeraser", max_examples=25, deadline=None, derandomize=True, database=None, suppress_health_check=[HealthCheck.too_slow]

@@ -13,7 +13,7 @@ import pyarrow as pa
 from numpy.typing import NDArray
 
 from lmeraser.core.digest import readable_json, write_whole
-from lmeraser.core.environment import fingerprint
+from lmeraser.core.environment import Environment
 from lmeraser.core.errors import ProjectError, SlotError
 from lmeraser.core.hierarchy import CutRule, Hierarchy, cut
 from lmeraser.core.params import Cluster as ClusterParams
@@ -95,8 +95,11 @@ def cluster_by_tree(members: Sequence[Member], tree: Hierarchy, params: ClusterP
     return clusters
 
 
-def save_clusters(folder: Path, clusters: Sequence[Cluster], slots: Sequence[str], device: str) -> None:
-    """Write one member file a slot (empty ones too), the router and a table of sizes."""
+def save_clusters(folder: Path, clusters: Sequence[Cluster], slots: Sequence[str], made_in: Environment) -> None:
+    """Write one member file a slot (empty ones too), the router and a table of sizes.
+
+    Args: made_in: what the prototypes were computed in.
+    """
     by_slot = {cluster.slot: cluster for cluster in clusters}
     for slot in slots:
         members = by_slot[slot].members if slot in by_slot else []
@@ -115,7 +118,7 @@ def save_clusters(folder: Path, clusters: Sequence[Cluster], slots: Sequence[str
     ]
     write_whole(folder / "clusters.json", readable_json(sizes))
     prototypes = np.array([cluster.prototype for cluster in clusters])
-    note = {"slots": [cluster.slot for cluster in clusters], "environment": fingerprint(device)}
+    note = {"slots": [cluster.slot for cluster in clusters], "environment": made_in}
     write_tensors(folder / "router.safetensors", {"prototypes": prototypes}, note)
 
 

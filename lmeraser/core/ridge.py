@@ -12,7 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy.linalg import cho_factor, cho_solve
 
-from lmeraser.core.environment import fingerprint
+from lmeraser.core.environment import Environment, environment
 from lmeraser.core.tensors import read_tensors, write_tensors
 
 
@@ -82,8 +82,9 @@ def _unpack(packed: NDArray[np.int32], size: int) -> NDArray[np.int32]:
     return gram + np.triu(gram, 1).T
 
 
-def save_sums(path: Path, sums: Sums, device: str) -> None:
-    note = {"labels": sums.labels, "records": sums.records, "environment": fingerprint(device)}
+def save_sums(path: Path, sums: Sums, made_in: Environment) -> None:
+    """Args: made_in: what gave the features that were summed."""
+    note = {"labels": sums.labels, "records": sums.records, "environment": made_in}
     write_tensors(path, {"gram": _pack(sums.gram), "by_label": sums.by_label}, note)
 
 
@@ -93,8 +94,9 @@ def load_sums(path: Path) -> Sums:
     return Sums(_unpack(tensors["gram"], by_label.shape[1]), by_label, note["labels"], note["records"])
 
 
-def save_head(path: Path, head: GlobalHead, device: str) -> None:
-    note = {"labels": head.labels, "levels": head.levels, "environment": fingerprint(device)}
+def save_head(path: Path, head: GlobalHead) -> None:
+    """The environment beside it is numpy's alone, whoever solves: the sums are whole numbers, and no network has a part."""
+    note = {"labels": head.labels, "levels": head.levels, "environment": environment()}
     write_tensors(path, {"weight": head.weight}, note)
 
 

@@ -7,7 +7,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from lmeraser.core.digest import seed_for
-from lmeraser.core.environment import fingerprint
+from lmeraser.core.environment import Environment
 from lmeraser.core.errors import ParamsError
 from lmeraser.core.hierarchy import Hierarchy, grow
 from lmeraser.core.params import Params
@@ -91,10 +91,10 @@ def build_skeleton(features: NDArray[np.float32], unit: NDArray[np.int64], param
 TREE = tuple(field.name for field in fields(Hierarchy))
 
 
-def save_skeleton(path: Path, skeleton: Skeleton, params: Params) -> None:
+def save_skeleton(path: Path, skeleton: Skeleton, made_in: Environment) -> None:
     tensors = {f"tree.{name}": getattr(skeleton.hierarchy, name) for name in TREE}
     tensors |= {name: getattr(skeleton, name) for name in ("mean", "scale", "projection", "offset")}
-    write_tensors(path, tensors, {"environment": fingerprint(params.device)})
+    write_tensors(path, tensors, {"environment": made_in})
 
 
 def load_skeleton(path: Path) -> Skeleton:

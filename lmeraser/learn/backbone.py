@@ -1,7 +1,6 @@
 """The frozen backbone: any timm model as a feature extractor whose rows do not depend on their neighbours."""
 
 import difflib
-import os
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -14,21 +13,23 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 from torch.fx.experimental.optimization import fuse
 
+from lmeraser.core import determinism
 from lmeraser.core.digest import sha256_of_file
-from lmeraser.core.environment import THREADS, fingerprint, require_gpu
+from lmeraser.core.environment import THREADS, require_gpu
 from lmeraser.core.errors import ParamsError, ProjectError
 from lmeraser.core.params import ImageParams, Params, Pretrain
 from lmeraser.core.tensors import read_tensors, write_tensors
+from lmeraser.learn.environment import network_environment
 from lmeraser.learn.memory import batch_that_fits, keep_freed_memory
 from lmeraser.learn.precision import pretraining_precision
 
 
 def make_deterministic(device: str) -> None:
-    """One thread, deterministic kernels, freed memory kept; call before the first tensor.
+    """One thread, deterministic kernels, freed memory kept, the known answers asked; call before the first tensor.
 
-    Raises: ParamsError if CUDA is asked for and absent.
+    Raises: StepFailedError if torch was imported under other settings; ParamsError if CUDA is asked for and absent.
     """
-    os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")
+    determinism.require()
     keep_freed_memory()
     torch.set_num_threads(THREADS)
     torch.use_deterministic_algorithms(True)
@@ -39,6 +40,7 @@ def make_deterministic(device: str) -> None:
     torch.backends.cudnn.allow_tf32 = False
     if device == "cuda":
         require_gpu()
+    network_environment(device)
 
 
 def _is_known(name: str) -> bool:
@@ -172,7 +174,7 @@ def save_backbone(path: Path, model: nn.Module, mean: Sequence[float], std: Sequ
         "precision": precision,
         "mean": list(mean),
         "std": list(std),
-        "environment": fingerprint(params.device),
+        "environment": network_environment(params.device),
     }
     write_tensors(path, weights, note)
 

@@ -20,25 +20,6 @@ def accuracy(probabilities: NDArray[np.float64], known: Sequence[str], truth: Se
     return round(float(np.mean(guess == np.asarray(truth))), 6)
 
 
-def linear_head(
-    features: NDArray[np.float32],
-    labels: Sequence[str],
-    test: NDArray[np.float32],
-    truth: Sequence[str],
-    penalty: float,
-) -> float | None:
-    """The honest yardstick: one multinomial logistic regression on all private data over the same frozen features.
-
-    Args: features: (n, d) standardised training features; test: (m, d).
-    """
-    from sklearn.linear_model import LogisticRegression
-
-    if not len(truth) or len(set(labels)) < 2:
-        return None
-    model = LogisticRegression(C=1 / penalty, max_iter=2000).fit(features.astype(np.float64), list(labels))
-    return accuracy(model.predict_proba(test.astype(np.float64)), list(model.classes_), truth)
-
-
 @dataclass(frozen=True)
 class Scores:
     """Overall numbers, and one table a class and a cluster; groups of fewer than `min_group` subjects show none."""

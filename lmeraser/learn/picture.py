@@ -15,10 +15,18 @@ PARTS = {
 
 
 def draw_overview(metrics: dict[str, Any], clusters: pd.DataFrame) -> bytes:
-    """A PNG whose bytes are a function of the numbers and of matplotlib's version.
+    """A PNG whose bytes are a function of the numbers and of matplotlib's version, whatever a user's matplotlibrc says.
 
     Args: clusters: slot, records (none where the group is too small to tell), accuracy.
     """
+    import matplotlib
+
+    with matplotlib.rc_context():
+        matplotlib.rcdefaults()
+        return _draw(metrics, clusters)
+
+
+def _draw(metrics: dict[str, Any], clusters: pd.DataFrame) -> bytes:
     from matplotlib.backends.backend_agg import FigureCanvasAgg
     from matplotlib.figure import Figure
 

@@ -16,7 +16,6 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from lmeraser.core.digest import seed_for
-from lmeraser.core.environment import fingerprint
 from lmeraser.core.errors import BadInputError
 from lmeraser.core.params import Params, Tune
 from lmeraser.core.progress import track
@@ -24,6 +23,7 @@ from lmeraser.core.skeleton import Skeleton
 from lmeraser.core.tensors import read_tensors, write_tensors
 from lmeraser.learn.augmentation import augment, draws, epoch_order
 from lmeraser.learn.backbone import Backbone
+from lmeraser.learn.environment import network_environment
 from lmeraser.learn.memory import batch_that_fits
 from lmeraser.learn.precision import PRECISIONS, resolve
 from lmeraser.learn.stem import framed
@@ -156,7 +156,8 @@ def tune_cluster(
 
 def save_cluster_model(path: Path, model: ClusterModel, params: Params) -> None:
     precision = resolve(params.tune.precision, params.device)
-    note = {"state": "tuned", "labels": model.labels, "precision": precision, "environment": fingerprint(params.device)}
+    made_in = network_environment(params.device)
+    note = {"state": "tuned", "labels": model.labels, "precision": precision, "environment": made_in}
     write_tensors(path, {"frame": model.frame, "weight": model.weight, "bias": model.bias}, note)
 
 

@@ -12,6 +12,7 @@ from builders import ROOT
 from hypothesis import given
 from hypothesis import strategies as st
 
+from lmeraser.core import digest
 from lmeraser.core.digest import (
     canonical_json,
     number_from,
@@ -144,3 +145,26 @@ def test_reader_never_sees_a_half_while_a_writer_is_at_work(tmp_path: Path) -> N
     write_whole(path, slow)
     assert seen == [b"old"]
     assert path.read_bytes() == b"new, whole"
+
+
+def test_when_a_write_returns_the_name_is_on_the_disk_and_every_folder_above_it(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path = tmp_path / "a" / "b" / "file"
+    synced: list[tuple[Path, bool]] = []
+    monkeypatch.setattr(digest, "sync_folder", lambda folder: synced.append((folder, path.exists())))
+    write_whole(path, b"new")
+    assert synced == [(tmp_path, False), (tmp_path / "a", False), (path.parent, True)]
+    write_whole(path, b"newer")
+    assert synced[3:] == [(path.parent, True)]
+
+
+def test_a_file_system_that_cannot_sync_a_folder_is_no_reason_to_fail(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def refuse(number: int) -> None:
+        raise OSError(number, "fsync")
+
+    monkeypatch.setattr(digest.os, "fsync", lambda _: refuse(errno.EINVAL))
+    digest.sync_folder(tmp_path)
+    monkeypatch.setattr(digest.os, "fsync", lambda _: refuse(errno.EIO))
+    with pytest.raises(OSError, match="fsync"):
+        digest.sync_folder(tmp_path)

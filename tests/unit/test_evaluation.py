@@ -13,7 +13,7 @@ from lmeraser.core.errors import ParamsError
 from lmeraser.core.records import Record
 from lmeraser.core.ridge import GlobalHead
 from lmeraser.learn.anchors import cluster_by_anchors
-from lmeraser.learn.evaluation import Scores, accuracy, deletion_cost, linear_head, score
+from lmeraser.learn.evaluation import Scores, accuracy, deletion_cost, score
 from lmeraser.learn.picture import draw_overview
 from lmeraser.learn.serving import Answers, ServedModel
 
@@ -66,15 +66,6 @@ def test_without_tests_there_is_no_accuracy(lab: Lab) -> None:
 
 def test_label_that_the_model_does_not_know_counts_as_wrong() -> None:
     assert accuracy(np.array([[1.0, 0.0], [1.0, 0.0]]), LABELS, ["one", "three"]) == 0.5
-
-
-def test_yardstick_needs_tests_and_two_classes() -> None:
-    rng = np.random.default_rng(0)
-    features = rng.normal(size=(20, 3)).astype(np.float32)
-    labels = ["one" if row[0] > 0 else "two" for row in features]
-    assert linear_head(features, labels, features, labels, 0.1) >= 0.9  # type: ignore[operator]
-    assert linear_head(features, labels, features[:0], [], 1.0) is None
-    assert linear_head(features, ["one"] * 20, features, labels, 1.0) is None
 
 
 def test_cost_of_a_deletion_is_told_as_mean_and_worst_case() -> None:

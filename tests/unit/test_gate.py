@@ -44,7 +44,7 @@ def build(root: Path, clusters: list[Cluster] | None = None, private: list[Recor
     save_placements(layout.leaves("p00"), [member(record) for record in sorted(held)], [finite] * len(held), 4)
     save_placements(layout.leaves("p01"), [], [], 4)
     usual = [cluster("c00", [member(r) for r in PRIVATE[:2]]), cluster("c01", [member(r) for r in PRIVATE[2:]])]
-    save_clusters(layout.clusters, usual if clusters is None else clusters, PARAMS.slots, "cpu")
+    save_clusters(layout.clusters, usual if clusters is None else clusters, PARAMS.slots, {})
     return layout
 
 

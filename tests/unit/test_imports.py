@@ -63,7 +63,7 @@ def test_this_way_of_looking_sees_what_is_heavy() -> None:
 
 def test_empty_slot_is_tuned_without_torch(tmp_path: Path) -> None:
     layout = Layout(tmp_path)
-    save_clusters(layout.clusters, [Cluster("c01", 0, 0, 0, [], np.zeros(2))], ["c00", "c01"], "cpu")
+    save_clusters(layout.clusters, [Cluster("c01", 0, 0, 0, [], np.zeros(2))], ["c00", "c01"], {})
     code = f"""
 from pathlib import Path
 from stages.tune import tune

@@ -95,7 +95,7 @@ def test_interim_head_is_the_one_that_answers(lab: Lab, tmp_path: Path) -> None:
     made = quarantined(layout, [], INTERIM)
     other = served(lab).head
     assert other is not None
-    save_head(made.layout(layout).root / "interim.safetensors", type(other)(other.weight * 2, other.labels, 16), "cpu")
+    save_head(made.layout(layout).root / "interim.safetensors", type(other)(other.weight * 2, other.labels, 16))
     found = ServedModel.load_served(layout, lab.params).head
     assert found is not None
     assert np.array_equal(found.weight, other.weight * 2)

@@ -108,14 +108,14 @@ def test_sums_and_head_read_back_as_they_were_written(
     folder = tmp_path_factory.mktemp("sums")
     rng = np.random.default_rng(seed)
     sums = sums_of(fourier(rng, n, size), labels_for(rng, n))
-    save_sums(folder / "sums", sums, "cpu")
+    save_sums(folder / "sums", sums, {})
     found = load_sums(folder / "sums")
     assert np.array_equal(found.gram, sums.gram)
     assert np.array_equal(found.by_label, sums.by_label)
     assert (found.labels, found.records) == (sums.labels, sums.records)
     if n:
         head = solve([sums], 0.5, LEVELS)
-        save_head(folder / "head", head, "cpu")
+        save_head(folder / "head", head)
         assert same(load_head(folder / "head"), head)
 
 

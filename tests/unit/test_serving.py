@@ -52,14 +52,14 @@ def saved(lab: Lab, folder: Path) -> Layout:
     model, layout = served(lab), Layout(folder)
     layout.backbone.parent.mkdir(parents=True)
     layout.backbone.write_bytes(lab.backbone_file.read_bytes())
-    save_skeleton(layout.skeleton, lab.skeleton, lab.params)
-    save_head(layout.head, model.head, "cpu")
+    save_skeleton(layout.skeleton, lab.skeleton, {})
+    save_head(layout.head, model.head)
     clusters = []
     for index, slot in enumerate(model.slots):
         members = [Member(f"{slot}-{n}", "0" * 64, "across", f"{slot}-{n}", index, "p00") for n in range(int(model.sizes[index]))]
         clusters.append(Cluster(slot, index, index, index, members, model.prototypes[index]))
         save_cluster_model(layout.tuned(slot), model.clusters[index], lab.params)
-    save_clusters(layout.clusters, clusters, [*model.slots, "c99"], "cpu")
+    save_clusters(layout.clusters, clusters, [*model.slots, "c99"], {})
     return layout
 
 
