@@ -19,7 +19,7 @@ from flows.quarantine import named, refresh, serve_solved
 from lmeraser.core.clustering import load_members, load_placements, load_sizes
 from lmeraser.core.digest import sha256_of_file
 from lmeraser.core.environment import environment, fingerprint
-from lmeraser.core.errors import LmeraserError, ProjectError, StepFailedError, VerificationError
+from lmeraser.core.errors import LmeraserError, ProjectError, VerificationError
 from lmeraser.core.progress import say
 from lmeraser.core.quarantine import WITHHELD, read_quarantine
 from lmeraser.core.records import read_records
@@ -176,11 +176,12 @@ def clear_source(project: Project, batch: Batch, requests: list[Request], claim:
     rows = max(len(gone), int(batch.facts.get("source_rows", 0)))  # after a crash the rows may be gone already
     batch.facts["source_rows"] = rows
     project.ledger.save_batch(replace(batch), claim)
-    if len(gone):
-        problems = source.drop(gone["line"].tolist(), gone["path"].tolist())
-        if problems:
-            raise StepFailedError(f"source: {problems[0]}; check their permissions")
-        dvc.run(project.layout, "repro", "--quiet")  # split reads the shorter source; its outs are the same
+    made = read_outs(project.layout.lock)
+    source.drop(lambda subject: key.pseudonym(subject) in wanted)
+    # `split` alone reads the shorter source. Its outs are the same, unless somebody brought other records meanwhile.
+    dvc.run(project.layout, "repro", "--quiet", "--single-item", "split")
+    if read_outs(project.layout.lock) != made:
+        raise VerificationError("the source has other records than those that were verified; `lmeraser resume` verifies again")
     return f"erased: {rows} rows and their files"
 
 

@@ -137,7 +137,8 @@ def _eight_bits(grey: NDArray[np.generic]) -> NDArray[np.uint8]:
         return np.clip(np.rint(values.astype(np.float64) / 257.0), 0, 255).astype(np.uint8)
 
     if grey.dtype.itemsize == 2 and grey.dtype.kind == "u":  # by a table: a large photo in float64 takes gigabytes
-        return scaled(np.arange(2**16))[grey]
+        shades: NDArray[np.uint8] = scaled(np.arange(2**16))[grey]
+        return shades
     return scaled(grey)
 
 
