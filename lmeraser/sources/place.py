@@ -57,7 +57,7 @@ def check_source(params: SourceParams | PublishedParams, root: Path) -> Source:
         check_tree(path)
     if tracked(path, root, everywhere=params.erase):
         raise ParamsError(
-            "params.yaml: DVC tracks source.path itself (`dvc add`, `dvc import`, a dvc.yaml), and no erasure reaches its copies; "
+            "params.yaml: DVC tracks source.path itself (`dvc add`, `dvc import`, a dvc.yaml), no erasure reaches its copies; "
             "`dvc remove` its .dvc file, add it to .gitignore, delete what DVC's cache and remotes hold of it, and retry"
         )
     if params.erase:
