@@ -25,7 +25,7 @@ from lmeraser.core.errors import ParamsError, ProjectError, StepFailedError
 from lmeraser.core.layout import Layout
 from lmeraser.core.params import Params, load_params
 from lmeraser.core.pipeline import check_files, files
-from lmeraser.core.private import close_folders
+from lmeraser.core.private import close_private
 from lmeraser.core.progress import say
 from lmeraser.sources import check_source
 
@@ -85,6 +85,7 @@ def _check(layout: Layout, inputs: str) -> None:
 def _commit(layout: Layout, names: Sequence[str]) -> dict[str, float]:
     start = time.monotonic()
     dvc.commit(layout, [name for name in names if not name.startswith("quarantine@")])
+    close_private(layout)  # DVC copied some of the files anew
     return {"dvc commit": time.monotonic() - start}
 
 
@@ -96,7 +97,7 @@ def build(layout: Layout) -> None:
     """Bring everything that the pipeline makes up to date. Raises: StepFailedError; what was finished stays finished."""
     params = load_params(layout.params)
     check_files(layout.root, params.slots)
-    close_folders(layout)
+    close_private(layout)
     check_early(layout, params)
     if not layout.lock.exists():
         shutil.rmtree(layout.artifacts, ignore_errors=True)  # of no known origin
@@ -106,6 +107,7 @@ def build(layout: Layout) -> None:
     elif stale := dvc.status(layout):
         _train_stale(layout, params, stale)
         dvc.run(layout, "repro", "--quiet")
+    close_private(layout)
     say("build: everything is up to date")
 
 
