@@ -9,7 +9,7 @@ import pandas as pd
 from lmeraser.core.errors import ImageError, ManifestError, StepFailedError
 from lmeraser.sources import erasing
 from lmeraser.sources.csv_file import CsvFile, read_csv
-from lmeraser.sources.parquet_file import read_parquet, write_without
+from lmeraser.sources.parquet_file import check_writable, read_parquet, write_without
 from lmeraser.sources.place import OWN_FOLDERS
 from lmeraser.sources.table import COLUMNS, Source, make_table
 
@@ -96,6 +96,8 @@ class ManifestSource(Source):
     def check_erasable(self) -> None:
         erasing.check_manifest(self.manifest.resolve(), self.name)
         erasing.check_images(self.root, self.table()["path"].tolist())
+        if self.parquet:
+            check_writable(self.manifest, self.name)
 
     def drop(self, is_gone: Callable[[str], bool]) -> int:
         manifest = self.manifest.resolve()

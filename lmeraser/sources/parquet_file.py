@@ -89,19 +89,40 @@ def write_without(path: Path, draft: Path, gone: set[int]) -> None:
 
     Raises: ArrowException, OSError; StepFailedError if what was written is not that.
     """
+    _copy(path, draft, gone)
+    _compare(path, draft, len(gone))
+
+
+def check_writable(path: Path, name: str) -> None:
+    """Raise ManifestError unless the file can be written again as it is; tried in memory."""
+    stream = pa.BufferOutputStream()
+    try:
+        _copy(path, stream, set())
+        _compare(path, pa.BufferReader(stream.getvalue()), 0)
+    except (*BROKEN, StepFailedError) as error:
+        raise ManifestError(
+            f"source.erase is true, but {name} cannot be written again with its types ({type(error).__name__}); write it anew by "
+            "pandas or pyarrow, or set source.erase to false"
+        ) from error
+
+
+def _copy(path: Path, target: Any, gone: set[int]) -> None:
     with pq.ParquetFile(path) as file:
-        schema, first = file.schema_arrow, 0
-        with pq.ParquetWriter(draft, schema, **_style(file)) as writer:
+        first = 0
+        with pq.ParquetWriter(target, file.schema_arrow, **_style(file)) as writer:
             for number in range(file.num_row_groups):
                 group = file.read_row_group(number, use_threads=False)
                 stays = pa.array([first + row not in gone for row in range(len(group))], pa.bool_())
                 first += len(group)
                 if len(kept := _without(group, stays)):
                     writer.write_table(kept, row_group_size=len(kept))
-        with pq.ParquetFile(draft) as written:
-            whole = written.metadata.num_rows == file.metadata.num_rows - len(gone)
-            if not whole or not written.schema_arrow.equals(schema, check_metadata=True):
-                raise StepFailedError("source: the Parquet manifest cannot be written as it is; write it anew without the rows")
+
+
+def _compare(path: Path, written: Any, gone: int) -> None:
+    with pq.ParquetFile(path) as old, pq.ParquetFile(written) as new:
+        whole = new.metadata.num_rows == old.metadata.num_rows - gone
+        if not whole or not new.schema_arrow.equals(old.schema_arrow, check_metadata=True):
+            raise StepFailedError("source: the Parquet manifest cannot be written with its types; write it anew without the rows")
 
 
 def _without(group: pa.Table, stays: pa.Array) -> pa.Table:
@@ -146,4 +167,6 @@ def _style(file: pq.ParquetFile) -> dict[str, Any]:
     codecs = {column.path_in_schema: column.compression.replace("UNCOMPRESSED", "NONE") for column in columns}
     coded = [column.path_in_schema for column in columns if {"PLAIN_DICTIONARY", "RLE_DICTIONARY"} & set(column.encodings)]
     counted = [column.path_in_schema for column in columns if column.is_stats_set]
+    # What Spark and Impala write for a time. Version 1.0 has no other of nanoseconds.
+    style["use_deprecated_int96_timestamps"] = any(column.physical_type == "INT96" for column in columns)
     return style | {"compression": codecs, "use_dictionary": coded or False, "write_statistics": counted or False}

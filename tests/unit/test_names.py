@@ -1,4 +1,4 @@
-"""One rule for names: what the command line takes for a person is what the manifest does, and nobody is two by what nobody sees."""
+"""One rule for names: command line and manifest take the same for a person, and nobody is two by what nobody sees."""
 
 import unicodedata
 from pathlib import Path
