@@ -57,7 +57,8 @@ def make_table(columns: Sequence[Sequence[str]], lines: Sequence[int]) -> pd.Dat
 
 
 def _normalise_path(path: str) -> str:
-    return str(PurePosixPath(path)) if path.strip() else ""
+    plain = "//" not in path and "/." not in path and not path.startswith(".") and not path.endswith("/")  # nearly all are
+    return (path if plain else str(PurePosixPath(path))) if path.strip() else ""
 
 
 def open_source(params: SourceParams | PublishedParams, root: Path) -> Source:
