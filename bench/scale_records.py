@@ -60,7 +60,10 @@ class Synthetic(Source):
         Image.frombytes("L", (SIDE, SIDE), word.to_bytes(8, "little") * SIDE).save(stream, format="PNG", compress_level=0)
         return stream.getvalue()
 
-    def drop(self, lines: Sequence[int], paths: Sequence[str]) -> list[str]:
+    def check_erasable(self) -> None:
+        raise NotImplementedError
+
+    def drop(self, is_gone: Callable[[str], bool]) -> int:
         raise NotImplementedError
 
 
@@ -90,7 +93,7 @@ def split(layout: Layout, params: Params) -> dict[str, Any]:
     import stages.split as stage
 
     source = Synthetic(int((layout.root / "records").read_text()))
-    stage.open_source = lambda *_: source
+    stage.check_source = lambda *_: source
     stage.split(layout, params, [])
     return {}
 

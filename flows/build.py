@@ -8,22 +8,26 @@ the same way.
 """
 
 import shutil
+import subprocess
+import sys
 import time
 from collections.abc import Callable, Sequence
+from pathlib import Path
 from typing import Any
 
-from flows import dvc
+from flows import dvc, remotes
 from flows.devices import gpus, processes
 from flows.warm import run_chains
 from lmeraser.core.clustering import load_sizes
 from lmeraser.core.code import code_digest
 from lmeraser.core.digest import DRAFT, sha256, sha256_of_file
-from lmeraser.core.errors import StepFailedError
+from lmeraser.core.errors import ParamsError, ProjectError, StepFailedError
 from lmeraser.core.layout import Layout
 from lmeraser.core.params import Params, load_params
 from lmeraser.core.pipeline import check_files, files
+from lmeraser.core.private import close_private
 from lmeraser.core.progress import say
-from lmeraser.sources import open_source
+from lmeraser.sources import check_source
 
 Tuner = Callable[[Sequence[str]], dict[str, float]]  # trains slots somewhere, their files lie here afterwards; seconds by stage
 
@@ -81,6 +85,7 @@ def _check(layout: Layout, inputs: str) -> None:
 def _commit(layout: Layout, names: Sequence[str]) -> dict[str, float]:
     start = time.monotonic()
     dvc.commit(layout, [name for name in names if not name.startswith("quarantine@")])
+    close_private(layout)  # DVC copied some of the files anew
     return {"dvc commit": time.monotonic() - start}
 
 
@@ -92,7 +97,8 @@ def build(layout: Layout) -> None:
     """Bring everything that the pipeline makes up to date. Raises: StepFailedError; what was finished stays finished."""
     params = load_params(layout.params)
     check_files(layout.root, params.slots)
-    open_source(params.source, layout.root)  # refuses an absent one in one line; DVC would not say which param names it
+    close_private(layout)
+    check_early(layout, params)
     if not layout.lock.exists():
         shutil.rmtree(layout.artifacts, ignore_errors=True)  # of no known origin
         before = ["split", "pretrain", "skeleton", "recipe", *_embeds(params), "cluster", "validate"]
@@ -101,7 +107,42 @@ def build(layout: Layout) -> None:
     elif stale := dvc.status(layout):
         _train_stale(layout, params, stale)
         dvc.run(layout, "repro", "--quiet")
+    close_private(layout)
     say("build: everything is up to date")
+
+
+def check_early(layout: Layout, params: Params) -> None:
+    """Raise BadInputError for what `dvc commit` would refuse after hours of training; nothing is changed."""
+    above = (layout.root, *layout.root.parents)
+    if not any((folder / ".dvc").is_dir() for folder in above):
+        raise ProjectError("this is no DVC repository (.dvc is missing); restore it from git, or run `dvc init`, and retry")
+    config = remotes.read_config(layout)
+    without_git = config.get("core", {}).get("no_scm", "").lower() == "true"
+    if not without_git and not any((folder / ".git").exists() for folder in above):
+        raise ProjectError(
+            "this is no git repository (.git is missing), and DVC wants one; clone the project or run `git init`, and retry"
+        )
+    place = (layout.root / params.source.path).resolve()
+    urls = [section.get("url", "") for name, section in config.items() if name.startswith("remote ")]
+    copies = [remotes.cache(layout, config).root, *(Path(url) for url in urls if url and not remotes.SCHEME.match(url))]
+    if any(place.is_relative_to(folder.resolve()) for folder in copies):
+        raise ParamsError("params.yaml: source.path lies in DVC's cache or in a remote, which a purge clears; move your data")
+    check_source(params.source, layout.root)
+    if not layout.lock.exists():
+        _ask_dvc(layout)
+
+
+def _ask_dvc(layout: Layout) -> None:
+    """DVC hashes the source now, as it will when `split` is recorded, and remembers it: this costs that time once.
+
+    Raises: ProjectError without DVC's own words, which may name an image.
+    """
+    dvc.mend_rwlock(layout)
+    process = dvc.start(
+        [sys.executable, "-m", "dvc", "status", "--json", "split"], layout, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL
+    )
+    if process.wait():
+        raise ProjectError("DVC cannot read the project or its source; `dvc status split` says why: mend that and retry")
 
 
 def _train_stale(layout: Layout, params: Params, stale: dict[str, Any]) -> None:

@@ -129,8 +129,9 @@ def require_own_changes(stale: dict[str, Any], source: str | None = None) -> Non
 
 def _only_files_differ(stale: dict[str, Any]) -> bool:
     """Whether files are missing or changed while nothing that they are made of did."""
-    reasons = [reason for held in stale.values() for reason in held]
-    return bool(reasons) and not any(ERASED in reason.get("changed deps", {}) for reason in reasons if isinstance(reason, dict))
+    reasons = [reason for held in stale.values() for reason in held if isinstance(reason, dict)]
+    made = any("changed outs" in reason for reason in reasons)
+    return made and not any(ERASED in reason.get("changed deps", {}) for reason in reasons)
 
 
 def source_of(project: Project, batch: Batch) -> str | None:

@@ -18,6 +18,7 @@ from lmeraser.erase.facts import check_known, gather_facts, normalise_subjects
 from lmeraser.erase.plan import Facts, Plan, make_plan
 from lmeraser.erase.requests import Request, check_request_id
 from lmeraser.erase.states import BLOCKED, FAILED, FINAL, REJECTED, reached
+from lmeraser.sources import check_untracked
 
 TOGETHER = "together"  # kept with the event of a request that was set aside: alone it can be carried out
 
@@ -47,6 +48,7 @@ def receive(project: Project, subjects: Sequence[str], request_id: str | None, i
         return project.ledger.get(identity)
     names = normalise_subjects(subjects)
     dvc.require_built(project.layout)
+    check_untracked(params.source, project.layout.root)
     key = project.key()
     request, _ = project.ledger.receive(
         identity, [key.pseudonym(name) for name in names], include_public, params.service.due_days

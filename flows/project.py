@@ -38,7 +38,7 @@ class Project:
         url = os.environ.get(LEDGER_VARIABLE)
         if url is None:
             self.layout.private_state.mkdir(exist_ok=True, mode=0o700)
-            url = sqlite_url(self.layout.private_state / "ledger.db")
+            return Ledger.open(sqlite_url(self.layout.private_state / "ledger.db"))
         return Ledger.open(url)
 
     @property

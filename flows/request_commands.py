@@ -1,6 +1,8 @@
 """The commands about requests: plan, submit, forget, approve, status, resume."""
 
 import argparse
+import codecs
+import re
 import sys
 from datetime import UTC, datetime
 from pathlib import Path
@@ -27,11 +29,14 @@ def subjects_of(options: argparse.Namespace) -> list[str]:
 
 
 def read_lines(name: str, option: str) -> list[str]:
-    """The lines of a file, or of standard input, that hold something."""
+    """The lines of a file, or of standard input, that hold something; UTF-8, or UTF-16 with its byte-order mark."""
+    data = _read(name, option, "one a line, UTF-8")
     try:
-        return [line for line in _read(name, option, "one a line, UTF-8").decode().splitlines() if line.strip()]
+        text = data.decode("utf-16" if data.startswith((codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE)) else "utf-8-sig")
     except UnicodeDecodeError as error:
         raise BadInputError(f"{option} cannot be read (UnicodeDecodeError); expected one a line, UTF-8") from error
+    # Not `splitlines`, which would make two people of one whose name holds a rarer separator.
+    return [line for line in re.split(r"\r\n|\n|\r", text) if line.strip()]
 
 
 def _read(name: str, option: str, expected: str) -> bytes:

@@ -225,6 +225,8 @@ def _interrupt(_: int, __: FrameType | None) -> None:
 def serve(port: int, warm: int | None, workers: int | None) -> None:
     """Run until interrupted."""
     project = Project.find()
+    if "?" in str(project.layout.root):  # Prefect makes a URL of it, and would keep its database outside of the project
+        raise ProjectError("the project's path holds a question mark, which Prefect's database cannot have; move the project")
     gpus = devices.gpus(project.params)
     project.layout.private_state.mkdir(exist_ok=True, mode=0o700)
     with (project.layout.private_state / "serve.lock").open("w") as handle:

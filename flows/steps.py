@@ -16,8 +16,9 @@ from flows.project import Project
 from flows.quarantine import named, refresh, serve_solved
 from lmeraser.core.clustering import load_members, load_placements, load_sizes
 from lmeraser.core.digest import sha256_of_file
-from lmeraser.core.errors import BlockedError, LmeraserError, ProjectError, StepFailedError, VerificationError
+from lmeraser.core.errors import BlockedError, LmeraserError, ProjectError, VerificationError
 from lmeraser.core.mixing import require_one_environment
+from lmeraser.core.private import close_private
 from lmeraser.core.progress import say
 from lmeraser.core.quarantine import WITHHELD, read_quarantine
 from lmeraser.core.records import read_records
@@ -29,7 +30,7 @@ from lmeraser.erase.requests import Batch, Request
 from lmeraser.learn.environment import require_same_environment
 from lmeraser.prove.lock import Outs, compare, outs_by_stage, read_files, read_outs
 from lmeraser.prove.scan import Needles
-from lmeraser.sources import open_source
+from lmeraser.sources import check_source, open_source
 
 FROZEN = {"pretrain", "skeleton", "recipe"}  # stages of what public records alone decide
 
@@ -55,6 +56,7 @@ def form_batch(project: Project, claim: Claim, requests: list[Request]) -> tuple
     require_key(project, requests)
     require_same_environment(project.layout, project.params)
     remotes.stores(project.layout)  # a kind that purge cannot clear is refused before anything is destroyed
+    check_source(project.params.source, project.layout.root)  # and so is a source that cannot be cleared
     facts = gather_facts(project.layout, project.params)
     requests, culprits = divide(project, facts, requests)
     for request, obstacle in culprits:
@@ -125,6 +127,7 @@ def restore(project: Project, batch: Batch) -> None:
     try:
         kept_locks.put_back(project.layout, batch.batch_id)
         dvc.run(project.layout, "checkout", "--quiet", "--force")
+        close_private(project.layout)
     except (OSError, LmeraserError):
         say("the last whole state could not be brought back; run `dvc checkout` once the cause is mended")
 
@@ -248,18 +251,21 @@ def clear_source(project: Project, batch: Batch, requests: list[Request], claim:
     """Delete the subjects' rows and files from the source if params say so; returns what happened, in words."""
     if not project.params.source.erase:
         return plan_of(batch).source
+    if "source_rows" not in batch.facts:  # else rows are gone already, and what DVC says of the source is our own doing
+        ground.require_own_changes(dvc.status(project.layout))
     source = open_source(project.params.source, project.layout.root)
     table = source.table()
-    key, wanted = project.key(), {name for request in requests for name in request.pseudonyms}
+    key, wanted = project.key(), ground.everybody(requests)
     gone = table[table["subject"].map({one: key.pseudonym(one) for one in table["subject"].unique()}).isin(wanted)]
     rows = max(len(gone), int(batch.facts.get("source_rows", 0)))  # after a crash the rows may be gone already
     batch.facts["source_rows"] = rows
     project.ledger.save_batch(replace(batch), claim)
-    if len(gone):
-        problems = source.drop(gone["line"].tolist(), gone["path"].tolist())
-        if problems:
-            raise StepFailedError(f"source: {problems[0]}; check their permissions")
-        dvc.run(project.layout, "repro", "--quiet")  # split reads the shorter source; its outs are the same
+    made = read_outs(project.layout.lock)
+    source.drop(lambda subject: key.pseudonym(subject) in wanted)
+    # `split` alone reads the shorter source. Its outs are the same, unless somebody brought other records meanwhile.
+    dvc.run(project.layout, "repro", "--quiet", "--single-item", "split")
+    if read_outs(project.layout.lock) != made:
+        raise VerificationError("the source has other records than those that were verified; `lmeraser resume` verifies again")
     return f"erased: {rows} rows and their files"
 
 

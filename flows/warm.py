@@ -15,6 +15,7 @@ from flows.devices import place
 from lmeraser.core.code import code_digest
 from lmeraser.core.errors import StepFailedError
 from lmeraser.core.layout import Layout
+from lmeraser.core.sockets import fitting
 
 Seconds = dict[str, float]  # by stage
 
@@ -39,9 +40,9 @@ def reserved(layout: Layout, wanted: int) -> Iterator[list[Path]]:
 
 def _answers(path: Path) -> bool:
     try:
-        with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as probe:
+        with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as probe, fitting(path) as name:
             probe.settimeout(1)
-            probe.connect(str(path))
+            probe.connect(name)
     except OSError:  # nobody listens any more
         return False
     return True
@@ -56,7 +57,8 @@ def ask(layout: Layout, path: Path, names: Sequence[str]) -> Seconds | None:
     answer = b""
     try:
         with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as connection:
-            connection.connect(str(path))
+            with fitting(path) as name:
+                connection.connect(name)
             socket.send_fds(connection, [job], [sys.stderr.fileno()])
             while more := connection.recv(65536):
                 answer += more

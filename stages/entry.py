@@ -14,6 +14,7 @@ from lmeraser.core.errors import REPORT_VARIABLE, LmeraserError
 from lmeraser.core.layout import Layout
 from lmeraser.core.params import Params, load_params
 from lmeraser.core.pipeline import check_files
+from lmeraser.core.private import close_private
 from lmeraser.core.progress import say
 
 Stage = Callable[[Layout, Params, list[str]], None]
@@ -32,7 +33,7 @@ def refuse(line: str, exit_code: int) -> None:
 @contextmanager
 def writing(layout: Layout) -> Iterator[None]:
     """Tell whoever takes the project over after a kill that a stage still writes: it waits until this one ends."""
-    layout.private_state.mkdir(exist_ok=True, mode=0o700)
+    close_private(layout)
     with layout.stage_lock.open("w") as handle:
         fcntl.flock(handle, fcntl.LOCK_SH)
         yield

@@ -6,7 +6,7 @@ from lmeraser.core.params import Params
 from lmeraser.core.progress import say
 from lmeraser.core.records import write_records
 from lmeraser.erase.erased import ErasedList, Gatekeeper
-from lmeraser.sources import open_source
+from lmeraser.sources import check_source
 from lmeraser.sources.splitting import divide, read_home
 from stages.entry import enter
 
@@ -14,7 +14,7 @@ from stages.entry import enter
 def split(layout: Layout, params: Params, _: list[str]) -> None:
     keeper = Gatekeeper.of(layout)
     ErasedList.known(layout).remember(layout)  # whoever was left out once stays out, whatever branch comes next
-    source = open_source(params.source, layout.root)
+    source = check_source(params.source, layout.root)
     homes = divide(source, keeper.is_erased, len(params.parts))
     paths = [layout.public, *(layout.part(name) for name in params.parts)]
     drafts = [path.with_name(DRAFT + path.name) for path in paths]

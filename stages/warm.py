@@ -24,6 +24,7 @@ from lmeraser.core.code import code_digest
 from lmeraser.core.errors import LmeraserError
 from lmeraser.core.layout import Layout
 from lmeraser.core.progress import say
+from lmeraser.core.sockets import fitting
 from stages.chain import load, run
 from stages.entry import disk_is_full, read_project, writing
 
@@ -100,7 +101,8 @@ def serve(path: Path) -> None:
     path.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
     path.unlink(missing_ok=True)
     with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as listener:
-        listener.bind(str(path))
+        with fitting(path) as name:
+            listener.bind(name)
         path.chmod(0o600)
         listener.listen(8)
         say("warm: ready")

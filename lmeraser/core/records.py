@@ -49,8 +49,8 @@ def record_id(image_sha256: str, subject: str, label: str, visibility: str, spli
 
 
 def write_table(path: Path, table: pa.Table) -> None:
-    """Write Parquet whose bytes are a function of the table alone."""
-    write_whole(path, lambda draft: pq.write_table(table, draft, compression="NONE", use_dictionary=False))
+    """Write Parquet whose bytes are a function of the table alone; only its owner reads it: it holds images, names or ids."""
+    write_whole(path, lambda draft: pq.write_table(table, draft, compression="NONE", use_dictionary=False), mode=0o600)
 
 
 def write_records(path: Path, records: Sequence[tuple[Record, bytes]]) -> None:

@@ -1,6 +1,5 @@
 """Gather what a plan needs from the files that the pipeline made: without torch, without changing anything."""
 
-import unicodedata
 from collections.abc import Sequence
 
 import pyarrow as pa
@@ -9,14 +8,13 @@ import pyarrow.compute as pc
 from lmeraser.core.clustering import load_sizes
 from lmeraser.core.errors import RequestError, UnknownSubjectError
 from lmeraser.core.layout import Layout
+from lmeraser.core.names import MAX_LENGTH, normalise_name, unseen
 from lmeraser.core.params import Params
 from lmeraser.core.records import FACTS, read_table
 from lmeraser.core.skeleton import load_skeleton
 from lmeraser.erase.erased import ErasedList, SubjectKey
 from lmeraser.erase.plan import PLACED, Facts
 from lmeraser.erase.requests import MAX_SUBJECTS
-
-MAX_SUBJECT = 1024  # characters
 
 
 def gather_facts(layout: Layout, params: Params) -> Facts:
@@ -32,7 +30,7 @@ def gather_facts(layout: Layout, params: Params) -> Facts:
 
 
 def normalise_subjects(given: Sequence[str]) -> list[str]:
-    """Subjects as the manifest's are: trimmed, NFC, each once.
+    """Subjects by the manifest's rule (`core/names.py`), each once.
 
     Raises: RequestError naming the position, never the subject.
     """
@@ -40,13 +38,15 @@ def normalise_subjects(given: Sequence[str]) -> list[str]:
         raise RequestError(f"{len(given)} subjects, expected at most {MAX_SUBJECTS} in one request; split it")
     subjects: dict[str, None] = {}  # in order, each once
     for place, text in enumerate(given, start=1):
-        subject = unicodedata.normalize("NFC", text.strip())
+        subject = normalise_name(text)
         if not subject:
             raise RequestError(f"subject {place} of {len(given)} is empty; name the person as the manifest does")
-        if len(subject) > MAX_SUBJECT or any(unicodedata.category(letter) in ("Cc", "Cs") for letter in subject):
+        if len(subject) > MAX_LENGTH:
+            raise RequestError(f"subject {place} of {len(given)} has more than {MAX_LENGTH} characters; name the person alone")
+        if letter := unseen(subject):
             raise RequestError(
-                f"subject {place} of {len(given)} has control characters or more than {MAX_SUBJECT} characters; "
-                "name the person as the manifest does"
+                f"subject {place} of {len(given)} has a control or invisible character ({letter}); type the name anew, "
+                "as the manifest has it"
             )
         subjects[subject] = None
     if not subjects:

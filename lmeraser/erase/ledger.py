@@ -13,6 +13,7 @@ from datetime import UTC, datetime, timedelta
 from typing import Any
 
 import sqlalchemy as sa
+from sqlalchemy.engine import URL
 
 from lmeraser.core.digest import canonical_json, sha256
 from lmeraser.core.errors import ClaimLostError, ProjectError, RequestError, VerificationError
@@ -88,8 +89,8 @@ class Ledger:
         self._clock = clock
 
     @classmethod
-    def open(cls, url: str, clock: Callable[[], float] = time.time) -> "Ledger":
-        """Args: url: `sqlite:///…` or `postgresql+psycopg://…`. Raises: ProjectError."""
+    def open(cls, url: str | URL, clock: Callable[[], float] = time.time) -> "Ledger":
+        """Args: url: `sqlite_url(path)` or `postgresql+psycopg://…`. Raises: ProjectError."""
         return cls(connect(url), clock)
 
     def close(self) -> None:

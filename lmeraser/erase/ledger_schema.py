@@ -94,11 +94,12 @@ APPEND_ONLY = {
 }
 
 
-def sqlite_url(path: Path) -> str:
-    return f"sqlite:///{path}"
+def sqlite_url(path: Path) -> URL:
+    """No text: a path may hold what means something else in a URL (`?`, `#`, `%`), and the ledger would lie elsewhere."""
+    return URL.create("sqlite", database=str(path.absolute()))
 
 
-def connect(url: str) -> sa.Engine:
+def connect(url: str | URL) -> sa.Engine:
     """An engine whose ledger exists and has this schema; made if there is none.
 
     Raises: ProjectError for a newer schema, a damaged or public file, or a server that cannot be reached.
@@ -159,7 +160,7 @@ def _prepare_file(path: Path) -> None:
         draft = path.with_name(f"{path.name}.new-{os.getpid()}")
         try:
             os.close(os.open(draft, os.O_CREAT | os.O_WRONLY | os.O_TRUNC, 0o600))
-            with _engine(make_url(sqlite_url(draft))).begin() as connection:
+            with _engine(sqlite_url(draft)).begin() as connection:
                 _create(connection)
             with sqlite3.connect(draft) as plain:
                 plain.execute("PRAGMA journal_mode = WAL")
@@ -180,7 +181,7 @@ def _refuse_damage(path: Path) -> None:
     try:
         found = None
         if path.stat().st_size:
-            connection = sqlite3.connect(f"file:{path}?mode=ro", uri=True, timeout=BUSY)
+            connection = sqlite3.connect(f"{path.absolute().as_uri()}?mode=ro", uri=True, timeout=BUSY)
             try:
                 found = connection.execute("PRAGMA quick_check(1)").fetchone()[0]
             finally:

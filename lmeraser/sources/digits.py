@@ -6,7 +6,7 @@ the writers of the original test set: Alpaydin and Kaynak 1998, UCI Optical Reco
 """
 
 import sys
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from functools import cached_property
 from pathlib import Path
 from typing import Any
@@ -46,8 +46,12 @@ class DigitsSource(Source):
             raise ImageError(f"the path names no digit; expected {PREFIX}0000 to {PREFIX}{len(self._images) - 1}")
         return stored_png(np.rint(self._images[int(number)] * (255 / 16)).astype(np.uint8))
 
-    def drop(self, lines: Sequence[int], paths: Sequence[str]) -> list[str]:
+    def check_erasable(self) -> None:
         raise ParamsError("the digits come with scikit-learn and cannot be deleted there; set source.erase to false")
+
+    def drop(self, is_gone: Callable[[str], bool]) -> int:
+        self.check_erasable()
+        return 0
 
 
 def assign_subjects(labels: Sequence[int]) -> pd.DataFrame:

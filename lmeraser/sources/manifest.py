@@ -1,109 +1,131 @@
 """Your own images: a folder with manifest.csv (or .parquet) whose paths are relative to it."""
 
-import csv
-import io
-import warnings
-from collections.abc import Sequence
+import os
+from collections.abc import Callable
 from pathlib import Path, PurePosixPath
 
 import pandas as pd
 
-from lmeraser.core.digest import write_whole
-from lmeraser.core.errors import ImageError, ManifestError
-from lmeraser.sources.table import Source, normalise
+from lmeraser.core.errors import ImageError, ManifestError, StepFailedError
+from lmeraser.sources import erasing
+from lmeraser.sources.csv_file import CsvFile, read_csv
+from lmeraser.sources.parquet_file import check_writable, read_parquet, write_without
+from lmeraser.sources.place import OWN_FOLDERS
+from lmeraser.sources.table import COLUMNS, Source, make_table
 
 MANIFESTS = ("manifest.csv", "manifest.parquet")
+ENDINGS = (".csv", ".parquet")
 
 
 class ManifestSource(Source):
     """Images in a folder. A path may not leave the folder, neither by `..` nor by a link."""
 
-    def __init__(self, manifest: Path) -> None:
+    def __init__(self, manifest: Path, own: tuple[Path, ...] = ()) -> None:
+        """Args: own: folders of the project itself, where no image may lie."""
         self.manifest = manifest
         self.name = manifest.name
         self.root = manifest.parent.resolve()
+        self.parquet = manifest.suffix == ".parquet"
+        self.unit = "row" if self.parquet else "line"
+        self._own = tuple(folder for folder in own if folder.is_relative_to(self.root))
 
     @classmethod
-    def open(cls, path: Path) -> "ManifestSource":
-        """Args: path: the manifest, or the folder that holds manifest.csv or manifest.parquet."""
+    def open(cls, path: Path, project: Path | None = None) -> "ManifestSource":
+        """Args: path: the manifest, or the folder that holds manifest.csv or manifest.parquet; project: whose source it is."""
         if path.is_dir():
-            found = [path / name for name in MANIFESTS if (path / name).is_file()]
+            found = [path / name for name in MANIFESTS if os.path.lexists(path / name)]
             if len(found) > 1:
                 raise ManifestError(f"source.path holds {' and '.join(MANIFESTS)}; keep one of them")
-            if not found:
+            if not found and path.suffix not in ENDINGS:
                 raise ManifestError(f"source.path holds neither {' nor '.join(MANIFESTS)}; put your manifest there")
-            path = found[0]
+            path = found[0] if found else path
+        if path.is_dir():
+            raise ManifestError(
+                f"{path.name} is a folder (of partitions or parts?), expected a single file; write the table into one file"
+            )
         if not path.is_file():
             raise ManifestError(f"the manifest {path.name} is missing; set source.path in params.yaml to your manifest")
-        if path.suffix not in (".csv", ".parquet"):
+        if path.suffix not in ENDINGS:
             raise ManifestError(f"{path.name}: expected a manifest that ends in .csv or .parquet")
-        return cls(path)
+        own = tuple((project / name).resolve() for name in OWN_FOLDERS) if project else ()
+        if any(path.resolve().is_relative_to(folder) for folder in own):
+            raise ManifestError(f"{path.name} is a link into the project's own folders; put the table elsewhere")
+        return cls(path, own)
 
-    def _read(self) -> pd.DataFrame:
+    def _bytes(self) -> bytes:
         try:
-            if self.manifest.suffix == ".parquet":
-                return pd.read_parquet(self.manifest)
-            with warnings.catch_warnings():
-                warnings.simplefilter("error", pd.errors.ParserWarning)  # rows longer than the header
-                return pd.read_csv(
-                    self.manifest,
-                    dtype=str,
-                    keep_default_na=False,
-                    encoding="utf-8-sig",
-                    index_col=False,
-                    skip_blank_lines=False,
-                )
-        except (pd.errors.ParserError, pd.errors.ParserWarning, ValueError, OSError, OverflowError) as error:
-            kind = self.manifest.suffix.removeprefix(".")
-            raise ManifestError(
-                f"{self.name} cannot be read as {kind} ({type(error).__name__}); expected UTF-8 with a header line"
-            ) from error
+            return self.manifest.read_bytes()
+        except OSError as error:
+            raise ManifestError(f"{self.name} cannot be read ({error.strerror}); check its permissions") from error
 
     def table(self) -> pd.DataFrame:
-        return normalise(self._read(), self.name)
+        if self.parquet:
+            columns = read_parquet(self.manifest, self.name)
+            return make_table(columns, range(1, len(columns[0]) + 1))
+        return table_of(read_csv(self._bytes(), self.name))
 
-    def _locate(self, path: str) -> Path:
+    def locate(self, path: str) -> Path:
+        """Where an image lies, links followed. Raises: ImageError if that is outside the folder, or no place."""
         relative = PurePosixPath(path)
         if relative.is_absolute() or ".." in relative.parts or "\0" in path or not relative.parts:
             raise ImageError("the path leaves the manifest's folder; paths are relative to it and stay inside")
         # Resolved: a link may stand anywhere on the way.
         try:
             full = (self.root / relative).resolve()
-        except (OSError, RuntimeError) as error:
+        except (OSError, RuntimeError, ValueError) as error:
             raise ImageError("the path is a link that leads nowhere; copy the image into the folder") from error
         if not full.is_relative_to(self.root):
             raise ImageError("the path is a link that leaves the manifest's folder; copy the image into it")
+        if any(full.is_relative_to(folder) for folder in self._own):
+            raise ImageError("the image lies in the project's own folders, which a build deletes; move it elsewhere")
         return full
 
     def image(self, path: str) -> bytes:
-        full = self._locate(path)
+        full = self.locate(path)
         try:
+            if not full.is_file() and full.exists():  # a pipe would wait for ever
+                raise ImageError("the path names no file; put the image there or drop its row")
             return full.read_bytes()
         except FileNotFoundError as error:
             raise ImageError("the image is missing; put the file there or drop its row") from error
         except OSError as error:
             raise ImageError(f"the image cannot be read ({error.strerror}); check its permissions") from error
+        except ValueError as error:  # a lone surrogate
+            raise ImageError("the path is no name of a file here; mend it") from error
 
-    def drop(self, lines: Sequence[int], paths: Sequence[str]) -> list[str]:
-        raw = self._read()
-        gone = {line - 2 for line in lines}
-        kept = raw.iloc[[row for row in range(len(raw)) if row not in gone]]
-        # Files first: while a row still names a file, a later try finds it again.
-        named = normalise(kept, self.name)["path"]
-        needed = {self.root / path for path in named} | {self._locate(path) for path in named}
-        failed = 0
-        for path in set(paths):
-            try:
-                for file in {self._locate(path), self.root / path} - needed:  # a link goes with what it names
-                    file.unlink(missing_ok=True)
-            except OSError:
-                failed += 1
-        if failed:
-            return [f"{failed} image files could not be deleted"]
-        if self.manifest.suffix == ".parquet":
-            write_whole(self.manifest, lambda draft: kept.to_parquet(draft, index=False))
-        else:
-            text = io.StringIO()
-            kept.to_csv(text, index=False, quoting=csv.QUOTE_MINIMAL)
-            write_whole(self.manifest, text.getvalue().encode())
-        return []
+    def check_erasable(self) -> None:
+        erasing.check_manifest(self.manifest.resolve(), self.name)
+        erasing.check_images(self.root, self.table()["path"].tolist())
+        if self.parquet:
+            check_writable(self.manifest, self.name)
+
+    def drop(self, is_gone: Callable[[str], bool]) -> int:
+        manifest = self.manifest.resolve()
+        erasing.check_manifest(manifest, self.name)
+        before = erasing.state(manifest)
+        file = None if self.parquet else read_csv(self._bytes(), self.name)
+        table = table_of(file) if file else self.table()
+        gone_subjects = {subject for subject in table["subject"].unique() if is_gone(subject)}
+        rows = table["subject"].isin(gone_subjects)
+        if not rows.any():
+            return 0
+        lines = {int(line) for line in table.loc[rows, "line"]}
+        kept = erasing.entries(self.root, table.loc[~rows, "path"].tolist())
+        erasing.delete(erasing.entries(self.root, table.loc[rows, "path"].tolist()) - kept - {manifest}, self.root)
+
+        def write(draft: Path) -> None:
+            if file:
+                draft.write_bytes(file.without(lines))
+            else:
+                write_without(manifest, draft, {line - 1 for line in lines})
+
+        erasing.rewrite(manifest, write, before)
+        left = self.table()
+        if len(left) != len(table) - len(lines) or left["subject"].isin(gone_subjects).any():
+            raise StepFailedError(f"source: {self.name} was read back and is not as it should be; look at it, and retry")
+        return len(lines)
+
+
+def table_of(file: CsvFile) -> pd.DataFrame:
+    columns = list(zip(*(values for _, _, values in file.rows), strict=True)) or [()] * len(COLUMNS)
+    return make_table(columns, [line for line, _, _ in file.rows])

@@ -237,8 +237,12 @@ class PublishedSource(Source):
             raise ImageError(f"the path names no image of {self.name}")
         return stored_png(self._by_name[path].pixels())
 
-    def drop(self, lines: Sequence[int], paths: Sequence[str]) -> list[str]:
+    def check_erasable(self) -> None:
         raise ParamsError("published data sets cannot be erased from; set source.erase to false")
+
+    def drop(self, is_gone: Callable[[str], bool]) -> int:
+        self.check_erasable()
+        return 0
 
 
 def download(root: Path, name: str) -> None:

@@ -1,29 +1,29 @@
-"""The table of records that every source gives, and the checks that it must pass before an image is read."""
+"""The table of records that every source gives, and the way to the source that params.yaml names."""
 
-import unicodedata
 from abc import ABC, abstractmethod
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path, PurePosixPath
 
 import pandas as pd
 
-from lmeraser.core.errors import ManifestError, ParamsError
+from lmeraser.core.errors import ParamsError
+from lmeraser.core.names import normalise_name
 from lmeraser.core.params import PublishedSource as PublishedParams
 from lmeraser.core.params import Source as SourceParams
 from lmeraser.core.records import PRIVATE, PUBLIC, TEST, TRAIN
 
 COLUMNS = ("path", "label", "subject", "visibility", "split")
 ALLOWED = {"visibility": (PUBLIC, PRIVATE), "split": (TRAIN, TEST)}
-MAX_LENGTH = 1024  # characters of a label or subject; a longer one is a broken table
 
 
 class Source(ABC):
     """A table of records beside their images.
 
-    `table()` has the columns `line` (where the row stands in the file, 1 is the header) and COLUMNS, all text.
+    `table()` has the columns `line` (where the row stands in the file) and COLUMNS, all text.
     """
 
     name: str  # of the file, for messages
+    unit: str = "line"  # what `line` counts: physical lines from 1, or the rows of a Parquet file from 1
 
     @abstractmethod
     def table(self) -> pd.DataFrame: ...
@@ -33,37 +33,45 @@ class Source(ABC):
         """The bytes of one image. Raises ImageError without naming the path."""
 
     @abstractmethod
-    def drop(self, lines: Sequence[int], paths: Sequence[str]) -> list[str]:
-        """Delete rows and their images from the source for good; returns what could not be deleted, in words.
+    def check_erasable(self) -> None:
+        """Raise BadInputError unless `drop` can delete anybody's rows and images here; changes nothing."""
 
-        Rows are deleted only when all their images are.
+    @abstractmethod
+    def drop(self, is_gone: Callable[[str], bool]) -> int:
+        """Delete the rows and images of some subjects for good, and read back that they are gone; returns how many rows.
+
+        Images go first: while a row still names one, a later try finds it again.
+        Raises: StepFailedError if something could not be deleted; its rows stay.
         """
 
 
-def normalise(table: pd.DataFrame, name: str) -> pd.DataFrame:
-    """Keep the known columns as trimmed NFC text and add `line`.
+def make_table(columns: Sequence[Sequence[str]], lines: Sequence[int]) -> pd.DataFrame:
+    """The values of each of COLUMNS as normal text beside the rows' lines; rows without any are no records."""
+    table = pd.DataFrame({"line": list(lines)})
+    for column, values in zip(COLUMNS, columns, strict=True):
+        # One spelling for one file: `./a//b.png` is `a/b.png`.
+        rule = _normalise_path if column == "path" else normalise_name
+        spelt = {value: rule(value) for value in set(values)}
+        table[column] = pd.Series([spelt[value] for value in values], dtype=str)
+    return table[(table[list(COLUMNS)] != "").any(axis=1)].reset_index(drop=True)
 
-    Unicode normalisation form C (UAX 15): one subject must not be two because a keyboard composed its accents.
-    """
-    missing = [column for column in COLUMNS if column not in table.columns]
-    if missing:
-        raise ManifestError(f"{name}: column {missing[0]} is missing; expected the columns {','.join(COLUMNS)} in the header")
-    given = table.loc[:, list(COLUMNS)]
-    text = given.astype(object).where(given.notna(), "").astype(str)
-    for column in COLUMNS[1:]:
-        text[column] = text[column].map(lambda value: unicodedata.normalize("NFC", value.strip()))
-    # One spelling for one file: `./a//b.png` is `a/b.png`.
-    text["path"] = text["path"].map(lambda value: str(PurePosixPath(value)) if value.strip() else "")
-    text.insert(0, "line", range(2, len(text) + 2))
-    return text[(text[list(COLUMNS)] != "").any(axis=1)].reset_index(drop=True)  # blank lines are no records
+
+def _normalise_path(path: str) -> str:
+    plain = "//" not in path and "/." not in path and not path.startswith(".") and not path.endswith("/")  # nearly all are
+    return (path if plain else str(PurePosixPath(path))) if path.strip() else ""
 
 
 def open_source(params: SourceParams | PublishedParams, root: Path) -> Source:
-    """The source that params.yaml names; relative paths start at the project's folder."""
+    """The source that params.yaml names; relative paths start at the project's folder.
+
+    Raises: BadInputError if it is absent, or lies where a build would delete or hash it.
+    """
     from lmeraser.sources.digits import DigitsSource
     from lmeraser.sources.manifest import ManifestSource
+    from lmeraser.sources.place import check_place
 
     path = root / params.path
+    check_place(path, root)
     if params.kind == "torchvision":
         from lmeraser.sources.published import PublishedSource
 
@@ -77,4 +85,4 @@ def open_source(params: SourceParams | PublishedParams, root: Path) -> Source:
                 "set it to false"
             )
         return DigitsSource(path)
-    return ManifestSource.open(path)
+    return ManifestSource.open(path, root)

@@ -1,5 +1,6 @@
 """Building: plain `dvc repro` and the warm build give the same bytes, nothing runs twice, and a change runs what reads it."""
 
+import os
 import shutil
 from pathlib import Path
 
@@ -78,3 +79,15 @@ def test_other_clusterings_build_and_forget_exactly(project: Sandbox, method: st
     done = project.json("forget", "--subject", project.people()[0])
     assert done["state"] == "certified"
     assert project.json("audit", "--rebuild")["equal"] is True
+
+
+def test_nobody_else_on_the_machine_reads_what_a_build_made_of_people(built: Sandbox) -> None:
+    images = [path.read_bytes() for path in (built.root / "people" / "images").iterdir()]
+    for folder, folders, names in os.walk(built.root):
+        # Where others may not go they read nothing; the source itself is its owner's to close.
+        folders[:] = [one for one in folders if Path(folder, one).stat().st_mode & 0o011 and one not in ("people", ".git")]
+        for file in (Path(folder, name) for name in names):
+            data = file.read_bytes() if file.stat().st_mode & 0o044 else b""
+            assert not any(image in data for image in images), file.name
+    tables = [*(built.root / "artifacts").rglob("*.parquet")]
+    assert {table.stat().st_mode & 0o777 for table in tables} == {0o600}

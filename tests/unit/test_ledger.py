@@ -43,6 +43,16 @@ def ledger(tmp_path: Path, clock: Clock) -> Iterator[Ledger]:
     opened.close()
 
 
+@pytest.mark.parametrize("name", ["a?b", "a#b", "a%2Fb", "a b", "a'b\"c", "ä", "a:b", "?mode=memory", "%", "file:x"])
+def test_ledger_lies_in_the_projects_folder_whatever_its_name(tmp_path: Path, name: str) -> None:
+    path = tmp_path / name / ".lmeraser" / "ledger.db"
+    for _ in range(2):  # made, and found again
+        assert Ledger.open(sqlite_url(path)).all() == []
+    files = [found for found in tmp_path.rglob("*") if found.is_file()]
+    assert path in files
+    assert {found.parent for found in files} == {path.parent}
+
+
 def test_same_request_twice_is_one_and_about_the_same_people(ledger: Ledger) -> None:
     first, new = ledger.receive(ID, [ANNA, "b"], False, 30)
     again, changed = ledger.receive(ID, ["b", ANNA, "b"], False, 30)

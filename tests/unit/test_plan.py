@@ -11,9 +11,10 @@ from builders import CANARY_LABEL, CANARY_SUBJECT, make_params, make_record, mak
 from lmeraser.core.clustering import Member
 from lmeraser.core.digest import part_of
 from lmeraser.core.errors import BlockedError, RequestError, UnknownSubjectError
+from lmeraser.core.names import MAX_LENGTH
 from lmeraser.core.records import Record
 from lmeraser.erase.erased import ErasedList, SubjectKey
-from lmeraser.erase.facts import MAX_SUBJECT, check_known, normalise_subjects
+from lmeraser.erase.facts import check_known, normalise_subjects
 from lmeraser.erase.plan import Facts, Plan, make_plan
 
 KEY = SubjectKey(b"k" * 32)
@@ -170,7 +171,7 @@ def test_subjects_are_trimmed_composed_and_named_once() -> None:
 
 @pytest.mark.parametrize(
     "given_",
-    [[], [""], ["anna", "  "], ["CANARY\nanna"], ["CANARY\0"], ["CANARY" * MAX_SUBJECT], ["ok", "CANARY\x1b[2J"]],
+    [[], [""], ["anna", "  "], ["CANARY\nanna"], ["CANARY\0"], ["CANARY" * MAX_LENGTH], ["ok", "CANARY\x1b[2J"]],
 )
 def test_subject_that_cannot_be_one_is_refused_by_its_position(given_: list[str]) -> None:
     message = refused(RequestError, lambda: normalise_subjects(given_))

@@ -10,7 +10,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from lmeraser.core.errors import RequestError
-from lmeraser.erase.facts import MAX_SUBJECT, normalise_subjects
+from lmeraser.core.names import MAX_LENGTH
+from lmeraser.erase.facts import normalise_subjects
 from lmeraser.erase.requests import MAX_BODY, MAX_SUBJECTS, check_request_id, read_event
 from lmeraser.erase.states import FINAL, OPENDSR, STATES, WAY, may_follow, status
 
@@ -113,7 +114,7 @@ def test_subject_of_a_megabyte_or_with_control_characters_is_refused(subject: st
 
 
 def test_subject_of_the_greatest_length_is_taken() -> None:
-    assert normalise_subjects(["é" * MAX_SUBJECT]) == ["é" * MAX_SUBJECT]
+    assert normalise_subjects(["é" * MAX_LENGTH]) == ["é" * MAX_LENGTH]
 
 
 JSON = st.recursive(

@@ -175,6 +175,29 @@ def test_file_that_is_no_image_is_refused_by_its_position(lab: Lab, tmp_path: Pa
     assert "image 2 of 2" in message
 
 
+def test_bad_file_of_a_folder_is_told_by_its_place_and_the_others_are_answered(
+    lab: Lab, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    layout, files = saved(lab, tmp_path / "project"), tmp_path / "images"
+    files.mkdir()
+    jpeg = encoded(Image.fromarray(pixels(2, 30, 9, 3)), "JPEG")
+    for name, data in (("._CANARY.png", b"\0\5\x16\7"), ("a.jfif", jpeg), ("b", jpeg), ("c.txt", b"x"), ("d.png", png())):
+        (files / name).write_bytes(data)
+    (files / "inner").mkdir()
+    answers = predict_files(layout, lab.params, [], files)
+    assert [Path(answer["image"]).name for answer in answers] == ["a.jfif", "b", "d.png"]
+    told = capsys.readouterr().err
+    assert "2 of 6 files in the folder left out" in told
+    assert "image 1 of 4 in the folder, by name: " in told
+    assert "CANARY" not in told
+
+
+def test_folder_of_which_no_file_can_be_read_is_refused(lab: Lab, tmp_path: Path) -> None:
+    for name in ("a.png", "b.jfif"):
+        (tmp_path / name).write_bytes(b"CANARY")
+    refused(BadInputError, lambda: predict_files(Layout(tmp_path), lab.params, [], tmp_path))
+
+
 def test_folder_in_place_of_a_file_is_refused(lab: Lab, tmp_path: Path) -> None:
     (tmp_path / CANARY_PATH).mkdir()
     refused(ImageError, lambda: predict_files(Layout(tmp_path), lab.params, [tmp_path / CANARY_PATH], None))

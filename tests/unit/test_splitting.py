@@ -212,7 +212,8 @@ def test_subject_or_label_with_control_characters_is_refused(tmp_path: Path, let
         folder = write_source(tmp_path / column, [*standard_rows(), row], "parquet")
         message = refused(ManifestError, lambda folder=folder: split(folder))
         assert f"column {column}: 1 of 8 rows" in message
-        assert "control characters" in message
+        assert "control or invisible characters" in message
+        assert "row 8" in message
 
 
 def test_every_retained_row_goes_to_one_file_and_only_that_files_images_are_opened(tmp_path: Path) -> None:

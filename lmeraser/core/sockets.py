@@ -1,0 +1,31 @@
+"""Unix sockets by a name that fits: the kernel takes 107 bytes (sun_path, unix(7)), and a project's path may be longer."""
+
+import os
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+from lmeraser.core.errors import ProjectError
+
+LONGEST = 103  # bytes; macOS takes 103, Linux 107
+DESCRIPTORS = Path("/proc/self/fd")
+
+
+@contextmanager
+def fitting(path: Path) -> Iterator[str]:
+    """A name of the socket for `bind` or `connect`: its path or, where that is too long, one by way of its open folder.
+
+    Raises: ProjectError where there is no such way (no /proc); OSError if the folder is absent.
+    """
+    if len(os.fsencode(path)) <= LONGEST:
+        yield str(path)
+        return
+    if not DESCRIPTORS.is_dir():
+        raise ProjectError(
+            f"the project's path is too long for a socket ({len(os.fsencode(path))} bytes with it, at most {LONGEST}); move it"
+        )
+    folder = os.open(path.parent, os.O_RDONLY | os.O_DIRECTORY)
+    try:
+        yield str(DESCRIPTORS / str(folder) / path.name)
+    finally:
+        os.close(folder)
