@@ -1,4 +1,4 @@
-"""The Prefect flow `tune-cluster`: one cluster on one worker, one worker a GPU (`prefect worker start --limit 1`).
+"""The Prefect flow `tune-cluster`: one cluster on one worker, one worker a GPU (`python -m flows.worker --limit 1`).
 
 The worker serves either the same folder as the coordinator, or a clone of its own that shares a DVC remote with it.
 """

@@ -11,6 +11,7 @@ from pathlib import Path
 from lmeraser.core.digest import readable_json, write_whole
 from lmeraser.core.errors import REPORT_VARIABLE, LmeraserError
 from lmeraser.core.layout import Layout
+from lmeraser.core.own_code import require_own_code
 from lmeraser.core.params import Params, load_params
 from lmeraser.core.pipeline import check_files
 from lmeraser.core.progress import say
@@ -55,6 +56,7 @@ def enter(stage: Stage) -> None:
     """Run a stage in the project of the working folder; its arguments are the command line's."""
     try:
         layout = Layout.find(Path.cwd())
+        require_own_code(layout.root)
         with writing(layout):
             stage(layout, read_project(layout), sys.argv[1:])
     except LmeraserError as error:

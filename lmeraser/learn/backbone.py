@@ -84,11 +84,12 @@ def require_size(model: nn.Module, params: Params) -> None:
     network once their classifier is dropped. The model stays as it is, and nobody's random numbers move.
     """
     settings, size = params.pretrain, params.image.size
+    trial = _trial(params.image, 2).to(params.device)
     try:
         with torch.random.fork_rng(devices=[]), torch.no_grad():
-            bare = copy.deepcopy(model).cpu().eval()
+            bare = copy.deepcopy(model).to(params.device).to(memory_format=torch.channels_last).eval().requires_grad_(False)
             cast("Any", bare).reset_classifier(0)
-            features = bare(_trial(params.image))
+            features = bare(trial)
             with torch.device("meta"):
                 again = build(settings, params.image, 0).state_dict()
     except Exception as error:  # whatever a model's own code makes of a strange size
@@ -100,11 +101,30 @@ def require_size(model: nn.Module, params: Params) -> None:
     if {name: value.shape for name, value in bare.state_dict().items()} != {name: value.shape for name, value in again.items()}:
         raise ParamsError(f"params.yaml: {settings.model} is another network without its classifier; take another pretrain.model")
     _require_rows(features, settings.model)
+    _require_own_rows(_folded(bare, trial, features), params)
 
 
-def _trial(image: ImageParams) -> Tensor:
-    """(2, c, s, s) float32 random normal images, always the same."""
-    shape = (2, image.channels, image.size, image.size)
+def _require_own_rows(model: nn.Module, params: Params) -> None:
+    """Raise ParamsError if an image's bits depend on its neighbours or on its place in a batch.
+
+    They do where a kernel computes the odd end of a tensor in another way than its bulk: seen with widths that are no multiple of
+    the processor's.
+    """
+    batch = params.embed.batch
+    images = _trial(params.image, batch).to(params.device)
+    with torch.inference_mode(), batch_that_fits("embed.batch", batch):
+        alone = model(images[-1:].expand_as(images).contiguous(memory_format=torch.channels_last))
+        among = model(images)
+    if not torch.equal(alone, alone[-1:].expand_as(alone)) or not torch.equal(alone[-1], among[-1]):
+        raise ParamsError(
+            f"params.yaml: {params.pretrain.model} computes other bits for an image by its place among {batch} others; set "
+            "embed.batch to 1 (slower), or take another pretrain.model or image.size"
+        )
+
+
+def _trial(image: ImageParams, count: int) -> Tensor:
+    """(count, c, s, s) float32 random normal images, always the same."""
+    shape = (count, image.channels, image.size, image.size)
     return torch.randn(*shape, generator=torch.Generator().manual_seed(0)).contiguous(memory_format=torch.channels_last)
 
 
@@ -235,7 +255,7 @@ def _load_backbone(path: Path, params: Params) -> Backbone:
     model.load_state_dict({name: torch.from_numpy(value) for name, value in weights.items()})
     model.eval().requires_grad_(False)
     with torch.no_grad():
-        trial = _trial(params.image)
+        trial = _trial(params.image, 2)
         features = model(trial)
         _require_rows(features, params.pretrain.model)
         if any(isinstance(module, nn.BatchNorm2d) for module in model.modules()):
@@ -254,7 +274,7 @@ def _folded(model: nn.Module, trial: Tensor, features: Tensor) -> nn.Module:
     Args: trial: (2, c, s, s) images; features: (2, d), the model's own of them.
     """
     try:
-        fused = fuse(model)
+        fused = fuse(model).eval()
         found = fused(trial)
     except Exception:  # whatever tracing makes of a model's own code
         return model

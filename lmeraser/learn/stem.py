@@ -16,9 +16,9 @@ from lmeraser.core.errors import ParamsError
 
 Way = Callable[[Tensor, Tensor], Tensor]  # images and a frame to features
 TRIALS = 3  # images
-# Largest difference of the two gradients, as a share of the largest value. What comes back to the convolution's output is the same
-# bits. From there on the plain way rounds each image's gradient to bfloat16 (2^-9 of it) and the short way none; in float32 both only
-# add in another order. A stem that pads, scales or reads elsewhere is wrong by tens of per cent.
+# Largest difference of the two gradients, as a share of the largest value. What comes back to the convolution's output is the
+# same bits. From there on the plain way rounds each image's gradient to bfloat16 (2^-9 of it) and the short way none; in float32
+# both only add in another order. A stem that pads, scales or reads elsewhere is wrong by tens of per cent.
 TOLERANCE = {torch.float32: 1e-3, torch.bfloat16: 2e-2}
 
 
