@@ -26,10 +26,13 @@ def service(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Service]:
             yield running
 
 
-def sweeps(service: Service) -> dict[str, Any]:
-    """The deployment `sweep`: with nothing open it does nothing."""
-    found: list[dict[str, Any]] = service.post("/deployments/filter", {"deployments": {"name": {"any_": ["sweep"]}}})[1]
-    return found[0]
+def deployed(service: Service, name: str, **changes: Any) -> str:
+    """The id of a deployment of the flow `sweep`, which does nothing while nothing is open. Without a schedule and a limit."""
+    flow = service.post("/flows/filter", {"flows": {"name": {"any_": ["sweep"]}}})[1][0]["id"]
+    plain = {"name": name, "flow_id": flow, "entrypoint": "flows/sweep.py:sweep", "work_pool_name": "lmeraser", "path": "."}
+    status, made = service.post("/deployments/", plain | changes)
+    assert status < 300, (name, status)
+    return str(made["id"])
 
 
 def shell(marker: Path) -> dict[str, Any]:
@@ -62,7 +65,7 @@ def template(service: Service, pool: str) -> Any:
 
 
 def test_server_takes_no_run_that_brings_a_command_an_environment_or_a_folder(service: Service, tmp_path: Path) -> None:
-    deployment = sweeps(service)["id"]
+    deployment = deployed(service, "plain")
     for name, value in shell(tmp_path / "marker").items():
         assert service.post(f"/deployments/{deployment}/create_flow_run", {"job_variables": {name: value}})[0] in (409, 422), name
     assert ended(service, started(service, deployment)) == "COMPLETED"
@@ -94,7 +97,7 @@ def test_worker_takes_no_command_from_a_pool_that_allows_any(service: Service, t
     marker = tmp_path / "marker"
     patched(service, "lmeraser", ProcessWorker.get_default_base_job_template())
     try:
-        run = started(service, sweeps(service)["id"], job_variables=shell(marker))
+        run = started(service, deployed(service, "any command"), job_variables=shell(marker))
         assert ended(service, run) == "COMPLETED"
     finally:
         patched(service, "lmeraser", TEMPLATE)
@@ -106,19 +109,17 @@ def test_worker_takes_neither_steps_nor_code_from_a_deployment(service: Service,
     (tmp_path / "evil.py").write_text(f"from prefect import flow\nopen({str(marker)!r}, 'w')\n@flow\ndef sweep(): ...\n")
     steps = [{"prefect.deployments.steps.run_shell_script": {"script": f"touch {marker}"}}]
     folder = [{"prefect.deployments.steps.set_working_directory": {"directory": str(tmp_path)}}]
-    own = sweeps(service)
+    own = "flows/sweep.py:sweep"
     runs = {}
     for name, entrypoint, pull, end in (
-        ("steps", own["entrypoint"], steps, "COMPLETED"),
-        ("folder", own["entrypoint"], folder, "COMPLETED"),
+        ("steps", own, steps, "COMPLETED"),
+        ("folder", own, folder, "COMPLETED"),
         ("code", f"{tmp_path}/evil.py:sweep", [], "CRASHED"),
         ("code and steps", "evil.py:sweep", [*steps, *folder], "CRASHED"),
         ("module", "evil.sweep", folder, "CRASHED"),
     ):
-        wanted = {"name": name, "flow_id": own["flow_id"], "entrypoint": entrypoint, "pull_steps": pull}
-        status, made = service.post("/deployments/", wanted | {"work_pool_name": "lmeraser", "path": str(tmp_path)})
-        assert status < 300, name
-        runs[name] = (started(service, made["id"]), end)
+        made = deployed(service, name, entrypoint=entrypoint, pull_steps=pull, path=str(tmp_path))
+        runs[name] = (started(service, made), end)
     for name, (run, end) in runs.items():
         assert ended(service, run) == end, name
     assert not marker.exists()
