@@ -32,7 +32,8 @@ def setup() -> None:
             try:
                 client.create_work_pool(WorkPoolCreate(name=name, type="process", base_job_template=TEMPLATE))
             except ObjectAlreadyExists:
-                client.update_work_pool(name, WorkPoolUpdate(base_job_template=TEMPLATE))
+                if client.read_work_pool(name).type == "process":  # others start containers, by templates of their own
+                    client.update_work_pool(name, WorkPoolUpdate(base_job_template=TEMPLATE))
         known = {found.name for found in client.read_automations()}
     if AUTOMATION in known:
         return

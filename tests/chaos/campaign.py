@@ -234,7 +234,7 @@ def service_episode(project: Sandbox, folder: Path, dice: random.Random, kills: 
     victim = copy(project, folder / "victim")
     kinds = {
         "server": "prefect server start",
-        "worker": "worker start --pool lmeraser",
+        "worker": "flows.worker --pool lmeraser",
         "flow": "prefect.flow_engine",
         "warm process": "stages.warm",
         "stage": "stages.chain",
