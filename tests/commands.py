@@ -2,26 +2,38 @@
 
 import re
 from collections.abc import Iterator
+from dataclasses import dataclass, field
 from pathlib import Path
 
-FENCE = re.compile(r"^```\n(.*?)^```$", re.DOTALL | re.MULTILINE)  # a block of a named language shows a file
+
+@dataclass
+class Block:
+    """A fenced block that names no language (one that does shows a file). `title`: of the section; `lines`: without comments."""
+
+    title: str
+    lines: list[str] = field(default_factory=list)
 
 
-def blocks(document: Path) -> list[list[str]]:
-    """The commands of each block, in order; a line that ends in a backslash goes on in the next."""
-    found = []
-    for block in FENCE.findall(document.read_text(encoding="utf-8")):
-        lines = [re.sub(r"(^|\s+)#.*", "", line).strip() for line in block.replace("\\\n", " ").splitlines()]
-        found.append([line for line in lines if line])
+def blocks(document: Path) -> list[Block]:
+    """Every block of commands, in order."""
+    found: list[Block] = []
+    title, fence = "", None
+    for line in document.read_text(encoding="utf-8").splitlines():
+        if line.strip().startswith("```"):
+            fence = None if fence is not None else line.strip()[3:]
+            if fence == "":
+                found.append(Block(title))
+        elif fence == "":
+            command = re.sub(r"(^|\s+)#.*", "", line).strip()
+            found[-1].lines += [command] if command else []
+        elif fence is None and line.startswith("#"):
+            title = line.lstrip("# ")
     return found
 
 
 def section(document: Path, title: str) -> list[str]:
     """The commands of the first block below a title."""
-    text = document.read_text(encoding="utf-8")
-    first = FENCE.search(text, text.index(f"\n## {title}\n"))
-    assert first, title
-    return next(block for block in blocks(document) if block and block[0] in first[0])
+    return next(block for block in blocks(document) if block.title == title).lines
 
 
 def calls(line: str) -> Iterator[list[str]]:
