@@ -235,7 +235,7 @@ def service_episode(project: Sandbox, folder: Path, dice: random.Random, kills: 
     kinds = {
         "server": "prefect server start",
         "worker": "flows.worker --pool lmeraser",
-        "flow": "prefect.flow_engine",
+        "flow": "prefect.engine",
         "warm process": "stages.warm",
         "stage": "stages.chain",
         "dvc": "-m dvc",
