@@ -22,6 +22,7 @@ NOT_RUN = {
     "make demo": "tests/pipeline/test_build.py and others run its parts; it takes minutes",
     ". .venv/bin/activate": "the tests run in their own environment",
     "dvc repro": "`lmeraser build` gives the same bytes sooner; it runs instead, and then this one has nothing to do",
+    "lmeraser audit --membership": "a drill of minutes about a model of full size; tests/unit/test_membership.py has its parts",
     "make serve": "it never ends: `python -m flows.serve`, which is all of it, runs beside what follows",
 }
 
