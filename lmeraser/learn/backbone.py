@@ -20,7 +20,7 @@ from lmeraser.core.environment import THREADS, fingerprint, require_gpu
 from lmeraser.core.errors import ParamsError, ProjectError
 from lmeraser.core.params import ImageParams, Params, Pretrain
 from lmeraser.core.tensors import read_tensors, write_tensors
-from lmeraser.learn.memory import batch_that_fits, keep_freed_memory
+from lmeraser.learn.memory import batch_that_fits, is_full, keep_freed_memory
 from lmeraser.learn.precision import pretraining_precision
 
 
@@ -85,19 +85,22 @@ def require_size(model: nn.Module, params: Params) -> None:
     """
     settings, size = params.pretrain, params.image.size
     trial = _trial(params.image, 2).to(params.device)
-    try:
-        with torch.random.fork_rng(devices=[]), torch.no_grad():
-            bare = copy.deepcopy(model).to(params.device).to(memory_format=torch.channels_last).eval().requires_grad_(False)
-            cast("Any", bare).reset_classifier(0)
-            features = bare(trial)
-            with torch.device("meta"):
-                again = build(settings, params.image, 0).state_dict()
-    except Exception as error:  # whatever a model's own code makes of a strange size
-        reason = " ".join((str(error).splitlines() or [type(error).__name__])[0].split())
-        raise ParamsError(
-            f"params.yaml: {settings.model} does not take images of image.size {size} ({reason[:100]}); "
-            "change it, or pretrain.kwargs (img_size)"
-        ) from error
+    with batch_that_fits("embed.batch", len(trial)):
+        try:
+            with torch.random.fork_rng(devices=[]), torch.no_grad():
+                bare = copy.deepcopy(model).to(params.device).to(memory_format=torch.channels_last).eval().requires_grad_(False)
+                cast("Any", bare).reset_classifier(0)
+                features = bare(trial)
+                with torch.device("meta"):
+                    again = build(settings, params.image, 0).state_dict()
+        except Exception as error:  # whatever a model's own code makes of a strange size
+            if is_full(error):
+                raise
+            reason = " ".join((str(error).splitlines() or [type(error).__name__])[0].split())
+            raise ParamsError(
+                f"params.yaml: {settings.model} does not take images of image.size {size} ({reason[:100]}); "
+                "change it, or pretrain.kwargs (img_size)"
+            ) from error
     if {name: value.shape for name, value in bare.state_dict().items()} != {name: value.shape for name, value in again.items()}:
         raise ParamsError(f"params.yaml: {settings.model} is another network without its classifier; take another pretrain.model")
     _require_rows(features, settings.model)
@@ -276,7 +279,9 @@ def _folded(model: nn.Module, trial: Tensor, features: Tensor) -> nn.Module:
     try:
         fused = fuse(model).eval()
         found = fused(trial)
-    except Exception:  # whatever tracing makes of a model's own code
+    except Exception as error:  # whatever tracing makes of a model's own code
+        if is_full(error):  # whether it is folded must not depend on free memory
+            raise
         return model
     reach = float(features.abs().max())
     same = isinstance(found, Tensor) and found.shape == features.shape and float((found - features).abs().max()) <= 1e-4 * reach

@@ -13,6 +13,7 @@ import torch
 from torch import Tensor, nn
 
 from lmeraser.core.errors import ParamsError
+from lmeraser.learn.memory import is_full
 
 Way = Callable[[Tensor, Tensor], Tensor]  # images and a frame to features
 TRIALS = 3  # images
@@ -156,7 +157,8 @@ def framed(model: nn.Module, shape: tuple[int, int, int], precision: torch.dtype
     try:
         if _same(_tried(forward, shape, device), features, gradient, precision):
             return forward
-    except RuntimeError:  # the patches do not fit (a hook that pads, say), or the network wants one type for all
-        pass
+    except RuntimeError as error:  # the patches do not fit (a hook that pads, say), or the network wants one type for all
+        if is_full(error):  # which way is taken must not depend on free memory
+            raise
     setattr(model.get_submodule(parent), last, stem.convolution)
     return plain

@@ -129,7 +129,8 @@ def tune_cluster(
     tune, n = params.tune, len(ids)
     classes = sorted(set(labels))
     target = torch.tensor([classes.index(label) for label in labels], device=backbone.device)
-    state = _Cluster(n, len(classes), backbone, skeleton, tune)
+    with batch_that_fits("tune.batch", batch_size(n, tune)):
+        state = _Cluster(n, len(classes), backbone, skeleton, tune)
     # Without a frame the features never change: they are computed once, unaugmented.
     fixed = None if tune.frame_px else skeleton.standardise(backbone.features(pixels, params.embed.batch))
     seed = seed_for(params.seed, "tune")
