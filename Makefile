@@ -37,7 +37,9 @@ install: $(STAMP)
 $(STAMP):
 	@test -n "$(PYTHON)" || { echo "error: no Python 3.11, 3.12 or 3.13 was found; install one, or name it: make PYTHON=..." >&2; exit 2; }
 	@echo "Installing into $(VENV): about 2.7 GB to download, 6.6 GB on disk, 2 to 5 minutes, once."
-	$(PYTHON) -m venv $(VENV)
-	$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt -e '.[dev]'
+	@echo "1 of 2: an empty environment"
+	@$(PYTHON) -m venv $(VENV)
+	@echo "2 of 2: packages, as pip tells"
+	@$(BIN)/python -m pip install --disable-pip-version-check -c constraints.txt -e '.[dev]'
 	@rm -f $(VENV)/.installed-*
 	@touch $(STAMP)

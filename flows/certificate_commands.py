@@ -8,6 +8,7 @@ from typing import Any
 
 from lmeraser.core.errors import BadInputError, ProjectError
 from lmeraser.core.layout import Layout
+from lmeraser.core.own_code import require_own_code
 
 Result = tuple[dict[str, Any], list[str]]
 PROJECT_VARIABLE = "LMERASER_PROJECT"  # as in flows/project.py, which imports the ledger's database
@@ -86,6 +87,7 @@ def keys(options: argparse.Namespace) -> Result:
     from lmeraser.prove.keys import init, load_public, load_signer, signing_key_path
 
     layout = _layout()
+    require_own_code(layout.root)
     private, public = signing_key_path(layout.private_state), layout.public_keys
     if options.action == "init":
         made = init(private, public, options.replace)

@@ -10,6 +10,7 @@ from pathlib import Path
 
 from flows import dvc
 from lmeraser.core.layout import Layout
+from lmeraser.core.own_code import require_own_code
 from lmeraser.core.params import Params, load_params
 from lmeraser.core.progress import say
 from lmeraser.erase.erased import ErasedList, SubjectKey, key_path, load_key, load_or_create_key
@@ -25,9 +26,11 @@ class Project:
 
     @classmethod
     def find(cls) -> "Project":
-        """The project of LMERASER_PROJECT, or of the working folder."""
+        """The project of LMERASER_PROJECT, or of the working folder. Raises: ProjectError also if another clone's code runs."""
         named = os.environ.get(PROJECT_VARIABLE)
-        return cls(Layout.find(Path(named) if named else Path.cwd()))
+        layout = Layout.find(Path(named) if named else Path.cwd())
+        require_own_code(layout.root)
+        return cls(layout)
 
     @cached_property
     def params(self) -> Params:

@@ -190,9 +190,9 @@ def _start_all(service: Service, warm: int, workers: int) -> None:
     project = service.project
     env = service.environment(_password(project))
     auth = env["PREFECT_API_AUTH_STRING"]
-    prefect = [sys.executable, "-m", "prefect"]
     say("serve: starting the server")
-    service.add("server", [*prefect, "server", "start", "--host", HOST, "--port", str(service.port)], env)
+    server = [sys.executable, "-m", "prefect", "server", "start", "--host", HOST, "--port", str(service.port)]
+    service.add("server", server, env)
     _wait_for_server(service)
     write_whole(project.layout.private_state / "server.json", readable_json({"url": service.url, "auth": auth}), mode=0o600)
     say("serve: pools and deployments")
@@ -201,9 +201,10 @@ def _start_all(service: Service, warm: int, workers: int) -> None:
     for index in range(warm):
         command = [sys.executable, "-m", "stages.warm", str(project.layout.warm / f"{index}.sock")]
         service.add(f"warm-{index}", command, env | devices.place(index, gpus))
-    service.add("worker", [*prefect, "worker", "start", "--pool", "lmeraser", "--name", "lmeraser", "--limit", "4"], env)
+    worker = [sys.executable, "-m", "flows.worker"]
+    service.add("worker", [*worker, "--pool", "lmeraser", "--name", "lmeraser", "--limit", "4"], env)
     for index in range(workers):
-        command = [*prefect, "worker", "start", "--pool", "gpu", "--name", f"gpu-{index}", "--limit", "1"]
+        command = [*worker, "--pool", "gpu", "--name", f"gpu-{index}", "--limit", "1"]
         service.add(f"gpu-{index}", command, env | devices.place(index, gpus))
 
 

@@ -12,6 +12,7 @@ from lmeraser.core import determinism
 from lmeraser.core.digest import readable_json, write_whole
 from lmeraser.core.errors import REPORT_VARIABLE, LmeraserError
 from lmeraser.core.layout import Layout
+from lmeraser.core.own_code import require_own_code
 from lmeraser.core.params import Params, load_params
 from lmeraser.core.pipeline import check_files
 from lmeraser.core.private import close_private
@@ -58,6 +59,7 @@ def enter(stage: Stage) -> None:
     try:
         determinism.require()
         layout = Layout.find(Path.cwd())
+        require_own_code(layout.root)
         with writing(layout):
             stage(layout, read_project(layout), sys.argv[1:])
     except LmeraserError as error:

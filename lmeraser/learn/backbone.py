@@ -1,5 +1,6 @@
 """The frozen backbone: any timm model as a feature extractor whose rows do not depend on their neighbours."""
 
+import copy
 import difflib
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
@@ -20,7 +21,7 @@ from lmeraser.core.errors import ParamsError, ProjectError
 from lmeraser.core.params import ImageParams, Params, Pretrain
 from lmeraser.core.tensors import read_tensors, write_tensors
 from lmeraser.learn.environment import network_environment
-from lmeraser.learn.memory import batch_that_fits, keep_freed_memory
+from lmeraser.learn.memory import batch_that_fits, is_full, keep_freed_memory
 from lmeraser.learn.precision import pretraining_precision
 
 
@@ -79,18 +80,71 @@ def _shrink_stem(model: nn.Module, name: str) -> None:
 
 
 def require_size(model: nn.Module, params: Params) -> None:
-    """Raise ParamsError unless a network takes images of the params' size (transformers are made for one)."""
-    size, was_training = params.image.size, model.training
-    try:
-        with torch.no_grad():
-            model.eval()(torch.zeros(1, params.image.channels, size, size))
-    except (AssertionError, RuntimeError, ValueError) as error:
-        reason = (str(error).splitlines() or [""])[0]
+    """Raise ParamsError unless a network gives each image of the params' size a row of features that are numbers.
+
+    Before any training: transformers are made for one size, some networks give maps or several answers, and some are another
+    network once their classifier is dropped. The model stays as it is, and nobody's random numbers move.
+    """
+    settings, size = params.pretrain, params.image.size
+    trial = _trial(params.image, 2).to(params.device)
+    with batch_that_fits("embed.batch", len(trial)):
+        try:
+            with torch.random.fork_rng(devices=[]), torch.no_grad():
+                bare = copy.deepcopy(model).to(params.device).to(memory_format=torch.channels_last).eval().requires_grad_(False)
+                cast("Any", bare).reset_classifier(0)
+                features = bare(trial)
+                with torch.device("meta"):
+                    again = build(settings, params.image, 0).state_dict()
+        except Exception as error:  # whatever a model's own code makes of a strange size
+            if is_full(error):
+                raise
+            reason = " ".join((str(error).splitlines() or [type(error).__name__])[0].split())
+            raise ParamsError(
+                f"params.yaml: {settings.model} does not take images of image.size {size} ({reason[:100]}); "
+                "change it, or pretrain.kwargs (img_size)"
+            ) from error
+    if {name: value.shape for name, value in bare.state_dict().items()} != {name: value.shape for name, value in again.items()}:
+        raise ParamsError(f"params.yaml: {settings.model} is another network without its classifier; take another pretrain.model")
+    _require_rows(features, settings.model)
+    _require_own_rows(_folded(bare, trial, features), params)
+
+
+def _require_own_rows(model: nn.Module, params: Params) -> None:
+    """Raise ParamsError if an image's bits depend on its neighbours or on its place in a batch.
+
+    They do where a kernel computes the odd end of a tensor in another way than its bulk: seen with widths that are no multiple of
+    the processor's.
+    """
+    batch = params.embed.batch
+    images = _trial(params.image, batch).to(params.device)
+    with torch.inference_mode(), batch_that_fits("embed.batch", batch):
+        alone = model(images[-1:].expand_as(images).contiguous(memory_format=torch.channels_last))
+        among = model(images)
+    if not torch.equal(alone, alone[-1:].expand_as(alone)) or not torch.equal(alone[-1], among[-1]):
         raise ParamsError(
-            f"params.yaml: {params.pretrain.model} does not take images of image.size {size} ({reason[:100]}); "
-            "change it, or pretrain.kwargs (img_size)"
-        ) from error
-    model.train(was_training)
+            f"params.yaml: {params.pretrain.model} computes other bits for an image by its place among {batch} others; set "
+            "embed.batch to 1 (slower), or take another pretrain.model or image.size"
+        )
+
+
+def _trial(image: ImageParams, count: int) -> Tensor:
+    """(count, c, s, s) float32 random normal images, always the same."""
+    shape = (count, image.channels, image.size, image.size)
+    return torch.randn(*shape, generator=torch.Generator().manual_seed(0)).contiguous(memory_format=torch.channels_last)
+
+
+def _require_rows(features: Any, name: str) -> None:
+    """Raise ParamsError unless the features of two images are (2, d) float numbers."""
+    if not isinstance(features, Tensor) or features.ndim != 2 or len(features) != 2:
+        found = " x ".join(map(str, features.shape[1:])) if isinstance(features, Tensor) else "several tensors"
+        raise ParamsError(
+            f"params.yaml: {name} makes {found} of an image, expected one row of features; take another pretrain.model, or "
+            "set global_pool in pretrain.kwargs"
+        )
+    if not bool(torch.isfinite(features).all()):
+        raise ParamsError(
+            f"params.yaml: {name} makes features that are no numbers (NaN or infinite); take another pretrain.model"
+        )
 
 
 @dataclass(frozen=True)
@@ -186,7 +240,7 @@ def load_backbone(path: Path, params: Params) -> Backbone:
     """Build the model, load the weights, drop the classifier, fold batch norms into convolutions and freeze.
 
     Nobody may change what is returned: the next caller of a warm process gets the same object.
-    Raises: ProjectError if the weights do not fit the params.
+    Raises: ProjectError if the weights do not fit the params; ParamsError if the network gives no rows of numbers.
     """
     digest = sha256_of_file(path) if path.is_file() else "absent"
     made_of = f"{digest} {params.pretrain} {params.image} {params.device}"
@@ -205,17 +259,32 @@ def _load_backbone(path: Path, params: Params) -> Backbone:
     model = build(params.pretrain, params.image, n_classes=0)
     model.load_state_dict({name: torch.from_numpy(value) for name, value in weights.items()})
     model.eval().requires_grad_(False)
-    dim = int(cast("int", model.num_features))
-    if any(isinstance(module, nn.BatchNorm2d) for module in model.modules()):
-        model = _folded(model)
+    with torch.no_grad():
+        trial = _trial(params.image, 2)
+        features = model(trial)
+        _require_rows(features, params.pretrain.model)
+        if any(isinstance(module, nn.BatchNorm2d) for module in model.modules()):
+            model = _folded(model, trial, features)
     model = model.to(params.device).to(memory_format=torch.channels_last)
     mean, std = (torch.tensor(note[key], dtype=torch.float32, device=params.device) for key in ("mean", "std"))
-    return Backbone(model, mean, std, params.image, params.device, dim)
+    return Backbone(model, mean, std, params.image, params.device, features.shape[1])
 
 
-def _folded(model: nn.Module) -> nn.Module:
-    """Batch norms folded into the convolutions before them: fewer passes over memory, no other function."""
+def _folded(model: nn.Module, trial: Tensor, features: Tensor) -> nn.Module:
+    """Batch norms folded into the convolutions before them: fewer passes over memory, no other function.
+
+    A model that cannot be traced stays as it is, and so does one whose trace is another function: tracing takes one way
+    through code that asks for types and shapes.
+
+    Args: trial: (2, c, s, s) images; features: (2, d), the model's own of them.
+    """
     try:
-        return fuse(model)
-    except torch.fx.proxy.TraceError:  # a model with data-dependent control flow stays as it is
+        fused = fuse(model).eval()
+        found = fused(trial)
+    except Exception as error:  # whatever tracing makes of a model's own code
+        if is_full(error):  # whether it is folded must not depend on free memory
+            raise
         return model
+    reach = float(features.abs().max())
+    same = isinstance(found, Tensor) and found.shape == features.shape and float((found - features).abs().max()) <= 1e-4 * reach
+    return fused if same else model

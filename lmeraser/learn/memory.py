@@ -26,9 +26,9 @@ def keep_freed_memory() -> None:
             mallopt(_M_MMAP_THRESHOLD, _OLD_LIMIT)
 
 
-def _is_full(error: RuntimeError) -> bool:
-    # On the CPU torch has no kind of its own for it.
-    return isinstance(error, torch.OutOfMemoryError) or "can't allocate memory" in str(error)
+def is_full(error: Exception) -> bool:
+    """Whether an error of torch says that the device's memory is full. On the CPU torch has no kind of its own for it."""
+    return isinstance(error, torch.OutOfMemoryError | MemoryError) or "can't allocate memory" in str(error)
 
 
 @contextmanager
@@ -40,7 +40,7 @@ def batch_that_fits(param: str, batch: int) -> Iterator[None]:
     try:
         yield
     except (RuntimeError, MemoryError) as error:
-        if isinstance(error, RuntimeError) and not _is_full(error):
+        if isinstance(error, RuntimeError) and not is_full(error):
             raise
         hint = f"set {param} to {batch // 2}" if batch > 1 else "take a smaller pretrain.model or image.size, or a larger device"
         raise ParamsError(

@@ -77,7 +77,8 @@ class _Cluster:
     def __init__(self, n: int, n_labels: int, backbone: Backbone, skeleton: Skeleton, tune: Tune) -> None:
         side, device = backbone.image.size, backbone.device
         shape = (backbone.image.channels, side, side)
-        self.model = framed(backbone.model, shape, PRECISIONS[resolve(tune.precision, device)], device)
+        if tune.frame_px:  # else the features never change, and a network without a gradient will do
+            self.model = framed(backbone.model, shape, PRECISIONS[resolve(tune.precision, device)], device)
         self.mask = border(side, tune.frame_px).to(device)
         self.frame = torch.zeros(shape, device=device, requires_grad=tune.frame_px > 0)
         self.head = nn.Linear(backbone.dim, n_labels, device=device)
@@ -128,7 +129,8 @@ def tune_cluster(
     tune, n = params.tune, len(ids)
     classes = sorted(set(labels))
     target = torch.tensor([classes.index(label) for label in labels], device=backbone.device)
-    state = _Cluster(n, len(classes), backbone, skeleton, tune)
+    with batch_that_fits("tune.batch", batch_size(n, tune)):
+        state = _Cluster(n, len(classes), backbone, skeleton, tune)
     # Without a frame the features never change: they are computed once, unaugmented.
     fixed = None if tune.frame_px else skeleton.standardise(backbone.features(pixels, params.embed.batch))
     seed = seed_for(params.seed, "tune")

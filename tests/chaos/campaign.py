@@ -234,8 +234,8 @@ def service_episode(project: Sandbox, folder: Path, dice: random.Random, kills: 
     victim = copy(project, folder / "victim")
     kinds = {
         "server": "prefect server start",
-        "worker": "worker start --pool lmeraser",
-        "flow": "prefect.flow_engine",
+        "worker": "flows.worker --pool lmeraser",
+        "flow": "prefect.engine",
         "warm process": "stages.warm",
         "stage": "stages.chain",
         "dvc": "-m dvc",

@@ -21,17 +21,27 @@ from lmeraser.learn.tuning import tune_cluster
 
 
 class Full(nn.Module):
-    """A network that fits for one record, as a check, and not for a batch."""
+    """A network that fits for one record and not for a batch."""
 
     def __init__(self, inner: nn.Module) -> None:
         super().__init__()
         self.inner = inner
 
     def forward(self, inputs: Tensor) -> Tensor:
-        if len(inputs) > 1:
-            raise torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 2.00 GiB.\nGPU 0 has a total capacity of 78 GiB")
+        refuse(1, inputs)
         found: Tensor = self.inner(inputs)
         return found
+
+
+def refuse(fits: int, inputs: Tensor) -> None:
+    if len(inputs) > fits:
+        raise torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 2.00 GiB.\nGPU 0 has a total capacity of 78 GiB")
+
+
+def full(network: nn.Module, fits: int) -> nn.Module:
+    """A network of timm for which the device has memory up to so many records at once."""
+    network.register_forward_pre_hook(lambda _, given: refuse(fits, given[0]))
+    return network
 
 
 def test_embedding_that_does_not_fit_names_half_the_batch(lab: Lab) -> None:
@@ -51,11 +61,18 @@ def test_tuning_that_does_not_fit_names_half_of_the_batch_in_use(lab: Lab) -> No
 
 
 def test_pretraining_that_does_not_fit_names_half_the_batch(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(pretraining, "build", lambda *given: Full(build(*given)))
+    monkeypatch.setattr(pretraining, "build", lambda *given: full(build(*given), fits=8))
     ids, images, labels = striped(48, 0)
     message = refused(ParamsError, lambda: pretraining.pretrain_backbone(ids, images, labels, tiny_params()))
     assert "pretrain.batch" in message
     assert "set pretrain.batch to 8" in message
+
+
+def test_backbone_that_does_not_fit_for_two_names_the_batch_of_embedding(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(pretraining, "build", lambda *given: full(build(*given), fits=1))
+    ids, images, labels = striped(48, 0)
+    message = refused(ParamsError, lambda: pretraining.pretrain_backbone(ids, images, labels, tiny_params()))
+    assert "embed.batch" in message
 
 
 def fails(error: Exception, batch: int = 8) -> Callable[[], None]:

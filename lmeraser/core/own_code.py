@@ -1,0 +1,26 @@
+"""A project's artifacts are made by the project's own code, and its certificates name that code's commit.
+
+One environment may serve several clones: then the installed code is another clone's, and what it makes would be signed in the
+name of a commit that never made it.
+"""
+
+import sys
+from pathlib import Path
+
+from lmeraser.core.errors import ProjectError
+
+PACKAGES = ("lmeraser", "flows", "stages")
+
+
+def require_own_code(root: Path) -> None:
+    """Raise ProjectError if a package of the product was imported from elsewhere though the project has its own.
+
+    Args: root: the project's folder.
+    """
+    for name in PACKAGES:
+        loaded, own = getattr(sys.modules.get(name), "__file__", None), root / name
+        if loaded and own.is_dir() and Path(loaded).resolve().parent != own.resolve():
+            raise ProjectError(
+                f"this is the code of another folder ({name} was imported from outside the project), and certificates name the "
+                "project's commit; in the project's folder run `python -m flows.cli` instead of `lmeraser`, or `make install`"
+            )

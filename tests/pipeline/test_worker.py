@@ -1,0 +1,125 @@
+"""The server's password is no shell: whatever it lets somebody ask for, workers run this project's flows and nothing else."""
+
+import json
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+from prefect.workers.process import ProcessWorker
+from sandbox import make_project
+from test_service import Service, served, wait
+
+from flows.server_setup import POOLS, TEMPLATE
+
+pytestmark = pytest.mark.slow
+
+ENDED = ("COMPLETED", "FAILED", "CRASHED", "CANCELLED")
+
+
+@pytest.fixture(scope="module")
+def service(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Service]:
+    """A service of a project that nobody has built: no flow needs it here."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("PREFECT_WORKER_QUERY_SECONDS", "1")
+        with served(make_project(tmp_path_factory.mktemp("worker") / "project"), "--warm", "0", "--workers", "0") as running:
+            yield running
+
+
+def deployed(service: Service, name: str, **changes: Any) -> str:
+    """The id of a deployment of the flow `sweep`, which does nothing while nothing is open. Without a schedule and a limit."""
+    flow = service.post("/flows/filter", {"flows": {"name": {"any_": ["sweep"]}}})[1][0]["id"]
+    plain = {"name": name, "flow_id": flow, "entrypoint": "flows/sweep.py:sweep", "work_pool_name": "lmeraser", "path": "."}
+    status, made = service.post("/deployments/", plain | changes)
+    assert status < 300, (name, status)
+    return str(made["id"])
+
+
+def shell(marker: Path) -> dict[str, Any]:
+    """Job variables that would leave a file behind."""
+    return {"command": f"touch {marker}", "env": {"PREFECT__FLOW_ENTRYPOINT": str(marker)}, "working_dir": str(marker.parent)}
+
+
+def ended(service: Service, run_id: str) -> str:
+    state = ""
+
+    def over() -> bool:
+        nonlocal state
+        found = service.post("/flow_runs/filter", {"flow_runs": {"id": {"any_": [run_id]}}})[1]
+        state = found[0]["state_type"]
+        return state in ENDED
+
+    wait(over, 120, "the end of the run")
+    return state
+
+
+def started(service: Service, deployment: str, **run: Any) -> str:
+    """The id of a run that the server takes."""
+    status, made = service.post(f"/deployments/{deployment}/create_flow_run", run)
+    assert status < 300, status
+    return str(made["id"])
+
+
+def template(service: Service, pool: str) -> Any:
+    return next(one for one in service.post("/work_pools/filter", {})[1] if one["name"] == pool)["base_job_template"]
+
+
+def test_server_takes_no_run_that_brings_a_command_an_environment_or_a_folder(service: Service, tmp_path: Path) -> None:
+    deployment = deployed(service, "plain")
+    for name, value in shell(tmp_path / "marker").items():
+        assert service.post(f"/deployments/{deployment}/create_flow_run", {"job_variables": {name: value}})[0] in (409, 422), name
+    assert ended(service, started(service, deployment)) == "COMPLETED"
+
+
+def test_pool_with_prefects_own_template_is_mended_when_the_service_starts(service: Service) -> None:
+    for pool in POOLS:
+        patched(service, pool, ProcessWorker.get_default_base_job_template())
+        assert "command" in template(service, pool)["variables"]["properties"]
+    env = {"PREFECT_API_URL": service.url, "PREFECT_API_AUTH_STRING": service.auth}
+    done = service.project.python("-m", "flows.server_setup", env=env)
+    assert done.returncode == 0, done.stderr
+    assert [template(service, pool) for pool in POOLS] == [TEMPLATE] * len(POOLS)
+
+
+def patched(service: Service, pool: str, changed: dict[str, Any]) -> None:
+    code = (
+        "import json, sys\nfrom prefect.client.orchestration import get_client\n"
+        "from prefect.client.schemas.actions import WorkPoolUpdate\n"
+        "with get_client(sync_client=True) as client:\n"
+        "    client.update_work_pool(sys.argv[1], WorkPoolUpdate(base_job_template=json.loads(sys.argv[2])))\n"
+    )
+    env = {"PREFECT_API_URL": service.url, "PREFECT_API_AUTH_STRING": service.auth}
+    done = service.project.python("-c", code, pool, json.dumps(changed), env=env)
+    assert done.returncode == 0, done.stderr
+
+
+def test_worker_takes_no_command_from_a_pool_that_allows_any(service: Service, tmp_path: Path) -> None:
+    marker = tmp_path / "marker"
+    patched(service, "lmeraser", ProcessWorker.get_default_base_job_template())
+    try:
+        run = started(service, deployed(service, "any command"), job_variables=shell(marker))
+        assert ended(service, run) == "COMPLETED"
+    finally:
+        patched(service, "lmeraser", TEMPLATE)
+    assert not marker.exists()
+
+
+def test_worker_takes_neither_steps_nor_code_from_a_deployment(service: Service, tmp_path: Path) -> None:
+    marker = tmp_path / "marker"
+    (tmp_path / "evil.py").write_text(f"from prefect import flow\nopen({str(marker)!r}, 'w')\n@flow\ndef sweep(): ...\n")
+    steps = [{"prefect.deployments.steps.run_shell_script": {"script": f"touch {marker}"}}]
+    folder = [{"prefect.deployments.steps.set_working_directory": {"directory": str(tmp_path)}}]
+    own = "flows/sweep.py:sweep"
+    runs = {}
+    for name, entrypoint, pull, end in (
+        ("steps", own, steps, "COMPLETED"),
+        ("folder", own, folder, "COMPLETED"),
+        ("code", f"{tmp_path}/evil.py:sweep", [], "CRASHED"),
+        ("code and steps", "evil.py:sweep", [*steps, *folder], "CRASHED"),
+        ("module", "evil.sweep", folder, "CRASHED"),
+    ):
+        made = deployed(service, name, entrypoint=entrypoint, pull_steps=pull, path=str(tmp_path))
+        runs[name] = (started(service, made), end)
+    for name, (run, end) in runs.items():
+        assert ended(service, run) == end, name
+    assert not marker.exists()

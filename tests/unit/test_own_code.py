@@ -1,0 +1,84 @@
+"""What makes a project's artifacts is the project's own code: another clone's is refused before it does anything."""
+
+import os
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+from builders import ROOT, assert_clean, contents, refused
+
+from lmeraser.core.errors import ProjectError
+from lmeraser.core.own_code import PACKAGES, require_own_code
+
+SCRIPT = "from flows.cli import main; main()"  # as the installed command does it: the working folder is on no path
+
+
+@pytest.fixture
+def clone(tmp_path: Path) -> Path:
+    """Another clone of the product, with code of its own."""
+    for name in ("params.yaml", "dvc.yaml", "data/erased.json"):
+        (tmp_path / name).parent.mkdir(exist_ok=True)
+        shutil.copy(ROOT / name, tmp_path / name)
+    for name in PACKAGES:
+        shutil.copytree(ROOT / name, tmp_path / name, ignore=shutil.ignore_patterns("__pycache__"))
+    return tmp_path
+
+
+def run(clone: Path, *arguments: str) -> "subprocess.CompletedProcess[str]":
+    """Python in a clone, in an environment into which this repository is installed."""
+    # PYTHONSAFEPATH: `-c` puts the working folder on the path, and an installed command does not.
+    env = os.environ | {"PYTHONPATH": str(ROOT), "PYTHONSAFEPATH": "1", "PYTHONDONTWRITEBYTECODE": "1"}
+    env.pop("LMERASER_PROJECT", None)
+    return subprocess.run([sys.executable, *arguments], cwd=clone, env=env, capture_output=True, text=True, check=False)
+
+
+@pytest.mark.parametrize("command", ["status", "build", "plan --subject x", "resume", "keys init", "keys show", "predict x.png"])
+def test_command_of_another_clone_is_refused_and_does_nothing(clone: Path, command: str) -> None:
+    before = contents(clone)
+    done = run(clone, "-c", SCRIPT, *command.split())
+    assert (done.returncode, done.stdout) == (2, ""), done.stderr
+    assert_clean(done.stderr.strip())
+    assert "python -m flows.cli" in done.stderr
+    assert contents(clone) == before
+
+
+@pytest.mark.parametrize("stage", ["split", "recipe", "chain"])
+def test_stage_of_another_clone_is_refused_and_does_nothing(clone: Path, stage: str) -> None:
+    before = contents(clone)
+    done = run(clone, "-m", f"stages.{stage}")
+    assert done.returncode == 2, done.stderr
+    assert_clean(done.stderr.strip())
+    assert contents(clone) == before
+
+
+def test_help_and_verify_work_in_another_clone(clone: Path) -> None:
+    # Whoever checks somebody's certificates does so with code of their own.
+    assert run(clone, "-c", SCRIPT, "--help").returncode == 0
+    done = run(clone, "-c", SCRIPT, "verify", "missing.json")
+    assert "this is the code of another folder" not in done.stderr
+
+
+def test_own_code_runs_from_every_folder_of_the_project(clone: Path) -> None:
+    (clone / "below").mkdir()
+    for folder in (clone, clone / "below"):
+        env = os.environ | {"PYTHONPATH": str(clone), "PYTHONDONTWRITEBYTECODE": "1"}
+        done = subprocess.run([sys.executable, "-c", SCRIPT, "status"], cwd=folder, env=env, capture_output=True, check=False)
+        assert done.returncode == 0, done.stderr
+
+
+def test_project_without_code_of_its_own_takes_the_installed(tmp_path: Path) -> None:
+    require_own_code(tmp_path)
+
+
+def test_project_reached_by_a_link_is_the_same(tmp_path: Path) -> None:
+    (tmp_path / "link").symlink_to(ROOT)
+    require_own_code(tmp_path / "link")
+
+
+@pytest.mark.parametrize("name", ["lmeraser", "flows"])
+def test_one_package_from_elsewhere_is_enough(tmp_path: Path, name: str) -> None:
+    __import__(name)
+    (tmp_path / name).mkdir()
+    assert name in refused(ProjectError, lambda: require_own_code(tmp_path))
