@@ -9,7 +9,8 @@ hold a record of the subjects, along
 
 and stops at content that the current dvc.lock names, and at content that a clean instance (one without a tainted dep) also made:
 `passed.json` is the same whoever was there. So branches with other data keep what is theirs. Exempting content can make further
-instances clean, hence the loop; each turn only shrinks the taint, so it ends.
+instances clean, hence the loop; each turn only shrinks the taint, so it ends. An instance without any dep (`dvc add`, a stage that
+reads nothing) shows that its out is clean only if no stage with deps made the same: a copy that somebody added is still a copy.
 """
 
 from collections import defaultdict
@@ -157,12 +158,14 @@ def condemn(
         for _, md5 in deps:
             triggers[md5].append(number)
 
+    derived = {md5 for number, (deps, _) in enumerate(executions) if deps for md5 in produced[number]}
+    vouched = [made if executions[number][0] else made - derived for number, made in enumerate(produced)]
     exempt: set[str] = set()
     while True:
         stop = (exempt - seen - holders) | kept
         tainted = _reached(seen | (doubtful - stop), edges, triggers, produced, stop)
         clean = [number for number, (deps, _) in enumerate(executions) if tainted.isdisjoint(md5 for _, md5 in deps)]
-        now = set().union(*(produced[number] for number in clean))
+        now = set().union(*(vouched[number] for number in clean))
         if now <= exempt:
             break
         exempt |= now
