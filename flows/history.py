@@ -1,5 +1,5 @@
-"""What git knows of the locks and `.dvc` files at any path of the repository: every ref, stash, reflog and index, and the files of
-each of its worktrees.
+"""What git knows of the locks and `.dvc` files at any path of the repository: every ref, stash, reflog and index, and the files
+of each of its worktrees.
 
 A history that cannot be read is not an empty one: what older commits name could then be taken for something that nobody names. So
 it is told as a problem (`Repository.problem`), never as "nothing known".

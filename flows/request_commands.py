@@ -129,7 +129,7 @@ def submit(options: argparse.Namespace) -> Result:
 def forget(options: argparse.Namespace) -> Result:
     from flows.coordinator import run_open
 
-    project = Project.find()
+    project = Project.find(options.accept_unknown)
     request, subjects = receive(project, options)
     if request.is_open or request.state == "blocked":
         failed = request.state == "failed"
@@ -201,10 +201,10 @@ def status(options: argparse.Namespace) -> Result:
     return {"requests": listed, "late": late}, lines or ["no request yet"]
 
 
-def resume(_: argparse.Namespace) -> Result:
+def resume(options: argparse.Namespace) -> Result:
     from flows.coordinator import run_open
 
-    project = Project.find()
+    project = Project.find(options.accept_unknown)
     with workspace(project):
         finished = run_open(project, retry_failed=True)
     lines = [f"{request.request_id}  {request.state}" for request in finished] or ["nothing was open"]

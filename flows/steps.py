@@ -217,7 +217,10 @@ def purge(project: Project, batch: Batch, requests: list[Request], claim: Claim)
     if journal is None:
         planned = purging.plan(layout, keeper.is_erased)
         # Read before they go: a later try, after a crash or after traces were found, looks for all of it again.
-        found_now = scan.needles_for(layout, project.params, planned, keeper.is_erased)
+        accepted = project.accepts_unknown or bool(batch.facts.get("unknown_accepted"))
+        purging.refuse_unknown(planned.unknown, accepted)
+        batch.facts["unknown_accepted"] = accepted
+        found_now = scan.needles_for(layout, planned, keeper.is_erased)
         needles = found_now.with_words_of(needles or Needles())
         scan.keep_needles(layout, batch.batch_id, needles)
         journal = planned.journal
@@ -234,15 +237,13 @@ def purge(project: Project, batch: Batch, requests: list[Request], claim: Claim)
     if not found["clean"]:
         path = purging.journal_path(layout, batch.batch_id)
         path.rename(path.with_name(f"{batch.batch_id}.{time.time_ns()}.json"))  # the next try plans anew, and remembers this one
-        left = [f"{one['store']}: {sum(kind['count'] for kind in one['residue'])}" for one in found["stores"] if one["residue"]]
-        raise VerificationError(f"traces are left after the purge ({', '.join(left)}); see `lmeraser audit --stores`")
+        raise VerificationError(f"traces are left after the purge {scan.left(found)}; see `lmeraser audit --stores`")
     batch.facts["stores"] = [
         {"store": name, "deleted": deleted.get(name, 0), "residue": 0}
         for name in sorted({*deleted, *(one["store"] for one in found["stores"])})
     ]
-    how = "by digest, content and bytes" if needles else "by digest and content; what bytes are known by was lost"
-    size = sum(one["objects"] for one in found["stores"])
-    batch.facts["scan"] = (f"a new process found nothing left in {len(found['stores'])} stores", f"{how}, {size} files")
+    batch.facts["unknown"] = journal.get("unknown", {})
+    batch.facts["scan"] = scan.checks(found, needles is not None, batch.facts["unknown"])
     project.ledger.save_batch(batch, claim)
     return watch.laps
 
@@ -318,7 +319,7 @@ def erasure_of(project: Project, batch: Batch, request: Request) -> "Erasure":
         environment=environment(device),
         fingerprint=fingerprint(device),
         code_revision=code_revision(layout.root),
-        checks=tuple(Check(check, found) for check, found in [*batch.facts["checks"], batch.facts["scan"]]),
+        checks=tuple(Check(check, found) for check, found in [*batch.facts["checks"], *batch.facts["scan"]]),
         stores=tuple(Store(one["store"], one["deleted"], one["residue"]) for one in batch.facts["stores"]),
         source=batch.facts["source"],
         approved=any(event.kind == "approved" for event in project.ledger.events(request.request_id)),

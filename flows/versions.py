@@ -1,8 +1,8 @@
 """Every known version of the pipeline: its locks in the working tree, in kept copies and in all of git's history.
 
 A version is a state: with many slots several locks that stood together, because what one stage made is what a stage of another
-file read (`lmeraser/core/pipeline.py`). Another pipeline of the same project stands in the state too: what it made of our artifacts
-is told by its lock alone, and what it made of anything else is its own.
+file read (`lmeraser/core/pipeline.py`). Another pipeline of the same project stands in the state too: what it made of our
+artifacts is told by its lock alone, and what it made of anything else is its own.
 """
 
 import os
@@ -13,7 +13,7 @@ from typing import Any
 
 import yaml
 
-from flows.history import BROKEN, PARTIAL, Blob, Repository, is_ours, walked
+from flows.history import BROKEN, PARTIAL, Blob, Repository, walked
 from lmeraser.core.errors import StepFailedError
 from lmeraser.core.layout import Layout
 from lmeraser.core.pipeline import LOCK, is_lock, locks_there
@@ -60,7 +60,9 @@ def _history(repository: Repository) -> Versions:
 
     def version(state: frozenset[Blob]) -> Version:
         held = sorted(state)
-        return Version(" ".join(f"{one} {path}" for path, one in held), tuple((path, blobs[one]) for path, one in held if one in blobs))
+        return Version(
+            " ".join(f"{one} {path}" for path, one in held), tuple((path, blobs[one]) for path, one in held if one in blobs)
+        )
 
     return Versions([version(state) for state in states if state], repository.problem or ("" if whole else PARTIAL))
 
@@ -124,8 +126,8 @@ def _load(raw: bytes) -> Any:
 def _may_lie(lock: str, named: Named) -> Named:
     """Where the paths that a lock names may lie, relative to the project.
 
-    Ours are relative to the project. Those of another pipeline are relative to its stages' `wdir`, which a lock does not tell: the
-    lock's folder or, mostly, one above it.
+    Ours are relative to the project. Those of another pipeline are relative to its stages' `wdir`, which a lock does not tell:
+    the lock's folder or, mostly, one above it.
     """
     if is_lock(lock):
         return named

@@ -35,9 +35,10 @@ class Contents:
     sizes: dict[str, int] = field(default_factory=dict)  # bytes, by key
 
 
-def contents(store: Store) -> Contents:
+def contents(store: Store, listing: Iterable[tuple[str, int]] | None = None) -> Contents:
+    """Args: listing: what the store lists, for who has asked it already. Raises: StepFailedError if it cannot be listed."""
     found = Contents()
-    for key, size in store.list():
+    for key, size in store.list() if listing is None else listing:
         found.sizes[key] = size
         if match := OBJECT.fullmatch(key):
             found.objects[match[1] + match[2]].append(key)
