@@ -23,6 +23,7 @@ from urllib.parse import quote, quote_plus
 import numpy as np
 
 CHUNK = 8 << 20  # bytes read at once
+SAMPLE = 4096  # bytes by which an encoding is guessed
 ANCHOR = 8  # bytes of a needle that are looked up at every offset
 SCATTER = np.uint64(0x9E3779B97F4A7C15)  # Fibonacci hashing (Knuth, TAOCP 3, 6.4)
 WORD = frozenset(b"abcdefghijklmnopqrstuvwxyz0123456789")
@@ -107,6 +108,20 @@ def image(data: bytes) -> Pattern:
     return Pattern(data.lower(), data, exact=True)
 
 
+def _encoding(data: bytes) -> str | None:
+    """How a text is written; None if it is none: other files hold zeros here and there."""
+    if b"\0" not in data:
+        return "utf-8"
+    head = data[:SAMPLE]
+    zeros = [head[place::4].count(0) for place in range(4)]  # of each byte of four
+    many, few = len(head) // 8, len(head) // 64
+    if min(zeros[1:]) > many > few >= zeros[0] or min(zeros[:3]) > many > few >= zeros[3]:
+        return "utf-32-le" if zeros[0] <= few else "utf-32-be"
+    if data.startswith(b"\xff\xfe") or zeros[1] + zeros[3] > many > few >= zeros[0] + zeros[2]:
+        return "utf-16-le"
+    return "utf-16-be" if data.startswith(b"\xfe\xff") or zeros[0] + zeros[2] > many > few >= zeros[1] + zeros[3] else None
+
+
 class Finder:
     """Counts needles in streams: a table of 8-byte anchors is looked up at every offset, all needles in one pass."""
 
@@ -159,9 +174,10 @@ class Finder:
 
     def _only_folded(self, data: bytes) -> int:
         """Words that stand in a text in a form that only folding all of it shows."""
-        if data.isascii() or b"\0" in data:
-            return 0  # lowered is folded; and what holds zeros is no UTF-8 text
-        text = folded(data.decode("utf-8", "replace")).encode()
+        code = None if data.isascii() and b"\0" not in data else _encoding(data)  # lowered is folded
+        if code is None:
+            return 0
+        text = folded(data.decode(code, "replace")).encode("utf-8", "replace")
         plain, shown = ({(one.needle, one.exact) for _, one in self.found(raw)} for raw in (data, text))
         return len({needle for needle, exact in shown - plain if not exact})
 

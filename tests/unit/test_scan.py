@@ -4,8 +4,6 @@ import hashlib
 import io
 import json
 from collections.abc import Iterable, Iterator
-from dataclasses import dataclass, field
-from typing import BinaryIO
 
 import pyarrow as pa
 import pyarrow.parquet as pq
@@ -13,6 +11,7 @@ import pytest
 from builders import CANARY_SUBJECT, refused
 from hypothesis import given
 from hypothesis import strategies as st
+from memory_store import MemoryStore
 
 from lmeraser.core.errors import VerificationError
 from lmeraser.prove import finder
@@ -35,28 +34,6 @@ NEEDLES = Needles(
     names=frozenset({CANARY_SUBJECT}),
     images=frozenset({IMAGE}),
 )
-
-
-@dataclass
-class MemoryStore:
-    """A store in a dictionary."""
-
-    files: dict[str, bytes] = field(default_factory=dict)
-    name: str = "memory"
-
-    def list(self) -> Iterator[tuple[str, int]]:
-        yield from ((key, len(content)) for key, content in self.files.items())
-
-    def open(self, key: str) -> BinaryIO:
-        if key not in self.files:
-            raise FileNotFoundError
-        return io.BytesIO(self.files[key])
-
-    def read(self, keys: Iterable[str]) -> dict[str, bytes]:
-        return {key: self.files[key] for key in keys if key in self.files}
-
-    def delete(self, keys: Iterable[str]) -> int:
-        return sum(self.files.pop(key, None) is not None for key in keys)
 
 
 def is_erased(subject: str) -> bool:
