@@ -370,7 +370,7 @@ def test_a_file_of_a_store_that_cannot_be_read_is_one_line(yard: Yard, monkeypat
         return real(path, *given, **more)  # type: ignore[arg-type]
 
     monkeypatch.setattr(os, "open", closed)
-    with pytest.raises(StepFailedError, match="^remote disk: a file or folder cannot be read"):
+    with pytest.raises(StepFailedError, match=r"^remote disk: a file or folder cannot be read"):
         yard.purge()
 
 
