@@ -210,6 +210,9 @@ def purge(project: Project, batch: Batch, requests: list[Request], claim: Claim)
 
     layout, keeper = project.layout, Gatekeeper(project.erased, project.key_file)
     watch = _Watch()
+    accepted = project.accepts_unknown or bool(batch.facts.get("unknown_accepted"))
+    if purging.read_journal(layout, batch.batch_id) is None:
+        purging.refuse_unknown(purging.unknown_in_remotes(layout), accepted)  # before the source is cleared
     batch.facts["source"] = clear_source(project, batch, requests, claim)
     project.ledger.save_batch(batch, claim)
     watch.lap("source")
@@ -217,7 +220,6 @@ def purge(project: Project, batch: Batch, requests: list[Request], claim: Claim)
     if journal is None:
         planned = purging.plan(layout, keeper.is_erased)
         # Read before they go: a later try, after a crash or after traces were found, looks for all of it again.
-        accepted = project.accepts_unknown or bool(batch.facts.get("unknown_accepted"))
         purging.refuse_unknown(planned.unknown, accepted)
         batch.facts["unknown_accepted"] = accepted
         found_now = scan.needles_for(layout, planned, keeper.is_erased)
