@@ -16,6 +16,7 @@ from pathlib import Path, PurePosixPath
 from lmeraser.core.errors import StepFailedError
 from lmeraser.core.layout import Layout
 from lmeraser.core.pipeline import LOCK
+from lmeraser.stores.folder import FolderStore
 
 RAW = re.compile(r"^:(\d+) (\d+) ([0-9a-f]+) ([0-9a-f]+) \w+\t(.*)$", re.MULTILINE)
 FILES = ("--", f":(top,glob)**/{LOCK}", ":(top,glob)**/*.dvc")
@@ -155,11 +156,5 @@ def _run(folder: Path, *arguments: str, given: bytes = b"") -> "subprocess.Compl
 
 def walked(root: Path) -> dict[str, Path]:
     """Locks and `.dvc` files below a folder that git does not know."""
-    found = {}
-    for folder, names, files in os.walk(root):
-        names[:] = [name for name in names if name not in (".dvc", ".git", ".lmeraser")]
-        for name in files:
-            path = Path(folder, name)
-            if is_ours(name) and path.is_file():
-                found[path.relative_to(root).as_posix()] = path
-    return found
+    tree = FolderStore("workspace", root, skip=frozenset({".dvc", ".git", ".lmeraser"}))
+    return {entry.key: root / entry.key for entry in tree.entries() if is_ours(entry.key) and (root / entry.key).is_file()}

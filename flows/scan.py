@@ -54,7 +54,8 @@ ENVIRONMENT = ("bin", "include", "lib", "lib64", "share", "Scripts", "Include", 
 def _environments(layout: Layout) -> list[Path]:
     """Folders of real virtual environments, at any depth: others that hold a pyvenv.cfg are folders like any other."""
     found = []
-    for mark in layout.root.rglob("pyvenv.cfg"):
+    tree = FolderStore("workspace", layout.root, skip=frozenset({".git", ".dvc"}))
+    for mark in (layout.root / entry.key for entry in tree.entries() if entry.key.rpartition("/")[2] == "pyvenv.cfg"):
         programs = [mark.parent / name for name in ("bin/python", "Scripts/python.exe")]
         if any(os.path.lexists(program) for program in programs):
             found += [mark.parent / name for name in ENVIRONMENT if (mark.parent / name).is_dir()]
@@ -193,23 +194,22 @@ def checks(found: Told, known_by_bytes: bool, unknown: dict[str, int]) -> list[t
 
 
 def left(found: Told) -> str:
-    """Where a scan found something, by store; and the files that git tracks: who has the repository knows their names."""
+    """Where a scan found something, by store; and the files that could not be read, if git tracks them. The ledger keeps it."""
     rows = [one for one in found["stores"] if one["residue"]]
     counts = ", ".join(f"{one['store']}: {sum(kind['count'] for kind in one['residue'])}" for one in rows)
-    closed = ", ".join(
-        f"{one['store']}: {kind['count']}" for one in rows for kind in one["residue"] if kind["kind"] == search.UNREADABLE
-    )
-    files = [name for one in rows for name in one["where"]]
-    more = f"; not readable: {closed}" if closed else ""
-    return f"({counts}){more}" + (f", in {', '.join(files[:SHOWN])}" if files else "")
+    closed = sum(kind["count"] for one in rows for kind in one["residue"] if kind["kind"] == search.UNREADABLE)
+    files = [name for one in rows for name in one["unreadable"]]
+    named = f" ({', '.join(files[:SHOWN])})" if files else ""
+    return f"({counts})" + (f", {closed} of them files that cannot be read{named}" if closed else "")
 
 
-def _tracked(layout: Layout, looked: search.Looked) -> list[str]:
-    """The files that hold something and whose names everybody has who has the repository; other names may be personal."""
-    if looked.store != "workspace" or not looked.where:
+def _tracked(layout: Layout, looked: search.Looked, keys: Iterable[str]) -> list[str]:
+    """Which of these files have names that everybody has who has the repository; other names may be personal."""
+    wanted = set(keys)
+    if looked.store != "workspace" or not wanted:
         return []
     listed = subprocess.run(["git", "-C", str(layout.root), "ls-files", "-z"], capture_output=True, check=False)
-    return sorted(set(looked.where) & set(os.fsdecode(listed.stdout).split("\0")))
+    return sorted(wanted & set(os.fsdecode(listed.stdout).split("\0")))
 
 
 def _exempt(stores: list[Store], looked: list[search.Looked]) -> list[str]:
@@ -228,11 +228,14 @@ def _merged(layout: Layout, looked: list[search.Looked]) -> list[Told]:
     """One row a store: some have several folders."""
     rows: dict[str, Told] = {}
     for one in looked:
-        row = rows.setdefault(one.store, {"store": one.store, "objects": 0, "bytes": 0, "residue": [], "where": []})
+        row = rows.setdefault(
+            one.store, {"store": one.store, "objects": 0, "bytes": 0, "residue": [], "where": [], "unreadable": []}
+        )
         row["objects"] += one.objects
         row["bytes"] += one.bytes
         row["residue"] += one.to_json()["residue"]
-        row["where"] += _tracked(layout, one)
+        row["where"] += _tracked(layout, one, one.where)
+        row["unreadable"] += _tracked(layout, one, one.closed)
     return list(rows.values())
 
 

@@ -211,7 +211,7 @@ def purge(project: Project, batch: Batch, requests: list[Request], claim: Claim)
     layout, keeper = project.layout, Gatekeeper(project.erased, project.key_file)
     watch = _Watch()
     accepted = project.accepts_unknown or bool(batch.facts.get("unknown_accepted"))
-    if purging.read_journal(layout, batch.batch_id) is None:
+    if project.params.source.erase and purging.read_journal(layout, batch.batch_id) is None:
         purging.refuse_unknown(purging.unknown_in_remotes(layout), accepted)  # before the source is cleared
     batch.facts["source"] = clear_source(project, batch, requests, claim)
     project.ledger.save_batch(batch, claim)

@@ -13,6 +13,7 @@ from collections import Counter, defaultdict
 from collections.abc import Callable, Iterable
 from contextlib import suppress
 from dataclasses import asdict, dataclass, field
+from pathlib import PurePosixPath
 from typing import Any, BinaryIO
 
 from lmeraser.core.errors import LmeraserError, VerificationError
@@ -42,7 +43,8 @@ class Residue:
 class Looked:
     """What was looked at in one store, and what was found.
 
-    Attributes: objects: files; bytes: of them; where: keys of files that hold something. A key may be personal: it is not told.
+    Attributes: objects: files; bytes: of them; where: keys of files that hold something; closed: of those that cannot be read.
+    A key may be personal: it is not told; one in which a needle was found is in neither.
     links: what links point at, resolved; not told either. exempt: how many files of which kind were not looked into.
     """
 
@@ -51,6 +53,7 @@ class Looked:
     bytes: int
     residue: list[Residue]
     where: tuple[str, ...] = ()
+    closed: tuple[str, ...] = ()
     links: tuple[str, ...] = ()
     exempt: dict[str, int] = field(default_factory=dict)
 
@@ -109,8 +112,15 @@ class _Look:
     counts: dict[str, int] = field(default_factory=lambda: defaultdict(int))
     exempt: Counter[str] = field(default_factory=Counter)
     where: list[str] = field(default_factory=list)
+    closed: list[str] = field(default_factory=list)
+    named: set[str] = field(default_factory=set)
     files: int = 0
     size: int = 0
+
+    def without_names(self, keys: list[str]) -> tuple[str, ...]:
+        """The keys in which no needle stands, nor in a folder above."""
+        whole = (key for key in keys if key not in self.named)
+        return tuple(key for key in whole if self.named.isdisjoint(str(parent) for parent in PurePosixPath(key).parents))
 
     def lineage(self, held: Contents) -> None:
         """Condemned digests, and what names them."""
@@ -124,11 +134,13 @@ class _Look:
                 counts["names a condemned object"] += not objects.isdisjoint(md5 for _, md5 in (*deps, *outs))
 
     def names(self, entries: list[Entry]) -> None:
-        """Names of files and folders."""
+        """Names of files and folders; and what is not open to us."""
         keys = [entry.key for entry in entries]
-        hit = self.finder.named(map(os.fsencode, keys))
-        self.counts["name of a file or folder"] += len(hit)
-        self.where += [keys[number] for number in sorted(hit)]
+        self.named = {keys[number] for number in self.finder.named(map(os.fsencode, keys))}
+        self.counts["name of a file or folder"] += len(self.named)
+        self.closed += [entry.key for entry in entries if entry.kind == "closed"]
+        self.counts[UNREADABLE] += len(self.closed)
+        self.exempt[SPECIAL] += sum(entry.kind == "special" for entry in entries)
 
     def content(self, key: str) -> str:
         """Everything in one file; returns its MD5, empty if that is not known. Raises: whatever reading raises."""
@@ -162,7 +174,7 @@ class _Look:
 
     def file(self, key: str, in_place: bool, digests: set[str]) -> None:
         """Args: in_place: whether its name is its digest; digests: condemned ones."""
-        before = sum(self.counts.values())
+        before, closed = sum(self.counts.values()), self.counts[UNREADABLE]
         try:
             md5 = self.content(key)
         except FileNotFoundError:
@@ -178,6 +190,8 @@ class _Look:
             self.counts["condemned content"] += not in_place and md5 in digests
         if sum(self.counts.values()) > before:
             self.where.append(key)
+        if self.counts[UNREADABLE] > closed:
+            self.closed.append(key)
 
 
 class _Peek:
@@ -205,10 +219,6 @@ def scan_store(store: Store, needles: Needles, is_erased: Callable[[str], bool],
     look = _Look(store, needles, is_erased, finder)
     look.lineage(held)
     look.names(entries)
-    closed = [entry.key for entry in entries if entry.kind == "closed"]
-    look.counts[UNREADABLE] += len(closed)
-    look.where += closed
-    look.exempt[SPECIAL] += sum(entry.kind == "special" for entry in entries)
     digests = {md5.removesuffix(".dir") for md5 in needles.objects}
     named = {key for keys in held.objects.values() for key in keys}
     for key in held.sizes:
@@ -219,7 +229,9 @@ def scan_store(store: Store, needles: Needles, is_erased: Callable[[str], bool],
         links = tuple(path for path in linked if os.path.exists(path))  # noqa: PTH110 (names that are no UTF-8, loops)
     residue = [Residue(store.name, kind, count) for kind, count in sorted(look.counts.items()) if count]
     exempt = {text: count for text, count in look.exempt.items() if count}
-    return Looked(store.name, look.files, look.size, residue, tuple(look.where), links, exempt)
+    return Looked(
+        store.name, look.files, look.size, residue, look.without_names(look.where), look.without_names(look.closed), links, exempt
+    )
 
 
 def scan(stores: Iterable[Store], needles: Needles, is_erased: Callable[[str], bool]) -> list[Looked]:

@@ -153,6 +153,7 @@ def test_a_file_that_cannot_be_read_is_told_and_the_others_are_searched(tmp_path
     found = look(FolderStore("workspace", tmp_path))
     assert {one.kind: one.count for one in found.residue} == {"unreadable": 1, "bytes": 1}
     assert set(found.where) == {"a.txt", "b.txt"}
+    assert found.closed == ("a.txt",)
 
 
 def test_a_folder_that_cannot_be_listed_is_told_and_the_others_are_searched(
@@ -212,6 +213,7 @@ def test_names_of_files_and_folders_are_read(tmp_path: Path, path: str) -> None:
     found = look(FolderStore("workspace", tmp_path))
     assert [(one.kind, one.count) for one in found.residue] == [("name of a file or folder", 1)]
     assert NAME not in str(found.to_json())
+    assert found.where == (), "a name in a path is not told by the path"
 
 
 def test_empty_folders_pipes_and_links_have_names_too(tmp_path: Path) -> None:
