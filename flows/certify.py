@@ -93,7 +93,7 @@ def erasure_of(project: Project, batch: Batch, request: Request) -> Erasure:
         environment=made_in,
         fingerprint=fingerprint(made_in),
         code_revision=code_revision(layout.root),
-        checks=tuple(Check(check, found) for check, found in [*batch.facts["checks"], batch.facts["scan"]]),
+        checks=tuple(Check(check, found) for check, found in [*batch.facts["checks"], *batch.facts["scan"]]),
         stores=tuple(Store(one["store"], one["deleted"], one["residue"], one.get("unknown", 0)) for one in batch.facts["stores"]),
         source=batch.facts["source"],
         approved=any(event.kind == "approved" for event in project.ledger.events(request.request_id)),

@@ -101,7 +101,9 @@ def store_lines(found: dict[str, Any]) -> list[str]:
     for one in found["stores"]:
         left = ", ".join(f"{kind['count']} {kind['kind']}" for kind in one["residue"]) or "nothing left"
         left += f", in {', '.join(one['where'])}" if one["where"] else ""
+        left += f"; {one['unknown']} objects that no known version names" if one.get("unknown") else ""
         lines.append(f"{one['store']:<22}{one['objects']:>8} files {one['bytes']:>14,} bytes  {left}")
+    lines += [f"exempt: {text}" for text in found["exempt"]]
     return [*lines, "clean: nothing of the erased people was found" if found["clean"] else "NOT CLEAN"]
 
 

@@ -8,6 +8,7 @@ import tempfile
 import time
 from collections.abc import Callable
 from pathlib import Path
+from typing import IO
 
 from flows import prefect_storage, remotes
 from flows.lineage import current_stages
@@ -17,8 +18,9 @@ from lmeraser.erase.taint import FOLDER, Manifests, covers
 from lmeraser.stores.base import undeletable
 
 AUDIT = "lmeraser-audit-"
-OWNER = "owner.json"  # in an audit's folder: process and project
+OWNER = "owner.json"  # in an audit's folder: its project; locked while its process lives
 DEMO = ".demo"
+MARKS: list[IO[str]] = []  # held open for as long as this process lives
 OLD_S = 3600.0  # s; an audit's copy that is older is one of a killed audit
 
 
@@ -74,8 +76,24 @@ def _in_use(folder: Path) -> bool | None:
 
 
 def mark_audit(folder: Path, layout: Layout) -> None:
-    """Say in an audit's temporary folder whose it is, so that it need not be an hour old before it is known to be left over."""
-    (folder / OWNER).write_text(json.dumps({"pid": os.getpid(), "root": str(layout.root)}), encoding="utf-8")
+    """Say in an audit's temporary folder whose it is, and lock that file for as long as this process lives: a lock ends with its
+    process, while a process's number is given to another one."""
+    handle = (folder / OWNER).open("w", encoding="utf-8")
+    fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    handle.write(json.dumps({"root": str(layout.root)}))
+    handle.flush()
+    MARKS.append(handle)
+
+
+def _owner(folder: Path) -> tuple[str, bool]:
+    """The project that an audit's copy is of, and whether its process lives. Raises: OSError, ValueError, KeyError, TypeError."""
+    with (folder / OWNER).open(encoding="utf-8") as handle:
+        root = str(json.load(handle)["root"])
+        try:
+            fcntl.flock(handle, fcntl.LOCK_SH | fcntl.LOCK_NB)
+        except BlockingIOError:
+            return root, True
+    return root, False
 
 
 def abandoned_audits(layout: Layout) -> list[Path]:
@@ -83,8 +101,8 @@ def abandoned_audits(layout: Layout) -> list[Path]:
     found = []
     for path in audits():
         try:
-            owner = json.loads((path / OWNER).read_text(encoding="utf-8"))
-            left = owner["root"] == str(layout.root) and not Path(f"/proc/{int(owner['pid'])}").exists()
+            root, lives = _owner(path)
+            left = root == str(layout.root) and not lives
         except (OSError, ValueError, KeyError, TypeError):
             try:
                 left = time.time() - path.stat().st_mtime > OLD_S and not _in_use(path)

@@ -2,16 +2,15 @@
 run-cache entries and folder manifests in every store. Facts only; `lmeraser/erase/taint.py` decides.
 """
 
-from collections.abc import Callable, Iterable, Iterator
-from dataclasses import dataclass, field, replace
+from collections.abc import Callable, Iterable, Iterator, Set
+from dataclasses import dataclass
 from functools import cached_property
-from typing import Any
 
 import pyarrow as pa
 import pyarrow.parquet as pq
 
 from flows import remotes
-from flows.versions import WORKING, known_versions, parse_lock
+from flows.versions import WORKING, all_stages, parse_lock, versions
 from lmeraser.core.errors import ProjectError, StepFailedError
 from lmeraser.core.layout import Layout
 from lmeraser.core.pipeline import locks
@@ -51,7 +50,8 @@ def live_names(layout: Layout, manifests: Manifests) -> frozenset[str]:
 
 @dataclass(frozen=True)
 class Lineage:
-    """Attributes: held: what each store holds; broken: run entries that cannot be read; live: see `live_names`."""
+    """Attributes: held: what each store holds; broken: run entries that cannot be read; live: see `live_names`; problem: why
+    git's history is not whole, "" if it is."""
 
     layout: Layout
     held: Held
@@ -59,7 +59,7 @@ class Lineage:
     manifests: dict[str, dict[str, str]]
     broken: list[str]
     live: frozenset[str]
-    seen: dict[str, bool | None] = field(default_factory=dict)  # md5 to whether it holds an erased record; None: unreadable
+    problem: str = ""
 
     @cached_property
     def places(self) -> dict[str, list[tuple[Store, str]]]:
@@ -73,15 +73,29 @@ class Lineage:
     @cached_property
     def named(self) -> frozenset[str]:
         """Everything that a stage of some version names."""
-        return with_members({md5 for one in self.instances for _, md5 in (*one.deps, *one.outs)}, self.manifests)
+        return with_members({md5 for one in self.instances for _, md5 in (*one.deps, *one.outs)}, self.manifests) | self.live
 
-    def orphans(self) -> set[str]:
-        """Objects that nothing names."""
-        return self.places.keys() - self.named
+    @cached_property
+    def orphans(self) -> frozenset[str]:
+        """Objects that nothing names: nobody can tell what they were made of."""
+        return frozenset(self.places.keys() - self.named)
+
+    def outside(self) -> Held:
+        """The stores that others may use too: all but a cache within the project."""
+        return [(store, held) for store, held in self.held if not remotes.is_own(self.layout, store)]
+
+    def unknown(self, gone: Set[str], doubtful: Set[str] = frozenset()) -> dict[str, int]:
+        """How many objects of each store outside the project stay, though nobody can tell what they were made of.
+
+        Args: gone: what is condemned; doubtful: what may have been made of erased records, and goes from the own cache only.
+        """
+        kept = (self.orphans | doubtful) - gone - self.live
+        return {store.name: count for store, held in self.outside() if (count := len(kept & held.objects.keys()))}
 
 
 def gather(layout: Layout) -> Lineage:
-    """Raises: ProjectError for a store that purge cannot clear, StepFailedError if one cannot be reached."""
+    """Raises: ProjectError for a store that purge cannot clear, or a history that is not whole while others may use a store;
+    StepFailedError if a store cannot be reached."""
     held = [(store, contents(store)) for store in remotes.stores(layout)]
     manifests: dict[str, dict[str, str]] = {}
     instances: list[Instance] = []
@@ -93,83 +107,26 @@ def gather(layout: Layout) -> Lineage:
         instances += [Instance(RUN, *sides, run_entry=identity) for identity, sides in fresh.items()]
         runs |= fresh.keys()
         broken += damaged
-    parsed: dict[bytes, list[Instance]] = {}
-    for version in known_versions(layout):
-        for text in version.texts:
-            if text not in parsed:
-                parsed[text] = parse_lock("", text)
-            instances += [replace(one, origin=version.origin) for one in parsed[text]]
-    return Lineage(layout, held, instances, manifests, broken, live_names(layout, manifests))
-
-
-def erased_in(stream: Any, is_erased: IsErased) -> bool | None:
-    """Whether a Parquet file has a record of an erased subject; None if it is no readable Parquet with subjects."""
-    try:
-        if stream.read(4) != b"PAR1":
-            return None
-        stream.seek(0)
-        if "subject" not in pq.read_schema(stream).names:
-            return None
-        stream.seek(0)
-        column = pq.read_table(stream, columns=["subject"])["subject"]
-        return any(subject is not None and is_erased(str(subject)) for subject in column.unique().to_pylist())
-    except (pa.ArrowException, OSError, UnicodeDecodeError):
-        return None
-
-
-def _inspect(lineage: Lineage, md5: str, is_erased: IsErased) -> bool | None:
-    if md5 not in lineage.seen:
-        told = None
-        for store, key in lineage.places.get(md5, ()):
-            try:
-                with store.open(key) as stream:
-                    told = erased_in(stream, is_erased)
-            except FileNotFoundError:
-                continue
-            if told is not None:
-                break
-        lineage.seen[md5] = told
-    return lineage.seen[md5]
-
-
-def _at_paths(lineage: Lineage) -> dict[str, set[str]]:
-    """Every MD5 that any version names at the path of a private part or of the public file: path to MD5s."""
-    root = lineage.layout.root
-    public = lineage.layout.public.relative_to(root).as_posix()
-    private = lineage.layout.private.relative_to(root).as_posix()
-    found: dict[str, set[str]] = {}
-    for one in lineage.instances:
-        for path, md5 in (*one.deps, *one.outs):
-            if path == public or path.startswith(private + "/"):
-                found.setdefault(path, set()).add(md5)
-            elif path == private:
-                for member, content in lineage.manifests.get(md5, {}).items():
-                    found.setdefault(f"{private}/{member}", set()).add(content)
+    told = versions(layout)
+    found = Lineage(
+        layout, held, instances + all_stages(told.known), manifests, broken, live_names(layout, manifests), told.problem
+    )
+    if found.problem and found.outside():
+        raise ProjectError(
+            f"git's history cannot be read whole, so what {found.outside()[0][0].name} holds of earlier models cannot be told: "
+            f"{found.problem}, and retry"
+        )
     return found
 
 
-def raw_objects(lineage: Lineage, is_erased: IsErased) -> frozenset[str]:
-    """MD5s of the objects that hold a record of an erased subject, decided by their content.
-
-    What lay at an affected path and can be read nowhere is condemned by its name: nothing shows that it was clean.
-    """
-    raw: set[str] = set()
-    for md5s in _at_paths(lineage).values():
-        told = {md5: _inspect(lineage, md5, is_erased) for md5 in md5s - lineage.live}
-        if any(told.values()):
-            raw |= {md5 for md5, holds in told.items() if holds is not False}
-    raw |= {md5 for md5 in lineage.orphans() if not md5.endswith(FOLDER) and _inspect(lineage, md5, is_erased)}
-    return frozenset(raw)
-
-
-def tables(lineage: Lineage, md5s: Iterable[str]) -> Iterator[pa.Table]:
-    """The records of these objects, wherever one can be read."""
+def tables(lineage: Lineage, md5s: Iterable[str], columns: list[str]) -> Iterator[pa.Table]:
+    """These columns, as far as they are there, of the objects that are Parquet, wherever one can be read."""
     for md5 in sorted(md5s):
         for store, key in lineage.places.get(md5, ()):
             try:
                 with store.open(key) as stream:
-                    table = pq.read_table(stream)
-            except (FileNotFoundError, pa.ArrowException, OSError):
+                    table = pq.ParquetFile(stream).read(columns)
+            except (FileNotFoundError, pa.ArrowException, OSError, ValueError):
                 continue
             yield table
             break

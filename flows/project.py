@@ -22,15 +22,23 @@ LEDGER_VARIABLE = "LMERASER_LEDGER_URL"  # a PostgreSQL ledger; it may hold a pa
 
 @dataclass(frozen=True)
 class Project:
+    """Attributes: accept_unknown: this run accepts that objects stay of which nobody can tell what they were made of."""
+
     layout: Layout
+    accept_unknown: bool = False
 
     @classmethod
-    def find(cls) -> "Project":
+    def find(cls, accept_unknown: bool = False) -> "Project":
         """The project of LMERASER_PROJECT, or of the working folder. Raises: ProjectError also if another clone's code runs."""
         named = os.environ.get(PROJECT_VARIABLE)
         layout = Layout.find(Path(named) if named else Path.cwd())
         require_own_code(layout.root)
-        return cls(layout)
+        return cls(layout, accept_unknown)
+
+    @property
+    def accepts_unknown(self) -> bool:
+        """By its option or by params."""
+        return self.accept_unknown or self.params.service.accept_unknown
 
     @cached_property
     def params(self) -> Params:

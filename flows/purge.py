@@ -15,8 +15,9 @@ from typing import Any
 
 from flows import leftovers, lineage, remotes
 from flows.lineage import IsErased, Lineage
+from flows.raw import raw_objects
 from lmeraser.core.digest import readable_json, write_whole
-from lmeraser.core.errors import LmeraserError, ProjectError, StepFailedError
+from lmeraser.core.errors import BlockedError, LmeraserError, ProjectError, StepFailedError
 from lmeraser.core.layout import Layout
 from lmeraser.core.progress import say
 from lmeraser.erase.taint import Condemned, condemn
@@ -24,16 +25,19 @@ from lmeraser.stores.base import Store
 from lmeraser.stores.dvc_objects import Contents, contents, read_manifests, read_runs
 
 VERSION = 1
+DRAFT = ".tmp"  # how DVC names what it has not written whole yet
 Journal = dict[str, Any]
 
 
 @dataclass(frozen=True)
 class Planned:
-    """Attributes: journal: what goes, as digests; raw: the objects that hold records (read them before they go)."""
+    """Attributes: journal: what goes, as digests; raw: the objects that hold records (read them before they go); unknown: how
+    many objects of each store stay though nobody can tell what they were made of."""
 
     journal: Journal
     raw: frozenset[str]
     known: Lineage
+    unknown: dict[str, int]
 
 
 def _folder(layout: Layout) -> Path:
@@ -50,34 +54,66 @@ def remembered(layout: Layout) -> Condemned:
 def plan(layout: Layout, is_erased: IsErased) -> Planned:
     """Decide what goes; deletes nothing. Raises: ProjectError, StepFailedError; a store that cannot be reached is one."""
     known = lineage.gather(layout)
-    raw = lineage.raw_objects(known, is_erased)
+    raw = raw_objects(known, is_erased)
     earlier = remembered(layout)
-    suspects = set(earlier.objects)
-    own = known.held[0]
-    if own[0].name == remotes.CACHE and _is_own(layout, own[0]):
-        # Nothing names these: neither people nor DVC can miss them, and nothing shows that they are clean.
-        suspects |= own[1].objects.keys() - known.named
-    found = condemn(known.instances, known.manifests, raw, known.live, suspects)
+    # A folder that nothing names tells of no lineage: what else lies in it is unknown, not condemned.
+    named = {md5: members for md5, members in known.manifests.items() if md5 not in known.orphans}
+    certain, found = (
+        condemn(known.instances, named, raw, known.live, earlier.objects, trusted=trusted) for trusted in (True, False)
+    )
+    holders = {md5 for md5 in known.orphans & known.manifests.keys() if not raw.isdisjoint(known.manifests[md5].values())}
+    objects = certain.objects | holders
+    unknown = known.unknown(objects, found.objects)
     journal = {
         "version": VERSION,
         "made_at": datetime.now(UTC).isoformat(timespec="seconds"),
         "stores": [store.name for store, _ in known.held],
-        "objects": sorted(found.objects),
-        "run_entries": sorted(found.run_entries | set(known.broken) | (earlier.run_entries - _clean_runs(known, found))),
+        "objects": sorted(objects),
+        # Nothing shows that these are clean, and nothing that they are not: they go where nobody else can miss them.
+        "own_cache": sorted(_unknown_in_cache(layout, known) | (found.objects - objects)),
+        "run_entries": sorted(certain.run_entries | set(known.broken) | (earlier.run_entries - _clean_runs(known, found))),
+        "unknown": unknown,
         "raw": len(raw),
     }
-    return Planned(journal, raw, known)
+    return Planned(journal, raw, known, unknown)
+
+
+def _unknown_in_cache(layout: Layout, known: Lineage) -> set[str]:
+    """Objects of a cache within the project that nothing names: neither people nor DVC can miss them."""
+    return {md5 for store, held in known.held if remotes.is_own(layout, store) for md5 in held.objects.keys() & known.orphans}
+
+
+def unknown_in_remotes(layout: Layout) -> dict[str, int]:
+    """How many objects each remote (and a cache outside the project) holds that no known version of the pipeline names, by store.
+
+    They may be models of anybody, pushed from a clone. Reads listings, manifests and run entries; no content. To be asked before
+    anything is destroyed. Raises: ProjectError if git's history is not whole, StepFailedError if a store cannot be reached.
+    """
+    return lineage.gather(layout).unknown(remembered(layout).objects)
+
+
+def told_unknown(layout: Layout) -> tuple[dict[str, int], str]:
+    """`unknown_in_remotes` for who only tells of it; and why it is not known, "" if it is."""
+    try:
+        return unknown_in_remotes(layout), ""
+    except LmeraserError as error:
+        return {}, str(error)
+
+
+def refuse_unknown(unknown: dict[str, int], accepted: bool) -> None:
+    """Raise BlockedError unless it was accepted that objects stay of which nobody can tell what they were made of."""
+    if unknown and not accepted:
+        where = ", ".join(f"{name}: {count}" for name, count in sorted(unknown.items()))
+        raise BlockedError(
+            f"stores hold objects that no dvc.lock known to git names, perhaps models of the people to be erased ({where}): "
+            "fetch the branches of whoever pushed them (`git fetch --all`), or delete them, or accept that they stay "
+            "(`--accept-unknown`, or service.accept_unknown: true)"
+        )
 
 
 def _clean_runs(known: Lineage, found: Condemned) -> set[str]:
     """Run entries that were looked at now and are clean."""
     return {one.run_entry for one in known.instances if one.run_entry} - found.run_entries
-
-
-def _is_own(layout: Layout, store: Store) -> bool:
-    """Whether the cache lies in this project; another folder may be shared with other projects."""
-    root = getattr(store, "root", None)
-    return isinstance(root, Path) and root.resolve().is_relative_to(layout.root.resolve())
 
 
 def plan_purge(layout: Layout, is_erased: IsErased) -> Journal:
@@ -131,13 +167,15 @@ def _survivors(store: Store, held: Contents, gone: Condemned, live: frozenset[st
     return Condemned(objects, gone.run_entries | entries | set(damaged))
 
 
-def _clear_store(store: Store, gone: Condemned, live: frozenset[str]) -> int:
+def _clear_store(store: Store, gone: Condemned, live: frozenset[str], own: bool) -> int:
     """Delete from one store. Run entries first: what is left of a killed purge can then bring nothing back."""
     held = contents(store)
     gone = _survivors(store, held, gone, live)
     entries = [held.runs[identity] for identity in sorted(gone.run_entries & held.runs.keys())]
     objects = [key for md5 in sorted((gone.objects - live) & held.objects.keys()) for key in held.objects[md5]]
-    return store.delete([*entries, *held.leftovers, *objects])
+    # In a folder that others use too, only what DVC calls its drafts is surely nobody's.
+    leftovers = [key for key in held.leftovers if own or key.endswith(DRAFT)]
+    return store.delete([*entries, *leftovers, *objects])
 
 
 def live(layout: Layout) -> tuple[frozenset[str], dict[str, dict[str, str]]]:
@@ -161,11 +199,13 @@ def carry_out(layout: Layout, journal: Journal) -> list[dict[str, Any]]:
     """
     current, manifests = live(layout)
     gone = Condemned(frozenset(journal["objects"]) - current, frozenset(journal["run_entries"]))
+    more = Condemned(gone.objects | (frozenset(journal.get("own_cache", ())) - current), gone.run_entries)
     done: list[dict[str, Any]] = []
     failures: list[LmeraserError] = []
     for store in remotes.stores(layout):
         try:
-            done.append({"store": store.name, "deleted": _clear_store(store, gone, current)})
+            own = remotes.is_own(layout, store)
+            done.append({"store": store.name, "deleted": _clear_store(store, more if own else gone, current, own)})
         except LmeraserError as error:
             failures.append(error)
     counts, problems = leftovers.clear(layout, manifests)

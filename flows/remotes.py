@@ -110,6 +110,11 @@ def remotes(layout: Layout, config: Settings | None = None) -> list[Store]:
     return found
 
 
+def is_own(layout: Layout, store: Store) -> bool:
+    """Whether a store is the cache within the project; any other may hold what other projects and clones put there."""
+    return store.name == CACHE and isinstance(store, FolderStore) and store.root.resolve().is_relative_to(layout.root.resolve())
+
+
 def stores(layout: Layout) -> list[Store]:
     """The cache, then every remote."""
     config = read_config(layout)

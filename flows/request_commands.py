@@ -11,6 +11,7 @@ from typing import Any
 from flows import intake
 from flows.ground import missing_from_branch
 from flows.project import Project, workspace
+from flows.purge import told_unknown
 from lmeraser.core.errors import BadInputError, LmeraserError, ProjectError
 from lmeraser.core.progress import say
 from lmeraser.erase.requests import Request, check_request_id, read_event
@@ -69,8 +70,16 @@ def plan_lines(plan: dict[str, Any]) -> list[str]:
 
 
 def plan(options: argparse.Namespace) -> Result:
-    made = intake.draft_plan(Project.find(), subjects_of(options), options.include_public).to_json()
-    return made | {"clusters_retrained": len(made["slots_retrained"])}, plan_lines(made)
+    project = Project.find()
+    made = intake.draft_plan(project, subjects_of(options), options.include_public).to_json()
+    unknown, problem = told_unknown(project.layout)
+    lines = plan_lines(made)
+    if unknown:
+        where = ", ".join(f"{store}: {count}" for store, count in sorted(unknown.items()))
+        lines.append(f"unknown objects     {where}: no dvc.lock known to git names them; refused unless --accept-unknown")
+    if problem:
+        lines.append(f"unknown objects     cannot be told: {problem}")
+    return made | {"clusters_retrained": len(made["slots_retrained"]), "unknown": unknown}, lines
 
 
 def summary(project: Project, request: Request) -> dict[str, Any]:
@@ -137,7 +146,7 @@ def submit(options: argparse.Namespace) -> Result:
 def forget(options: argparse.Namespace) -> Result:
     from flows.coordinator import run_open
 
-    project = Project.find()
+    project = Project.find(options.accept_unknown)
     request, subjects = receive(project, options)
     if request.is_open or request.state == "blocked":
         failed = request.state == "failed"
@@ -228,10 +237,10 @@ def status(options: argparse.Namespace) -> Result:
     return told, lines or ["no request yet"]
 
 
-def resume(_: argparse.Namespace) -> Result:
+def resume(options: argparse.Namespace) -> Result:
     from flows.coordinator import run_open
 
-    project = Project.find()
+    project = Project.find(options.accept_unknown)
     with workspace(project):
         finished = run_open(project, retry_failed=True)
     lines = [f"{request.request_id}  {request.state}" for request in finished] or ["nothing was open"]

@@ -26,6 +26,10 @@ def add_parsers(command: Any) -> None:
         added.add_argument("--subjects-from", metavar="FILE", help="one subject a line; - reads standard input")
         added.add_argument("--include-public", action="store_true", help="accept a rebuild if they have public records")
 
+    def accepting(added: argparse.ArgumentParser) -> None:
+        text = "certify though a remote holds objects that no version known to git names; the certificate counts them"
+        added.add_argument("--accept-unknown", action="store_true", help=text)
+
     subjects(command("plan", later("plan"), "what erasing people would touch; changes nothing"))
     for name, act, text in (
         ("submit", later("submit"), "accept a request: in the ledger and in effect at once; a server or `resume` carries it out"),
@@ -36,6 +40,7 @@ def add_parsers(command: Any) -> None:
         added.add_argument("--request-id", metavar="UUID", help="the same id twice has one effect")
         added.add_argument("--event", metavar="FILE", help="an OpenDSR 2.0 request as JSON; - reads standard input")
         if name == "forget":
+            accepting(added)
             added.add_argument("--timings", action="store_true", help="print where the time went")
     approving = command("approve", later("approve"), "let a request take effect that waits for approval")
     approving.add_argument("request_id", metavar="UUID")
@@ -47,4 +52,4 @@ def add_parsers(command: Any) -> None:
     command("status", later("status"), "requests, their states, and what is late").add_argument(
         "request_id", nargs="?", metavar="UUID"
     )
-    command("resume", later("resume"), "finish what was interrupted or failed")
+    accepting(command("resume", later("resume"), "finish what was interrupted or failed"))

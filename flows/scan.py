@@ -3,38 +3,43 @@
 A new process shares no memory, no open file and no cached listing with the purge. Needles are personal data: they come through
 standard input alone, and what goes out is counts and names of files that git tracks. They are kept in `.lmeraser` from before the
 first delete until a scan found none of them: afterwards nobody could tell them any more, and a second try would look for less.
-Not looked into: `.git` (compressed, and it holds digests only), virtual
-environments, and the source if params keep it (`source.erase: false`).
+What is not looked into (git's history, virtual environments, the source if params keep it, what links lead to outside the
+project) is told in `exempt`.
 """
 
 import json
 import os
 import subprocess
 import sys
+from collections import Counter
 from collections.abc import Iterable
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from flows import lineage, purge, remotes
+from flows import purge, remotes
 from flows.dvc import surroundings
+from flows.history import Repository
 from flows.leftovers import abandoned_audits
 from flows.lineage import IsErased
 from flows.prefect_storage import prefect_home
 from flows.purge import Planned
+from flows.raw import marks_of, needles_of
 from lmeraser.core.digest import canonical_json
 from lmeraser.core.errors import LmeraserError, ProjectError, StepFailedError
 from lmeraser.core.layout import Layout
 from lmeraser.core.params import Params, load_params
-from lmeraser.erase.erased import ErasedList, Gatekeeper, key_path
+from lmeraser.erase.erased import Gatekeeper
 from lmeraser.prove import scan as search
-from lmeraser.prove.scan import SHORTEST_NAME, Finder, Needles, excerpts
+from lmeraser.prove.needles import Needles
 from lmeraser.stores.base import Store
+from lmeraser.stores.bucket import BucketStore
 from lmeraser.stores.folder import FolderStore
 
 Told = dict[str, Any]
 KEPT = ".needles"  # the suffix of what a batch's scan looks for
 DRAFT = f"{KEPT}.draft"
+LINE, SHOWN = 480, 3  # characters of a line of a certificate; files that a message names
 
 
 def _inside(layout: Layout, path: Path) -> str | None:
@@ -43,56 +48,61 @@ def _inside(layout: Layout, path: Path) -> str | None:
     return path.relative_to(layout.root).as_posix() if path != layout.root and path.is_relative_to(layout.root) else None
 
 
-def places(layout: Layout, params: Params) -> list[Store]:
-    """Every place that the project controls."""
-    kept = remotes.stores(layout)
-    site = remotes.site_folders(layout)
-    source = Path(params.source.path)
-    source = source if source.is_absolute() else layout.root / source
-    prefect = prefect_home()
+ENVIRONMENT = ("bin", "include", "lib", "lib64", "share", "Scripts", "Include", "Lib")  # what venv and pip write
+
+
+def _environments(layout: Layout) -> list[Path]:
+    """Folders of real virtual environments, at any depth: others that hold a pyvenv.cfg are folders like any other."""
+    found = []
+    tree = FolderStore("workspace", layout.root, skip=frozenset({".git", ".dvc"}))
+    for mark in (layout.root / entry.key for entry in tree.entries() if entry.key.rpartition("/")[2] == "pyvenv.cfg"):
+        programs = [mark.parent / name for name in ("bin/python", "Scripts/python.exe")]
+        if any(os.path.lexists(program) for program in programs):
+            found += [mark.parent / name for name in ENVIRONMENT if (mark.parent / name).is_dir()]
+    return found
+
+
+def _source(layout: Layout, params: Params) -> Path:
+    path = Path(params.source.path)
+    return path if path.is_absolute() else layout.root / path
+
+
+def places(layout: Layout, params: Params) -> tuple[list[Store], list[str]]:
+    """Every place that the project controls; and what of it is not looked into, in words without names."""
+    kept, site, source, prefect = remotes.stores(layout), remotes.site_folders(layout), _source(layout, params), prefect_home()
     apart = [store.root for store in kept if isinstance(store, FolderStore)] + site + [layout.private_state, prefect]
+    exempt = ["git's own folder: the repository's history keeps the files of older commits, also those that name people"]
     if not params.source.erase:
         apart.append(source)
-    environments = [path.parent for path in layout.root.glob("*/pyvenv.cfg")]
+        exempt.append("the source: source.erase is false")
+    environments = _environments(layout)
+    if environments:
+        exempt.append(f"{len(environments)} folders of virtual environments (bin, lib, include beside a pyvenv.cfg)")
+    if any(isinstance(store, BucketStore) for store in kept):
+        exempt.append("older versions in a bucket under keys that are not condemned: listed, not read")
     skip = frozenset(name for path in [*apart, *environments] if (name := _inside(layout, path)))
     found: list[Store] = [FolderStore("workspace", layout.root, skip=skip | {".git"})]
     needles = frozenset(path.name for path in layout.private_state.glob(f"*{KEPT}*"))
     found.append(FolderStore("ledger, keys and logs", layout.private_state, skip=needles))
+    if needles:
+        exempt.append("what this scan looks for, kept in .lmeraser until nothing of it is found")
     found += kept
     found += [FolderStore("dvc site", path) for path in site]
     found += [FolderStore("temporary files", path) for path in abandoned_audits(layout)]
     found.append(FolderStore("prefect", prefect))
     if params.source.erase and _inside(layout, source) is None:
         found.append(FolderStore("source", source if source.is_dir() else source.parent))
-    return found
+    return found, exempt
 
 
-def needles_for(layout: Layout, params: Params, planned: Planned, is_erased: IsErased, canaries: Iterable[str] = ()) -> Needles:
+def needles_for(layout: Layout, planned: Planned, is_erased: IsErased, canaries: Iterable[str] = ()) -> Needles:
     """What to look for after the purge; to be called before it, while the records can still be read.
 
-    What retained records share (an identical image, a name within a name) is no sign of the erased ones and is left out.
+    What retained records share (an identical image, a name within a name) is no sign of the erased ones: see `raw.needles_of`.
     """
-    ids: set[str] = set()
-    digests: set[str] = set()
-    names: set[str] = set()
-    images: set[bytes] = set()
-    for table in lineage.tables(planned.known, planned.raw):
-        subjects = [str(one) for one in table["subject"].to_pylist()]
-        erased = {one: is_erased(one) for one in set(subjects)}
-        names |= {one for one, gone in erased.items() if gone and len(one) >= SHORTEST_NAME}
-        for row in table.filter([erased[one] for one in subjects]).to_pylist():
-            ids |= {row["id"]} if "id" in row else set()
-            digests |= {row["sha256"]} if "sha256" in row else set()
-            images |= excerpts(row["image"]) if row.get("image") else set()
-    shared = _in_retained(layout, params, Needles(texts=frozenset(digests), names=frozenset(names), images=frozenset(images)))
-    return Needles(
-        frozenset(planned.journal["objects"]),
-        frozenset(planned.journal["run_entries"]),
-        frozenset(ids),
-        frozenset({one for one in digests if one.encode() not in shared} | set(canaries)),
-        frozenset(one for one in names if one.encode() not in shared),
-        frozenset(images - shared),
-    )
+    found = needles_of(layout, marks_of(planned.known, planned.raw, is_erased))
+    objects, entries = frozenset(planned.journal["objects"]), frozenset(planned.journal["run_entries"])
+    return replace(found, objects=objects, run_entries=entries, texts=found.texts | set(canaries))
 
 
 def _needles_path(layout: Layout, batch_id: str) -> Path:
@@ -129,21 +139,16 @@ def drop_needles(layout: Layout, batch_id: str) -> None:
         (layout.private_state / f"{batch_id}{suffix}").unlink(missing_ok=True)
 
 
-def _in_retained(layout: Layout, params: Params, needles: Needles) -> set[bytes]:
-    """The needles that stand in the retained records."""
-    finder = Finder(needles.patterns)
-    files = [layout.public, *(layout.part(part) for part in params.parts)]
-    return {needle for path in files if path.exists() for _, needle in finder.found(path.read_bytes())}
+def scan_stores(layout: Layout, needles: Needles, pseudonyms: Iterable[str] = ()) -> Told:
+    """Scan in a new process: for needles, for everybody on the lists, and for those behind the pseudonyms, whatever lists say.
 
-
-def scan_stores(layout: Layout, needles: Needles) -> Told:
-    """Scan in a new process. Returns {clean, stores: [{store, objects, bytes, residue: [{store, kind, count}], where}]}.
+    Returns {clean, stores: [{store, objects, bytes, residue: [{store, kind, count}], where}], exempt}.
 
     Raises: StepFailedError if a store could not be looked at, or if nothing was.
     """
     done = subprocess.run(
         [sys.executable, "-m", "flows.scan", str(layout.root)],
-        input=json.dumps(needles.to_json()),
+        input=json.dumps({"needles": needles.to_json(), "pseudonyms": sorted(pseudonyms)}),
         cwd=layout.root,
         env=surroundings(layout),
         capture_output=True,
@@ -169,43 +174,92 @@ def audit_stores(layout: Layout, canaries: Iterable[str] = ()) -> Told:
     needles = Needles(gone.objects, gone.run_entries, texts=frozenset(filter(None, canaries)))
     for path in sorted(layout.private_state.glob(f"*{KEPT}")):
         needles = needles.with_words_of(_read_needles(path))
-    return scan_stores(layout, needles)
+    told = scan_stores(layout, needles)
+    unknown, problem = purge.told_unknown(layout)
+    for row in told["stores"]:
+        row["unknown"] = unknown.get(row["store"], 0)
+    if problem:
+        told["exempt"].append(f"objects that nobody can tell what they were made of: {problem}")
+    return told
 
 
-def _tracked(layout: Layout, looked: search.Looked) -> list[str]:
-    """The files that hold something and whose names everybody has who has the repository; other names may be personal."""
-    if looked.store != "workspace" or not looked.where:
+def checks(found: Told, known_by_bytes: bool, unknown: dict[str, int]) -> list[tuple[str, str]]:
+    """What a certificate says of a scan that found nothing: pairs of a check and its result, each a line below 500 characters."""
+    how = "by digest, content and bytes" if known_by_bytes else "by digest and content; what bytes are known by was lost"
+    size = sum(one["objects"] for one in found["stores"])
+    pairs = [(f"a new process found nothing left in {len(found['stores'])} stores", f"{how}, {size} files")]
+    pairs += [("not looked into, or does not count", line[:LINE]) for line in found["exempt"]]
+    if unknown:
+        where = ", ".join(f"{name}: {count}" for name, count in sorted(unknown.items()))
+        pairs.append(("objects that no known version of the pipeline names: accepted, they stay", where[:LINE]))
+    return pairs
+
+
+def left(found: Told) -> str:
+    """Where a scan found something, by store; and the files that could not be read, if git tracks them. The ledger keeps it."""
+    rows = [one for one in found["stores"] if one["residue"]]
+    counts = ", ".join(f"{one['store']}: {sum(kind['count'] for kind in one['residue'])}" for one in rows)
+    closed = sum(kind["count"] for one in rows for kind in one["residue"] if kind["kind"] == search.UNREADABLE)
+    files = [name for one in rows for name in one["unreadable"]]
+    named = f" ({', '.join(files[:SHOWN])})" if files else ""
+    return f"({counts})" + (f", {closed} of them files that cannot be read{named}" if closed else "")
+
+
+def _tracked(layout: Layout, looked: search.Looked, keys: Iterable[str]) -> list[str]:
+    """Which of these files have names that everybody has who has the repository; other names may be personal."""
+    wanted = set(keys)
+    if looked.store != "workspace" or not wanted:
         return []
     listed = subprocess.run(["git", "-C", str(layout.root), "ls-files", "-z"], capture_output=True, check=False)
-    return sorted(set(looked.where) & set(os.fsdecode(listed.stdout).split("\0")))
+    return sorted(wanted & set(os.fsdecode(listed.stdout).split("\0")))
+
+
+def _exempt(stores: list[Store], looked: list[search.Looked]) -> list[str]:
+    """What was not looked into in the stores, in words and counts."""
+    roots = [os.path.realpath(store.root) for store in stores if isinstance(store, FolderStore)]
+    links = {path for one in looked for path in one.links}
+    outside = [path for path in links if not any(path == root or path.startswith(root + os.sep) for root in roots)]
+    counts: Counter[str] = Counter()
+    for one in looked:
+        counts.update(one.exempt)
+    told = [f"{count} {text}" for text, count in sorted(counts.items())]
+    return [*told, *([f"{len(outside)} linked files or folders outside the project: links are not followed"] if outside else [])]
 
 
 def _merged(layout: Layout, looked: list[search.Looked]) -> list[Told]:
     """One row a store: some have several folders."""
     rows: dict[str, Told] = {}
     for one in looked:
-        row = rows.setdefault(one.store, {"store": one.store, "objects": 0, "bytes": 0, "residue": [], "where": []})
+        row = rows.setdefault(
+            one.store, {"store": one.store, "objects": 0, "bytes": 0, "residue": [], "where": [], "unreadable": []}
+        )
         row["objects"] += one.objects
         row["bytes"] += one.bytes
         row["residue"] += one.to_json()["residue"]
-        row["where"] += _tracked(layout, one)
+        row["where"] += _tracked(layout, one, one.where)
+        row["unreadable"] += _tracked(layout, one, one.closed)
     return list(rows.values())
 
 
-def look(layout: Layout, needles: Needles) -> Told:
+def look(layout: Layout, needles: Needles, pseudonyms: Iterable[str] = ()) -> Told:
     """The scan itself, in this process."""
-    keeper = Gatekeeper(ErasedList.read(layout.erased), key_path(layout.private_state))
+    keeper = Gatekeeper.of(layout, pseudonyms)
     # Content that the current dvc.lock names is not condemned any more: a clean run made it again.
     live = purge.live(layout)[0]
     current = replace(needles, objects=needles.objects - live)
-    looked = search.scan(places(layout, load_params(layout.params)), current, keeper.is_erased)
-    return {"clean": not any(one.residue for one in looked), "stores": _merged(layout, looked)}
+    stores, exempt = places(layout, load_params(layout.params))
+    looked = search.scan(stores, current, keeper.is_erased)
+    problem = Repository.of(layout).problem
+    exempt += [f"older versions of the pipeline: git's history cannot be read whole ({problem})"] if problem else []
+    told = [*needles.exempt(), *exempt, *_exempt(stores, looked)]
+    return {"clean": not any(one.residue for one in looked), "stores": _merged(layout, looked), "exempt": told}
 
 
 def main() -> int:
     try:
         layout = Layout(Path(sys.argv[1]).resolve())
-        told = look(layout, Needles.from_json(json.load(sys.stdin)))
+        asked = json.load(sys.stdin)
+        told = look(layout, Needles.from_json(asked["needles"]), asked["pseudonyms"])
     except LmeraserError as error:
         print(f"error: {error}", file=sys.stderr)
         return error.exit_code

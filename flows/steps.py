@@ -10,6 +10,7 @@ from dataclasses import asdict, replace
 from pathlib import Path
 
 from flows import dvc, ground, kept_locks, remotes
+from flows import purge as purging
 from flows.build import Tuner, build, update
 from flows.intake import divide, set_aside
 from flows.project import Project
@@ -57,6 +58,7 @@ def form_batch(project: Project, claim: Claim, requests: list[Request]) -> tuple
     require_same_environment(project.layout, project.params)
     remotes.stores(project.layout)  # a kind that purge cannot clear is refused before anything is destroyed
     check_source(project.params.source, project.layout.root)  # and so is a source that cannot be cleared
+    purging.refuse_unknown(purging.unknown_in_remotes(project.layout), project.accepts_unknown)
     facts = gather_facts(project.layout, project.params)
     requests, culprits = divide(project, facts, requests)
     for request, obstacle in culprits:
@@ -279,12 +281,14 @@ def purge(project: Project, batch: Batch, requests: list[Request], claim: Claim)
 
     Raises: StepFailedError if a store cannot be cleared, VerificationError if something is left.
     """
-    from flows import purge as purging
     from flows import scan
 
     layout, keeper = project.layout, Gatekeeper(project.erased, project.key_file)
     watch = _Watch()
     ground.require_ground(project, batch)
+    accepted = project.accepts_unknown or bool(batch.facts.get("unknown_accepted"))
+    if project.params.source.erase and purging.read_journal(layout, batch.batch_id) is None:
+        purging.refuse_unknown(purging.unknown_in_remotes(layout), accepted)  # before the source is cleared
     batch.facts["source"] = clear_source(project, batch, requests, claim)
     if "source_rows" in batch.facts:  # split ran again on the shorter source: what it gave is checked like any other state
         batch.facts["checks"] = verify(project, batch, requests)
@@ -294,7 +298,9 @@ def purge(project: Project, batch: Batch, requests: list[Request], claim: Claim)
     if journal is None:
         planned = purging.plan(layout, keeper.is_erased)
         # Read before they go: a later try, after a crash or after traces were found, looks for all of it again.
-        found_now = scan.needles_for(layout, project.params, planned, keeper.is_erased)
+        purging.refuse_unknown(planned.unknown, accepted)
+        batch.facts["unknown_accepted"] = accepted
+        found_now = scan.needles_for(layout, planned, keeper.is_erased)
         needles = found_now.with_words_of(needles or Needles())
         scan.keep_needles(layout, batch.batch_id, needles)
         journal = planned.journal
@@ -306,19 +312,18 @@ def purge(project: Project, batch: Batch, requests: list[Request], claim: Claim)
     project.ledger.save_batch(batch, claim)
     project.ledger.scrub()
     watch.lap("delete")
-    found = scan.scan_stores(layout, needles or Needles(frozenset(journal["objects"]), frozenset(journal["run_entries"])))
+    wanted = needles or Needles(frozenset(journal["objects"]), frozenset(journal["run_entries"]))
+    found = scan.scan_stores(layout, wanted, ground.everybody(requests))
     watch.lap("scan")
     if not found["clean"]:
         purging.retire_journal(layout, batch.batch_id)
-        left = [f"{one['store']}: {sum(kind['count'] for kind in one['residue'])}" for one in found["stores"] if one["residue"]]
-        raise VerificationError(f"traces are left after the purge ({', '.join(left)}); see `lmeraser audit --stores`")
+        raise VerificationError(f"traces are left after the purge {scan.left(found)}; see `lmeraser audit --stores`")
     batch.facts["stores"] = [
-        {"store": name, "deleted": deleted.get(name, 0), "residue": 0}
+        {"store": name, "deleted": deleted.get(name, 0), "residue": 0, "unknown": journal.get("unknown", {}).get(name, 0)}
         for name in sorted({*deleted, *(one["store"] for one in found["stores"])})
     ]
-    how = "by digest, content and bytes" if needles else "by digest and content; what bytes are known by was lost"
-    size = sum(one["objects"] for one in found["stores"])
-    batch.facts["scan"] = (f"a new process found nothing left in {len(found['stores'])} stores", f"{how}, {size} files")
+    batch.facts["unknown"] = journal.get("unknown", {})
+    batch.facts["scan"] = scan.checks(found, needles is not None, batch.facts["unknown"])
     project.ledger.save_batch(batch, claim)
     return watch.laps
 

@@ -14,6 +14,7 @@
     ├── BlockedError             3   allowed only with an explicit yes
     └── CheckFailedError         1   a check or a step failed; the previous state is whole
         ├── StepFailedError          a stage or a command
+        │   └── UnreadableError      a file of a store cannot be read (stores/base.py)
         ├── VerificationError        the evidence does not show what was promised
         │   └── CertificateError     a certificate, or the chain of them, is not what was signed (prove/verify.py)
         └── ClaimLostError           another coordinator works on the request now

@@ -158,6 +158,7 @@ class Evaluate(Section):
 
 class Service(Section):
     approval: bool  # a person must approve a request before it takes effect
+    accept_unknown: bool  # certify though stores hold objects that no known version of the pipeline names
     window_s: NonNegative  # s; requests that come within it share one retraining
     lease_s: Annotated[int, Field(ge=5)]  # s; a coordinator that is silent for longer has lost its requests
     attempts: Positive  # tries before a request is failed and waits for a person

@@ -149,9 +149,11 @@ class Gatekeeper:
     """Tells erased subjects from retained ones; needs the key only while somebody is erased."""
 
     @classmethod
-    def of(cls, layout: Layout) -> "Gatekeeper":
-        """By the branch's list and this machine's memory."""
-        return cls(ErasedList.known(layout), key_path(layout.private_state))
+    def of(cls, layout: Layout, also: Iterable[str] = ()) -> "Gatekeeper":
+        """By the branch's list and this machine's memory. Args: also: pseudonyms, whatever the lists say."""
+        known, path = ErasedList.known(layout), key_path(layout.private_state)
+        more = frozenset(also)
+        return cls(known.add(more, load_key(path)) if more else known, path)
 
     def __init__(self, listed: ErasedList, key_file: Path) -> None:
         self._listed = listed

@@ -9,7 +9,8 @@ hold a record of the subjects, along
 
 and stops at content that the current dvc.lock names, and at content that a clean instance (one without a tainted dep) also made:
 `passed.json` is the same whoever was there. So branches with other data keep what is theirs. Exempting content can make further
-instances clean, hence the loop; each turn only shrinks the taint, so it ends.
+instances clean, hence the loop; each turn only shrinks the taint, so it ends. An instance without any dep (`dvc add`, a stage
+that reads nothing) shows that its out is clean only if no stage with deps made the same: a copy that somebody added is a copy.
 """
 
 from collections import defaultdict
@@ -132,13 +133,15 @@ def condemn(
     raw: Iterable[str],
     live: Iterable[str],
     suspects: Iterable[str] = (),
+    trusted: bool = False,
 ) -> Condemned:
     """Decide what goes.
 
     Args:
         raw: MD5s of objects that were seen to hold a record of the subjects.
         live: outs and deps of the current dvc.lock; their members are added here. Never condemned.
-        suspects: MD5s that go too unless a clean instance made them: condemned before, or named by nothing that is known.
+        suspects: MD5s that go too unless a clean instance made them: condemned before.
+        trusted: take deps of cached runs that no lock version explains for clean (see `_run_edges`).
     Returns: a set that does not depend on the order of anything.
     """
     known = list(set(instances))
@@ -148,7 +151,7 @@ def condemn(
     doubtful = frozenset(suspects) - kept
     holders = {folder for folder, members in manifests.items() if not seen.isdisjoint(members.values())}
     edges = _content_edges(manifests)
-    for more in (_path_edges(known, manifests), _run_edges(known, manifests)):
+    for more in (_path_edges(known, manifests), {} if trusted else _run_edges(known, manifests)):
         for md5, targets in more.items():
             edges[md5] |= targets
     produced = [with_members((md5 for _, md5 in outs), manifests) for _, outs in executions]
@@ -157,12 +160,14 @@ def condemn(
         for _, md5 in deps:
             triggers[md5].append(number)
 
+    derived = {md5 for number, (deps, _) in enumerate(executions) if deps for md5 in produced[number]}
+    vouched = [made if executions[number][0] else made - derived for number, made in enumerate(produced)]
     exempt: set[str] = set()
     while True:
         stop = (exempt - seen - holders) | kept
         tainted = _reached(seen | (doubtful - stop), edges, triggers, produced, stop)
         clean = [number for number, (deps, _) in enumerate(executions) if tainted.isdisjoint(md5 for _, md5 in deps)]
-        now = set().union(*(produced[number] for number in clean))
+        now = set().union(*(vouched[number] for number in clean))
         if now <= exempt:
             break
         exempt |= now

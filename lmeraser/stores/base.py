@@ -1,9 +1,27 @@
 """A store keeps copies under keys: listed, read, deleted from. What goes is decided elsewhere."""
 
 from collections.abc import Iterable, Iterator
-from typing import BinaryIO, Protocol
+from dataclasses import dataclass
+from typing import BinaryIO, Literal, Protocol
 
 from lmeraser.core.errors import StepFailedError
+
+
+@dataclass(frozen=True)
+class Entry:
+    """One thing that lies in a store.
+
+    Attributes: size: bytes; kind: `special` keeps nothing (socket, pipe, device), `closed` cannot be looked at, for a reason.
+    """
+
+    key: str
+    size: int = 0
+    kind: Literal["file", "link", "folder", "special", "closed"] = "file"
+    reason: str = ""
+
+
+class UnreadableError(StepFailedError):
+    """One file of a store cannot be read, though the store itself is there."""
 
 
 class Store(Protocol):
@@ -33,6 +51,10 @@ class Store(Protocol):
 
 def unreachable(name: str, reason: str) -> StepFailedError:
     return StepFailedError(f"{name} cannot be reached ({reason}); the request stays open: `lmeraser resume` when it is back")
+
+
+def unreadable(name: str, reason: str) -> UnreadableError:
+    return UnreadableError(f"{name}: a file or folder cannot be read ({reason}); mend its permissions, then `lmeraser resume`")
 
 
 def undeletable(name: str, count: int, reason: str) -> StepFailedError:

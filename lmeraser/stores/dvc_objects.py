@@ -35,9 +35,10 @@ class Contents:
     sizes: dict[str, int] = field(default_factory=dict)  # bytes, by key
 
 
-def contents(store: Store) -> Contents:
+def contents(store: Store, listing: Iterable[tuple[str, int]] | None = None) -> Contents:
+    """Args: listing: what the store lists, for who has asked it already. Raises: StepFailedError if it cannot be listed."""
     found = Contents()
-    for key, size in store.list():
+    for key, size in store.list() if listing is None else listing:
         found.sizes[key] = size
         if match := OBJECT.fullmatch(key):
             found.objects[match[1] + match[2]].append(key)
@@ -54,18 +55,25 @@ def parse_manifest(raw: bytes) -> dict[str, str]:
     """Members of a `.dir` object: relative path to MD5. Raises: ValueError if it is none."""
     try:
         return {str(one["relpath"]): str(one["md5"]) for one in json.loads(raw)}
-    except (TypeError, KeyError, AttributeError) as error:
+    except (TypeError, KeyError, AttributeError, RecursionError) as error:
         raise ValueError("not a manifest") from error
 
 
 def named_of(stage: Mapping[str, object]) -> tuple[Named, Named]:
-    """Deps and outs, as (path, MD5), of one stage of a dvc.lock or of a run entry. Raises: ValueError."""
+    """Deps and outs, as (path, MD5), of one stage of a dvc.lock or of a run entry. Raises: ValueError, KeyError."""
     sides = []
     for side in ("deps", "outs"):
         entries = stage.get(side) or []
         if not isinstance(entries, list):
             raise ValueError("not a stage")
-        sides.append(tuple((str(one["path"]), str(one["md5"])) for one in entries if isinstance(one, dict) and "md5" in one))
+        named: list[tuple[str, str]] = []
+        for one in (entry for entry in entries if isinstance(entry, dict)):
+            named += [(str(one["path"]), str(one["md5"]))] if "md5" in one else []
+            # DVC lists a folder's files here where it keeps no manifest of them.
+            members = one.get("files")
+            inside = (member for member in members if isinstance(member, dict)) if isinstance(members, list) else ()
+            named += [(f"{one['path']}/{member['relpath']}", str(member["md5"])) for member in inside if "md5" in member]
+        sides.append(tuple(named))
     return sides[0], sides[1]
 
 
@@ -73,11 +81,14 @@ def parse_run(raw: bytes) -> tuple[Named, Named]:
     """Deps and outs of a run entry. Raises: ValueError if it is none."""
     try:
         stage = yaml.load(raw, Loader=Loader)  # noqa: S506 (a SafeLoader)
-    except (yaml.YAMLError, UnicodeDecodeError) as error:
+    except (yaml.YAMLError, UnicodeDecodeError, RecursionError) as error:
         raise ValueError("not a run entry") from error
     if not isinstance(stage, dict):
         raise ValueError("not a run entry")
-    return named_of(stage)
+    try:
+        return named_of(stage)
+    except KeyError as error:
+        raise ValueError("not a run entry") from error
 
 
 def read_manifests(store: Store, held: Contents, known: Iterable[str] = ()) -> dict[str, dict[str, str]]:

@@ -4,13 +4,12 @@ import io
 import os
 import stat
 from collections.abc import Iterable, Iterator
-from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import BinaryIO
 
 from lmeraser.core.digest import write_whole
-from lmeraser.stores.base import undeletable, unreachable
+from lmeraser.stores.base import Entry, undeletable, unreachable, unreadable
 
 
 @dataclass(frozen=True)
@@ -25,7 +24,8 @@ class FolderStore:
     must_exist: bool = False
     skip: frozenset[str] = frozenset()
 
-    def list(self) -> Iterator[tuple[str, int]]:
+    def entries(self) -> Iterator[Entry]:
+        """Everything that lies here, one by one: what cannot be looked at is an entry too, and no error."""
         if not self.root.is_dir():
             if self.must_exist:
                 raise unreachable(self.name, "its folder is missing; if nothing was ever pushed there, make an empty one")
@@ -34,33 +34,59 @@ class FolderStore:
         while waiting:
             prefix = waiting.pop()
             try:
-                entries = sorted(os.scandir(self.root / prefix), key=lambda entry: entry.name)
-            except FileNotFoundError:
+                found = sorted(os.scandir(self.root / prefix), key=lambda entry: entry.name)
+            except (FileNotFoundError, NotADirectoryError):
                 continue  # gone since it was listed
             except OSError as error:
-                raise unreachable(self.name, error.strerror or "it cannot be listed") from error
-            for entry in entries:
-                if f"{prefix}{entry.name}" in self.skip:
+                yield Entry(prefix, kind="closed", reason=error.strerror or "it cannot be listed")
+                continue
+            for one in found:
+                if f"{prefix}{one.name}" in self.skip:
                     continue
-                if entry.is_dir(follow_symlinks=False):
-                    waiting.append(f"{prefix}{entry.name}/")
-                    continue
-                with suppress(FileNotFoundError):
-                    facts = entry.stat(follow_symlinks=False)
-                    # A link's target is not here; sockets, pipes and devices keep nothing, and reading them may wait for ever.
-                    if stat.S_ISREG(facts.st_mode) or stat.S_ISLNK(facts.st_mode):
-                        yield f"{prefix}{entry.name}", facts.st_size
+                entry = self._entry(f"{prefix}{one.name}", one)
+                if entry is not None:
+                    yield entry
+                    if entry.kind == "folder":
+                        waiting.append(f"{entry.key}/")
+
+    @staticmethod
+    def _entry(key: str, one: "os.DirEntry[str]") -> Entry | None:
+        """None if it is gone since it was listed."""
+        try:
+            if one.is_dir(follow_symlinks=False):
+                return Entry(key, kind="folder")
+            facts = one.stat(follow_symlinks=False)
+        except FileNotFoundError:
+            return None
+        except OSError as error:
+            return Entry(key, kind="closed", reason=error.strerror or "it cannot be looked at")
+        if stat.S_ISLNK(facts.st_mode):
+            return Entry(key, facts.st_size, "link")
+        # Sockets, pipes and devices keep nothing, and reading them may wait for ever.
+        return Entry(key, facts.st_size, "file" if stat.S_ISREG(facts.st_mode) else "special")
+
+    def list(self) -> Iterator[tuple[str, int]]:
+        for entry in self.entries():
+            if entry.kind == "closed":
+                raise unreachable(self.name, entry.reason)
+            if entry.kind in ("file", "link"):
+                yield entry.key, entry.size
 
     def open(self, key: str) -> BinaryIO:
         path = self.root / key
         try:
             if path.is_symlink():  # what a link holds is a name; what it points at lies in a store of its own, or elsewhere
                 return io.BytesIO(os.fsencode(path.readlink()))
-            return path.open("rb")
+            # A pipe may have taken the file's place: not to wait for who writes into it.
+            stream = open(path, "rb", opener=lambda name, flags: os.open(name, flags | os.O_NONBLOCK))  # noqa: SIM115
         except FileNotFoundError:
             raise
         except OSError as error:
-            raise unreachable(self.name, error.strerror or "a file cannot be read") from error
+            raise unreadable(self.name, error.strerror or "no reason given") from error
+        if not stat.S_ISREG(os.fstat(stream.fileno()).st_mode):
+            stream.close()
+            raise FileNotFoundError(key)
+        return stream
 
     def read(self, keys: Iterable[str]) -> dict[str, bytes]:
         found = {}

@@ -44,7 +44,7 @@ class Scene(Sandbox):
 
     def plan(self) -> tuple[Planned, Any]:
         planned = purge.plan(self.layout, self.is_erased)
-        return planned, scan.needles_for(self.layout, self.params, planned, self.is_erased)
+        return planned, scan.needles_for(self.layout, planned, self.is_erased)
 
     def purge(self) -> tuple[Journal, Any]:
         planned, needles = self.plan()

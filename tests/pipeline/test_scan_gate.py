@@ -69,6 +69,37 @@ def test_traces_that_were_found_keep_a_request_open_however_often_it_is_tried(pr
     nothing_kept(project)
 
 
+def test_unknown_models_in_a_remote_and_a_shallow_history_stop_an_erasure_until_somebody_decides(project: Sandbox) -> None:
+    """A colleague's clone pushed a model of everybody: it was left in a remote that the certificate listed with no residue."""
+    disk, person = project.root.parent / "disk", project.people()[3]
+    disk.mkdir()
+    git = ["git", "-C", str(project.root), "-c", "user.name=test", "-c", "user.email=test@localhost"]
+    project.dvc("remote", "add", "--default", "disk", str(disk))
+    subprocess.run([*git, "add", "dvc.lock", "metrics", ".dvc"], check=True)
+    subprocess.run([*git, "commit", "--quiet", "--message", "built"], check=True)
+    project.dvc("push", "--quiet")
+    theirs = disk / "files" / "md5" / "ab" / ("0" * 30)
+    theirs.parent.mkdir(exist_ok=True)
+    theirs.write_bytes(b"a model of everybody")
+    held = files(disk), files(project.root / ".dvc" / "cache")
+    head = subprocess.run([*git, "rev-parse", "HEAD"], check=True, capture_output=True, text=True).stdout
+    (project.root / ".git" / "shallow").write_text(head)
+    assert "git fetch --unshallow" in refused(project.lmeraser("forget", "--subject", person), 2)
+    (project.root / ".git" / "shallow").unlink()
+    line = refused(project.lmeraser("resume"), 3)
+    assert "remote disk: 1" in line
+    assert "--accept-unknown" in line
+    assert files(disk) == held[0]
+    assert held[1].items() <= files(project.root / ".dvc" / "cache").items(), "nothing was deleted"
+    assert certificates(project) == []
+    assert project.json("resume", "--accept-unknown")["finished"][0]["state"] == "certified"
+    assert "remote disk: 1" in checks(project)
+    assert theirs.exists()
+    told = {one["store"]: one["unknown"] for one in project.json("audit", "--stores")["stores"]}
+    assert told["remote disk"] == 1
+    assert told["cache"] == 0
+
+
 def test_scan_after_a_killed_purge_looks_for_all_that_the_first_one_would_have(project: Sandbox) -> None:
     person = project.people()[3]
     trap = project.root / "trap"

@@ -57,7 +57,7 @@ def layout(tmp_path: Path) -> Layout:
 def states(layout: Layout) -> set[frozenset[str]]:
     """The outs of each known version."""
     return {
-        frozenset(md5 for text in version.texts for stage in parse_lock("", text) for _, md5 in stage.outs)
+        frozenset(md5 for path, text in version.files for stage in parse_lock("", text, path) for _, md5 in stage.outs)
         for version in known_versions(layout)
     }
 
@@ -100,8 +100,8 @@ def test_taint_crosses_from_one_lock_to_the_other_within_a_state_only(layout: La
     known = [
         stage.__class__(version.origin, stage.deps, stage.outs)
         for version in known_versions(layout)
-        for text in version.texts
-        for stage in parse_lock("", text)
+        for path, text in version.files
+        for stage in parse_lock("", text, path)
     ]
     found = condemn(known, {}, {"split-a"}, live=())
     assert {"cluster-a", "c64-a", "tune-a.dir", "metrics-a"} <= found.objects

@@ -1,0 +1,239 @@
+"""Finds needles in bytes, all of them in one pass, however a program may have written them.
+
+Words (names, ids, digests, canaries) are found in any case, Unicode form and common encoding: UTF-8, UTF-16, UTF-32, Latin-1,
+JSON and XML escapes, percent-encoding. Case is folded by lowering ASCII letters of the data, which keeps every offset, and by
+looking for the usual writings of other letters (`writings`); text that is no ASCII is folded whole besides (`folded`). Images are
+compared as they are, byte by byte.
+
+A name counts as a whole word: a letter or a digit before or behind it makes another word (`writer-1` in `writer-10`), `_`, `-` or
+a dot do not (`writer-1_0001.png`). Where a longer name of a retained person stands, a name within it does not count.
+"""
+
+import html
+import json
+import os
+import re
+import unicodedata
+from collections import defaultdict
+from collections.abc import Callable, Iterable, Iterator
+from dataclasses import dataclass
+from typing import Any, Literal, Protocol
+from urllib.parse import quote, quote_plus
+
+import numpy as np
+
+CHUNK = 8 << 20  # bytes read at once
+SAMPLE = 4096  # bytes by which an encoding is guessed
+ANCHOR = 8  # bytes of a needle that are looked up at every offset
+SCATTER = np.uint64(0x9E3779B97F4A7C15)  # Fibonacci hashing (Knuth, TAOCP 3, 6.4)
+WORD = frozenset(b"abcdefghijklmnopqrstuvwxyz0123456789")
+INVISIBLE = re.compile("[\u00ad\u200b-\u200f\u2060\ufeff]")
+STYLES: tuple[Callable[[str], str], ...] = (str, str.casefold, str.upper, str.title)
+FORMS: tuple[Literal["NFC", "NFD", "NFKC", "NFKD"], ...] = ("NFC", "NFD", "NFKC", "NFKD")
+ENCODINGS = (("utf-8", 1), ("utf-16-le", 2), ("utf-16-be", 2), ("utf-32-le", 4), ("utf-32-be", 4), ("cp1252", 1))
+ESCAPES: dict[str, Callable[[str], str]] = {
+    "json": lambda text: json.dumps(text)[1:-1],
+    "xml": lambda text: html.escape(text).encode("ascii", "xmlcharrefreplace").decode(),
+    "url": lambda text: quote(text, safe=""),
+    "path of a url": quote,
+    "form": quote_plus,
+}
+
+
+class Readable(Protocol):
+    def read(self, size: int, /) -> bytes:
+        """At most so many bytes; none at the end."""
+
+
+@dataclass(frozen=True)
+class Pattern:
+    """Attributes: data: what is looked up in lowered bytes; needle: what it stands for; exact: the bytes must be the needle's.
+
+    unit: bytes of a character if it must stand as a whole word, 0 if anywhere; order: of such a character's bytes.
+    shields: (place of the pattern in it, longer name, lowered): there it does not count.
+    """
+
+    data: bytes
+    needle: str | bytes
+    exact: bool = False
+    unit: int = 0
+    order: Literal["little", "big"] = "little"
+    shields: tuple[tuple[int, bytes], ...] = ()
+
+
+def folded(text: str) -> str:
+    """A text without case, Unicode form and invisible characters (Unicode 3.13, compatibility caseless)."""
+    return unicodedata.normalize("NFKC", INVISIBLE.sub("", unicodedata.normalize("NFKC", text).casefold()))
+
+
+def writings(text: str) -> set[tuple[str, bytes, int]]:
+    """How files write a text, lowered: (encoding or escape, bytes, bytes of a character)."""
+    shapes = (
+        {text.lower()} if text.isascii() else {unicodedata.normalize(form, style(text)) for style in STYLES for form in FORMS}
+    )
+    found = {("utf-8", folded(text).encode("utf-8", "surrogateescape").lower(), 1)}
+    for shape in shapes:
+        for encoding, unit in ENCODINGS:
+            try:
+                found.add((encoding, shape.encode(encoding).lower(), unit))
+            except UnicodeEncodeError:  # no such character there
+                continue
+        for name, escape in ESCAPES.items() if not (shape.isascii() and shape.isalnum()) else ():
+            try:
+                found.add((name, escape(shape).encode().lower(), 1))
+            except UnicodeEncodeError:
+                continue
+    return found
+
+
+def words(text: str, whole: bool, longer: Iterable[str] = ()) -> list[Pattern]:
+    """The patterns of a text. Args: whole: only as a whole word; longer: names that contain it and belong to somebody else."""
+    others = [(way, data) for one in longer for way, data, _ in writings(one)]
+    found: dict[tuple[bytes, int, str], set[tuple[int, bytes]]] = defaultdict(set)
+    for way, data, unit in writings(text):
+        shields = found[data, unit if whole else 0, "big" if way.endswith("-be") else "little"]
+        for other in (name for known, name in others if known == way and data):
+            at = other.find(data)
+            while at >= 0:
+                shields.add((at, other))
+                at = other.find(data, at + 1)
+    return [
+        Pattern(data, text, unit=unit, order=order, shields=tuple(sorted(shields)))  # type: ignore[arg-type]
+        for (data, unit, order), shields in found.items()
+        if data
+    ]
+
+
+def image(data: bytes) -> Pattern:
+    return Pattern(data.lower(), data, exact=True)
+
+
+def _encoding(data: bytes) -> str | None:
+    """How a text is written; None if it is none: other files hold zeros here and there."""
+    if b"\0" not in data:
+        return "utf-8"
+    head = data[:SAMPLE]
+    zeros = [head[place::4].count(0) for place in range(4)]  # of each byte of four
+    many, few = len(head) // 8, len(head) // 64
+    if min(zeros[1:]) > many > few >= zeros[0] or min(zeros[:3]) > many > few >= zeros[3]:
+        return "utf-32-le" if zeros[0] <= few else "utf-32-be"
+    if data.startswith(b"\xff\xfe") or zeros[1] + zeros[3] > many > few >= zeros[0] + zeros[2]:
+        return "utf-16-le"
+    return "utf-16-be" if data.startswith(b"\xfe\xff") or zeros[0] + zeros[2] > many > few >= zeros[1] + zeros[3] else None
+
+
+class Finder:
+    """Counts needles in streams: a table of 8-byte anchors is looked up at every offset, all needles in one pass."""
+
+    def __init__(self, patterns: Iterable[Pattern]) -> None:
+        known = [one for one in patterns if one.data]
+        self.short = [one for one in known if len(one.data) < ANCHOR]
+        self.anchored: dict[int, list[tuple[Pattern, int]]] = defaultdict(list)
+        for one in known:
+            if len(one.data) >= ANCHOR:
+                starts = range(len(one.data) - ANCHOR + 1)
+                # The most varied 8 bytes, from the end: all PNG files begin alike.
+                start = max(starts, key=lambda at: (len(set(one.data[at : at + ANCHOR])), at))
+                self.anchored[int.from_bytes(one.data[start : start + ANCHOR], "little")].append((one, start))
+        self.anchors = np.array(sorted(self.anchored), np.uint64)
+        # Sparse, or most places would look like one of many anchors.
+        self.shift = np.uint64(64 - max(16, min(24, (16 * len(self.anchors)).bit_length())))
+        self.table = np.zeros(1 << (64 - int(self.shift)), bool)
+        self.table[self._slots(self.anchors)] = True
+        shields = [shield for one in known for shield in one.shields]
+        longest = max((len(one) for one in (*(one.data for one in known), *(data for _, data in shields))), default=0)
+        self.behind = longest + 4  # bytes that must be there behind a needle's begin; with the character after it
+        self.before = max((at for at, _ in shields), default=0) + 4
+
+    def _slots(self, words: Any) -> Any:
+        return (words * SCATTER) >> self.shift
+
+    def _candidates(self, lowered: bytes) -> Iterator[tuple[int, int]]:
+        """Places whose 8 bytes are an anchor, and the anchor."""
+        for offset in range(min(ANCHOR, max(0, len(lowered) - ANCHOR + 1))):
+            words = np.frombuffer(lowered, "<u8", count=(len(lowered) - offset) // ANCHOR, offset=offset)
+            likely = np.flatnonzero(self.table[self._slots(words)])
+            for at in likely[np.isin(words[likely], self.anchors)] if len(likely) else ():
+                yield offset + ANCHOR * int(at), int(words[at])
+
+    def found(self, data: bytes) -> Iterator[tuple[int, Pattern]]:
+        """Where which needle stands."""
+        lowered = data.lower()
+        if len(self.anchors):
+            for at, anchor in self._candidates(lowered):
+                for one, start in self.anchored[anchor]:
+                    begin = at - start
+                    if begin >= 0 and lowered.startswith(one.data, begin) and _counts(one, data, lowered, begin):
+                        yield begin, one
+        for one in self.short:
+            begin = lowered.find(one.data)
+            while begin >= 0:
+                if _counts(one, data, lowered, begin):
+                    yield begin, one
+                begin = lowered.find(one.data, begin + 1)
+
+    def _only_folded(self, data: bytes) -> int:
+        """Words that stand in a text in a form that only folding all of it shows."""
+        code = None if data.isascii() and b"\0" not in data else _encoding(data)  # lowered is folded
+        if code is None:
+            return 0
+        text = folded(data.decode(code, "replace")).encode("utf-8", "replace")
+        plain, shown = ({(one.needle, one.exact) for _, one in self.found(raw)} for raw in (data, text))
+        return len({needle for needle, exact in shown - plain if not exact})
+
+    def count(self, stream: Readable, digest: Any) -> int:
+        """How many needles stand in a stream, also across the borders of what is read at once; updates the digest with it."""
+        total, data, begin, last = 0, b"", 0, False
+        while not last:
+            chunk = stream.read(CHUNK)
+            last = not chunk
+            digest.update(chunk)
+            data += chunk
+            # A needle is counted once: with the data in which its begin lies before `limit` and all that decides is there.
+            limit = len(data) if last else max(begin, len(data) - self.behind)
+            total += len({(at, one.needle) for at, one in self.found(data) if begin <= at < limit})
+            total += self._only_folded(data) if chunk else 0
+            kept = max(0, limit - self.before)
+            data, begin = data[kept:], limit - kept
+        return total
+
+    def values(self, values: Iterable[bytes]) -> int:
+        """How many needles stand in values that a file holds in another form, each by itself."""
+        data = b"\0".join(values)
+        return len({(at, one.needle) for at, one in self.found(data)}) + self._only_folded(data.replace(b"\0", b"\n"))
+
+    def named(self, names: Iterable[bytes]) -> set[int]:
+        """Which of these paths hold a needle that reaches into their last part."""
+        held: set[int] = set()
+        plain = list(names)
+        for written in (plain, [os.fsencode(folded(os.fsdecode(name))) for name in plain]):
+            starts = np.cumsum([0, *(len(name) + 1 for name in written)])
+            for at, one in self.found(b"\0".join(written)):
+                number = int(np.searchsorted(starts, at, side="right")) - 1
+                tail = int(starts[number]) + written[number].rstrip(b"/").rfind(b"/") + 1
+                held |= {number} if at + len(one.data) > tail else set()
+        return held
+
+
+def _is_word(character: bytes, order: Literal["little", "big"]) -> bool:
+    value = int.from_bytes(character, order)
+    return bool(character) and value < 128 and value in WORD
+
+
+def _inside_word(one: Pattern, lowered: bytes, begin: int, length: int) -> bool:
+    before, behind = lowered[max(0, begin - one.unit) : begin], lowered[begin + length : begin + length + one.unit]
+    return _is_word(before, one.order) or _is_word(behind, one.order)
+
+
+def _counts(one: Pattern, data: bytes, lowered: bytes, begin: int) -> bool:
+    """Whether what stands there is the needle itself, and not a part of something else."""
+    if one.exact:
+        return data.startswith(one.needle, begin)  # type: ignore[arg-type]
+    if not one.unit:
+        return True
+    if _inside_word(one, lowered, begin, len(one.data)):
+        return False
+    return not any(
+        begin >= at and lowered.startswith(longer, begin - at) and not _inside_word(one, lowered, begin - at, len(longer))
+        for at, longer in one.shields
+    )

@@ -1,0 +1,93 @@
+"""What a scan looks for, and what it knowingly leaves out."""
+
+import base64
+from collections.abc import Iterable
+from dataclasses import asdict, dataclass, replace
+from typing import Any
+
+from lmeraser.prove.finder import Pattern, folded, image, words
+
+SHORTEST_NAME = 8  # characters; a shorter name stands in many files that are not about the subject
+WHOLE_IMAGE = 4096  # bytes; of a larger image EXCERPTS pieces of EXCERPT bytes are looked for
+EXCERPT, EXCERPTS = 64, 3
+
+
+@dataclass(frozen=True)
+class Needles:
+    """What must be found nowhere. Personal data: sent through a pipe, never in an argument, stored until a scan found none.
+
+    Attributes: objects, run_entries: condemned digests; ids: of records; texts: looked for anywhere; names: subjects, looked for
+    as whole words; images: bytes that were an image, or a part of one; shields: names of retained people that contain a name.
+    shared: how many texts, names and images are not looked for, because retained records hold them too; short: how many names are
+    too short to be looked for in bytes.
+    """
+
+    objects: frozenset[str] = frozenset()
+    run_entries: frozenset[str] = frozenset()
+    ids: frozenset[str] = frozenset()
+    texts: frozenset[str] = frozenset()
+    names: frozenset[str] = frozenset()
+    images: frozenset[bytes] = frozenset()
+    shields: frozenset[str] = frozenset()
+    shared: int = 0
+    short: int = 0
+
+    def with_words_of(self, other: "Needles") -> "Needles":
+        """Also what the other looks for by its bytes; what is condemned is decided anew each time."""
+        joined = {name: getattr(self, name) | getattr(other, name) for name in ("ids", "texts", "names", "images", "shields")}
+        return replace(self, **joined, shared=max(self.shared, other.shared), short=max(self.short, other.short))
+
+    def to_json(self) -> dict[str, Any]:
+        told = {
+            name: sorted(value) if isinstance(value, frozenset) else value
+            for name, value in asdict(self).items()
+            if name != "images"
+        }
+        return told | {"images": sorted(base64.b64encode(one).decode() for one in self.images)}
+
+    @classmethod
+    def from_json(cls, raw: dict[str, Any]) -> "Needles":
+        """Raises: ValueError, KeyError, TypeError if it is none."""
+        told: dict[str, Any] = {name: frozenset(value) if isinstance(value, list) else int(value) for name, value in raw.items()}
+        return cls(**told | {"images": frozenset(base64.b64decode(one) for one in raw["images"])})
+
+    def patterns(self) -> list[Pattern]:
+        """Everything that is looked for by its bytes."""
+        found = [image(one) for one in self.images]
+        shields = {one: folded(one) for one in self.shields}
+        for name in self.names:
+            found += words(name, True, [one for one, shown in shields.items() if folded(name) in shown])
+        for text in self.texts | self.ids:
+            found += words(text, False)
+        return found
+
+    def exempt(self) -> list[str]:
+        """What is not looked for, or does not count, in words without personal data."""
+        told = ["names count as whole words: a letter or a digit before or behind makes another word"] if self.names else []
+        if self.short:
+            told.append(
+                f"{self.short} names of fewer than {SHORTEST_NAME} characters: looked for in columns of Parquet files alone"
+            )
+        if self.shared:
+            told.append(f"{self.shared} names, digests or pieces of images that retained records hold too: not looked for")
+        if self.shields:
+            told.append(
+                f"{len(self.shields)} names of retained people contain a name that is looked for: there it does not count"
+            )
+        return told
+
+
+def containing(names: Iterable[str], retained: Iterable[str]) -> frozenset[str]:
+    """The names of retained people that contain one of the names and are longer."""
+    wanted = {folded(one) for one in names}
+    shown = {one: folded(one) for one in retained}
+    return frozenset(one for one, text in shown.items() if any(name in text and name != text for name in wanted))
+
+
+def excerpts(image: bytes) -> set[bytes]:
+    """A small image whole; of a large one pieces from its second half: headers and colour tables are alike in many images."""
+    if len(image) <= WHOLE_IMAGE:
+        return {image}
+    step = len(image) // (2 * (EXCERPTS + 1))
+    starts = (len(image) // 2 + step * number for number in range(EXCERPTS))
+    return {image[start : start + EXCERPT] for start in starts}

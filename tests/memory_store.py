@@ -1,0 +1,28 @@
+"""A store without a disk."""
+
+import io
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass, field
+from typing import BinaryIO
+
+
+@dataclass
+class MemoryStore:
+    """A store in a dictionary."""
+
+    files: dict[str, bytes] = field(default_factory=dict)
+    name: str = "memory"
+
+    def list(self) -> Iterator[tuple[str, int]]:
+        yield from ((key, len(content)) for key, content in self.files.items())
+
+    def open(self, key: str) -> BinaryIO:
+        if key not in self.files:
+            raise FileNotFoundError
+        return io.BytesIO(self.files[key])
+
+    def read(self, keys: Iterable[str]) -> dict[str, bytes]:
+        return {key: self.files[key] for key in keys if key in self.files}
+
+    def delete(self, keys: Iterable[str]) -> int:
+        return sum(self.files.pop(key, None) is not None for key in keys)
