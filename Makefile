@@ -13,7 +13,7 @@ demo: install
 	$(BIN)/python -m flows.demo
 
 serve: install
-	$(BIN)/python -m flows.serve $(SERVE)
+	$(BIN)/python -m flows.service.supervisor $(SERVE)
 
 # A process a core, at most four: most tests start processes of their own and wait for them.
 test: install

@@ -24,13 +24,13 @@ import yaml
 
 from bench import pipeline as pipe
 from bench.sources import source_of
+from lmeraser.clusters.global_head import solve
+from lmeraser.clusters.quantisation import squared_distances
 from lmeraser.core.digest import number_from
 from lmeraser.core.params import Params, load_params
-from lmeraser.core.quantised import squared_distances
-from lmeraser.core.ridge import solve
 from lmeraser.learn.backbone import Backbone
-from lmeraser.learn.evaluation import accuracy
 from lmeraser.learn.yardstick import PENALTIES, linear_head
+from lmeraser.serve.evaluation import accuracy
 
 GRID = list(
     itertools.product((0.0, 0.1, 0.25, 0.5, 0.75, 1.0), (3, 8, 32), (30.0, 100.0, 300.0, 3000.0))

@@ -9,7 +9,7 @@ from sklearn.neighbors import KNeighborsClassifier
 
 from bench.choose import changed
 from bench.peers import Ground, Probabilities
-from lmeraser.core.ridge import Sums, solve, subtract
+from lmeraser.clusters.global_head import Sums, solve, subtract
 from lmeraser.learn.embedding import exact_sums
 from lmeraser.learn.tuning import tune_cluster
 from lmeraser.learn.yardstick import choose_penalty, drawn, fit

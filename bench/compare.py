@@ -30,7 +30,7 @@ from bench.sources import PACKS, source_of
 from bench.whole import Whole
 from lmeraser.core.digest import canonical_json, readable_json, sha256, write_whole
 from lmeraser.core.params import Params
-from lmeraser.learn.evaluation import accuracy
+from lmeraser.serve.evaluation import accuracy
 
 Maker = Callable[[Ground], Peer]
 HEAD_ONLY = {"tune.frame_px": 0}

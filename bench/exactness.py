@@ -30,11 +30,11 @@ from bench.choose import changed, read_changes
 from bench.presets import preset_of
 from bench.report import RESULTS, provenance
 from bench.sources import PACKS, ROOT, shared_data
-from flows.audit import copy_code
-from flows.steps import code_revision
+from flows.audit.rebuild import copy_code
+from flows.requests.steps import code_revision
 from lmeraser.core.digest import number_from, readable_json
 from lmeraser.learn.environment import network_environment
-from lmeraser.prove.lock import compare, read_outs
+from lmeraser.pipeline.locks import compare, read_outs
 
 AMOUNTS = ("clusters_retrained", "clusters_total", "records_retrained")
 

@@ -17,18 +17,18 @@ from numpy.typing import NDArray
 
 from bench import pipeline as pipe
 from bench.choose import changed
-from lmeraser.core.clustering import Cluster, Member, leaf_counts, rule_of
+from lmeraser.clusters.assignment import Cluster, Member, leaf_counts, rule_of
+from lmeraser.clusters.global_head import GlobalHead, Sums, solve
+from lmeraser.clusters.hierarchy import cut
+from lmeraser.clusters.skeleton import Skeleton, build_skeleton
 from lmeraser.core.digest import number_from
-from lmeraser.core.hierarchy import cut
 from lmeraser.core.params import Params
-from lmeraser.core.ridge import GlobalHead, Sums, solve
-from lmeraser.core.skeleton import Skeleton, build_skeleton
-from lmeraser.core.tensors import read_tensors
+from lmeraser.data.tensors import read_tensors
 from lmeraser.learn.anchors import cluster_by_anchors
 from lmeraser.learn.backbone import Backbone, load_backbone
 from lmeraser.learn.embedding import exact_sums, group_units, leaf_of_units
-from lmeraser.learn.serving import ServedModel
 from lmeraser.learn.tuning import ClusterModel, tune_cluster
+from lmeraser.serve.serving import ServedModel
 
 Part = dict[str, NDArray[Any]]  # what one group's training made
 Rows = NDArray[np.int64]  # of the private training records, ascending

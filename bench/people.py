@@ -27,8 +27,8 @@ from bench.report import table, write_report
 from bench.sources import source_of
 from lmeraser.core.params import Params
 from lmeraser.learn.backbone import Backbone
-from lmeraser.learn.evaluation import accuracy
 from lmeraser.learn.yardstick import PENALTIES, choose_penalty, drawn, linear_head
+from lmeraser.serve.evaluation import accuracy
 
 YARDSTICK = "yardstick"
 PARTS = ("served", "clusters_soft", "clusters_hard", "global_head")

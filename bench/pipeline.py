@@ -15,21 +15,21 @@ from typing import Any, TypeVar
 import numpy as np
 from numpy.typing import NDArray
 
-from lmeraser.core.clustering import Cluster, Member, cluster_by_tree
+from lmeraser.clusters.assignment import Cluster, Member, cluster_by_tree
+from lmeraser.clusters.global_head import Sums, solve
+from lmeraser.clusters.skeleton import Skeleton, build_skeleton
 from lmeraser.core.digest import canonical_json, part_of, sha256, sha256_of_file
 from lmeraser.core.environment import fingerprint
 from lmeraser.core.params import Params
-from lmeraser.core.records import TEST, TRAIN, Record
-from lmeraser.core.ridge import Sums, solve
-from lmeraser.core.skeleton import Skeleton, build_skeleton
-from lmeraser.core.units import unit_of
+from lmeraser.data.records import TEST, TRAIN, Record
+from lmeraser.data.units import unit_of
 from lmeraser.learn.anchors import cluster_by_anchors
 from lmeraser.learn.backbone import Backbone, load_backbone, make_deterministic, save_backbone
 from lmeraser.learn.embedding import decode_all, exact_sums, group_units, leaf_of_units
 from lmeraser.learn.environment import network_environment
 from lmeraser.learn.pretraining import pretrain_backbone
-from lmeraser.learn.serving import ServedModel
 from lmeraser.learn.tuning import ClusterModel, tune_cluster
+from lmeraser.serve.serving import ServedModel
 from lmeraser.sources import open_source
 from lmeraser.sources.splitting import split_source
 

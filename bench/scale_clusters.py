@@ -22,7 +22,7 @@ from typing import Any
 import yaml
 
 from bench.report import ROOT, table
-from flows.audit import copy_code
+from flows.audit.rebuild import copy_code
 from lmeraser.core.layout import Layout
 from lmeraser.core.params import load_params
 from lmeraser.erase.erased import ErasedList, key_path, load_or_create_key

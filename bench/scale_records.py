@@ -69,7 +69,7 @@ class Synthetic(Source):
 
 def write_project(root: Path, records: int) -> None:
     """params.yaml and pipeline files of a project of this size."""
-    from flows.slots import grow
+    from flows.dvc.pipeline_files import grow
 
     raw = yaml.safe_load((ROOT / "params.yaml").read_text(encoding="utf-8"))
     raw["parts"] = [f"p{number:02d}" for number in range(max(4, -(-records // PER_PART)))]
@@ -149,7 +149,7 @@ ACTS: dict[str, Callable[[Layout, Params], dict[str, Any]]] = {
 
 
 def _training(layout: Layout, part: str) -> list[Any]:
-    from lmeraser.core.records import TRAIN, read_records
+    from lmeraser.data.records import TRAIN, read_records
 
     return read_records(layout.part(part), TRAIN)
 
@@ -158,8 +158,8 @@ def freeze(layout: Layout, params: Params) -> None:
     """A backbone with random weights, and the skeleton of the public records' features."""
     import torch
 
-    from lmeraser.core.records import TRAIN, read_images, read_records
-    from lmeraser.core.skeleton import build_skeleton, save_skeleton
+    from lmeraser.clusters.skeleton import build_skeleton, save_skeleton
+    from lmeraser.data.records import TRAIN, read_images, read_records
     from lmeraser.learn.backbone import build, load_backbone, make_deterministic, save_backbone
     from lmeraser.learn.embedding import decode_all
 
@@ -175,9 +175,9 @@ def freeze(layout: Layout, params: Params) -> None:
 
 def scatter(layout: Layout, params: Params) -> None:
     """The other parts' leaves, at random."""
-    from lmeraser.core.clustering import Member, save_placements
-    from lmeraser.core.skeleton import load_skeleton
-    from lmeraser.core.units import unit_of
+    from lmeraser.clusters.assignment import Member, save_placements
+    from lmeraser.clusters.skeleton import load_skeleton
+    from lmeraser.data.units import unit_of
 
     leaves = load_skeleton(layout.skeleton).hierarchy.n_leaves
     for number, part in enumerate(params.parts[1:]):

@@ -1,7 +1,8 @@
 """Months of requests, simulated: how many GPU hours deletions take, and how long a person waits until they are forgotten.
 
-A queue with a window, as `flows/coordinator.py` has it: when no batch runs and the oldest request has waited `window` seconds,
-all that wait become one batch. A batch takes a fixed overhead and images / rate of the GPUs. What it retrains is the difference:
+A queue with a window, as `flows/requests/coordinator.py` has it: when no batch runs and the oldest request has waited `window`
+seconds, all that wait become one batch. A batch takes a fixed overhead and images / rate of the GPUs. What it retrains is the
+difference:
 
     ours    the clusters that its people are in, each subject in one of `clusters` equal ones
     paper   a share of all records for each person (measured by bench.people), so 1 - (1 - share)^n for a batch of n

@@ -84,7 +84,7 @@ def our_jobs(n: int, batch: int, epochs: int, seed: int) -> dict[str, Callable[[
     import numpy as np
     import torch
 
-    from lmeraser.core.skeleton import build_skeleton
+    from lmeraser.clusters.skeleton import build_skeleton
     from lmeraser.learn.backbone import load_backbone, make_deterministic, save_backbone
     from lmeraser.learn.tuning import tune_cluster
 

@@ -18,8 +18,8 @@ from lmeraser.core.digest import seed_for
 from lmeraser.learn.augmentation import augment, draws, epoch_order
 from lmeraser.learn.backbone import build
 from lmeraser.learn.precision import PRECISIONS, resolve
-from lmeraser.learn.serving import softmax
 from lmeraser.learn.tuning import batch_size, rate_at
+from lmeraser.serve.serving import softmax
 
 RATE, DECAY = 0.02, 5e-4  # SGD's peak rate and weight decay: customary for fine-tuning, not searched
 

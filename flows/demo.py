@@ -11,15 +11,15 @@ import time
 from pathlib import Path
 from typing import Any
 
-from flows.audit import copy_code, rebuild
-from flows.build import build
-from flows.coordinator import run_open
-from flows.intake import accept, plan_of, receive
+from flows.audit.rebuild import copy_code, rebuild
 from flows.project import Project, workspace
+from flows.requests.coordinator import run_open
+from flows.requests.intake import accept, plan_of, receive
+from flows.run.build import build
 from lmeraser.core.errors import LmeraserError
 from lmeraser.core.layout import Layout
 from lmeraser.core.progress import say
-from lmeraser.core.records import TRAIN, read_records
+from lmeraser.data.records import TRAIN, read_records
 from lmeraser.erase.erased import ErasedList
 
 FOLDER = ".demo"

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
 
-from flows import dvc
+from flows.dvc import command as dvc
 from lmeraser.core.layout import Layout
 from lmeraser.core.own_code import require_own_code
 from lmeraser.core.params import Params, load_params

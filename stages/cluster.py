@@ -1,17 +1,17 @@
 """cluster: every part's leaves and the skeleton -> members/cNN.parquet, router.safetensors, clusters.json."""
 
-from lmeraser.core.clustering import Cluster, Member, cluster_by_tree, load_placements, save_clusters
+from lmeraser.clusters.assignment import Cluster, Member, cluster_by_tree, load_placements, save_clusters
+from lmeraser.clusters.skeleton import load_skeleton
 from lmeraser.core.environment import environment
 from lmeraser.core.layout import Layout
 from lmeraser.core.params import Params
 from lmeraser.core.progress import say
-from lmeraser.core.skeleton import load_skeleton
-from stages.entry import enter
+from stages.runtime.entry import enter
 
 
 def by_anchors(layout: Layout, params: Params, members: list[Member]) -> list[Cluster]:
     """The paper's variant needs private features: they are computed here and dropped."""
-    from lmeraser.core.records import read_images
+    from lmeraser.data.records import read_images
     from lmeraser.learn.anchors import cluster_by_anchors
     from lmeraser.learn.backbone import load_backbone, make_deterministic
     from lmeraser.learn.embedding import features_of

@@ -3,17 +3,17 @@
 Several parts may be named: one process then imports torch and loads the backbone once.
 """
 
-from lmeraser.core.clustering import Member, save_placements
+from lmeraser.clusters.assignment import Member, save_placements
+from lmeraser.clusters.global_head import Sums, save_sums
+from lmeraser.clusters.skeleton import Skeleton, load_skeleton
 from lmeraser.core.layout import Layout
 from lmeraser.core.params import Params
 from lmeraser.core.progress import say
-from lmeraser.core.records import TRAIN, read_images, read_records
-from lmeraser.core.ridge import Sums, save_sums
-from lmeraser.core.skeleton import Skeleton, load_skeleton
+from lmeraser.data.records import TRAIN, read_images, read_records
 from lmeraser.learn.backbone import Backbone, load_backbone, make_deterministic
 from lmeraser.learn.embedding import decode_all, embed_part
 from lmeraser.learn.environment import network_environment
-from stages.entry import enter
+from stages.runtime.entry import enter
 
 
 def embed_one(part: str, layout: Layout, params: Params, backbone: Backbone, skeleton: Skeleton) -> None:

@@ -2,23 +2,23 @@
 
 from typing import Any
 
-from lmeraser.core.clustering import load_members, load_placements, rule_of
+from lmeraser.clusters.assignment import load_members, load_placements, rule_of
 from lmeraser.core.digest import readable_json, write_whole
 from lmeraser.core.environment import grouped
 from lmeraser.core.errors import StepFailedError
 from lmeraser.core.layout import Layout
-from lmeraser.core.mixing import environments_of, mixed
 from lmeraser.core.params import Params
 from lmeraser.core.progress import say
-from lmeraser.core.records import TEST, TRAIN, Record, read_images, read_records
+from lmeraser.data.records import TEST, TRAIN, Record, read_images, read_records
 from lmeraser.erase.blast import cost_per_subject
 from lmeraser.learn.backbone import make_deterministic
 from lmeraser.learn.embedding import decode_all, features_of
-from lmeraser.learn.evaluation import Scores, deletion_cost, score
-from lmeraser.learn.picture import draw_overview
-from lmeraser.learn.serving import Answers, ServedModel
 from lmeraser.learn.yardstick import choose_penalty, drawn, linear_head
-from stages.entry import enter
+from lmeraser.pipeline.mixing import environments_of, mixed
+from lmeraser.serve.evaluation import Scores, deletion_cost, score
+from lmeraser.serve.picture import draw_overview
+from lmeraser.serve.serving import Answers, ServedModel
+from stages.runtime.entry import enter
 
 
 def load(layout: Layout, params: Params, split: str) -> tuple[list[Record], list[bytes]]:

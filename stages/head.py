@@ -1,10 +1,10 @@
 """head: every part's exact sums -> head.safetensors, by one solve."""
 
+from lmeraser.clusters.global_head import load_sums, save_head, solve
 from lmeraser.core.layout import Layout
 from lmeraser.core.params import Params
 from lmeraser.core.progress import say
-from lmeraser.core.ridge import load_sums, save_head, solve
-from stages.entry import enter
+from stages.runtime.entry import enter
 
 
 def head(layout: Layout, params: Params, _: list[str]) -> None:

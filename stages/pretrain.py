@@ -3,11 +3,11 @@
 from lmeraser.core.layout import Layout
 from lmeraser.core.params import Params
 from lmeraser.core.progress import say
-from lmeraser.core.records import TRAIN, read_images, read_records
+from lmeraser.data.records import TRAIN, read_images, read_records
 from lmeraser.learn.backbone import make_deterministic, save_backbone
 from lmeraser.learn.embedding import decode_all
 from lmeraser.learn.pretraining import pretrain_backbone
-from stages.entry import enter
+from stages.runtime.entry import enter
 
 
 def take(layout: Layout, params: Params) -> None:

@@ -2,8 +2,8 @@
 
 from lmeraser.core.layout import Layout
 from lmeraser.core.params import Params
-from lmeraser.core.recipe import save_recipe
-from stages.entry import enter
+from lmeraser.pipeline.recipe import save_recipe
+from stages.runtime.entry import enter
 
 
 def recipe(layout: Layout, params: Params, _: list[str]) -> None:

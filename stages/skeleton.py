@@ -1,14 +1,14 @@
 """skeleton: public.parquet and the backbone -> skeleton.safetensors."""
 
+from lmeraser.clusters.skeleton import build_skeleton, save_skeleton
 from lmeraser.core.layout import Layout
 from lmeraser.core.params import Params
 from lmeraser.core.progress import say
-from lmeraser.core.records import TRAIN, read_images, read_records
-from lmeraser.core.skeleton import build_skeleton, save_skeleton
+from lmeraser.data.records import TRAIN, read_images, read_records
 from lmeraser.learn.backbone import load_backbone, make_deterministic
 from lmeraser.learn.embedding import features_of, group_units
 from lmeraser.learn.environment import network_environment
-from stages.entry import enter
+from stages.runtime.entry import enter
 
 
 def skeleton(layout: Layout, params: Params, _: list[str]) -> None:

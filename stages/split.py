@@ -4,11 +4,11 @@ from lmeraser.core.digest import DRAFT
 from lmeraser.core.layout import Layout
 from lmeraser.core.params import Params
 from lmeraser.core.progress import say
-from lmeraser.core.records import write_records
+from lmeraser.data.records import write_records
 from lmeraser.erase.erased import ErasedList, Gatekeeper
 from lmeraser.sources import check_source
 from lmeraser.sources.splitting import divide, read_home
-from stages.entry import enter
+from stages.runtime.entry import enter
 
 
 def split(layout: Layout, params: Params, _: list[str]) -> None:

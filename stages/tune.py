@@ -3,14 +3,14 @@
 Several slots may be named: one process then imports torch and loads the backbone once. An empty slot needs no torch.
 """
 
-from lmeraser.core.clustering import load_members
+from lmeraser.clusters.assignment import load_members
 from lmeraser.core.layout import Layout
 from lmeraser.core.params import Params
 from lmeraser.core.progress import say
-from lmeraser.core.recipe import check_recipe
-from lmeraser.core.records import read_images
-from lmeraser.core.tensors import write_tensors
-from stages.entry import enter
+from lmeraser.data.records import read_images
+from lmeraser.data.tensors import write_tensors
+from lmeraser.pipeline.recipe import check_recipe
+from stages.runtime.entry import enter
 
 
 def images_of(members: list[dict[str, str]], layout: Layout) -> dict[str, bytes]:
@@ -24,7 +24,7 @@ def images_of(members: list[dict[str, str]], layout: Layout) -> dict[str, bytes]
 
 def train(work: dict[str, list[dict[str, str]]], layout: Layout, params: Params) -> None:
     """Train the named slots one after the other; each shares nothing but the frozen backbone with the next."""
-    from lmeraser.core.skeleton import load_skeleton
+    from lmeraser.clusters.skeleton import load_skeleton
     from lmeraser.learn.backbone import load_backbone, make_deterministic
     from lmeraser.learn.embedding import decode_all
     from lmeraser.learn.tuning import save_cluster_model, tune_cluster

@@ -1,12 +1,12 @@
 """validate: the gate before training. Writes passed.json (constant: tune depends on it) and report.json (counts)."""
 
 from lmeraser.core.digest import readable_json, write_whole
-from lmeraser.core.gate import check_all, gather
 from lmeraser.core.layout import Layout
 from lmeraser.core.params import Params
 from lmeraser.core.progress import say
 from lmeraser.erase.erased import Gatekeeper
-from stages.entry import enter
+from lmeraser.gate.checks import check_all, gather
+from stages.runtime.entry import enter
 
 
 def validate(layout: Layout, params: Params, _: list[str]) -> None:

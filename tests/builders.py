@@ -18,13 +18,13 @@ import yaml
 from numpy.typing import NDArray
 from PIL import Image
 
-from lmeraser.core.clustering import Member
+from lmeraser.clusters.assignment import Member
+from lmeraser.clusters.hierarchy import Hierarchy, grow
+from lmeraser.clusters.skeleton import Skeleton, build_skeleton
 from lmeraser.core.digest import sha256
 from lmeraser.core.errors import BlockedError, CheckFailedError, LmeraserError
-from lmeraser.core.hierarchy import Hierarchy, grow
 from lmeraser.core.params import ImageParams, Params
-from lmeraser.core.records import PRIVATE, Record, record_id
-from lmeraser.core.skeleton import Skeleton, build_skeleton
+from lmeraser.data.records import PRIVATE, Record, record_id
 from lmeraser.sources.table import COLUMNS
 
 if TYPE_CHECKING:  # torch costs seconds where it is not needed

@@ -13,7 +13,7 @@ import yaml
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationError, model_validator
 
 from lmeraser.core.errors import ParamsError, SlotError
-from lmeraser.core.pipeline import IN_ROOT
+from lmeraser.pipeline.files import IN_ROOT
 
 Positive = Annotated[int, Field(gt=0)]
 Rate = Annotated[float, Field(gt=0)]

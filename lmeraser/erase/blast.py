@@ -6,8 +6,8 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from lmeraser.core.clustering import Member, leaf_counts, slot_of
-from lmeraser.core.hierarchy import CutRule, Hierarchy, cut, held_by_node, is_split
+from lmeraser.clusters.assignment import Member, leaf_counts, slot_of
+from lmeraser.clusters.hierarchy import CutRule, Hierarchy, cut, held_by_node, is_split
 
 
 @dataclass(frozen=True)

@@ -5,13 +5,13 @@ from collections.abc import Sequence
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from lmeraser.core.clustering import load_sizes
+from lmeraser.clusters.assignment import load_sizes
+from lmeraser.clusters.skeleton import load_skeleton
 from lmeraser.core.errors import RequestError, UnknownSubjectError
 from lmeraser.core.layout import Layout
 from lmeraser.core.names import MAX_LENGTH, normalise_name, unseen
 from lmeraser.core.params import Params
-from lmeraser.core.records import FACTS, read_table
-from lmeraser.core.skeleton import load_skeleton
+from lmeraser.data.records import FACTS, read_table
 from lmeraser.erase.erased import ErasedList, SubjectKey
 from lmeraser.erase.plan import PLACED, Facts
 from lmeraser.erase.requests import MAX_SUBJECTS

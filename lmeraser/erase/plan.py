@@ -11,12 +11,12 @@ from typing import Any
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from lmeraser.core.clustering import Member, leaf_counts, rule_of
+from lmeraser.clusters.assignment import Member, leaf_counts, rule_of
+from lmeraser.clusters.hierarchy import Hierarchy
 from lmeraser.core.digest import part_of
 from lmeraser.core.errors import BlockedError, RequestError
-from lmeraser.core.hierarchy import Hierarchy
 from lmeraser.core.params import Params
-from lmeraser.core.records import FACTS, SCHEMA, TRAIN, Record
+from lmeraser.data.records import FACTS, SCHEMA, TRAIN, Record
 from lmeraser.erase.blast import Blast, blast_of
 
 PLACED = ("id", "unit", "leaf")
@@ -28,7 +28,7 @@ class Facts:
     """The state of a built project.
 
     Attributes:
-        public, private: all records without their images, columns FACTS of `core/records.py`.
+        public, private: all records without their images, columns FACTS of `data/records.py`.
         placements: where each private training record stands, columns PLACED.
         used_slots: slots that hold a cluster now.
     """

@@ -10,11 +10,11 @@ from collections.abc import Sequence
 import numpy as np
 from sklearn.cluster import AgglomerativeClustering
 
-from lmeraser.core.clustering import Cluster, Member
+from lmeraser.clusters.assignment import Cluster, Member
+from lmeraser.clusters.quantisation import Integers, mean_by_group, squared_distances
 from lmeraser.core.digest import number_from
 from lmeraser.core.errors import ParamsError
 from lmeraser.core.params import Cluster as ClusterParams
-from lmeraser.core.quantised import Integers, mean_by_group, squared_distances
 
 
 def cluster_by_anchors(

@@ -19,7 +19,7 @@ from lmeraser.core.digest import sha256_of_file
 from lmeraser.core.environment import THREADS, require_gpu
 from lmeraser.core.errors import ParamsError, ProjectError
 from lmeraser.core.params import ImageParams, Params, Pretrain
-from lmeraser.core.tensors import read_tensors, write_tensors
+from lmeraser.data.tensors import read_tensors, write_tensors
 from lmeraser.learn.environment import network_environment
 from lmeraser.learn.memory import batch_that_fits, is_full, keep_freed_memory
 from lmeraser.learn.precision import pretraining_precision

@@ -6,16 +6,16 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
+from lmeraser.clusters.hierarchy import Hierarchy
+from lmeraser.clusters.quantisation import Integers, mean_by_group
+from lmeraser.clusters.skeleton import Skeleton
 from lmeraser.core.digest import number_from
 from lmeraser.core.errors import ParamsError
-from lmeraser.core.hierarchy import Hierarchy
-from lmeraser.core.images import decode
 from lmeraser.core.params import Params
 from lmeraser.core.progress import track
-from lmeraser.core.quantised import Integers, mean_by_group
-from lmeraser.core.records import Record
-from lmeraser.core.skeleton import Skeleton
-from lmeraser.core.units import unit_of
+from lmeraser.data.images import decode
+from lmeraser.data.records import Record
+from lmeraser.data.units import unit_of
 from lmeraser.learn.backbone import Backbone
 
 INT32_MAX = 2**31 - 1

@@ -10,8 +10,8 @@ from lmeraser.core.digest import canonical_json, readable_json, sha256, write_wh
 from lmeraser.core.environment import Environment, as_line, differing, environment, fraction, in_words, require_gpu
 from lmeraser.core.errors import VerificationError
 from lmeraser.core.layout import Layout
-from lmeraser.core.mixing import REBUILD, artifacts_environment
 from lmeraser.core.params import Params
+from lmeraser.pipeline.mixing import REBUILD, artifacts_environment
 
 # oneDNN does not tell its instruction set; torch tells parts of it, and the known answers the rest.
 ONEDNN_LIMITS = ("ONEDNN_MAX_CPU_ISA", "DNNL_MAX_CPU_ISA")  # the first counts where both are set

@@ -8,9 +8,9 @@ import torch
 from numpy.typing import NDArray
 from scipy.special import softmax
 
+from lmeraser.clusters.skeleton import Skeleton
 from lmeraser.core.digest import seed_for
 from lmeraser.core.params import Params
-from lmeraser.core.skeleton import Skeleton
 from lmeraser.learn.backbone import Backbone
 from lmeraser.learn.tuning import ClusterModel, tune_cluster
 

@@ -15,12 +15,12 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
+from lmeraser.clusters.skeleton import Skeleton
 from lmeraser.core.digest import seed_for
 from lmeraser.core.errors import BadInputError
 from lmeraser.core.params import Params, Tune
 from lmeraser.core.progress import track
-from lmeraser.core.skeleton import Skeleton
-from lmeraser.core.tensors import read_tensors, write_tensors
+from lmeraser.data.tensors import read_tensors, write_tensors
 from lmeraser.learn.augmentation import augment, draws, epoch_order
 from lmeraser.learn.backbone import Backbone
 from lmeraser.learn.environment import network_environment

@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 
 from lmeraser.core.digest import number_from
 from lmeraser.core.errors import StepFailedError
-from lmeraser.core.records import Record
+from lmeraser.data.records import Record
 
 if TYPE_CHECKING:
     from sklearn.linear_model import LogisticRegression

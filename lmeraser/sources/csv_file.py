@@ -9,7 +9,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
 from lmeraser.core.errors import ManifestError
-from lmeraser.core.records import PRIVATE, PUBLIC, TEST, TRAIN
+from lmeraser.data.records import PRIVATE, PUBLIC, TEST, TRAIN
 from lmeraser.sources.table import COLUMNS
 
 BOM = b"\xef\xbb\xbf"

@@ -16,8 +16,8 @@ import pandas as pd
 
 from lmeraser.core.digest import number_from
 from lmeraser.core.errors import ImageError, ParamsError
-from lmeraser.core.images import stored_png
-from lmeraser.core.records import PRIVATE, PUBLIC, TEST, TRAIN
+from lmeraser.data.images import stored_png
+from lmeraser.data.records import PRIVATE, PUBLIC, TEST, TRAIN
 from lmeraser.sources.manifest import ManifestSource
 from lmeraser.sources.table import COLUMNS, Source
 

@@ -23,10 +23,10 @@ from numpy.typing import NDArray
 
 from lmeraser.core.digest import number_from
 from lmeraser.core.errors import ImageError, LmeraserError, ManifestError, ParamsError
-from lmeraser.core.images import stored_png
 from lmeraser.core.params import PublishedSource as PublishedParams
 from lmeraser.core.progress import say
-from lmeraser.core.records import PRIVATE, PUBLIC, TEST, TRAIN
+from lmeraser.data.images import stored_png
+from lmeraser.data.records import PRIVATE, PUBLIC, TEST, TRAIN
 from lmeraser.sources.table import COLUMNS, Source
 
 COMMAND = "python -m lmeraser.sources.published"

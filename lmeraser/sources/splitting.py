@@ -5,13 +5,13 @@ from dataclasses import dataclass
 
 import pandas as pd
 
-from lmeraser.core import expectations as expect
 from lmeraser.core.digest import part_of, sha256
 from lmeraser.core.errors import ImageError, ManifestError
-from lmeraser.core.images import open_checked
 from lmeraser.core.names import MAX_LENGTH, unseen
 from lmeraser.core.progress import track
-from lmeraser.core.records import PRIVATE, PUBLIC, TRAIN, Record, record_id
+from lmeraser.data.images import open_checked
+from lmeraser.data.records import PRIVATE, PUBLIC, TRAIN, Record, record_id
+from lmeraser.gate import expectations as expect
 from lmeraser.sources import Source
 from lmeraser.sources.table import ALLOWED, COLUMNS
 

@@ -10,7 +10,7 @@ from lmeraser.core.errors import ParamsError
 from lmeraser.core.names import normalise_name
 from lmeraser.core.params import PublishedSource as PublishedParams
 from lmeraser.core.params import Source as SourceParams
-from lmeraser.core.records import PRIVATE, PUBLIC, TEST, TRAIN
+from lmeraser.data.records import PRIVATE, PUBLIC, TEST, TRAIN
 
 COLUMNS = ("path", "label", "subject", "visibility", "split")
 ALLOWED = {"visibility": (PUBLIC, PRIVATE), "split": (TRAIN, TEST)}

@@ -28,7 +28,7 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "pipeline"))
 
 from sandbox import Sandbox, make_project
 
-from lmeraser.prove.lock import read_outs
+from lmeraser.pipeline.locks import read_outs
 
 STEPS = ("received", "quarantined", "removed", "retrained", "verified", "purged", "certified")
 LONGEST = 14.0  # s; a small erasure takes about this long
@@ -194,7 +194,7 @@ def episode(project: Sandbox, folder: Path, dice: random.Random, kills: int, tal
     warm = None
     if dice.random() < 0.3:
         (victim.root / ".lmeraser" / "warm").mkdir(parents=True, mode=0o700)
-        warm = start(victim, "-m", "stages.warm", str(victim.root / ".lmeraser" / "warm" / "0.sock"))
+        warm = start(victim, "-m", "stages.runtime.warm", str(victim.root / ".lmeraser" / "warm" / "0.sock"))
     accepted: list[str] = []
     erased: list[str] = []
     goal = tally.kills.total() + kills
@@ -234,10 +234,10 @@ def service_episode(project: Sandbox, folder: Path, dice: random.Random, kills: 
     victim = copy(project, folder / "victim")
     kinds = {
         "server": "prefect server start",
-        "worker": "flows.worker --pool lmeraser",
+        "worker": "flows.service.worker --pool lmeraser",
         "flow": "prefect.engine",
-        "warm process": "stages.warm",
-        "stage": "stages.chain",
+        "warm process": "stages.runtime.warm",
+        "stage": "stages.runtime.chain",
         "dvc": "-m dvc",
     }
     with served(victim) as service:

@@ -26,7 +26,7 @@ sys.path.insert(0, str(Path(__file__).resolve().parent))
 import pyarrow.parquet as pq
 from campaign import Sandbox, built, copy, descendants, kill, start, states
 
-from lmeraser.prove.lock import read_files
+from lmeraser.pipeline.locks import read_files
 
 STATES = ("quarantined", "removed", "retrained", "verified", "purged")
 MOVES = ("reset", "stash", "branch", "other model", "params", "rows", "list alone", "locks alone")

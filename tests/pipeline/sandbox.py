@@ -11,9 +11,9 @@ from typing import Any
 import pandas as pd
 import yaml
 
-from flows.audit import copy_code
+from flows.audit.rebuild import copy_code
 from lmeraser.core.params import Source
-from lmeraser.core.pipeline import is_lock, locks
+from lmeraser.pipeline.files import is_lock, locks
 from lmeraser.sources import open_source
 
 REPOSITORY = Path(__file__).resolve().parents[2]

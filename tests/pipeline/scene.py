@@ -7,8 +7,9 @@ from typing import Any
 
 from sandbox import AWS, CANARY, Sandbox, files
 
-from flows import purge, scan
-from flows.purge import Journal, Planned
+from flows.purge import plan as purge
+from flows.purge import scan
+from flows.purge.plan import Journal, Planned
 from lmeraser.core.layout import Layout
 from lmeraser.core.params import Params, load_params
 from lmeraser.erase.erased import ErasedList, Gatekeeper, key_path

@@ -8,7 +8,7 @@ import pytest
 import yaml
 from sandbox import Sandbox, make_project
 
-from lmeraser.prove.lock import compare, read_outs
+from lmeraser.pipeline.locks import compare, read_outs
 
 pytestmark = pytest.mark.slow
 

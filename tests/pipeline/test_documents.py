@@ -12,7 +12,7 @@ from commands import blocks, section
 from sandbox import REPOSITORY, SMALL, Sandbox
 from test_service import served
 
-from flows.audit import copy_code
+from flows.audit.rebuild import copy_code
 
 pytestmark = pytest.mark.slow
 
@@ -23,7 +23,7 @@ NOT_RUN = {
     ". .venv/bin/activate": "the tests run in their own environment",
     "dvc repro": "`lmeraser build` gives the same bytes sooner; it runs instead, and then this one has nothing to do",
     "lmeraser audit --membership": "a drill of minutes about a model of full size; tests/unit/test_membership.py has its parts",
-    "make serve": "it never ends: `python -m flows.serve`, which is all of it, runs beside what follows",
+    "make serve": "it never ends: `python -m flows.service.supervisor`, which is all of it, runs beside what follows",
 }
 
 

@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 from sandbox import CANARY, Sandbox, refused
 
-from lmeraser.prove.lock import read_outs
+from lmeraser.pipeline.locks import read_outs
 
 pytestmark = pytest.mark.slow
 
@@ -64,7 +64,7 @@ def test_empty_lock_is_refused_or_mended_and_never_believed(project: Sandbox, tm
         trap.mkdir()
         (trap / "sitecustomize.py").write_text(
             "import sys\nif 'flows.cli' in ' '.join(sys.orig_argv):\n"
-            "    import flows.steps as s, os\n"
+            "    import flows.requests.steps as s, os\n"
             "    def update(layout, *a):\n        layout.lock.write_bytes(b'')\n        os.kill(os.getpid(), 9)\n"
             "    s.update = update\n"
         )

@@ -8,8 +8,8 @@ from sandbox import Sandbox
 
 from lmeraser.core.layout import Layout
 from lmeraser.core.params import load_params
-from lmeraser.core.quarantine import read_quarantine
-from lmeraser.prove.lock import read_outs
+from lmeraser.pipeline.locks import read_outs
+from lmeraser.serve.quarantine import read_quarantine
 
 pytestmark = pytest.mark.slow
 
@@ -31,7 +31,7 @@ def test_accepted_request_is_in_effect_before_anything_is_retrained(project: San
     assert interim is not None
     solved = interim.read_bytes()
     project.json("predict", image)
-    from lmeraser.learn.serving import ServedModel
+    from lmeraser.serve.serving import ServedModel
 
     serving = ServedModel.load_served(layout, load_params(layout.params))
     assert set(serving.slots).isdisjoint(plan["slots_retrained"])
@@ -77,8 +77,8 @@ def test_request_that_comes_during_another_s_erasure_is_in_effect_too(project: S
 
 def _slots_of(project: Sandbox, person: str) -> list[str]:
     """Clusters that hold a record of somebody, read from the files of the build."""
-    from lmeraser.core.clustering import load_members, load_sizes
-    from lmeraser.core.records import read_records
+    from lmeraser.clusters.assignment import load_members, load_sizes
+    from lmeraser.data.records import read_records
 
     layout = Layout(project.root)
     params = load_params(layout.params)
@@ -101,7 +101,7 @@ def test_warm_process_makes_the_same_bytes_and_the_next_request_finds_it_warm(pr
     layout.warm.mkdir(parents=True, mode=0o700)
     socket = layout.warm / "0.sock"
     warm = subprocess.Popen(
-        [sys.executable, "-m", "stages.warm", str(socket)],
+        [sys.executable, "-m", "stages.runtime.warm", str(socket)],
         cwd=project.root,
         env=os.environ | {"PYTHONPATH": str(project.root)},
         stderr=subprocess.PIPE,

@@ -5,12 +5,12 @@ import re
 import pytest
 from sandbox import Sandbox
 
-from lmeraser.core.clustering import load_sizes
+from lmeraser.clusters.assignment import load_sizes
 from lmeraser.core.environment import differing
 from lmeraser.core.errors import VerificationError
 from lmeraser.core.layout import Layout
-from lmeraser.core.mixing import artifacts_environment, environments_of, noting_stages, require_one_environment
 from lmeraser.core.params import load_params
+from lmeraser.pipeline.mixing import artifacts_environment, environments_of, noting_stages, require_one_environment
 
 pytestmark = pytest.mark.slow
 PIN = {"ATEN_CPU_CAPABILITY": "default", "OPENBLAS_CORETYPE": "Prescott"}

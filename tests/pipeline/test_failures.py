@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 from sandbox import Sandbox, refused
 
-from lmeraser.prove.lock import read_outs
+from lmeraser.pipeline.locks import read_outs
 
 pytestmark = pytest.mark.slow
 
@@ -26,7 +26,7 @@ def test_stage_that_fails_leaves_the_last_model_whole_and_resume_finishes(projec
     (project.root / "trap").mkdir()
     (project.root / "trap" / "sitecustomize.py").write_text(
         "import sys\nif sys.argv and 'chain' in ' '.join(sys.orig_argv):\n"
-        "    import lmeraser.core.errors as e, lmeraser.core.ridge as r\n"
+        "    import lmeraser.core.errors as e, lmeraser.clusters.global_head as r\n"
         "    def solve(*a): raise e.CheckFailedError('the trap')\n    r.solve = solve\n"
     )
     done = project.lmeraser("forget", "--subject", person, env=failing)

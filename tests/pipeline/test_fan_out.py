@@ -12,7 +12,7 @@ import pytest
 from sandbox import Sandbox
 from test_service import Service, served, wait
 
-from lmeraser.prove.lock import read_outs
+from lmeraser.pipeline.locks import read_outs
 
 pytestmark = [pytest.mark.slow, pytest.mark.campaign]
 
@@ -71,7 +71,7 @@ def test_clone_with_a_shared_remote_tunes_with_the_same_bytes_and_keeps_nothing(
         api = {"PREFECT_API_URL": service.url, "PREFECT_API_AUTH_STRING": service.auth}
         here = str(Path(sys.executable).parent)
         worker = subprocess.Popen(
-            [sys.executable, "-m", "flows.worker", "--pool", "gpu", "--name", "clone", "--limit", "1"],
+            [sys.executable, "-m", "flows.service.worker", "--pool", "gpu", "--name", "clone", "--limit", "1"],
             cwd=clone,
             env=os.environ | own | api | {"PATH": os.pathsep.join((here, os.environ["PATH"]))},
             stdin=subprocess.DEVNULL,

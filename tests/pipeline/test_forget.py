@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 from sandbox import CANARY, Sandbox, refused
 
-from lmeraser.prove.lock import compare, outs_by_stage, read_outs
+from lmeraser.pipeline.locks import compare, outs_by_stage, read_outs
 
 pytestmark = pytest.mark.slow
 

@@ -5,11 +5,11 @@ from pathlib import Path
 import pytest
 from sandbox import CANARY, Sandbox
 
-from lmeraser.prove.lock import read_outs
+from lmeraser.pipeline.locks import read_outs
 
 pytestmark = pytest.mark.slow
 
-RUN = "import sys; from flows.forget import forget; print(forget(sys.argv[1]))"
+RUN = "import sys; from flows.service.forget import forget; print(forget(sys.argv[1]))"
 
 
 def test_flow_carries_out_a_submitted_request_and_prefect_learns_its_id_only(project: Sandbox, tmp_path: Path) -> None:

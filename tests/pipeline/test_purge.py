@@ -9,7 +9,8 @@ import pytest
 from sandbox import CANARY, files
 from scene import BATCH, Scene, pulls, victim
 
-from flows import leftovers, purge
+from flows.purge import leftovers
+from flows.purge import plan as purge
 
 pytestmark = pytest.mark.slow
 

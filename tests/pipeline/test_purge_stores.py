@@ -6,7 +6,8 @@ import pytest
 from sandbox import AWS, files
 from scene import Scene, pulls
 
-from flows import purge, scan
+from flows.purge import plan as purge
+from flows.purge import scan
 from lmeraser.core.errors import ProjectError, StepFailedError
 
 pytestmark = pytest.mark.slow

@@ -118,7 +118,7 @@ def test_nan_in_features_stops_the_gate_before_training(project: Sandbox) -> Non
     tensors = load_file(weights)
     tensors["conv1.weight"] = np.full_like(tensors["conv1.weight"], np.nan)
     save_file(tensors, weights, metadata=note)
-    done = project.python("-m", "stages.chain", "embed@p00", "embed@p01", "cluster", "validate", "tune@c00")
+    done = project.python("-m", "stages.runtime.chain", "embed@p00", "embed@p01", "cluster", "validate", "tune@c00")
     line = refused(done, 2)
     assert "features" in line
     assert "column finite" in line

@@ -13,14 +13,14 @@ import pytest
 from sandbox import CANARY, Sandbox, files, refused
 from scene import Scene, victim
 
-from flows import scan
+from flows.purge import scan
 
 pytestmark = pytest.mark.slow
 
 KILLED_AFTER = """
 import os, sys
 if "flows.cli" in " ".join(sys.orig_argv):
-    import flows.purge as purge
+    import flows.purge.plan as purge
     def killed(layout, journal):
         os.kill(os.getpid(), 9)
     purge.carry_out = killed
@@ -174,4 +174,4 @@ def test_the_scan_gets_no_needle_as_an_argument(scene: Scene, monkeypatch: pytes
     _, needles = scene.plan()
     monkeypatch.setattr(subprocess, "run", watch)
     scan.scan_stores(scene.layout, needles)
-    assert [command[1:] for command in seen if "flows.scan" in command] == [["-m", "flows.scan", str(scene.root)]]
+    assert [command[1:] for command in seen if "flows.purge.scan" in command] == [["-m", "flows.purge.scan", str(scene.root)]]

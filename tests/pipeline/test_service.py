@@ -71,7 +71,7 @@ def served(project: Sandbox, *options: str) -> Iterator[Service]:
     """The service, ended as Ctrl-C ends it."""
     log = (project.root.parent / "serve.log").open("w")
     process = subprocess.Popen(
-        [sys.executable, "-m", "flows.serve", "--port", "0", *options],
+        [sys.executable, "-m", "flows.service.supervisor", "--port", "0", *options],
         cwd=project.root,
         env=os.environ | {"PYTHONPATH": str(project.root)},
         stdin=subprocess.DEVNULL,

@@ -10,7 +10,7 @@ from prefect.workers.process import ProcessWorker
 from sandbox import make_project
 from test_service import Service, served, wait
 
-from flows.server_setup import POOLS, TEMPLATE
+from flows.service.server_setup import POOLS, TEMPLATE
 
 pytestmark = pytest.mark.slow
 
@@ -29,7 +29,13 @@ def service(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Service]:
 def deployed(service: Service, name: str, **changes: Any) -> str:
     """The id of a deployment of the flow `sweep`, which does nothing while nothing is open. Without a schedule and a limit."""
     flow = service.post("/flows/filter", {"flows": {"name": {"any_": ["sweep"]}}})[1][0]["id"]
-    plain = {"name": name, "flow_id": flow, "entrypoint": "flows/sweep.py:sweep", "work_pool_name": "lmeraser", "path": "."}
+    plain = {
+        "name": name,
+        "flow_id": flow,
+        "entrypoint": "flows/service/sweep.py:sweep",
+        "work_pool_name": "lmeraser",
+        "path": ".",
+    }
     status, made = service.post("/deployments/", plain | changes)
     assert status < 300, (name, status)
     return str(made["id"])
@@ -76,7 +82,7 @@ def test_pool_with_prefects_own_template_is_mended_when_the_service_starts(servi
         patched(service, pool, ProcessWorker.get_default_base_job_template())
         assert "command" in template(service, pool)["variables"]["properties"]
     env = {"PREFECT_API_URL": service.url, "PREFECT_API_AUTH_STRING": service.auth}
-    done = service.project.python("-m", "flows.server_setup", env=env)
+    done = service.project.python("-m", "flows.service.server_setup", env=env)
     assert done.returncode == 0, done.stderr
     assert [template(service, pool) for pool in POOLS] == [TEMPLATE] * len(POOLS)
 
@@ -109,7 +115,7 @@ def test_worker_takes_neither_steps_nor_code_from_a_deployment(service: Service,
     (tmp_path / "evil.py").write_text(f"from prefect import flow\nopen({str(marker)!r}, 'w')\n@flow\ndef sweep(): ...\n")
     steps = [{"prefect.deployments.steps.run_shell_script": {"script": f"touch {marker}"}}]
     folder = [{"prefect.deployments.steps.set_working_directory": {"directory": str(tmp_path)}}]
-    own = "flows/sweep.py:sweep"
+    own = "flows/service/sweep.py:sweep"
     runs = {}
     for name, entrypoint, pull, end in (
         ("steps", own, steps, "COMPLETED"),

@@ -10,7 +10,7 @@ import pytest
 from builders import ROOT
 from commands import blocks, calls
 
-from flows.cli import _parser
+from flows.cli.command_line import _parser
 from lmeraser.core.errors import BadInputError
 
 DOCUMENTS = [ROOT / "README.md", *sorted((ROOT / "docs").rglob("*.md"))]

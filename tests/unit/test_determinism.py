@@ -16,7 +16,7 @@ from hypothesis import strategies as st
 from lmeraser.core import determinism
 from lmeraser.core.determinism import FOREIGN, HARMLESS, PINS, SETTINGS, settled
 from lmeraser.core.environment import differing
-from lmeraser.learn.picture import draw_overview
+from lmeraser.serve.picture import draw_overview
 
 HOSTILE = {
     "OMP_NUM_THREADS": "2",
@@ -41,7 +41,7 @@ import hashlib, json, sys
 from pathlib import Path
 {first}
 from lmeraser.core.params import Params
-from lmeraser.core.skeleton import load_skeleton
+from lmeraser.clusters.skeleton import load_skeleton
 from lmeraser.learn.backbone import load_backbone, make_deterministic
 from lmeraser.learn.environment import network_environment
 from lmeraser.learn.tuning import tune_cluster
@@ -94,13 +94,13 @@ def test_variable_that_is_known_to_choose_kernels_is_gone_or_ours(name: str) -> 
 @pytest.mark.slow
 def test_command_line_gives_the_stages_bits_whatever_the_shell_sets(lab: Lab, tmp_path: Path) -> None:
     """`predict` asks and `audit --membership` trains in the process of the command line."""
-    from lmeraser.core.skeleton import save_skeleton
+    from lmeraser.clusters.skeleton import save_skeleton
 
     (tmp_path / "params.json").write_text(lab.params.model_dump_json())
     (tmp_path / "backbone.safetensors").write_bytes(lab.backbone_file.read_bytes())
     save_skeleton(tmp_path / "skeleton.safetensors", lab.skeleton, {})
     stage = told(SAYS.format(first="import stages.tune"), {}, tmp_path)
-    command = told(SAYS.format(first="import flows.cli, flows.membership"), HOSTILE, tmp_path)
+    command = told(SAYS.format(first="import flows.cli, flows.audit.membership"), HOSTILE, tmp_path)
     assert command == stage
 
 

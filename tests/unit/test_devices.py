@@ -8,7 +8,9 @@ from pathlib import Path
 import pytest
 from builders import make_params
 
-from flows import devices, dvc, warm
+from flows.dvc import command as dvc
+from flows.run import devices
+from flows.run import warm_client as warm
 from lmeraser.core.layout import Layout
 
 CPU, CUDA = make_params(), make_params({"device": "cuda"})

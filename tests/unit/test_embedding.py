@@ -9,8 +9,8 @@ from builders import MAX_PIXELS, Lab, encoded, make_record, pixels, png, refused
 from PIL import Image
 
 from lmeraser.core.errors import ImageError
-from lmeraser.core.records import Record
-from lmeraser.core.units import unit_of
+from lmeraser.data.records import Record
+from lmeraser.data.units import unit_of
 from lmeraser.learn import embedding
 from lmeraser.learn.embedding import PartEmbedding, decode_all, embed_part, group_units, leaf_of_units
 

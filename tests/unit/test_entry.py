@@ -17,7 +17,7 @@ from lmeraser.core import errors
 from lmeraser.core.errors import LmeraserError
 from lmeraser.core.layout import Layout
 from lmeraser.core.params import Params
-from stages.entry import REPORT_VARIABLE, enter
+from stages.runtime.entry import REPORT_VARIABLE, enter
 
 
 @pytest.fixture

@@ -9,13 +9,13 @@ from builders import Lab, make_params, make_record, members_on, refused, slot_na
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from lmeraser.clusters.global_head import GlobalHead
 from lmeraser.core.errors import ParamsError
-from lmeraser.core.records import Record
-from lmeraser.core.ridge import GlobalHead
+from lmeraser.data.records import Record
 from lmeraser.learn.anchors import cluster_by_anchors
-from lmeraser.learn.evaluation import Scores, accuracy, deletion_cost, score
-from lmeraser.learn.picture import draw_overview
-from lmeraser.learn.serving import Answers, ServedModel
+from lmeraser.serve.evaluation import Scores, accuracy, deletion_cost, score
+from lmeraser.serve.picture import draw_overview
+from lmeraser.serve.serving import Answers, ServedModel
 
 LABELS = ["one", "two"]
 

@@ -7,7 +7,7 @@ import pytest
 from builders import refused
 
 from lmeraser.core.errors import ProjectError
-from lmeraser.prove.lock import compare, digest_of_locks, outs_by_stage, read_files, read_outs
+from lmeraser.pipeline.locks import compare, digest_of_locks, outs_by_stage, read_files, read_outs
 
 LOCK = """schema: '2.0'
 stages:

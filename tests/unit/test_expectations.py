@@ -4,8 +4,8 @@ import pandas as pd
 import pytest
 from builders import CANARY_LABEL, CANARY_SUBJECT, assert_clean, refused
 
-from lmeraser.core import expectations as expect
 from lmeraser.core.errors import ExpectationError
+from lmeraser.gate import expectations as expect
 
 FRAME = pd.DataFrame(
     {

@@ -14,10 +14,10 @@ import torch
 from builders import make_params, refused, striped
 from torch import Tensor, nn
 
+from lmeraser.clusters.skeleton import build_skeleton
 from lmeraser.core.digest import sha256_of_file
 from lmeraser.core.errors import ParamsError
 from lmeraser.core.params import Params
-from lmeraser.core.skeleton import build_skeleton
 from lmeraser.learn.backbone import (
     Backbone,
     _require_own_rows,

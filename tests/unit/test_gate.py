@@ -8,12 +8,12 @@ import pandas as pd
 import pytest
 from builders import CANARY_LABEL, CANARY_SUBJECT, make_params, make_record, refused
 
-from lmeraser.core.clustering import Cluster, Member, load_placements, save_clusters, save_placements
+from lmeraser.clusters.assignment import Cluster, Member, load_placements, save_clusters, save_placements
+from lmeraser.clusters.quantisation import Integers
 from lmeraser.core.errors import ExpectationError
-from lmeraser.core.gate import Facts, check_all, gather
 from lmeraser.core.layout import Layout
-from lmeraser.core.quantised import Integers
-from lmeraser.core.records import Record, write_records
+from lmeraser.data.records import Record, write_records
+from lmeraser.gate.checks import Facts, check_all, gather
 
 PARAMS = make_params({"parts": ["p00", "p01"], "slots": ["c00", "c01"], "skeleton.leaves": 2})
 PRIVATE = [make_record(CANARY_SUBJECT, CANARY_LABEL, image=b"%d" % index) for index in range(3)]

@@ -12,8 +12,8 @@ from builders import make_params, refused
 from hypothesis import given
 from hypothesis import strategies as st
 
-from flows import ground
 from flows.project import Project
+from flows.requests import ground
 from lmeraser.core.errors import ProjectError, StepFailedError, VerificationError
 from lmeraser.core.layout import Layout
 from lmeraser.erase.erased import ErasedList

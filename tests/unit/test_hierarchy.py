@@ -8,9 +8,9 @@ from builders import make_params, make_tree, members_on, refused, slot_names, wh
 from hypothesis import given
 from hypothesis import strategies as st
 
-from lmeraser.core.clustering import cluster_by_tree, leaf_counts, slot_of
+from lmeraser.clusters.assignment import cluster_by_tree, leaf_counts, slot_of
+from lmeraser.clusters.hierarchy import CutRule, Hierarchy, cut, diversity, grow
 from lmeraser.core.errors import SlotError
-from lmeraser.core.hierarchy import CutRule, Hierarchy, cut, diversity, grow
 
 seeds = st.integers(0, 2**32 - 1)
 leaf_numbers = st.integers(1, 12)

@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 from PIL import Image
 
 from lmeraser.core.errors import ImageError
-from lmeraser.core.images import decode, open_checked, to_array
+from lmeraser.data.images import decode, open_checked, to_array
 
 ORIENTATION = 0x112
 

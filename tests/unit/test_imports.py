@@ -11,12 +11,12 @@ import pytest
 import yaml
 from builders import ROOT, make_params, raw_params, refused
 
-from flows.slots import next_names
-from lmeraser.core import recipe
-from lmeraser.core.clustering import Cluster, save_clusters
+from flows.dvc.pipeline_files import next_names
+from lmeraser.clusters.assignment import Cluster, save_clusters
 from lmeraser.core.errors import ProjectError
 from lmeraser.core.layout import Layout
-from lmeraser.core.pipeline import expected, file_of, stale_file
+from lmeraser.pipeline import recipe
+from lmeraser.pipeline.files import expected, file_of, stale_file
 
 HEAVY = ("torch", "timm", "sklearn")
 SLOW = ("sqlalchemy", "pyarrow", "pydantic", "prefect", "dvc", "numpy")
@@ -37,7 +37,7 @@ def test_domain_commands_and_erasing_import_nothing_heavy() -> None:
     erase = [f"lmeraser.erase.{path.stem}" for path in sorted((ROOT / "lmeraser" / "erase").glob("[a-z]*.py"))]
     prove = [f"lmeraser.prove.{path.stem}" for path in sorted((ROOT / "lmeraser" / "prove").glob("[a-z]*.py"))]
     assert len(erase) >= 5
-    modules = ["lmeraser", *erase, *prove, "flows.cli", "flows.steps", "lmeraser.sources", "lmeraser.core.gate"]
+    modules = ["lmeraser", *erase, *prove, "flows.cli", "flows.requests.steps", "lmeraser.sources", "lmeraser.gate.checks"]
     assert heavy_after("\n".join(f"import {module}" for module in modules)) == []
 
 

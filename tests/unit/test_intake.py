@@ -11,12 +11,12 @@ from builders import make_params, make_record, make_tree, png, refused
 from hypothesis import given
 from hypothesis import strategies as st
 
-from flows import intake
 from flows.project import Project
-from lmeraser.core.clustering import Member
+from flows.requests import intake
+from lmeraser.clusters.assignment import Member
 from lmeraser.core.errors import BlockedError, ProjectError, RequestError
 from lmeraser.core.layout import Layout
-from lmeraser.core.records import Record
+from lmeraser.data.records import Record
 from lmeraser.erase.erased import ErasedList
 from lmeraser.erase.plan import Facts, make_plan
 from lmeraser.erase.requests import Request

@@ -4,7 +4,7 @@ from pathlib import Path
 
 import pytest
 
-from flows import kept_locks
+from flows.dvc import lock_backups as kept_locks
 from lmeraser.core.layout import Layout
 
 NAMES = ("dvc.lock", "tune/00/dvc.lock", "tune/01/dvc.lock")

@@ -250,7 +250,7 @@ def test_path_that_names_no_digit_is_refused(path: str) -> None:
 
 
 def test_digits_are_whole_images_of_constant_bytes() -> None:
-    from lmeraser.core.images import decode
+    from lmeraser.data.images import decode
 
     source = open_source(make_params().source, ROOT)
     data = source.image("digits:0000")

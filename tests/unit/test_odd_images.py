@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 from PIL import Image
 
 from lmeraser.core.errors import ImageError
-from lmeraser.core.images import decode, open_checked, to_array
+from lmeraser.data.images import decode, open_checked, to_array
 
 CHANNELS = {0: 1, 2: 3, 3: 1, 4: 2, 6: 4}  # by PNG's colour type
 DEPTHS = {0: (1, 2, 4, 8, 16), 2: (8, 16), 3: (1, 2, 4, 8), 4: (8, 16), 6: (8, 16)}

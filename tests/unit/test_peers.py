@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 
 from bench.deletion import cost, divide, rebuild_check, sample_costs
 from bench.peers import Ground, Part, Peer, Probabilities, Rows
-from lmeraser.core.records import Record
+from lmeraser.data.records import Record
 
 
 class Sums(Peer):

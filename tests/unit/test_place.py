@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 from builders import make_params, refused, standard_rows, write_source
 
-from flows.build import check_early
+from flows.run.build import check_early
 from lmeraser.core.errors import ImageError, LmeraserError, ManifestError, ParamsError, ProjectError
 from lmeraser.core.layout import Layout
 from lmeraser.core.params import Source

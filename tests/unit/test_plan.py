@@ -8,11 +8,11 @@ import pyarrow as pa
 import pytest
 from builders import CANARY_LABEL, CANARY_SUBJECT, make_params, make_record, make_tree, refused
 
-from lmeraser.core.clustering import Member
+from lmeraser.clusters.assignment import Member
 from lmeraser.core.digest import part_of
 from lmeraser.core.errors import BlockedError, RequestError, UnknownSubjectError
 from lmeraser.core.names import MAX_LENGTH
-from lmeraser.core.records import Record
+from lmeraser.data.records import Record
 from lmeraser.erase.erased import ErasedList, SubjectKey
 from lmeraser.erase.facts import check_known, normalise_subjects
 from lmeraser.erase.plan import Facts, Plan, make_plan

@@ -7,7 +7,7 @@ import torch
 from builders import make_lab, make_params, refused
 
 from lmeraser.core.errors import ParamsError
-from lmeraser.core.tensors import read_note
+from lmeraser.data.tensors import read_note
 from lmeraser.learn import precision
 from lmeraser.learn.backbone import build
 

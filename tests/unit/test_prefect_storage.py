@@ -9,8 +9,8 @@ import pytest
 import yaml
 from builders import CANARY_SUBJECT, ROOT, refused
 
-from flows.hint import EVENT
-from flows.prefect_storage import clear, holds_more
+from flows.purge.prefect_events import clear, holds_more
+from flows.service.client import EVENT
 from lmeraser.core.errors import StepFailedError
 from lmeraser.core.layout import Layout
 

@@ -12,9 +12,9 @@ from builders import make_params, make_record, standard_rows, write_source
 
 from lmeraser.core.layout import Layout
 from lmeraser.core.private import close_private
-from lmeraser.core.records import write_records, write_table
 from lmeraser.core.sockets import LONGEST, fitting
-from stages.entry import writing
+from lmeraser.data.records import write_records, write_table
+from stages.runtime.entry import writing
 from stages.split import split
 
 

@@ -129,7 +129,7 @@ def test_a_record_is_the_same_under_any_limit(root: Path) -> None:
 
 @pytest.mark.parametrize("limit", [None, 24])
 def test_rebuild_from_an_exported_manifest_gives_the_same_records(root: Path, tmp_path: Path, limit: int | None) -> None:
-    from flows.audit import export_retained
+    from flows.audit.rebuild import export_retained
     from flows.project import Project
     from lmeraser.core.layout import Layout
     from lmeraser.erase.erased import ErasedList

@@ -13,13 +13,13 @@ from pathlib import Path
 import pytest
 from builders import make_record, png, refused
 
-from flows import history as git_history
-from flows import leftovers, purge
-from flows.scan import needles_for
-from flows.versions import versions
+from flows.purge import git_history, leftovers
+from flows.purge import plan as purge
+from flows.purge.lock_history import versions
+from flows.purge.scan import needles_for
 from lmeraser.core.errors import BlockedError, ProjectError, StepFailedError
 from lmeraser.core.layout import Layout
-from lmeraser.core.records import Record, write_records
+from lmeraser.data.records import Record, write_records
 from lmeraser.prove.needles import Needles
 
 HER, OLD_NAME, BOB = "CANARY-anna-7f3", "CANARY-Anna-7f3", "bobby-tables"

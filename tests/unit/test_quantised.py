@@ -5,7 +5,7 @@ from builders import whole_numbers
 from hypothesis import given
 from hypothesis import strategies as st
 
-from lmeraser.core.quantised import LIMIT, STEPS, mean_by_group, quantise, squared_distances
+from lmeraser.clusters.quantisation import LIMIT, STEPS, mean_by_group, quantise, squared_distances
 
 seeds = st.integers(0, 2**32 - 1)
 

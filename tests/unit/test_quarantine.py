@@ -8,11 +8,13 @@ from builders import Lab, png, refused, striped
 from hypothesis import given
 from hypothesis import strategies as st
 
+from lmeraser.clusters.global_head import save_head, solve, subtract
 from lmeraser.core.digest import write_whole
 from lmeraser.core.errors import ParamsError, ProjectError
 from lmeraser.core.layout import Layout
 from lmeraser.core.params import load_params
-from lmeraser.core.quarantine import (
+from lmeraser.serve.predicting import predict_files
+from lmeraser.serve.quarantine import (
     INTERIM,
     WHOLE,
     WITHHELD,
@@ -25,10 +27,8 @@ from lmeraser.core.quarantine import (
     read_quarantine,
     write_quarantine,
 )
-from lmeraser.core.ridge import save_head, solve, subtract
-from lmeraser.learn.predicting import predict_files
-from lmeraser.learn.serving import ServedModel
-from stages.quarantine import quarantine as solve_copies
+from lmeraser.serve.serving import ServedModel
+from stages.interim_head import quarantine as solve_copies
 from tests.unit.test_ridge import LEVELS, fourier, labels_for, same, sums_of
 from tests.unit.test_serving import saved, served
 

@@ -9,7 +9,7 @@ from builders import ROOT, make_params, refused
 from lmeraser.core.errors import DigestMismatchError, ProjectError
 from lmeraser.core.layout import Layout
 from lmeraser.core.params import Params
-from lmeraser.core.recipe import CODE, PARAMS, check_recipe, make_recipe, save_recipe
+from lmeraser.pipeline.recipe import CODE, PARAMS, check_recipe, make_recipe, save_recipe
 
 PARAMS_NOW = make_params()
 

@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 
 from lmeraser.core.digest import sha256
 from lmeraser.core.errors import DigestMismatchError, ProjectError
-from lmeraser.core.records import FACTS, SCHEMA, Record, read_images, read_records, read_table, write_records, write_table
+from lmeraser.data.records import FACTS, SCHEMA, Record, read_images, read_records, read_table, write_records, write_table
 
 IMAGES = [b"image %d" % index for index in range(6)]
 

@@ -8,8 +8,8 @@ from builders import refused
 from hypothesis import given
 from hypothesis import strategies as st
 
+from lmeraser.clusters.global_head import GlobalHead, Sums, load_head, load_sums, save_head, save_sums, solve
 from lmeraser.core.errors import ParamsError, ProjectError
-from lmeraser.core.ridge import GlobalHead, Sums, load_head, load_sums, save_head, save_sums, solve
 from lmeraser.learn.embedding import exact_sums
 
 LEVELS = 16

@@ -11,14 +11,14 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from PIL import Image
 
-from lmeraser.core.clustering import Cluster, Member, save_clusters
+from lmeraser.clusters.assignment import Cluster, Member, save_clusters
+from lmeraser.clusters.global_head import GlobalHead, save_head
+from lmeraser.clusters.skeleton import save_skeleton
 from lmeraser.core.errors import BadInputError, ImageError, ProjectError
 from lmeraser.core.layout import Layout
-from lmeraser.core.ridge import GlobalHead, save_head
-from lmeraser.core.skeleton import save_skeleton
-from lmeraser.learn.predicting import predict_files
-from lmeraser.learn.serving import ServedModel, softmax
 from lmeraser.learn.tuning import ClusterModel, save_cluster_model
+from lmeraser.serve.predicting import predict_files
+from lmeraser.serve.serving import ServedModel, softmax
 
 K = 4  # clusters
 LABELS = [["across"], ["across", "down"], ["down", "other"], ["across", "down"]]

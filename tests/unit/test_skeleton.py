@@ -9,8 +9,8 @@ from builders import Lab, refused, slot_names, tiny_params
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from lmeraser.clusters.skeleton import Skeleton, build_skeleton, load_skeleton, save_skeleton
 from lmeraser.core.errors import ParamsError, ProjectError
-from lmeraser.core.skeleton import Skeleton, build_skeleton, load_skeleton, save_skeleton
 
 RNG = np.random.default_rng(0)
 FEATURES = RNG.normal(3, 2, (40, 5)).astype(np.float32)

@@ -6,12 +6,12 @@ import pytest
 import yaml
 from builders import ROOT, refused
 
-from flows.slots import grow, next_names, with_names
+from flows.dvc.pipeline_files import grow, next_names, with_names
 from lmeraser.core.errors import BadInputError, ParamsError, ProjectError, SlotError
 from lmeraser.core.layout import Layout
 from lmeraser.core.params import expand_slots, load_params
-from lmeraser.core.pipeline import IN_ROOT, SHARD, check_files, file_of, files, is_lock, locks, plain_name, shards
-from lmeraser.prove.lock import outs_by_stage, read_outs
+from lmeraser.pipeline.files import IN_ROOT, SHARD, check_files, file_of, files, is_lock, locks, plain_name, shards
+from lmeraser.pipeline.locks import outs_by_stage, read_outs
 
 
 @pytest.fixture

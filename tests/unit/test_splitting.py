@@ -25,7 +25,7 @@ from PIL import Image
 
 from lmeraser.core.digest import part_of
 from lmeraser.core.errors import ImageError, ManifestError
-from lmeraser.core.records import Record
+from lmeraser.data.records import Record
 from lmeraser.sources.manifest import ManifestSource
 from lmeraser.sources.splitting import Split, divide, read_home, split_source
 

@@ -11,7 +11,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from lmeraser.core.errors import ProjectError
-from lmeraser.core.tensors import read_note, read_tensors, write_tensors
+from lmeraser.data.tensors import read_note, read_tensors, write_tensors
 
 ARRAYS = {"weight": np.arange(12, dtype=np.float32).reshape(3, 4), "bias": np.array([1.5], dtype=np.float64)}
 NOTE = {"labels": ["é", "b"], "state": "tuned", "n": 3}

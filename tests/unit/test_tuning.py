@@ -14,7 +14,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from lmeraser.core.errors import BadInputError, ProjectError
-from lmeraser.core.tensors import write_tensors
+from lmeraser.data.tensors import write_tensors
 from lmeraser.learn.tuning import ClusterModel, batch_size, border, load_cluster_model, rate_at, save_cluster_model, tune_cluster
 
 HEAD_ONLY = {"tune.frame_px": 0}

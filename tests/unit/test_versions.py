@@ -5,8 +5,8 @@ from pathlib import Path
 
 import pytest
 
-from flows.lineage import current_stages, live_names
-from flows.versions import WORKING, known_versions, parse_lock
+from flows.purge.lineage import current_stages, live_names
+from flows.purge.lock_history import WORKING, known_versions, parse_lock
 from lmeraser.core.errors import ProjectError
 from lmeraser.core.layout import Layout
 from lmeraser.erase.taint import condemn

@@ -14,11 +14,11 @@ import torch
 from builders import pixels, refused, tiny_params
 from safetensors.torch import save_file
 
+from lmeraser.clusters.skeleton import build_skeleton
 from lmeraser.core.digest import sha256_of_file
 from lmeraser.core.errors import ParamsError, ProjectError
 from lmeraser.core.params import Params
-from lmeraser.core.skeleton import build_skeleton
-from lmeraser.core.tensors import read_note
+from lmeraser.data.tensors import read_note
 from lmeraser.learn.backbone import Backbone, load_backbone, make_deterministic, save_backbone
 from lmeraser.learn.tuning import save_cluster_model, tune_cluster
 from lmeraser.learn.weights import take_weights

@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 from scipy.special import softmax
 
 from lmeraser.core.errors import StepFailedError
-from lmeraser.core.records import Record
+from lmeraser.data.records import Record
 from lmeraser.learn import yardstick
 from lmeraser.learn.yardstick import PENALTIES, UNTOLD, choose_penalty, drawn, fit, linear_head
 

@@ -1,0 +1,1 @@
+"""The only room that knows DVC's commands, its config files and its pipeline files."""

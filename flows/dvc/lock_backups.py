@@ -1,0 +1,52 @@
+"""Copies of the locks from before a batch, kept while it changes them: `.lmeraser/BATCH.locks/dvc.lock`, `.../tune/03/dvc.lock`.
+
+DVC writes a lock in place, so a kill can leave one empty or half, and only some of them written.
+"""
+
+import shutil
+from pathlib import Path
+
+from lmeraser.core.digest import write_whole
+from lmeraser.core.errors import ProjectError
+from lmeraser.core.layout import Layout
+from lmeraser.pipeline.files import locks, locks_there
+from lmeraser.pipeline.locks import outs_of
+
+
+def _folder(layout: Layout, batch_id: str) -> Path:
+    return layout.private_state / f"{batch_id}.locks"
+
+
+def keep(layout: Layout, batch_id: str) -> None:
+    """Copy every lock that has no copy yet: after a kill one is older than what the killed try wrote, and stays.
+
+    A copy that is missing then was never made, or was put back: in both cases the lock is as it was before the batch.
+    """
+    for lock in locks_there(layout.root):
+        copy = _folder(layout, batch_id) / lock.relative_to(layout.root)
+        if not copy.exists():
+            write_whole(copy, lock.read_bytes(), mode=0o600)
+
+
+def mend(layout: Layout, batch_id: str) -> None:
+    """Take the copy where a lock is missing, empty or half."""
+    for lock in locks(layout.root):
+        name = lock.relative_to(layout.root)
+        copy = _folder(layout, batch_id) / name
+        try:
+            outs_of(lock, name.as_posix())
+        except ProjectError:
+            if copy.exists():
+                write_whole(lock, copy.read_bytes())
+
+
+def put_back(layout: Layout, batch_id: str) -> None:
+    """Make every lock what it was. A rename needs no space (the disk may be full); the next try copies them again."""
+    folder = _folder(layout, batch_id)
+    for copy in locks_there(folder):
+        copy.replace(layout.root / copy.relative_to(folder))
+    drop(layout, batch_id)
+
+
+def drop(layout: Layout, batch_id: str) -> None:
+    shutil.rmtree(_folder(layout, batch_id), ignore_errors=True)

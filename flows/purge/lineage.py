@@ -1,0 +1,132 @@
+"""What is known about every version of the pipeline: its locks in the working tree, in kept copies and in all of git's history,
+run-cache entries and folder manifests in every store. Facts only; `lmeraser/erase/taint.py` decides.
+"""
+
+from collections.abc import Callable, Iterable, Iterator, Set
+from dataclasses import dataclass
+from functools import cached_property
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from flows.dvc import config as remotes
+from flows.purge.lock_history import WORKING, all_stages, parse_lock, versions
+from lmeraser.core.errors import ProjectError, StepFailedError
+from lmeraser.core.layout import Layout
+from lmeraser.erase.taint import FOLDER, RUN, Instance, Manifests, with_members
+from lmeraser.pipeline.files import locks
+from lmeraser.pipeline.locks import damaged
+from lmeraser.stores.base import Store
+from lmeraser.stores.dvc_objects import Contents, contents, read_manifests, read_runs
+
+IsErased = Callable[[str], bool]
+Held = list[tuple[Store, Contents]]
+
+
+def current_stages(layout: Layout) -> list[Instance]:
+    """The stages of the current locks. Raises: ProjectError if one is missing, empty or damaged."""
+    stages: list[Instance] = []
+    for path in locks(layout.root):
+        name = path.relative_to(layout.root).as_posix()
+        if not path.exists():
+            raise ProjectError(f"{name} is missing: nothing was built yet; run `dvc repro` and retry")
+        found = parse_lock(WORKING, path.read_bytes())
+        if not any(stage.outs for stage in found):
+            raise ProjectError(damaged(name))
+        stages += found
+    return stages
+
+
+def live_names(layout: Layout, manifests: Manifests) -> frozenset[str]:
+    """Everything that the current locks name, with the members of its folders. Raises: ProjectError, StepFailedError."""
+    stages = current_stages(layout)
+    outs = {md5 for stage in stages for _, md5 in stage.outs}
+    # Without its members, what is live in a folder could be taken for what is condemned.
+    unknown = [md5 for md5 in outs if md5.endswith(FOLDER) and md5 not in manifests]
+    if unknown:
+        raise StepFailedError(f"cache: the manifest {unknown[0]} of a current out is missing; run `dvc commit --force` and retry")
+    return with_members(outs | {md5 for stage in stages for _, md5 in stage.deps}, manifests)
+
+
+@dataclass(frozen=True)
+class Lineage:
+    """Attributes: held: what each store holds; broken: run entries that cannot be read; live: see `live_names`; problem: why
+    git's history is not whole, "" if it is."""
+
+    layout: Layout
+    held: Held
+    instances: list[Instance]
+    manifests: dict[str, dict[str, str]]
+    broken: list[str]
+    live: frozenset[str]
+    problem: str = ""
+
+    @cached_property
+    def places(self) -> dict[str, list[tuple[Store, str]]]:
+        """Where each object lies."""
+        found: dict[str, list[tuple[Store, str]]] = {}
+        for store, held in self.held:
+            for md5, keys in held.objects.items():
+                found.setdefault(md5, []).extend((store, key) for key in keys)
+        return found
+
+    @cached_property
+    def named(self) -> frozenset[str]:
+        """Everything that a stage of some version names."""
+        return with_members({md5 for one in self.instances for _, md5 in (*one.deps, *one.outs)}, self.manifests) | self.live
+
+    @cached_property
+    def orphans(self) -> frozenset[str]:
+        """Objects that nothing names: nobody can tell what they were made of."""
+        return frozenset(self.places.keys() - self.named)
+
+    def outside(self) -> Held:
+        """The stores that others may use too: all but a cache within the project."""
+        return [(store, held) for store, held in self.held if not remotes.is_own(self.layout, store)]
+
+    def unknown(self, gone: Set[str], doubtful: Set[str] = frozenset()) -> dict[str, int]:
+        """How many objects of each store outside the project stay, though nobody can tell what they were made of.
+
+        Args: gone: what is condemned; doubtful: what may have been made of erased records, and goes from the own cache only.
+        """
+        kept = (self.orphans | doubtful) - gone - self.live
+        return {store.name: count for store, held in self.outside() if (count := len(kept & held.objects.keys()))}
+
+
+def gather(layout: Layout) -> Lineage:
+    """Raises: ProjectError for a store that purge cannot clear, or a history that is not whole while others may use a store;
+    StepFailedError if a store cannot be reached."""
+    held = [(store, contents(store)) for store in remotes.stores(layout)]
+    manifests: dict[str, dict[str, str]] = {}
+    instances: list[Instance] = []
+    broken: list[str] = []
+    runs: set[str] = set()
+    for store, content in held:
+        manifests |= read_manifests(store, content, manifests)
+        fresh, damaged = read_runs(store, content, runs)
+        instances += [Instance(RUN, *sides, run_entry=identity) for identity, sides in fresh.items()]
+        runs |= fresh.keys()
+        broken += damaged
+    told = versions(layout)
+    found = Lineage(
+        layout, held, instances + all_stages(told.known), manifests, broken, live_names(layout, manifests), told.problem
+    )
+    if found.problem and found.outside():
+        raise ProjectError(
+            f"git's history cannot be read whole, so what {found.outside()[0][0].name} holds of earlier models cannot be told: "
+            f"{found.problem}, and retry"
+        )
+    return found
+
+
+def tables(lineage: Lineage, md5s: Iterable[str], columns: list[str]) -> Iterator[pa.Table]:
+    """These columns, as far as they are there, of the objects that are Parquet, wherever one can be read."""
+    for md5 in sorted(md5s):
+        for store, key in lineage.places.get(md5, ()):
+            try:
+                with store.open(key) as stream:
+                    table = pq.ParquetFile(stream).read(columns)
+            except (FileNotFoundError, pa.ArrowException, OSError, ValueError):
+                continue
+            yield table
+            break

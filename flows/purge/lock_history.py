@@ -1,0 +1,178 @@
+"""Every known version of the pipeline: its locks in the working tree, in kept copies and in all of git's history.
+
+A version is a state: with many slots several locks that stood together, because what one stage made is what a stage of another
+file read (`lmeraser/pipeline/files.py`). Another pipeline of the same project stands in the state too: what it made of our
+artifacts is told by its lock alone, and what it made of anything else is its own.
+"""
+
+import os
+from collections.abc import Iterable
+from dataclasses import dataclass, field
+from pathlib import PurePosixPath
+from typing import Any
+
+import yaml
+
+from flows.purge.git_history import BROKEN, PARTIAL, Blob, Repository, walked
+from lmeraser.core.errors import StepFailedError
+from lmeraser.core.layout import Layout
+from lmeraser.erase.taint import Instance
+from lmeraser.pipeline.files import LOCK, is_lock, locks_there
+from lmeraser.stores.dvc_objects import Loader, Named, named_of
+
+WORKING = "working copy"
+File = tuple[str, bytes]  # (path relative to the project, text)
+
+
+@dataclass(frozen=True)
+class Version:
+    """Locks that stood together: one state of the pipeline. Attributes: origin: names it; files: its locks."""
+
+    origin: str
+    files: tuple[File, ...]
+
+
+@dataclass(frozen=True)
+class Versions:
+    """Attributes: known: every state, each once; problem: why git's history is not whole, and what to do; "" if it is."""
+
+    known: list[Version] = field(default_factory=list)
+    problem: str = ""
+
+
+def _stands_alone(path: str) -> bool:
+    """A `.dvc` file, or what lies outside the project: no state of ours."""
+    return path.startswith("../") or PurePosixPath(path).name != LOCK
+
+
+def _history(repository: Repository) -> Versions:
+    """Every state of the locks, and every .dvc file, that any ref, stash, reflog or index names. Raises: StepFailedError."""
+    commits, loose = repository.commits()
+    paths = {path for path, _ in loose if not _stands_alone(path)}
+    states = {frozenset(state) for state in repository.listed(commits, paths)}
+    for worktree in repository.worktrees:
+        index = repository.index(worktree)
+        loose |= index
+        states.add(frozenset(blob for blob in index if not _stands_alone(blob[0])))
+    # What belongs to no state that could be listed stands alone.
+    states |= {frozenset({blob}) for blob in loose.difference(*states)}
+    blobs, whole = repository.read({blob for state in states for blob in state})
+
+    def version(state: frozenset[Blob]) -> Version:
+        held = sorted(state)
+        return Version(
+            " ".join(f"{one} {path}" for path, one in held), tuple((path, blobs[one]) for path, one in held if one in blobs)
+        )
+
+    return Versions([version(state) for state in states if state], repository.problem or ("" if whole else PARTIAL))
+
+
+def _kept(layout: Layout) -> list[Version]:
+    """Copies of locks below the project's private folder: those of one folder there belong together."""
+    groups: dict[str, list[File]] = {}
+    for name in kept_locks(layout):
+        origin = name.rpartition("/tune/")[0] or name.rpartition("/")[0] or name
+        path = name.removeprefix(f"{origin}/") if is_lock(name.removeprefix(f"{origin}/")) else LOCK
+        groups.setdefault(origin, []).append((path, (layout.private_state / name).read_bytes()))
+    return [Version(origin, tuple(files)) for origin, files in groups.items()]
+
+
+def _tree(layout: Layout, repository: Repository) -> list[Version]:
+    """What lies in the working tree, and in the repository's other worktrees, committed or not."""
+    private = layout.private_state.relative_to(layout.root).as_posix()
+    versions: list[Version] = []
+    folders = repository.worktrees if repository.usable else [layout.root]
+    for folder in folders:
+        here = folder == folders[0]
+        named = repository.files(folder) if repository.usable else walked(folder)
+        if here:
+            named |= {path.relative_to(layout.root).as_posix(): path for path in locks_there(layout.root)}
+        files = [(name, path.read_bytes()) for name, path in sorted(named.items()) if not name.startswith(f"{private}/")]
+        origin = WORKING if here else f"{WORKING} {folder}"
+        versions.append(Version(origin, tuple(file for file in files if not _stands_alone(file[0]))))
+        versions += [Version(f"{origin}: {name}", ((name, text),)) for name, text in files if _stands_alone(name)]
+    return versions
+
+
+def versions(layout: Layout) -> Versions:
+    """Every state that is known, each once: content decides; and why it may not be all."""
+    repository = Repository.of(layout)
+    past = Versions([], repository.problem)
+    if repository.usable:
+        try:
+            past = _history(repository)
+        except StepFailedError:
+            past = Versions([], repository.problem or BROKEN)
+    try:
+        tree = _tree(layout, repository)
+    except StepFailedError:
+        tree = _tree(layout, Repository(layout, False, BROKEN))
+    distinct = {frozenset(version.files): version for version in (*past.known, *_kept(layout), *tree) if version.files}
+    return Versions(list(distinct.values()), past.problem)
+
+
+def known_versions(layout: Layout) -> list[Version]:
+    """The states of `versions`, for callers that need no more."""
+    return versions(layout).known
+
+
+def _load(raw: bytes) -> Any:
+    try:
+        return yaml.load(raw, Loader=Loader)  # noqa: S506 (a SafeLoader)
+    except (yaml.YAMLError, UnicodeDecodeError, RecursionError):
+        return None
+
+
+def _may_lie(lock: str, named: Named) -> Named:
+    """Where the paths that a lock names may lie, relative to the project.
+
+    Ours are relative to the project. Those of another pipeline are relative to its stages' `wdir`, which a lock does not tell:
+    the lock's folder or, mostly, one above it.
+    """
+    if is_lock(lock):
+        return named
+    above = PurePosixPath(lock).parent.parts
+    found: list[tuple[str, str]] = []
+    for path, md5 in named:
+        inner = os.path.normpath(path)
+        while inner.startswith("../"):
+            inner = inner.removeprefix("../")
+        found += [("/".join((*above[:depth], inner)), md5) for depth in range(len(above) + 1)]
+    return tuple(found)
+
+
+def parse_lock(origin: str, raw: bytes, path: str = LOCK) -> list[Instance]:
+    """The stages of a dvc.lock, or what a .dvc file names; nothing if it is neither whole. Args: path: where it lies."""
+    tree = _load(raw)
+    if not isinstance(tree, dict):
+        return []
+    stages = tree.get("stages")
+    entries = list(stages.values()) if isinstance(stages, dict) else [tree]
+    found: list[Instance] = []
+    for entry in entries:
+        try:
+            if isinstance(entry, dict):
+                deps, outs = named_of(entry)
+                found.append(Instance(origin, _may_lie(path, deps), _may_lie(path, outs)))
+        except (ValueError, KeyError):
+            continue  # one odd entry of another program's lock hides none of its neighbours
+    return found
+
+
+def all_stages(found: Iterable[Version]) -> list[Instance]:
+    """Every stage of every version; what many versions repeat is parsed once."""
+    parsed: dict[File, list[Instance]] = {}
+    stages: list[Instance] = []
+    for version in found:
+        for path, text in version.files:
+            if (path, text) not in parsed:
+                parsed[path, text] = parse_lock("", text, path)
+            stages += [Instance(version.origin, one.deps, one.outs) for one in parsed[path, text]]
+    return stages
+
+
+def kept_locks(layout: Layout) -> list[str]:
+    """Copies of dvc.lock below the project's private folder, as paths relative to it."""
+    folder = layout.private_state
+    files = (path for path in sorted(folder.rglob("*.lock")) if path.is_file() and path.stat().st_size)
+    return [path.relative_to(folder).as_posix() for path in files if parse_lock("", path.read_bytes())]

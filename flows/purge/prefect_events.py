@@ -1,0 +1,90 @@
+"""What clients put into Prefect beyond a request's id. Prefect stores an event as it was sent, and nothing of it is needed.
+
+A server keeps events for days in `prefect.db` and, where it could not take one, in `dlq`. People never go through Prefect, but
+whoever has its password may write a name into an event. Such an event is deleted: `sweep` does it every minute, a purge before
+it scans. A server that keeps its data elsewhere (PostgreSQL, another machine) is out of reach.
+"""
+
+import json
+import os
+import sqlite3
+from contextlib import closing
+from pathlib import Path
+from typing import Any
+
+from flows.service.client import EVENT
+from lmeraser.core.errors import RequestError, StepFailedError
+from lmeraser.core.layout import Layout
+from lmeraser.erase.requests import check_request_id
+
+BUSY = 10  # s to wait for the server
+RESOURCE = "lmeraser.request."
+
+
+def prefect_home() -> Path:
+    """Where Prefect keeps its files, as it decides itself."""
+    return Path(os.environ.get("PREFECT_HOME") or Path("~/.prefect").expanduser())
+
+
+def _is_id(text: Any) -> bool:
+    try:
+        return isinstance(text, str) and check_request_id(text) == text.lower()
+    except RequestError:
+        return False
+
+
+def holds_more(event: dict[str, Any]) -> bool:
+    """Whether one of our events holds anything but a request's id."""
+    payload, resource = event.get("payload"), event.get("resource")
+    if not isinstance(payload, dict) or not isinstance(resource, dict) or event.get("related"):
+        return True
+    named = str(resource.get("prefect.resource.id", ""))
+    whole = payload.keys() == {"request_id"} and _is_id(payload["request_id"])
+    return not (whole and resource.keys() == {"prefect.resource.id"} and _is_id(named.removeprefix(RESOURCE)))
+
+
+def _ours(name: str, resource: str, related: str, payload: str) -> dict[str, Any] | None:
+    """Our event that a row of Prefect's table holds, or tells of; None if there is none."""
+    held: dict[str, Any] = {"event": name, "resource": json.loads(resource), "related": json.loads(related)}
+    held["payload"] = json.loads(payload)
+    if isinstance(held["payload"], dict) and "triggering_event" in held["payload"]:
+        held = held["payload"]["triggering_event"] or {}
+    return held if held.get("event") == EVENT else None
+
+
+def _clear_database(path: Path) -> int:
+    """Delete our events that hold more than an id from a server's SQLite file. Raises: sqlite3.Error."""
+    with closing(sqlite3.connect(path, timeout=BUSY)) as connection:
+        connection.isolation_level = None
+        connection.execute("PRAGMA secure_delete = ON")
+        if not connection.execute("SELECT 1 FROM sqlite_master WHERE name = 'events'").fetchone():
+            return 0
+        wanted = "SELECT id, event, resource, related, payload FROM events WHERE event = ? OR payload LIKE ?"
+        rows = connection.execute(wanted, (EVENT, f'%"{EVENT}"%')).fetchall()
+        gone = [one for one, *told in rows if (event := _ours(*told)) is not None and holds_more(event)]
+        if gone:
+            connection.execute("BEGIN IMMEDIATE")
+            for one in gone:
+                connection.execute("DELETE FROM event_resources WHERE event_id = ?", (one,))
+                connection.execute("DELETE FROM events WHERE id = ?", (one,))
+            connection.execute("COMMIT")
+            connection.execute("PRAGMA wal_checkpoint(TRUNCATE)")
+        return len(gone)
+
+
+def clear(layout: Layout) -> int:
+    """Delete what clients put into Prefect beyond ids; returns how many events. Raises: StepFailedError."""
+    deleted = 0
+    for home in sorted({prefect_home(), layout.private_state / "prefect"}):
+        for letter in (home / "dlq").glob("*"):  # events that the server could not take: nobody reads them again
+            if letter.is_file() and EVENT.encode() in letter.read_bytes():
+                letter.unlink(missing_ok=True)
+                deleted += 1
+        database = home / "prefect.db"
+        try:
+            deleted += _clear_database(database) if database.is_file() else 0
+        except (sqlite3.Error, ValueError) as error:
+            raise StepFailedError(
+                f"prefect: its database cannot be cleared ({type(error).__name__}); the request stays open: `lmeraser resume`"
+            ) from error
+    return deleted

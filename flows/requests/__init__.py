@@ -1,0 +1,1 @@
+"""A request's way from received to certified: intake, coordinator, and the steps of a batch."""

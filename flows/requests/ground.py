@@ -1,0 +1,183 @@
+"""What evidence stands on: all locks, the list of erased people, and the files themselves. People move it: with `git reset`, `git
+stash`, another branch, `dvc checkout`, an edited params.yaml, new rows in the source.
+
+The ledger says how far a batch was taken. Before a step trusts that, `realign` looks whether the working tree still shows it:
+everybody of the batch is on the list (or is put back), and the ground is the one that the last step left. If not, the batch is
+set back to where it really is, and the way goes on from there; what somebody else must decide is refused with what to do.
+"""
+
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass
+from typing import Any
+
+from flows.dvc import command as dvc
+from flows.dvc import lock_backups as kept_locks
+from flows.project import Project
+from flows.purge import plan as purge
+from flows.requests.quarantine import refresh
+from lmeraser.core.digest import sha256_of_file
+from lmeraser.core.errors import ProjectError, StepFailedError, VerificationError
+from lmeraser.core.progress import say
+from lmeraser.erase.erased import ErasedList
+from lmeraser.erase.ledger import Claim
+from lmeraser.erase.requests import Batch, Request
+from lmeraser.erase.states import reached
+from lmeraser.pipeline.locks import digest_of_locks
+
+ERASED = "data/erased.json"
+MADE = ("artifacts/", "metrics/")  # what the pipeline itself writes
+
+
+@dataclass(frozen=True)
+class Ground:
+    """SHA-256 of all locks together, and of the list of erased people in git."""
+
+    locks: str
+    erased: str
+
+    @classmethod
+    def of(cls, project: Project) -> "Ground":
+        listed = project.layout.erased
+        return cls(digest_of_locks(project.layout.root), sha256_of_file(listed) if listed.exists() else "")
+
+
+def recorded(batch: Batch) -> Ground | None:
+    """The ground that the batch's last step left; None for a batch of an older version."""
+    held = batch.facts.get("ground")
+    return Ground(**held) if held else None
+
+
+def record(project: Project, batch: Batch) -> None:
+    batch.facts["ground"] = asdict(Ground.of(project))
+
+
+def require_ground(project: Project, batch: Batch) -> None:
+    """Raise StepFailedError if locks or list are not those that were verified: nothing is destroyed or signed on old evidence."""
+    if recorded(batch) != Ground.of(project):
+        raise StepFailedError(
+            "the locks or data/erased.json changed after the checks (git or dvc, by somebody else); run `lmeraser resume`, which "
+            "makes the checks again"
+        )
+
+
+def is_outdated(project: Project, batch: Batch) -> bool:
+    """Whether the locks are not those that a batch was planned on."""
+    planned = recorded(batch)
+    return planned is not None and planned.locks != Ground.of(project).locks
+
+
+def everybody(requests: Sequence[Request]) -> set[str]:
+    return {name for request in requests for name in request.pseudonyms}
+
+
+def ever_erased(project: Project) -> set[str]:
+    """Everybody whom this machine's memory or the ledger says to be erased, or about to be."""
+    begun = [one for one in project.ledger.all() if reached(one.reached, "removed")]
+    return everybody(begun) | ErasedList.remembered(project.layout).pseudonyms
+
+
+def missing_from_branch(project: Project) -> int:
+    """How many people were erased here whom the checked out data/erased.json does not list."""
+    erased = ever_erased(project)
+    return len(erased - ErasedList.read(project.layout.erased).pseudonyms) if erased else 0
+
+
+def keep_list(project: Project) -> None:
+    """Put people back on the list in git who were erased here: another branch, or a reset, took them off."""
+    missing = missing_from_branch(project)
+    if missing:
+        keep_out(project, [])
+        say(f"data/erased.json lacked {missing} people who were erased here; they are on it again, and stay out")
+
+
+def keep_out(project: Project, requests: Sequence[Request]) -> bool:
+    """Put everybody of the requests on the list, and everybody whom this machine ever erased.
+
+    Returns: whether the list in git lacked somebody.
+    """
+    wanted = everybody(requests) | ever_erased(project)
+    lacking = not wanted <= ErasedList.read(project.layout.erased).pseudonyms
+    if wanted:
+        project.erased.add(wanted, project.key()).keep(project.layout)
+    return lacking
+
+
+def _is_own(reason: Any, source: str | None) -> bool:
+    """Whether a reason why a stage is stale follows from the batch itself: the list, or what another stage made of it."""
+    if not isinstance(reason, dict):
+        return False
+    places = [place for kind in ("changed deps", "changed outs") for place in reason.get(kind, {})]
+    return all(place in (ERASED, source) or f"{place}/".startswith(MADE) for place in places)
+
+
+def foreign_changes(stale: dict[str, Any], source: str | None = None) -> list[str]:
+    """The stale stages of which something changed that no erasure changes: source, params, code.
+
+    Args: stale: as `dvc status --json` tells; source: the source's path, if the batch itself cleared it.
+    """
+    return sorted(stage for stage, reasons in stale.items() if not all(_is_own(reason, source) for reason in reasons))
+
+
+def require_own_changes(stale: dict[str, Any], source: str | None = None) -> None:
+    """Raise ProjectError, with both ways out, if the source, params or code changed since the request was planned."""
+    foreign = foreign_changes(stale, source)
+    if foreign:
+        names = ", ".join(foreign[:4]) + (" …" if len(foreign) > 4 else "")
+        raise ProjectError(
+            f"the source, params.yaml or the code changed since the request was planned ({len(foreign)} stages: {names}); undo "
+            "that, or run `dvc repro` to take it in, then `lmeraser resume`"
+        )
+
+
+def _only_files_differ(stale: dict[str, Any]) -> bool:
+    """Whether files are missing or changed while nothing that they are made of did."""
+    reasons = [reason for held in stale.values() for reason in held if isinstance(reason, dict)]
+    made = any("changed outs" in reason for reason in reasons)
+    return made and not any(ERASED in reason.get("changed deps", {}) for reason in reasons)
+
+
+def source_of(project: Project, batch: Batch) -> str | None:
+    """The source's path as dvc.yaml names it, if this batch began to clear it."""
+    return project.params.source.path if "source_rows" in batch.facts else None
+
+
+def realign(project: Project, batch: Batch, requests: Sequence[Request], claim: Claim, by_person: bool = False) -> None:
+    """Let the ledger say of a batch what the working tree shows, before a step trusts it.
+
+    Args: by_person: somebody read why the last try failed, and lets what was not planned stand.
+    Raises: ProjectError if something changed that is not the batch's to decide.
+    """
+    started = [one for one in requests if reached(one.reached, "removed")]
+    if not started:
+        return
+    if batch.facts.get("unplanned") and by_person:
+        batch.facts["moved"] = True
+    remake = batch.facts.pop("mixed", False)  # what was retrained is of another environment: this one may be the right one
+    lacked = keep_out(project, requests)
+    if not lacked and not remake and recorded(batch) == Ground.of(project):
+        return
+    stale = dvc.status(project.layout)
+    require_own_changes(stale, source_of(project, batch))
+    if _only_files_differ(stale) and all(reached(one.reached, "retrained") for one in started):
+        raise ProjectError(
+            f"files that the pipeline made are missing or changed ({len(stale)} stages); run `dvc checkout`, or `dvc repro` "
+            "where that finds none, then `lmeraser resume`"
+        )
+    ids = [one.request_id for one in started if reached(one.reached, "retrained")]
+    if not ids:
+        return  # killed in the middle of the retraining, which is taken up again
+    if not remake:
+        say("the working tree is not the one that the last step left (git or dvc, by somebody else); what it undid is done again")
+        batch.facts["moved"] = True
+    project.ledger.save_batch(batch, claim)
+    purge.retire_journal(project.layout, batch.batch_id)
+    if stale:
+        kept_locks.drop(project.layout, batch.batch_id)  # copies of another state
+    project.ledger.set_back(ids, "removed" if stale or remake else "retrained", claim)
+    refresh(project)
+
+
+def require_listed(project: Project, requests: Sequence[Request]) -> None:
+    """Raise VerificationError unless the list in git names everybody of the requests."""
+    if not everybody(requests) <= ErasedList.read(project.layout.erased).pseudonyms:
+        raise VerificationError("data/erased.json does not list everybody of the request; `lmeraser resume` puts them back")

@@ -1,0 +1,255 @@
+"""A request comes in: committed to the ledger before it is acknowledged, then validated, then in effect at once.
+
+None of this waits for an erasure that is being carried out.
+"""
+
+from collections.abc import Sequence
+from typing import Any
+
+from flows.dvc import command as dvc
+from flows.project import Project
+from flows.requests.quarantine import named, refresh, solve, whole_layout
+from lmeraser.core.errors import BadInputError, BlockedError, LmeraserError, ProjectError, RequestError, UnknownSubjectError
+from lmeraser.core.layout import Layout
+from lmeraser.core.params import load_params
+from lmeraser.core.progress import say
+from lmeraser.erase.erased import SubjectKey, load_key
+from lmeraser.erase.facts import check_known, gather_facts, normalise_subjects
+from lmeraser.erase.plan import Facts, Plan, make_plan
+from lmeraser.erase.requests import Request, check_request_id
+from lmeraser.erase.states import BLOCKED, FAILED, FINAL, REJECTED, reached
+from lmeraser.sources import check_untracked
+
+TOGETHER = "together"  # kept with the event of a request that was set aside: alone it can be carried out
+
+
+def draft_plan(project: Project, subjects: Sequence[str], include_public: bool) -> Plan:
+    """What erasing the subjects would touch. Changes nothing. Raises: BadInputError, BlockedError."""
+    params = project.params  # checked before anything else: a misspelt param must not look like a stale pipeline
+    names = normalise_subjects(subjects)
+    layout = whole_layout(project)
+    if layout == project.layout:
+        dvc.require_current(layout)
+    facts = gather_facts(layout, params)
+    # Without a key file nobody can be on the list; a plan must not create one.
+    key = load_key(project.key_file) if project.erased.pseudonyms else SubjectKey(b"\0" * 32)
+    check_known(names, facts, project.erased, key)
+    return make_plan(names, facts, include_public)
+
+
+def receive(project: Project, subjects: Sequence[str], request_id: str | None, include_public: bool) -> Request:
+    """Commit a request to the ledger, or recognise it: the same id twice has one effect.
+
+    Raises: RequestError, without a trace, if it is malformed or its id is about other subjects.
+    """
+    params = project.params
+    identity = check_request_id(request_id)
+    if not subjects and request_id is not None:
+        return project.ledger.get(identity)
+    names = normalise_subjects(subjects)
+    dvc.require_built(project.layout)
+    check_untracked(params.source, project.layout.root)
+    key = project.key()
+    request, _ = project.ledger.receive(
+        identity, [key.pseudonym(name) for name in names], include_public, params.service.due_days
+    )
+    return request
+
+
+def validate(project: Project, request: Request, subjects: Sequence[str] = ()) -> Request:
+    """Decide whether a received request can be carried out: then it is validated, else rejected or blocked.
+
+    It is looked at alone, and together with all that is open: those came first, and must not fail because of it.
+    Args: subjects: in the order in which they were given, so that a refusal can name a position.
+    Raises: ProjectError if the pipeline is not up to date, so that nobody can tell; the request stays received.
+    """
+    if request.state != "received":
+        return request
+    layout = whole_layout(project)
+    facts = gather_facts(layout, load_params(layout.params))
+    key = project.key()
+    names = normalise_subjects(subjects) if subjects else named(project, facts, request.pseudonyms)
+    move = project.ledger.move
+    try:
+        _check(project, request, facts, names, layout)
+        plan = make_plan(names, facts, request.include_public)
+        _check_size(project, request, plan)
+    except BlockedError as error:
+        move([request.request_id], BLOCKED, reason=str(error))
+    except RequestError as error:
+        move([request.request_id], REJECTED, reason=str(error))
+    else:
+        obstacle = _obstacle(project, facts, _ahead(project, request), request)
+        if obstacle:
+            set_aside(project, request, obstacle)
+        else:
+            move([request.request_id], "validated", note={"plan": plan.to_json(), "key": key.id})
+    return project.ledger.get(request.request_id)
+
+
+def _check(project: Project, request: Request, facts: Facts, names: list[str], layout: Layout) -> None:
+    """Raise RequestError if subjects are unknown or erased; ProjectError while nobody can tell."""
+    key = project.key()
+    project.erased.check_key(key)
+    try:
+        check_known(names, facts, project.erased, key)
+        if len(names) < len(request.pseudonyms):
+            gone = sum(one in project.erased.pseudonyms for one in request.pseudonyms)
+            unknown = len(request.pseudonyms) - len(names) - gone
+            if unknown:
+                raise UnknownSubjectError(f"{unknown} of {len(request.pseudonyms)} subjects are unknown: no record has them")
+            raise RequestError(f"{gone} of {len(request.pseudonyms)} subjects are already erased; send the others alone")
+    except UnknownSubjectError:
+        _require_unknown_everywhere(project, request, layout)
+        raise
+
+
+def _require_unknown_everywhere(project: Project, request: Request, layout: Layout) -> None:
+    """Raise ProjectError if those whom the served copy does not know may be in the workspace, or in a source not built yet."""
+    dvc.require_current(project.layout)
+    if layout != project.layout and named(project, gather_facts(project.layout, project.params), request.pseudonyms):
+        raise ProjectError(
+            "people of this request joined after the model that is served; it is kept, and taken up when the open requests are "
+            "done (`lmeraser resume`)"
+        )
+
+
+def _check_size(project: Project, request: Request, plan: Plan) -> None:
+    """Raise RequestError if the request's certificate would be larger than a verifier reads, before anything is destroyed."""
+    from lmeraser.prove.certificate import largest
+    from lmeraser.prove.verify import MAX_BYTES
+
+    size = largest(len(request.pseudonyms), len(project.params.slots), len(project.params.parts))
+    if size > MAX_BYTES:
+        raise RequestError(
+            f"the certificate of {plan.subjects} people over {len(project.params.slots)} slots would have {size:,} bytes, "
+            f"expected at most {MAX_BYTES:,}; put fewer people into one request"
+        )
+
+
+def _ahead(project: Project, request: Request) -> list[Request]:
+    """Requests that were accepted and whose records may still be there."""
+    return [
+        one
+        for one in project.ledger.all(open_only=True)
+        if one.request_id != request.request_id and one.state != "received" and not reached(one.reached, "retrained")
+    ]
+
+
+def _obstacle(project: Project, facts: Facts, ahead: Sequence[Request], request: Request) -> str | None:
+    """Why a request that could be carried out alone cannot be together with those ahead of it; None if it can."""
+    together = [*ahead, request]
+    names = named(project, facts, {name for one in together for name in one.pseudonyms})
+    try:
+        make_plan(names, facts, any(one.include_public for one in together))
+    except (RequestError, BlockedError) as error:
+        return str(error)
+    return None
+
+
+def set_aside(project: Project, request: Request, obstacle: str) -> None:
+    """Block a request that would keep others from being carried out, with the reason; it leaves the quarantine if it was in."""
+    project.ledger.move(
+        [request.request_id],
+        BLOCKED,
+        note={"why": TOGETHER},
+        reason=f"set aside, so that others go on: {obstacle}; `lmeraser resume` looks again, `lmeraser cancel` ends it",
+    )
+    if reached(request.reached, "quarantined"):
+        refresh(project)
+
+
+def divide(project: Project, facts: Facts, requests: Sequence[Request]) -> tuple[list[Request], list[tuple[Request, str]]]:
+    """Which of the requests, in their order, can be carried out together; and the others, each with its obstacle."""
+    fit: list[Request] = []
+    culprits: list[tuple[Request, str]] = []
+    for request in requests:
+        obstacle = _obstacle(project, facts, [], request) or _obstacle(project, facts, fit, request)
+        if obstacle:
+            culprits.append((request, obstacle))
+        else:
+            fit.append(request)
+    return fit, culprits
+
+
+def take_up_again(project: Project) -> None:
+    """Look once more at requests that were set aside: the others may be done, or records were added."""
+    layout = whole_layout(project)
+    for request in project.ledger.all():
+        if request.state == BLOCKED and _was_set_aside(project, request):
+            facts = gather_facts(layout, load_params(layout.params))
+            if not _obstacle(project, facts, _ahead(project, request), request):
+                project.ledger.receive_again(request.request_id)
+
+
+def _was_set_aside(project: Project, request: Request) -> bool:
+    blocked = [event.data for event in project.ledger.events(request.request_id) if event.kind == BLOCKED]
+    return bool(blocked) and blocked[-1].get("why") == TOGETHER
+
+
+def cancel(project: Project, request_id: str) -> Request:
+    """End a request for which nothing was done yet. Raises: RequestError if something was."""
+    request = project.ledger.get(request_id)
+    begun = reached(request.reached, "removed") or request.batch_id is not None
+    if request.state in FINAL or begun:
+        raise RequestError(f"request {request_id} is {request.state}; only one that nothing was done for can be cancelled")
+    if request.state == FAILED:
+        project.ledger.move([request_id], request.reached)
+    project.ledger.move([request_id], REJECTED, note={"why": "cancelled"}, reason="cancelled by the operator")
+    refresh(project)
+    return project.ledger.get(request_id)
+
+
+def take_effect(project: Project, request: Request, solved: bool = True) -> Request:
+    """Put a validated (or approved) request in effect: what its people influenced is out of the served model.
+
+    Args: solved: also solve the global head without them now; else it is withheld until the retraining begins.
+    """
+    if request.state not in ("validated", "approved") or needs_approval(project, request):
+        return request
+    folder = refresh(project, accepting=[request.request_id])
+    project.ledger.move([request.request_id], "quarantined")
+    if folder and solved:
+        try:
+            solve(project, folder)
+        except LmeraserError as error:
+            say(f"quarantine: the global head stays withheld until the retraining: {error}")
+    return project.ledger.get(request.request_id)
+
+
+def needs_approval(project: Project, request: Request) -> bool:
+    return project.params.service.approval and request.state == "validated"
+
+
+def approve(project: Project, request_id: str, by: str) -> Request:
+    """Record who approved a request, and put it in effect."""
+    who = " ".join(by.split())
+    if not 1 <= len(who) <= 200 or not who.isprintable():
+        raise BadInputError("--by holds no name; give 1 to 200 printable characters")
+    project.ledger.approve(request_id, who)
+    return take_effect(project, project.ledger.get(request_id))
+
+
+def refuse(request: Request) -> None:
+    """Raise RequestError or BlockedError with the reason if a request was refused."""
+    if request.state == REJECTED:
+        raise RequestError(request.reason or "the request is rejected")
+    if request.state == BLOCKED:
+        raise BlockedError(f"{request.reason or 'it is blocked'}; that is request {request.request_id}")
+
+
+def accept(project: Project, request: Request, subjects: Sequence[str] = (), solved: bool = True) -> Request:
+    """Validate a received request and put it in effect. Raises: RequestError or BlockedError with the reason if refused."""
+    request = take_effect(project, validate(project, request, subjects), solved)
+    refuse(request)
+    return request
+
+
+def plan_of(project: Project, request: Request) -> dict[str, Any] | None:
+    """What carrying out the request alone touches, as it was planned last."""
+    if request.batch_id:
+        plans: dict[str, Any] = project.ledger.get_batch(request.batch_id).facts["plans"]
+        found: dict[str, Any] = plans[request.request_id]
+        return found
+    notes = [event.data for event in project.ledger.events(request.request_id) if event.kind == "validated"]
+    return notes[-1].get("plan") if notes else None

@@ -1,0 +1,120 @@
+"""Immediate effect: from the moment that a request is accepted, the served model leaves out what its people influenced.
+
+First, in milliseconds and without torch: the artifacts are linked into a copy, the clusters that change are left out and the
+global head is withheld. Then, in under a second where a process is warm: the head is solved again without the people.
+"""
+
+import secrets
+from collections.abc import Collection, Iterable
+from dataclasses import replace
+
+import pyarrow as pa
+import pyarrow.compute as pc
+
+from flows.project import Project, locked
+from flows.run.warm_client import run_chains
+from lmeraser.core.digest import readable_json, write_whole
+from lmeraser.core.errors import BadInputError, ProjectError
+from lmeraser.core.layout import Layout
+from lmeraser.core.params import load_params
+from lmeraser.data.records import TRAIN
+from lmeraser.erase.facts import gather_facts, subjects_of
+from lmeraser.erase.plan import Facts, make_plan
+from lmeraser.erase.requests import Request
+from lmeraser.serve.quarantine import (
+    INTERIM,
+    WHOLE,
+    WITHHELD,
+    Quarantine,
+    copy_artifacts,
+    drop_other_copies,
+    lift,
+    read_quarantine,
+    write_quarantine,
+)
+
+HELD_FROM, HELD_TO = "quarantined", "retrained"  # the states in which a request's people are left out
+
+
+def whole_layout(project: Project) -> Layout:
+    """Where whole artifacts lie: a copy while the workspace may be changing, else the workspace."""
+    quarantine = read_quarantine(project.layout)
+    return quarantine.layout(project.layout) if quarantine else project.layout
+
+
+def named(project: Project, facts: Facts, pseudonyms: Collection[str]) -> list[str]:
+    """The subjects behind pseudonyms, as far as a record of theirs is there. They never leave memory."""
+    key = project.key()
+    return sorted(subject for subject in subjects_of(facts) if key.pseudonym(subject) in pseudonyms)
+
+
+def refresh(project: Project, accepting: Iterable[str] = (), renewed: bool = False) -> str | None:
+    """Leave out the people of every open request, and nobody else; lift the quarantine if there is none.
+
+    Args:
+        accepting: requests that are being accepted now; renewed: the workspace is whole and newer than the copy.
+    Returns: the copy's folder if its global head is still to be solved.
+    """
+    accepting = set(accepting)
+    with locked(project.layout.private_state / "quarantine.lock", "another process is changing the quarantine; waiting"):
+        held = [one for one in project.ledger.all(open_only=True) if _is_held(one) or one.request_id in accepting]
+        if not held:
+            lift(project.layout)
+            return None
+        try:
+            old = None if renewed else read_quarantine(project.layout)
+            damaged = False
+        except ProjectError:
+            old, damaged = None, any(one.batch_id for one in held)
+        folder = secrets.token_hex(4)
+        copy = copy_artifacts(old.layout(project.layout) if old else project.layout, project.layout, folder)
+        made = _decide(project, copy, folder, {name for one in held for name in one.pseudonyms}, damaged)
+        write_quarantine(project.layout, made)
+        drop_other_copies(project.layout, folder)
+    return folder if made.head == WITHHELD and not made.model_withheld else None
+
+
+def mend(project: Project) -> None:
+    """Make the quarantine again if its pointer is damaged."""
+    try:
+        read_quarantine(project.layout)
+    except ProjectError:
+        refresh(project)
+
+
+def _is_held(request: Request) -> bool:
+    return request.reached in ("quarantined", "removed", "retrained")
+
+
+def _decide(project: Project, copy: Layout, folder: str, pseudonyms: set[str], damaged: bool) -> Quarantine:
+    """What to leave out of a copy."""
+    if damaged:  # the workspace may be half changed: nothing that is known to be whole is left
+        return Quarantine(folder, [], WITHHELD, True)
+    facts = gather_facts(copy, load_params(copy.params))
+    names = named(project, facts, pseudonyms)
+    private = facts.private
+    theirs = pc.and_(pc.is_in(private["subject"], value_set=pa.array(names, pa.string())), pc.equal(private["split"], TRAIN))
+    without = sorted(private["id"].filter(theirs).to_pylist())
+    write_whole(copy.root / "without.json", readable_json(without), mode=0o600)
+    try:
+        plan = make_plan(names, facts, include_public=True)
+    except BadInputError:  # nothing would be left to learn from
+        return Quarantine(folder, [], WITHHELD, True)
+    # Where only a replay can tell what changes (the paper's clustering), every cluster may.
+    changed = {*plan.slots_retrained, *plan.slots_emptied} if plan.exact else set(facts.used_slots)
+    slots = sorted(changed & set(facts.used_slots)) if without else []
+    return Quarantine(folder, slots, WITHHELD if without else WHOLE, plan.rebuild)
+
+
+def solve(project: Project, folder: str) -> None:
+    """Solve the global head of a copy without the people of open requests, and serve it. Raises: StepFailedError."""
+    run_chains(project.layout, [[f"quarantine@{folder}"]])
+    serve_solved(project, folder)
+
+
+def serve_solved(project: Project, folder: str) -> None:
+    """Serve the head that the stage `quarantine` solved, unless another request came meanwhile."""
+    with locked(project.layout.private_state / "quarantine.lock", "another process is changing the quarantine; waiting"):
+        now = read_quarantine(project.layout)
+        if now and now.folder == folder and (now.layout(project.layout).root / "interim.safetensors").exists():
+            write_quarantine(project.layout, replace(now, head=INTERIM))

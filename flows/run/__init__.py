@@ -1,0 +1,1 @@
+"""Stages are run: in warm or fresh processes, on this machine's devices or in clones."""

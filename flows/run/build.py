@@ -1,0 +1,173 @@
+"""Build and update: the same bytes as plain `dvc repro`, in few warm processes.
+
+`dvc repro` starts one process a stage, and most of a small stage's time is the import of torch. Here stages run one after the
+other in one process (`stages/runtime/chain.py`), clusters in as many processes as there are cores, and then one `dvc commit`
+records them. `dvc commit` does not check that the inputs are those that were used, so their digests are compared before and
+after; whoever calls holds the workspace's lock. Where something was built before, DVC says which slots are stale, and they are
+trained the same way.
+"""
+
+import shutil
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any
+
+from flows.dvc import command as dvc
+from flows.dvc import config as remotes
+from flows.run.devices import gpus, processes
+from flows.run.warm_client import run_chains
+from lmeraser.clusters.assignment import load_sizes
+from lmeraser.core.code import code_digest
+from lmeraser.core.digest import DRAFT, sha256, sha256_of_file
+from lmeraser.core.errors import ParamsError, ProjectError, StepFailedError
+from lmeraser.core.layout import Layout
+from lmeraser.core.params import Params, load_params
+from lmeraser.core.private import close_private
+from lmeraser.core.progress import say
+from lmeraser.pipeline.files import check_files, files
+from lmeraser.sources import check_source
+
+Tuner = Callable[[Sequence[str]], dict[str, float]]  # trains slots somewhere, their files lie here afterwards; seconds by stage
+
+
+def _inputs(layout: Layout) -> str:
+    """Digest of what every stage reads and none writes: params, code, pipeline files, and who is erased."""
+    read = (layout.params, layout.erased, *files(layout.root))
+    return sha256("".join([code_digest(layout.root), *map(sha256_of_file, read)]).encode())
+
+
+def _shares(slots: Sequence[str], layout: Layout, count: int) -> list[list[str]]:
+    """Divide slots among processes, the largest cluster first to the least loaded."""
+    records = {size["slot"]: size["records"] for size in load_sizes(layout.clusters)}
+    shares: list[list[str]] = [[] for _ in range(count)]
+    load = [0] * len(shares)
+    for slot in sorted(slots, key=lambda slot: (-records.get(slot, 0), slot)):
+        least = load.index(min(load))
+        shares[least].append(f"tune@{slot}")
+        load[least] += records.get(slot, 0) + 1  # an empty slot costs something as well
+    return shares
+
+
+def _run_stages(
+    layout: Layout, before: Sequence[str], slots: Sequence[str], after: Sequence[str], tune: Tuner | None = None
+) -> dict[str, float]:
+    """Run `before`, then the slots side by side, then `after`, and record all of them. Returns seconds by stage."""
+    inputs = _inputs(layout)
+    for draft in layout.artifacts.rglob(f"{DRAFT}*"):  # left by a killed process; `dvc commit` would record it
+        draft.unlink()
+    tuning = [f"tune@{slot}" for slot in slots]
+    params = load_params(layout.params)
+    count = processes(params)
+    if tune and slots:
+        seconds = run_chains(layout, [before])
+        _check(layout, inputs)
+        seconds |= _commit(layout, before)  # whoever tunes elsewhere reads what is recorded
+        seconds |= tune(slots)
+        seconds |= run_chains(layout, [after])
+    elif len(slots) <= count:
+        seconds = run_chains(layout, [[*before, *tuning, *after]])
+    else:
+        seconds = run_chains(layout, [before])
+        seconds |= run_chains(layout, _shares(slots, layout, count), gpus(params))
+        seconds |= run_chains(layout, [after])
+    _check(layout, inputs)
+    return seconds | _commit(layout, [*before, *tuning, *after])
+
+
+def _check(layout: Layout, inputs: str) -> None:
+    """`dvc commit` does not look at inputs: they must be those that were used."""
+    if _inputs(layout) != inputs:
+        raise StepFailedError("params, code or the erased list changed during the run; retry with nobody else writing here")
+
+
+def _commit(layout: Layout, names: Sequence[str]) -> dict[str, float]:
+    start = time.monotonic()
+    dvc.commit(layout, [name for name in names if not name.startswith("quarantine@")])
+    close_private(layout)  # DVC copied some of the files anew
+    return {"dvc commit": time.monotonic() - start}
+
+
+def _embeds(params: Params) -> list[str]:
+    return [f"embed@{part}" for part in params.parts]
+
+
+def build(layout: Layout) -> None:
+    """Bring everything that the pipeline makes up to date. Raises: StepFailedError; what was finished stays finished."""
+    params = load_params(layout.params)
+    check_files(layout.root, params.slots)
+    close_private(layout)
+    check_early(layout, params)
+    if not layout.lock.exists():
+        shutil.rmtree(layout.artifacts, ignore_errors=True)  # of no known origin
+        before = ["split", "pretrain", "skeleton", "recipe", *_embeds(params), "cluster", "validate"]
+        _run_stages(layout, before, params.slots, ["head", "evaluate"])
+        dvc.run(layout, "repro", "--quiet")
+    elif stale := dvc.status(layout):
+        _train_stale(layout, params, stale)
+        dvc.run(layout, "repro", "--quiet")
+    close_private(layout)
+    say("build: everything is up to date")
+
+
+def check_early(layout: Layout, params: Params) -> None:
+    """Raise BadInputError for what `dvc commit` would refuse after hours of training; nothing is changed."""
+    above = (layout.root, *layout.root.parents)
+    if not any((folder / ".dvc").is_dir() for folder in above):
+        raise ProjectError("this is no DVC repository (.dvc is missing); restore it from git, or run `dvc init`, and retry")
+    config = remotes.read_config(layout)
+    without_git = config.get("core", {}).get("no_scm", "").lower() == "true"
+    if not without_git and not any((folder / ".git").exists() for folder in above):
+        raise ProjectError(
+            "this is no git repository (.git is missing), and DVC wants one; clone the project or run `git init`, and retry"
+        )
+    place = (layout.root / params.source.path).resolve()
+    urls = [section.get("url", "") for name, section in config.items() if name.startswith("remote ")]
+    copies = [remotes.cache(layout, config).root, *(Path(url) for url in urls if url and not remotes.SCHEME.match(url))]
+    if any(place.is_relative_to(folder.resolve()) for folder in copies):
+        raise ParamsError("params.yaml: source.path lies in DVC's cache or in a remote, which a purge clears; move your data")
+    check_source(params.source, layout.root)
+    if not layout.lock.exists():
+        _ask_dvc(layout)
+
+
+def _ask_dvc(layout: Layout) -> None:
+    """DVC hashes the source now, as it will when `split` is recorded, and remembers it: this costs that time once.
+
+    Raises: ProjectError without DVC's own words, which may name an image.
+    """
+    dvc.mend_rwlock(layout)
+    process = dvc.start(
+        [sys.executable, "-m", "dvc", "status", "--json", "split"], layout, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL
+    )
+    if process.wait():
+        raise ProjectError("DVC cannot read the project or its source; `dvc status split` says why: mend that and retry")
+
+
+def _train_stale(layout: Layout, params: Params, stale: dict[str, Any]) -> None:
+    """Bring everything before `tune` up to date, then train the slots whose inputs changed side by side and record them."""
+    if any(not name.startswith(("tune@", "head", "evaluate")) for name in stale):
+        dvc.run(layout, "repro", "--quiet", "validate", "recipe")
+        stale = dvc.status(layout)
+    slots = [slot for slot in params.slots if _inputs_changed(stale.get(f"tune@{slot}", []))]
+    if len(slots) > 1:
+        _run_stages(layout, [], slots, [])
+
+
+def _inputs_changed(reasons: Sequence[Any]) -> bool:
+    """Whether a stage must run. Where its file alone is missing or damaged, DVC brings it back from its cache."""
+    return any(reason == "changed command" or "changed deps" in reason for reason in reasons)
+
+
+def update(
+    layout: Layout, parts: Sequence[str], slots: Sequence[str], first: Sequence[str] = (), tune: Tuner | None = None
+) -> dict[str, float]:
+    """After an erasure: run what it touched. Returns seconds by stage.
+
+    Args: first: to run before that in the same process (`quarantine@…`); tune: who trains slots, if not this machine's own
+        processes. Whether anything else is stale is for `verify` to ask.
+    """
+    before = [*first, "split", *(f"embed@{part}" for part in parts), "cluster", "validate"]
+    return _run_stages(layout, before, slots, ["head", "evaluate"], tune)

@@ -1,0 +1,118 @@
+"""Ask the processes that stay warm (`stages/runtime/warm.py`) to run stages; where there is none, a fresh one does the same."""
+
+import fcntl
+import json
+import socket
+import subprocess
+import sys
+import threading
+from collections.abc import Iterator, Sequence
+from contextlib import ExitStack, contextmanager
+from pathlib import Path
+
+from flows.dvc import command as dvc
+from flows.run.devices import place
+from lmeraser.core.code import code_digest
+from lmeraser.core.errors import StepFailedError
+from lmeraser.core.layout import Layout
+from lmeraser.core.sockets import fitting
+
+Seconds = dict[str, float]  # by stage
+
+
+@contextmanager
+def reserved(layout: Layout, wanted: int) -> Iterator[list[Path]]:
+    """Sockets of up to `wanted` idle warm processes, ours until the end of the block."""
+    with ExitStack() as held:
+        found: list[Path] = []
+        for path in sorted(layout.warm.glob("*.sock")):
+            if len(found) == wanted:
+                break
+            handle = held.enter_context(path.with_suffix(".busy").open("w"))
+            try:
+                fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            except BlockingIOError:
+                continue
+            if _answers(path):
+                found.append(path)
+        yield found
+
+
+def _answers(path: Path) -> bool:
+    try:
+        with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as probe, fitting(path) as name:
+            probe.settimeout(1)
+            probe.connect(name)
+    except OSError:  # nobody listens any more
+        return False
+    return True
+
+
+def ask(layout: Layout, path: Path, names: Sequence[str]) -> Seconds | None:
+    """Run stages in a warm process; None if it runs older code and ended.
+
+    Raises: StepFailedError with the stage's own line, or if the process died.
+    """
+    job = json.dumps({"names": list(names), "code": code_digest(layout.root)}).encode() + b"\n"
+    answer = b""
+    try:
+        with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as connection:
+            with fitting(path) as name:
+                connection.connect(name)
+            socket.send_fds(connection, [job], [sys.stderr.fileno()])
+            while more := connection.recv(65536):
+                answer += more
+        told = json.loads(answer)
+    except (OSError, ValueError) as error:
+        raise StepFailedError("the warm process died while it ran a stage; retry: nothing is lost") from error
+    if told.get("stale"):
+        return None
+    if "line" in told:
+        raise StepFailedError(told["line"], told["exit_code"])
+    return {str(name): float(seconds) for name, seconds in told["seconds"].items()}
+
+
+def run_chains(layout: Layout, shares: Sequence[Sequence[str]], gpus: int = 0) -> Seconds:
+    """Run chains of stages side by side, in warm processes as far as there are idle ones.
+
+    Args: gpus: that fresh processes are spread over, one each; the warm ones were spread when they started.
+    Raises: StepFailedError with the line of the one that failed.
+    """
+    wanted = [share for share in shares if share]
+    dvc.clear_report(layout)
+    with reserved(layout, len(wanted)) as warm:
+        cold = [_start(layout, share, place(number, gpus)) for number, share in enumerate(wanted[len(warm) :], len(warm))]
+        told, problems = _ask_all(layout, list(zip(warm, wanted, strict=False)), cold)
+        if problems:
+            raise problems[0]
+        left = [share for share, seconds in zip(wanted, told, strict=False) if seconds is None]
+        more = [_start(layout, share, place(number, gpus)) for number, share in enumerate(left)]
+        dvc.finish([*cold, *more], layout, "a stage")
+    return {name: seconds for found in told if found for name, seconds in found.items()}
+
+
+def _start(layout: Layout, share: Sequence[str], extra: dict[str, str]) -> "subprocess.Popen[str]":
+    return dvc.start([sys.executable, "-m", "stages.runtime.chain", *share], layout, extra, stdout=sys.stderr)
+
+
+def _ask_all(
+    layout: Layout, jobs: Sequence[tuple[Path, Sequence[str]]], cold: Sequence["subprocess.Popen[str]"]
+) -> tuple[list[Seconds | None], list[StepFailedError]]:
+    """The answers of warm processes, one thread each; if one fails, the cold processes are ended."""
+    told: list[Seconds | None] = [{} for _ in jobs]
+    problems: list[StepFailedError] = []
+
+    def one(place: int) -> None:
+        try:
+            told[place] = ask(layout, *jobs[place])
+        except StepFailedError as error:
+            problems.append(error)
+            for process in cold:
+                dvc.stop(process)
+
+    threads = [threading.Thread(target=one, args=(place,)) for place in range(len(jobs))]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    return told, problems

@@ -1,0 +1,40 @@
+"""The Prefect flows `build` and `audit`: what the commands of these names do, for deployments."""
+
+from prefect import flow
+
+from flows.project import Project, workspace
+from flows.requests.ground import keep_list
+from flows.run import build as building
+from lmeraser.core.errors import VerificationError
+
+
+@flow(name="build", persist_result=False, log_prints=False)
+def build() -> None:
+    """Bring everything that the pipeline makes up to date."""
+    project = Project.find()
+    with workspace(project):
+        keep_list(project)
+        building.build(project.layout)
+
+
+@flow(name="audit", persist_result=False, log_prints=False)
+def audit(rebuild: bool = True, stores: bool = True) -> str:
+    """Rebuild from the retained records and compare; scan every store. Raises: VerificationError if something is found."""
+    from flows.audit.rebuild import rebuild as build_again
+    from flows.purge.scan import audit_stores
+
+    project = Project.find()
+    told = []
+    with workspace(project):
+        if rebuild:
+            found = build_again(project)
+            told.append(f"{found.artifacts} artifacts compared, {len(found.differing)} differ")
+            if not found.equal:
+                raise VerificationError(told[-1])
+        told.append(f"{project.ledger.verify_chain()} events of the ledger are as they were written")
+        if stores and project.erased.pseudonyms:  # before the first erasure there is nothing to look for
+            scanned = audit_stores(project.layout)
+            told.append(f"{len(scanned['stores'])} stores scanned")
+            if not scanned["clean"]:
+                raise VerificationError(f"{told[-1]}: residue was found; run `lmeraser audit --stores` to see where")
+    return "; ".join(told)

@@ -1,0 +1,69 @@
+"""The Prefect flow `sweep`: every minute, start what the ledger still has open. An event may be lost; the ledger is not.
+
+Two runs for one request do no harm: the second waits for the first and finds nothing left. So this needs no lock.
+"""
+
+import time
+
+from prefect import flow
+from prefect.client.orchestration import get_client
+from prefect.client.schemas.filters import FlowRunFilter, FlowRunFilterName, FlowRunFilterState, FlowRunFilterStateType
+from prefect.client.schemas.objects import StateType
+from prefect.deployments import run_deployment
+
+from flows.project import Project
+from flows.purge import prefect_events as prefect_storage
+from flows.requests import intake
+from lmeraser.core.errors import LmeraserError
+from lmeraser.core.progress import say
+from lmeraser.erase.requests import Request
+
+# A run that was killed counts as running until its missing heartbeats are noticed (`flows/service/supervisor.py` sets that up).
+ALIVE = [StateType.SCHEDULED, StateType.PENDING, StateType.PAUSED, StateType.RUNNING, StateType.CANCELLING]
+
+
+def _runs(request: Request, states: list[StateType] | None) -> int:
+    """How many runs of the flow `forget` there are for a request."""
+    with get_client(sync_client=True) as client:
+        chosen = FlowRunFilter(
+            name=FlowRunFilterName(any_=[f"forget-{request.request_id}"]),
+            state=FlowRunFilterState(type=FlowRunFilterStateType(any_=states)) if states else None,
+        )
+        return len(client.read_flow_runs(flow_run_filter=chosen, limit=200))
+
+
+def waits(request: Request) -> bool:
+    """Whether an open request has nobody who works on it."""
+    claimed = request.claim_id is not None and (request.lease_until or 0) > time.time()
+    return request.is_open and request.state != "failed" and not claimed
+
+
+@flow(name="sweep", persist_result=False, log_prints=False)
+def sweep() -> int:
+    """Put in effect what was received and start what is open; returns how many runs were started."""
+    project = Project.find()
+    try:
+        prefect_storage.clear(project.layout)
+    except LmeraserError as error:
+        say(f"sweep: {error}")
+    started = 0
+    for request in [one for one in project.ledger.all(open_only=True) if waits(one)]:
+        try:
+            now = intake.take_effect(project, intake.validate(project, request), solved=False)
+        except LmeraserError as error:
+            say(f"sweep: request {request.request_id} stays {request.state}: {error}")
+            continue
+        if not waits(now) or intake.needs_approval(project, now) or _runs(now, ALIVE):
+            continue
+        # The attempt is in the key: with the key of a crashed run Prefect would return that run and start none.
+        run_deployment(
+            "forget/forget",
+            parameters={"request_id": now.request_id},
+            flow_run_name=f"forget-{now.request_id}",
+            idempotency_key=f"{now.request_id}-{_runs(now, None)}",
+            timeout=0,
+            as_subflow=False,
+        )
+        started += 1
+        break  # it carries out all that wait; the next sweep looks again
+    return started

@@ -1,0 +1,33 @@
+"""The Prefect flow `tune-cluster`: one cluster on one worker, one worker a GPU (`python -m flows.service.worker --limit 1`).
+
+The worker serves either the same folder as the coordinator, or a clone of its own that shares a DVC remote with it.
+"""
+
+import re
+from typing import Annotated
+
+from prefect import flow
+from pydantic import Field
+
+from flows.project import Project
+from flows.run.warm_client import run_chains
+from lmeraser.core.errors import RequestError
+
+Slot = Annotated[str, Field(pattern="^[a-z][a-z0-9]{0,15}$")]
+BATCH_ID = "^[0-9a-f-]{1,64}$"
+BatchId = Annotated[str, Field(pattern=BATCH_ID)]
+
+
+@flow(name="tune-cluster", flow_run_name="tune-{slot}", persist_result=False, log_prints=False, validate_parameters=False)
+def tune_cluster(batch_id: BatchId, slot: Slot, clone: bool = False) -> float:
+    """Tune one cluster; returns seconds. Raises: StepFailedError."""
+    project = Project.find()
+    if slot not in project.params.slots:
+        raise RequestError("the slot is not in params.yaml; coordinator and worker must have the same code and params")
+    if not re.fullmatch(BATCH_ID, batch_id):  # a deployment need not enforce the pattern, and the id becomes a file's name
+        raise RequestError("the batch's id is none; a coordinator sends hexadecimal digits and hyphens")
+    if clone:
+        from flows.run.clones import work_in_clone
+
+        return work_in_clone(project, batch_id, slot)
+    return sum(run_chains(project.layout, [[f"tune@{slot}"]]).values())

@@ -1,0 +1,1 @@
+"""Records, images and tensors, and the files that hold them."""

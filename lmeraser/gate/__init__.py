@@ -1,0 +1,1 @@
+"""The gate before training: expectations, and the checks that are made of them."""

@@ -1,0 +1,1 @@
+"""The pipeline as files: which file holds a stage, what the locks record, the recipe of tuning, and environments."""

@@ -1,0 +1,103 @@
+"""dvc.lock as facts: what every stage made, whether the files are what it says, and how two states differ. Runs no DVC.
+
+With many slots there are several locks (`lmeraser/pipeline/files.py`). A path given here is that of the root's dvc.lock, and
+stands for all of them: a state is whole only if each is.
+"""
+
+import hashlib
+import json
+from collections.abc import Iterable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+from lmeraser.core.digest import sha256, sha256_of_file
+from lmeraser.core.errors import ProjectError
+from lmeraser.pipeline.files import locks
+
+DAMAGED = "dvc.lock is empty or damaged; run `git checkout dvc.lock && dvc repro` and retry"
+Outs = dict[str, str]  # path of an out to its digest (MD5, as DVC names content)
+_Loader = getattr(yaml, "CSafeLoader", yaml.SafeLoader)  # hundreds of slots: seconds without libyaml
+
+
+def damaged(name: str) -> str:
+    """The line about a lock that is not whole; `name` is relative to the root."""
+    return DAMAGED.replace("dvc.lock", name)
+
+
+def outs_of(path: Path, name: str) -> dict[str, Outs]:
+    """The outs of each stage of one lock. Raises: ProjectError if it is not whole."""
+    try:
+        raw = yaml.load(path.read_text(encoding="utf-8"), Loader=_Loader)  # noqa: S506 (a SafeLoader)
+    except FileNotFoundError as error:
+        raise ProjectError(f"{name} is missing: nothing was built yet; run `dvc repro` and retry") from error
+    except (yaml.YAMLError, UnicodeDecodeError) as error:
+        raise ProjectError(damaged(name)) from error
+    try:
+        stages: dict[str, Any] = raw["stages"]
+        outs = {name: {str(out["path"]): str(out["md5"]) for out in stage.get("outs", [])} for name, stage in stages.items()}
+    except (TypeError, KeyError, AttributeError) as error:
+        raise ProjectError(damaged(name)) from error
+    if not outs:
+        raise ProjectError(damaged(name))
+    return outs
+
+
+def outs_by_stage(path: Path) -> dict[str, Outs]:
+    """The outs of each stage, by its plain name. Raises: ProjectError if a lock is missing or not whole."""
+    root = path.parent
+    every = [outs_of(lock, lock.relative_to(root).as_posix()) for lock in [path, *locks(root)[1:]]]
+    return {stage: outs for one in every for stage, outs in one.items()}
+
+
+def read_outs(path: Path) -> Outs:
+    """Every out that is recorded. Raises: ProjectError if a lock is missing or not whole."""
+    return {out: md5 for outs in outs_by_stage(path).values() for out, md5 in outs.items()}
+
+
+def digest_of_locks(root: Path) -> str:
+    """SHA-256 of all locks with their names: one state of the pipeline."""
+    held = [f"{lock.relative_to(root).as_posix()} {sha256_of_file(lock)}\n" for lock in locks(root) if lock.exists()]
+    return sha256("".join(held).encode())
+
+
+def _md5(path: Path) -> str:
+    with path.open("rb") as stream:
+        return hashlib.file_digest(stream, lambda: hashlib.md5(usedforsecurity=False)).hexdigest()
+
+
+def _digest(path: Path) -> str | None:
+    """A file's or a folder's content as DVC names it (dvc_data.hashfile.tree.Tree.as_bytes); None if there is nothing."""
+    if path.is_file():
+        return _md5(path)
+    if not path.is_dir():
+        return None
+    files = sorted((file.relative_to(path).as_posix(), file) for file in path.rglob("*") if file.is_file())
+    entries = [{"md5": _md5(file), "relpath": name} for name, file in files]
+    return hashlib.md5(json.dumps(entries, sort_keys=True).encode(), usedforsecurity=False).hexdigest() + ".dir"
+
+
+def read_files(root: Path, outs: Iterable[str]) -> Outs:
+    """The digests of the files themselves, by their bytes: neither a lock nor a time is believed. What is missing is left out."""
+    found = {out: _digest(root / out) for out in outs}
+    return {out: digest for out, digest in found.items() if digest is not None}
+
+
+@dataclass(frozen=True)
+class Comparison:
+    """Attributes: artifacts: how many were compared; differing: paths that differ or stand on one side alone, sorted."""
+
+    artifacts: int
+    differing: list[str]
+
+    @property
+    def equal(self) -> bool:
+        """Comparing nothing proves nothing."""
+        return self.artifacts > 0 and not self.differing
+
+
+def compare(one: Outs, other: Outs) -> Comparison:
+    paths = sorted(one.keys() | other.keys())
+    return Comparison(len(paths), [path for path in paths if one.get(path) != other.get(path)])

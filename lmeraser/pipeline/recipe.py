@@ -1,0 +1,58 @@
+"""The recipe: all that every slot is tuned with, by digest, in one small file: code, params, backbone, skeleton.
+
+Each `tune@cNN` depends on its own members and on this file, instead of on a dozen files and five sections of params.yaml: DVC
+looks at every dependency of every slot each time it is asked, and with hundreds of slots that was most of what it did. A slot
+checks the recipe before it trains, so a file that DVC did not look at for it cannot be another one.
+"""
+
+import json
+from pathlib import Path
+from typing import Any
+
+from lmeraser.core.digest import readable_json, sha256, sha256_of_file, write_whole
+from lmeraser.core.errors import DigestMismatchError, ProjectError
+from lmeraser.core.layout import Layout
+from lmeraser.core.params import Params
+
+CODE = (
+    "lmeraser/core",
+    "lmeraser/learn",
+    "stages/__init__.py",
+    "stages/runtime/entry.py",
+    "stages/tune.py",
+)  # what the stage tune imports
+PARAMS = ("seed", "device", "image", "embed", "tune")  # what it reads
+
+
+def _files(root: Path) -> list[Path]:
+    found = [root / name for name in CODE]
+    return sorted(file for path in found for file in (path.rglob("*.py") if path.is_dir() else [path]))
+
+
+def make_recipe(layout: Layout, params: Params) -> dict[str, Any]:
+    """A function of the files and values alone. Raises: ProjectError if backbone or skeleton are not there."""
+    for path in (layout.backbone, layout.skeleton):
+        if not path.is_file():
+            raise ProjectError(f"{path.name} is missing; run `dvc repro` (or `dvc checkout`) and retry")
+    code = "".join(f"{path.relative_to(layout.root).as_posix()} {sha256_of_file(path)}\n" for path in _files(layout.root))
+    return {
+        "backbone": sha256_of_file(layout.backbone),
+        "code": sha256(code.encode()),
+        "params": params.model_dump(mode="json", include=set(PARAMS)),
+        "skeleton": sha256_of_file(layout.skeleton),
+    }
+
+
+def save_recipe(layout: Layout, params: Params) -> None:
+    write_whole(layout.recipe, readable_json(make_recipe(layout, params)))
+
+
+def check_recipe(layout: Layout, params: Params) -> None:
+    """Raise DigestMismatchError, naming what, unless everything is as the recipe says."""
+    try:
+        promised = json.loads(layout.recipe.read_bytes())
+    except (FileNotFoundError, ValueError) as error:
+        raise ProjectError("recipe.json is missing or damaged; run `dvc repro` (or `dvc checkout`) and retry") from error
+    for name, found in make_recipe(layout, params).items():
+        if promised.get(name) != found:
+            raise DigestMismatchError(f"recipe.json: {name} is another one than what is here now; run `dvc repro` and retry")

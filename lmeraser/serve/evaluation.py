@@ -1,0 +1,85 @@
+"""Evaluate: how good the served model and each part of it are on private test records, and what a deletion costs."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import pandas as pd
+from numpy.typing import NDArray
+
+from lmeraser.data.records import Record, labels_of
+from lmeraser.serve.serving import Answers, ServedModel
+
+
+def accuracy(probabilities: NDArray[np.float64], known: Sequence[str], truth: Sequence[str]) -> float | None:
+    """Share of rows whose likeliest label is the true one; a label the model does not know counts as wrong."""
+    if not len(truth):
+        return None
+    guess = np.asarray(known)[probabilities.argmax(1)]
+    return round(float(np.mean(guess == np.asarray(truth))), 6)
+
+
+@dataclass(frozen=True)
+class Scores:
+    """Overall numbers, and one table a class and a cluster; groups of fewer than `min_group` subjects show none."""
+
+    overall: dict[str, Any]
+    classes: pd.DataFrame
+    clusters: pd.DataFrame
+
+
+def _grouped(
+    names: Sequence[str],
+    group: Sequence[str],
+    right: NDArray[np.bool_],
+    subjects: Sequence[str],
+    least: int,
+    column: str,
+) -> pd.DataFrame:
+    frame = pd.DataFrame({column: list(group), "right": right, "subject": list(subjects)})
+    rows = []
+    for name in names:
+        inside = frame[frame[column] == name]
+        told = inside["subject"].nunique() >= least
+        share = round(float(inside["right"].mean()), 6) if told else None
+        rows.append({column: name, "test_records": len(inside) if told else None, "accuracy": share})
+    return pd.DataFrame(rows, columns=[column, "test_records", "accuracy"])
+
+
+def score(model: ServedModel, tests: Sequence[Record], answers: Answers, people: Sequence[int]) -> Scores:
+    """Accuracy of the served model and of each part alone.
+
+    Args:
+        tests: (n,) private test records; answers: of the model to their images, in the same order.
+        people: (clusters,) how many subjects tuned each cluster, in the router's order.
+    """
+    truth = [test.label for test in tests]
+    overall = {
+        name: accuracy(getattr(answers, name), answers.labels, truth)
+        for name in ("served", "clusters_soft", "clusters_hard", "global_head")
+    }
+    right = np.asarray(answers.labels)[answers.served.argmax(1)] == np.asarray(truth, dtype=object)
+    least = model.params.evaluate.min_group
+    subjects = [test.subject for test in tests]
+    classes = _grouped(labels_of(tests), truth, right, subjects, least, "label")
+    routed = [model.slots[index] for index in answers.nearest]
+    clusters = _grouped(model.slots, routed, right, subjects, least, "slot")
+    sizes = [(int(size), count) if count >= least else (None, None) for size, count in zip(model.sizes, people, strict=True)]
+    clusters.insert(1, "records", [size for size, _ in sizes])
+    clusters.insert(2, "subjects", [count for _, count in sizes])
+    return Scores(overall, classes, clusters)
+
+
+def deletion_cost(costs: NDArray[np.float64], records: int, clusters: int) -> dict[str, Any]:
+    """What erasing one person costs, over all private people: see `blast.cost_per_subject`."""
+    retrained, share = costs[:, 0], costs[:, 1] / records
+    return {
+        "clusters": clusters,
+        "clusters_retrained_mean": round(float(retrained.mean()), 6),
+        "clusters_retrained_max": int(retrained.max()),
+        "records_share_mean": round(float(share.mean()), 6),
+        "records_share_p95": round(float(np.quantile(share, 0.95)), 6),
+        "records_share_max": round(float(share.max()), 6),
+        "cut_changes_share": round(float(costs[:, 2].mean()), 6),
+    }

@@ -1,0 +1,171 @@
+"""The served model: soft routing over the clusters, mixed with the global head. Every answer says what each half gave.
+
+While requests are open, what their people influenced is left out (`lmeraser/serve/quarantine.py`): the router falls to the next
+cluster, and the global head is the one without them. Without any cluster the head answers alone, and the other way round.
+"""
+
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+
+from lmeraser.clusters.assignment import load_router, load_sizes
+from lmeraser.clusters.global_head import GlobalHead, load_head
+from lmeraser.clusters.quantisation import STEPS, Integers, squared_distances
+from lmeraser.clusters.skeleton import Skeleton, load_skeleton
+from lmeraser.core.errors import ProjectError
+from lmeraser.core.layout import Layout
+from lmeraser.core.params import Params
+from lmeraser.learn.backbone import Backbone, load_backbone
+from lmeraser.learn.tuning import ClusterModel, load_cluster_model
+from lmeraser.serve.quarantine import Quarantine, read_quarantine
+
+Probabilities = NDArray[np.float64]
+
+
+def softmax(scores: NDArray[np.float32]) -> Probabilities:
+    shifted = np.exp(scores.astype(np.float64) - scores.max(1, keepdims=True))
+    shares: Probabilities = shifted / shifted.sum(1, keepdims=True)
+    return shares
+
+
+@dataclass(frozen=True)
+class Answers:
+    """Probabilities (n, k) of each half and of the mix; nearest: (n,) index of each image's nearest cluster (-1: none)."""
+
+    labels: list[str]
+    served: Probabilities
+    clusters_soft: Probabilities
+    clusters_hard: Probabilities
+    global_head: Probabilities
+    nearest: NDArray[np.int64]
+
+
+@dataclass(frozen=True)
+class ServedModel:
+    params: Params
+    backbone: Backbone
+    skeleton: Skeleton
+    prototypes: Integers  # (m, d)
+    slots: list[str]
+    clusters: list[ClusterModel]
+    sizes: NDArray[np.float64]  # (m,) records of each cluster
+    head: GlobalHead | None  # None while it is withheld
+
+    @classmethod
+    def load(cls, layout: Layout, params: Params) -> "ServedModel":
+        """Read what the pipeline made. Raises: ProjectError if something is missing."""
+        return cls._load(layout, params, frozenset(), layout.head)
+
+    @classmethod
+    def load_served(cls, project: Layout, params: Params) -> "ServedModel":
+        """The model that answers now: without what the people of open requests influenced.
+
+        Raises: ProjectError if something is missing, or if nothing may answer.
+        """
+        for _ in range(3):
+            quarantine = read_quarantine(project)
+            if quarantine is None:
+                return cls.load(project, params)
+            try:
+                return cls._load_quarantined(project, params, quarantine)
+            except ProjectError:
+                if read_quarantine(project) == quarantine:
+                    raise
+                # It was replaced while its files were read: the new one is whole.
+        raise ProjectError("the served model changed three times while it was read; retry")
+
+    @classmethod
+    def _load_quarantined(cls, project: Layout, params: Params, quarantine: Quarantine) -> "ServedModel":
+        if quarantine.model_withheld:
+            raise ProjectError(
+                "the model is withheld: an open request erases public records, from which the backbone learnt, or everybody; "
+                "retry when `lmeraser status` shows that it is certified"
+            )
+        return cls._load(quarantine.layout(project), params, frozenset(quarantine.slots), quarantine.head_file(project))
+
+    @classmethod
+    def _load(cls, layout: Layout, params: Params, left_out: frozenset[str], head: Path | None) -> "ServedModel":
+        prototypes, slots = load_router(layout.router)
+        kept = [index for index, slot in enumerate(slots) if slot not in left_out]
+        sizes = np.array([size["records"] for size in load_sizes(layout.clusters)], dtype=np.float64)
+        if not kept and head is None:
+            raise ProjectError("every cluster is in quarantine and the global head is being solved; retry in a moment")
+        return cls(
+            params,
+            load_backbone(layout.backbone, params),
+            load_skeleton(layout.skeleton),
+            prototypes[kept],
+            [slots[index] for index in kept],
+            [load_cluster_model(layout.tuned(slots[index])) for index in kept],
+            sizes[kept],
+            None if head is None else load_head(head),
+        )
+
+    @property
+    def mix(self) -> float:
+        """Weight of the clusters: `serve.mix`, unless one half answers alone."""
+        if self.head is None:
+            return 1.0
+        return self.params.serve.mix if self.clusters else 0.0
+
+    @cached_property
+    def labels(self) -> list[str]:
+        """All labels that any part of the model knows, sorted."""
+        known = self.head.labels if self.head else []
+        return sorted({*known, *(label for cluster in self.clusters for label in cluster.labels)})
+
+    def _spread(self, probabilities: Probabilities, labels: list[str]) -> Probabilities:
+        """(n, own labels) to (n, all labels)."""
+        wide = np.zeros((len(probabilities), len(self.labels)))
+        wide[:, [self.labels.index(label) for label in labels]] = probabilities
+        return wide
+
+    def routing_weights(self, quantised: Integers) -> Probabilities:
+        """(n, d) to (n, m) weights that sum to 1, zero beyond the `serve.nearest` clusters."""
+        serve = self.params.serve
+        if not self.clusters:
+            return np.zeros((len(quantised), 0))
+        distance = squared_distances(quantised, self.prototypes) / STEPS**2
+        ranks = distance.argsort(1, kind="stable").argsort(1, kind="stable")
+        weight = np.exp(-(distance - distance.min(1, keepdims=True)) / serve.temperature)
+        if serve.size_weight:
+            weight = weight * self.sizes
+        if self.params.cluster.method != "random":  # else none is nearer than another: all answer
+            weight = np.where(ranks < serve.nearest, weight, 0)
+        shares: Probabilities = weight / weight.sum(1, keepdims=True)
+        return shares
+
+    def _cluster_probabilities(self, index: int, pixels: NDArray[np.uint8], plain: NDArray[np.float32]) -> Probabilities:
+        cluster = self.clusters[index]
+        features = plain
+        if cluster.frame.any():
+            frame = torch.from_numpy(cluster.frame).to(self.backbone.device)
+            features = self.backbone.features(pixels, self.params.embed.batch, frame)
+        scores = self.skeleton.standardise(features) @ cluster.weight.T + cluster.bias
+        return self._spread(softmax(scores), cluster.labels)
+
+    def predict(self, pixels: NDArray[np.uint8]) -> Answers:
+        """Answer for images: (n, s, s, c) uint8. An image runs through the prompts of its nearest clusters only."""
+        plain = self.backbone.features(pixels, self.params.embed.batch)
+        quantised = self.skeleton.quantise(plain)
+        nothing = np.full(len(pixels), -1, dtype=np.int64)
+        nearest = squared_distances(quantised, self.prototypes).argmin(1) if self.clusters else nothing
+        weight = self.routing_weights(quantised)
+        soft = np.zeros((len(pixels), len(self.labels)))
+        hard = np.zeros_like(soft)
+        for index in range(len(self.clusters)):
+            rows = np.flatnonzero((weight[:, index] > 0) | (nearest == index))
+            if len(rows):
+                found = self._cluster_probabilities(index, pixels[rows], plain[rows])
+                soft[rows] += weight[rows, index : index + 1] * found
+                own = nearest[rows] == index
+                hard[rows[own]] = found[own]
+        whole = np.zeros_like(soft)
+        if self.head is not None:
+            fourier = self.skeleton.fourier(quantised, self.head.levels)
+            whole = self._spread(self.head.probabilities(fourier), self.head.labels)
+        return Answers(self.labels, self.mix * soft + (1 - self.mix) * whole, soft, hard, whole, nearest)

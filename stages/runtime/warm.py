@@ -1,0 +1,121 @@
+"""A process that stays: torch, Great Expectations and the backbone are loaded once, and each job finds them warm.
+
+    python -m stages.runtime.warm SOCKET
+
+Listens on a Unix socket below the project's private folder (mode 0700: nobody else can reach it). A job is one line of JSON,
+`{"names": [...], "code": DIGEST}`, with the caller's standard error passed along, so that progress is shown where the job was
+asked for; the answer is `{"seconds": {...}}` or `{"line": ..., "exit_code": ...}`. Names are those of `stages.runtime.chain`.
+If the caller goes, the process ends at once: nobody would record what it writes. If the code changed since it started, it
+refuses and ends: its bytes would be those of the old code.
+"""
+
+import json
+import os
+import select
+import signal
+import socket
+import sys
+import threading
+import time
+from pathlib import Path
+from typing import Any
+
+from lmeraser.core.code import code_digest
+from lmeraser.core.errors import LmeraserError
+from lmeraser.core.layout import Layout
+from lmeraser.core.progress import say
+from lmeraser.core.sockets import fitting
+from stages.runtime.chain import load, run
+from stages.runtime.entry import disk_is_full, read_project, writing
+
+STAGES = ("split", "embed", "cluster", "validate", "tune", "head", "evaluate", "quarantine")
+LONGEST = 1_000_000  # bytes of a job's line
+
+
+def _end_with_caller(connection: socket.socket, done: threading.Event) -> None:
+    """End the process if the caller hangs up before the job is done."""
+    while not done.is_set():
+        ready, _, _ = select.select([connection], [], [], 0.2)
+        if ready and not done.is_set() and connection.recv(1, socket.MSG_PEEK) == b"":
+            os.kill(os.getpid(), signal.SIGKILL)
+
+
+def _act(layout: Layout, names: list[str]) -> dict[str, Any]:
+    try:
+        params = read_project(layout)
+        with writing(layout):
+            return {"seconds": run(layout, params, names)}
+    except LmeraserError as error:
+        return {"line": str(error), "exit_code": error.exit_code}
+    except OSError as error:
+        line = disk_is_full(error)
+        if line is None:
+            raise
+        return {"line": line, "exit_code": 1}
+
+
+def _read_job(connection: socket.socket) -> tuple[dict[str, Any], int]:
+    """The job and the caller's standard error. Raises: EOFError if the caller only asked whether somebody listens."""
+    data, descriptors, _, _ = socket.recv_fds(connection, 65536, 1)
+    if not data:
+        raise EOFError
+    while not data.endswith(b"\n"):
+        more = connection.recv(65536)
+        if not more or len(data) > LONGEST:
+            raise ValueError("not a job")
+        data += more
+    job: dict[str, Any] = json.loads(data)
+    return job, descriptors[0]
+
+
+def _serve_one(connection: socket.socket, layout: Layout, code: str) -> None:
+    job, error_output = _read_job(connection)
+    if job["code"] != code:
+        connection.sendall(b'{"stale": true}\n')
+        say("warm: the code changed; ending")
+        sys.exit(0)
+    own = os.dup(2)
+    os.dup2(error_output, 2)
+    os.close(error_output)
+    done = threading.Event()
+    watch = threading.Thread(target=_end_with_caller, args=(connection, done), daemon=True)
+    watch.start()
+    start = time.monotonic()
+    answer = _act(layout, job["names"])
+    done.set()
+    watch.join()
+    os.dup2(own, 2)
+    os.close(own)
+    connection.sendall(json.dumps(answer).encode() + b"\n")
+    say(f"warm: {len(job['names'])} stages in {time.monotonic() - start:.1f} s")
+
+
+def serve(path: Path) -> None:
+    """Load everything, then answer jobs one after the other until the process is ended."""
+    layout = Layout.find(Path.cwd())
+    code = code_digest(layout.root)
+    for name in STAGES:
+        load(name)
+    import great_expectations  # noqa: F401  (imported late by the gate; three seconds)
+
+    path.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
+    path.unlink(missing_ok=True)
+    with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as listener:
+        with fitting(path) as name:
+            listener.bind(name)
+        path.chmod(0o600)
+        listener.listen(8)
+        say("warm: ready")
+        while True:
+            connection, _ = listener.accept()
+            with connection:
+                try:
+                    _serve_one(connection, layout, code)
+                except EOFError:
+                    continue
+                except (ValueError, KeyError, IndexError, ConnectionError):
+                    say("warm: a caller said nothing that is a job")
+
+
+if __name__ == "__main__":
+    serve(Path(sys.argv[1]))
