@@ -48,7 +48,7 @@ def require_key(project: Project, requests: list[Request]) -> None:
 
 
 def _refuse_unknown_early(project: Project) -> None:
-    """As the purge does, before anything is retrained. A store that is away does not keep people in the model: the purge asks it."""
+    """As the purge does, before anything is retrained. A store that is away keeps nobody in the model: the purge asks it."""
     try:
         purging.refuse_unknown(purging.unknown_in_remotes(project.layout), project.accepts_unknown)
     except StepFailedError as error:
@@ -81,7 +81,7 @@ def form_batch(project: Project, claim: Claim, requests: list[Request]) -> tuple
         for request in requests
     }
     ids = [request.request_id for request in requests]
-    told = {"plans": alone, "ground": asdict(ground.Ground.of(project))}
+    told = {"plans": alone, "ground": asdict(ground.Ground.of(project)), "unknown_accepted": project.accepts_unknown}
     return project.ledger.open_batch(claim, ids, plan.to_json(), read_outs(project.layout.lock), told), requests
 
 
