@@ -28,7 +28,8 @@ from bench.presets import preset_of
 from bench.report import RESULTS, provenance
 from bench.sources import PACKS, source_of
 from bench.whole import Whole
-from lmeraser.core.digest import canonical_json, readable_json, sha256, write_whole
+from lmeraser.core.digest import canonical_json, readable_json, sha256
+from lmeraser.core.files import write_whole
 from lmeraser.core.params import Params
 from lmeraser.serve.evaluation import accuracy
 

@@ -26,8 +26,9 @@ from lmeraser.core.params import Params
 from lmeraser.data.tensors import read_tensors
 from lmeraser.learn.anchors import cluster_by_anchors
 from lmeraser.learn.backbone import Backbone, load_backbone
+from lmeraser.learn.cluster_model import ClusterModel
 from lmeraser.learn.embedding import exact_sums, group_units, leaf_of_units
-from lmeraser.learn.tuning import ClusterModel, tune_cluster
+from lmeraser.learn.tuning import tune_cluster
 from lmeraser.serve.serving import ServedModel
 
 Part = dict[str, NDArray[Any]]  # what one group's training made

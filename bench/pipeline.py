@@ -25,10 +25,11 @@ from lmeraser.data.records import TEST, TRAIN, Record
 from lmeraser.data.units import unit_of
 from lmeraser.learn.anchors import cluster_by_anchors
 from lmeraser.learn.backbone import Backbone, load_backbone, make_deterministic, save_backbone
+from lmeraser.learn.cluster_model import ClusterModel
 from lmeraser.learn.embedding import decode_all, exact_sums, group_units, leaf_of_units
 from lmeraser.learn.environment import network_environment
 from lmeraser.learn.pretraining import pretrain_backbone
-from lmeraser.learn.tuning import ClusterModel, tune_cluster
+from lmeraser.learn.tuning import tune_cluster
 from lmeraser.serve.serving import ServedModel
 from lmeraser.sources import open_source
 from lmeraser.sources.splitting import split_source

@@ -10,7 +10,8 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from lmeraser.core.digest import readable_json, sha256_of_file, write_whole
+from lmeraser.core.digest import readable_json, sha256_of_file
+from lmeraser.core.files import write_whole
 from lmeraser.learn.environment import network_environment
 
 ROOT = Path(__file__).resolve().parent.parent

@@ -3,9 +3,10 @@
 from typing import Any
 
 from lmeraser.clusters.assignment import load_members, load_placements, rule_of
-from lmeraser.core.digest import readable_json, write_whole
+from lmeraser.core.digest import readable_json
 from lmeraser.core.environment import grouped
 from lmeraser.core.errors import StepFailedError
+from lmeraser.core.files import write_whole
 from lmeraser.core.layout import Layout
 from lmeraser.core.params import Params
 from lmeraser.core.progress import say

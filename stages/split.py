@@ -1,6 +1,6 @@
 """split: the source's table and images -> public.parquet and private/pNN.parquet."""
 
-from lmeraser.core.digest import DRAFT
+from lmeraser.core.files import DRAFT
 from lmeraser.core.layout import Layout
 from lmeraser.core.params import Params
 from lmeraser.core.progress import say

@@ -26,8 +26,9 @@ def train(work: dict[str, list[dict[str, str]]], layout: Layout, params: Params)
     """Train the named slots one after the other; each shares nothing but the frozen backbone with the next."""
     from lmeraser.clusters.skeleton import load_skeleton
     from lmeraser.learn.backbone import load_backbone, make_deterministic
+    from lmeraser.learn.cluster_model import save_cluster_model
     from lmeraser.learn.embedding import decode_all
-    from lmeraser.learn.tuning import save_cluster_model, tune_cluster
+    from lmeraser.learn.tuning import tune_cluster
 
     check_recipe(layout, params)
     make_deterministic(params.device)

@@ -1,6 +1,7 @@
 """validate: the gate before training. Writes passed.json (constant: tune depends on it) and report.json (counts)."""
 
-from lmeraser.core.digest import readable_json, write_whole
+from lmeraser.core.digest import readable_json
+from lmeraser.core.files import write_whole
 from lmeraser.core.layout import Layout
 from lmeraser.core.params import Params
 from lmeraser.core.progress import say

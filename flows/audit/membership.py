@@ -78,8 +78,8 @@ def membership(layout: Layout, params: Params, subjects: Sequence[str], people: 
 
     from lmeraser.clusters.skeleton import load_skeleton
     from lmeraser.learn.backbone import load_backbone, make_deterministic
+    from lmeraser.learn.cluster_model import load_cluster_model
     from lmeraser.learn.membership import trial
-    from lmeraser.learn.tuning import load_cluster_model
 
     check_references(retrainings)
     clusters = {size["slot"]: load_members(layout.members(size["slot"])) for size in load_sizes(layout.clusters)}

@@ -6,8 +6,8 @@ DVC writes a lock in place, so a kill can leave one empty or half, and only some
 import shutil
 from pathlib import Path
 
-from lmeraser.core.digest import write_whole
 from lmeraser.core.errors import ProjectError
+from lmeraser.core.files import write_whole
 from lmeraser.core.layout import Layout
 from lmeraser.pipeline.files import locks, locks_there
 from lmeraser.pipeline.locks import outs_of

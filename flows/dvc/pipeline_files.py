@@ -13,8 +13,8 @@ from typing import Any
 import yaml
 
 from flows.project import Project, workspace
-from lmeraser.core.digest import write_whole
 from lmeraser.core.errors import BadInputError, ParamsError, ProjectError
+from lmeraser.core.files import write_whole
 from lmeraser.core.layout import Layout
 from lmeraser.core.params import Params, read_params, slot_name
 from lmeraser.pipeline.files import IN_ROOT, LOCK, ROOT_FILE, SLOTS_A_LINE, expected, file_of, files, locks_there

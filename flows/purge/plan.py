@@ -17,8 +17,9 @@ from flows.dvc import config as remotes
 from flows.purge import leftovers, lineage
 from flows.purge.lineage import IsErased, Lineage
 from flows.purge.raw_objects import raw_objects
-from lmeraser.core.digest import readable_json, write_whole
+from lmeraser.core.digest import readable_json
 from lmeraser.core.errors import BlockedError, LmeraserError, ProjectError, StepFailedError
+from lmeraser.core.files import write_whole
 from lmeraser.core.layout import Layout
 from lmeraser.core.progress import say
 from lmeraser.erase.taint import Condemned, condemn

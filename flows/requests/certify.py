@@ -67,6 +67,12 @@ def certify(project: Project, batch: Batch, request_id: str, claim: Claim) -> No
     ledger.move([request_id], CERTIFIED, claim, note, certificate=str(path.relative_to(layout.root)))
 
 
+def _scan_pairs(batch: Batch) -> list[tuple[str, str]]:
+    """What the scan found, check by check; a batch of an older version kept one pair."""
+    kept = batch.facts["scan"]
+    return [tuple(kept)] if isinstance(kept[0], str) else [tuple(pair) for pair in kept]
+
+
 def erasure_of(project: Project, batch: Batch, request: Request) -> Erasure:
     """What a certificate tells of a request: what was removed for it alone, and what its batch retrained."""
     layout = project.layout
@@ -93,7 +99,7 @@ def erasure_of(project: Project, batch: Batch, request: Request) -> Erasure:
         environment=made_in,
         fingerprint=fingerprint(made_in),
         code_revision=code_revision(layout.root),
-        checks=tuple(Check(check, found) for check, found in [*batch.facts["checks"], *batch.facts["scan"]]),
+        checks=tuple(Check(check, found) for check, found in [*batch.facts["checks"], *_scan_pairs(batch)]),
         stores=tuple(Store(one["store"], one["deleted"], one["residue"], one.get("unknown", 0)) for one in batch.facts["stores"]),
         source=batch.facts["source"],
         approved=any(event.kind == "approved" for event in project.ledger.events(request.request_id)),

@@ -156,6 +156,7 @@ def realign(project: Project, batch: Batch, requests: Sequence[Request], claim: 
     lacked = keep_out(project, requests)
     if not lacked and not remake and recorded(batch) == Ground.of(project):
         return
+    kept_locks.mend(project.layout, batch.batch_id)  # a kill may have left one empty, and DVC reads none then
     stale = dvc.status(project.layout)
     require_own_changes(stale, source_of(project, batch))
     if _only_files_differ(stale) and all(reached(one.reached, "retrained") for one in started):

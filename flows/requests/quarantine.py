@@ -13,8 +13,9 @@ import pyarrow.compute as pc
 
 from flows.project import Project, locked
 from flows.run.warm_client import run_chains
-from lmeraser.core.digest import readable_json, write_whole
+from lmeraser.core.digest import readable_json
 from lmeraser.core.errors import BadInputError, ProjectError
+from lmeraser.core.files import write_whole
 from lmeraser.core.layout import Layout
 from lmeraser.core.params import load_params
 from lmeraser.data.records import TRAIN

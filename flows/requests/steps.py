@@ -20,7 +20,7 @@ from flows.requests.quarantine import named, refresh, serve_solved
 from flows.run.build import Tuner, build, update
 from lmeraser.clusters.assignment import load_members, load_placements, load_sizes
 from lmeraser.core.digest import sha256_of_file
-from lmeraser.core.errors import BlockedError, LmeraserError, ProjectError, VerificationError
+from lmeraser.core.errors import BlockedError, LmeraserError, ProjectError, StepFailedError, VerificationError
 from lmeraser.core.private import close_private
 from lmeraser.core.progress import say
 from lmeraser.data.records import read_records
@@ -50,6 +50,14 @@ def require_key(project: Project, requests: list[Request]) -> None:
                 )
 
 
+def _refuse_unknown_early(project: Project) -> None:
+    """As the purge does, before anything is retrained. A store that is away keeps nobody in the model: the purge asks it."""
+    try:
+        purging.refuse_unknown(purging.unknown_in_remotes(project.layout), project.accepts_unknown)
+    except StepFailedError as error:
+        say(f"what remotes hold is looked at before the purge: {error}")
+
+
 def form_batch(project: Project, claim: Claim, requests: list[Request]) -> tuple[Batch, list[Request]]:
     """Plan requests together: what several of them touch is retrained once.
 
@@ -61,7 +69,7 @@ def form_batch(project: Project, claim: Claim, requests: list[Request]) -> tuple
     require_same_environment(project.layout, project.params)
     remotes.stores(project.layout)  # a kind that purge cannot clear is refused before anything is destroyed
     check_source(project.params.source, project.layout.root)  # and so is a source that cannot be cleared
-    purging.refuse_unknown(purging.unknown_in_remotes(project.layout), project.accepts_unknown)
+    _refuse_unknown_early(project)
     facts = gather_facts(project.layout, project.params)
     requests, culprits = divide(project, facts, requests)
     for request, obstacle in culprits:
@@ -76,7 +84,7 @@ def form_batch(project: Project, claim: Claim, requests: list[Request]) -> tuple
         for request in requests
     }
     ids = [request.request_id for request in requests]
-    told = {"plans": alone, "ground": asdict(ground.Ground.of(project))}
+    told = {"plans": alone, "ground": asdict(ground.Ground.of(project)), "unknown_accepted": project.accepts_unknown}
     return project.ledger.open_batch(claim, ids, plan.to_json(), read_outs(project.layout.lock), told), requests
 
 

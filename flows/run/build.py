@@ -21,8 +21,9 @@ from flows.run.devices import gpus, processes
 from flows.run.warm_client import run_chains
 from lmeraser.clusters.assignment import load_sizes
 from lmeraser.core.code import code_digest
-from lmeraser.core.digest import DRAFT, sha256, sha256_of_file
+from lmeraser.core.digest import sha256, sha256_of_file
 from lmeraser.core.errors import ParamsError, ProjectError, StepFailedError
+from lmeraser.core.files import DRAFT
 from lmeraser.core.layout import Layout
 from lmeraser.core.params import Params, load_params
 from lmeraser.core.private import close_private

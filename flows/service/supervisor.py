@@ -25,8 +25,9 @@ from types import FrameType
 from flows.project import PROJECT_VARIABLE, Project
 from flows.run import devices
 from lmeraser.core import determinism
-from lmeraser.core.digest import readable_json, write_whole
+from lmeraser.core.digest import readable_json
 from lmeraser.core.errors import LmeraserError, ProjectError, StepFailedError
+from lmeraser.core.files import write_whole
 from lmeraser.core.progress import say
 
 HOST = "127.0.0.1"

@@ -14,9 +14,10 @@ from numpy.typing import NDArray
 
 from lmeraser.clusters.hierarchy import CutRule, Hierarchy, cut
 from lmeraser.clusters.quantisation import Integers
-from lmeraser.core.digest import readable_json, write_whole
+from lmeraser.core.digest import readable_json
 from lmeraser.core.environment import Environment
 from lmeraser.core.errors import ProjectError, SlotError
+from lmeraser.core.files import write_whole
 from lmeraser.core.params import Cluster as ClusterParams
 from lmeraser.data.records import read_columns, read_table, write_table
 from lmeraser.data.tensors import read_tensors, write_tensors

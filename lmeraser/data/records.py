@@ -14,8 +14,9 @@ from typing import Any
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from lmeraser.core.digest import sha256, write_whole
+from lmeraser.core.digest import sha256
 from lmeraser.core.errors import DigestMismatchError, ProjectError
+from lmeraser.core.files import write_whole
 
 TRAIN, TEST = "train", "test"
 PUBLIC, PRIVATE = "public", "private"

@@ -10,8 +10,9 @@ from numpy.typing import NDArray
 from safetensors import SafetensorError
 from safetensors.numpy import load_file, save
 
-from lmeraser.core.digest import canonical_json, write_whole
+from lmeraser.core.digest import canonical_json
 from lmeraser.core.errors import ProjectError
+from lmeraser.core.files import write_whole
 
 NOTE = "lmeraser"  # one metadata key: several would be written in no fixed order
 MAX_HEADER = 100_000_000  # bytes, the format's own limit

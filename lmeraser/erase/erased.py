@@ -17,8 +17,9 @@ from collections.abc import Iterable
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from lmeraser.core.digest import readable_json, write_whole
+from lmeraser.core.digest import readable_json
 from lmeraser.core.errors import ProjectError
+from lmeraser.core.files import write_whole
 from lmeraser.core.layout import Layout
 
 KEY_VARIABLE = "LMERASER_SUBJECT_KEY_FILE"

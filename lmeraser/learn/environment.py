@@ -6,9 +6,10 @@ import os
 from functools import cache
 
 from lmeraser.core import determinism
-from lmeraser.core.digest import canonical_json, readable_json, sha256, write_whole
+from lmeraser.core.digest import canonical_json, readable_json, sha256
 from lmeraser.core.environment import Environment, as_line, differing, environment, fraction, in_words, require_gpu
 from lmeraser.core.errors import VerificationError
+from lmeraser.core.files import write_whole
 from lmeraser.core.layout import Layout
 from lmeraser.core.params import Params
 from lmeraser.pipeline.mixing import REBUILD, artifacts_environment

@@ -12,7 +12,8 @@ from lmeraser.clusters.skeleton import Skeleton
 from lmeraser.core.digest import seed_for
 from lmeraser.core.params import Params
 from lmeraser.learn.backbone import Backbone
-from lmeraser.learn.tuning import ClusterModel, tune_cluster
+from lmeraser.learn.cluster_model import ClusterModel
+from lmeraser.learn.tuning import tune_cluster
 
 FLOOR = 1e-12  # probability of a label that a head does not know
 

@@ -6,8 +6,6 @@ at a fixed epoch (docs/decisions/0004).
 """
 
 from collections.abc import Sequence
-from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -20,29 +18,12 @@ from lmeraser.core.digest import seed_for
 from lmeraser.core.errors import BadInputError
 from lmeraser.core.params import Params, Tune
 from lmeraser.core.progress import track
-from lmeraser.data.tensors import read_tensors, write_tensors
 from lmeraser.learn.augmentation import augment, draws, epoch_order
 from lmeraser.learn.backbone import Backbone
-from lmeraser.learn.environment import network_environment
+from lmeraser.learn.cluster_model import ClusterModel
 from lmeraser.learn.memory import batch_that_fits
 from lmeraser.learn.precision import PRECISIONS, resolve
 from lmeraser.learn.stem import framed
-
-
-@dataclass(frozen=True)
-class ClusterModel:
-    """A cluster's prompt and head (k labels, d features).
-
-    Attributes:
-        frame: (c, s, s) float32, zero but for the border; added to the normalised image.
-        weight: (k, d), bias: (k,) float32, over standardised features.
-        labels: the k labels of the cluster's own records, sorted; the head knows no others.
-    """
-
-    frame: NDArray[np.float32]
-    weight: NDArray[np.float32]
-    bias: NDArray[np.float32]
-    labels: list[str]
 
 
 def border(size: int, frame_px: int) -> Tensor:
@@ -154,18 +135,3 @@ def tune_cluster(
     frame = (state.frame * state.mask).detach().cpu().numpy()
     weights, bias = (value.detach().cpu().numpy() for value in (state.head.weight, state.head.bias))
     return ClusterModel(frame, weights, bias, classes)
-
-
-def save_cluster_model(path: Path, model: ClusterModel, params: Params) -> None:
-    precision = resolve(params.tune.precision, params.device)
-    made_in = network_environment(params.device)
-    note = {"state": "tuned", "labels": model.labels, "precision": precision, "environment": made_in}
-    write_tensors(path, {"frame": model.frame, "weight": model.weight, "bias": model.bias}, note)
-
-
-def load_cluster_model(path: Path) -> ClusterModel:
-    """Raises: ProjectError if the file is absent, broken or an empty slot's."""
-    tensors, note = read_tensors(path)
-    if note["state"] != "tuned":
-        raise BadInputError(f"{path.name} is an empty slot; run `dvc repro` and retry")
-    return ClusterModel(tensors["frame"], tensors["weight"], tensors["bias"], note["labels"])

@@ -9,8 +9,9 @@ import json
 from pathlib import Path
 from typing import Any
 
-from lmeraser.core.digest import readable_json, sha256, sha256_of_file, write_whole
+from lmeraser.core.digest import readable_json, sha256, sha256_of_file
 from lmeraser.core.errors import DigestMismatchError, ProjectError
+from lmeraser.core.files import write_whole
 from lmeraser.core.layout import Layout
 from lmeraser.core.params import Params
 

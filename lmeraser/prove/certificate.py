@@ -13,8 +13,9 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from lmeraser.core.digest import readable_json, write_whole
+from lmeraser.core.digest import readable_json
 from lmeraser.core.errors import LmeraserError, VerificationError
+from lmeraser.core.files import write_whole
 from lmeraser.prove.home import HEAD_FILE
 from lmeraser.prove.statement import Break, Erasure, make_statement, payload_of
 from lmeraser.prove.verify import (

@@ -12,8 +12,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from lmeraser.core.digest import write_whole
 from lmeraser.core.errors import BadInputError, ProjectError
+from lmeraser.core.files import write_whole
 from lmeraser.prove.verify import NAME, Certificate, CertificateError, parse_head
 
 FOLDER, HEAD_FILE = "certificates", "HEAD"

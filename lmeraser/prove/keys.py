@@ -13,8 +13,9 @@ import stat
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from lmeraser.core.digest import sha256, write_whole
+from lmeraser.core.digest import sha256
 from lmeraser.core.errors import ProjectError
+from lmeraser.core.files import write_whole
 
 if TYPE_CHECKING:  # 0.2 s that only signing and verifying need
     from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey, Ed25519PublicKey

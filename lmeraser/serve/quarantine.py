@@ -11,8 +11,9 @@ import shutil
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
-from lmeraser.core.digest import DRAFT, readable_json, write_whole
+from lmeraser.core.digest import readable_json
 from lmeraser.core.errors import ProjectError
+from lmeraser.core.files import DRAFT, write_whole
 from lmeraser.core.layout import Layout
 from lmeraser.pipeline.files import locks_there
 

@@ -20,7 +20,7 @@ from lmeraser.core.errors import ProjectError
 from lmeraser.core.layout import Layout
 from lmeraser.core.params import Params
 from lmeraser.learn.backbone import Backbone, load_backbone
-from lmeraser.learn.tuning import ClusterModel, load_cluster_model
+from lmeraser.learn.cluster_model import ClusterModel, load_cluster_model
 from lmeraser.serve.quarantine import Quarantine, read_quarantine
 
 Probabilities = NDArray[np.float64]

@@ -12,8 +12,8 @@ from pathlib import Path
 
 import pyarrow as pa
 
-from lmeraser.core.digest import write_whole
 from lmeraser.core.errors import ManifestError, StepFailedError
+from lmeraser.core.files import write_whole
 
 ADVICE = "mend that, or set source.erase to false and clear the source yourself"
 MAX_LINKS = 40  # hops, as Linux follows

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import BinaryIO
 
-from lmeraser.core.digest import write_whole
+from lmeraser.core.files import write_whole
 from lmeraser.stores.base import Entry, undeletable, unreachable, unreadable
 
 

@@ -9,8 +9,9 @@ from contextlib import contextmanager
 from pathlib import Path
 
 from lmeraser.core import determinism
-from lmeraser.core.digest import readable_json, write_whole
+from lmeraser.core.digest import readable_json
 from lmeraser.core.errors import REPORT_VARIABLE, LmeraserError
+from lmeraser.core.files import write_whole
 from lmeraser.core.layout import Layout
 from lmeraser.core.own_code import require_own_code
 from lmeraser.core.params import Params, load_params

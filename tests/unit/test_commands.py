@@ -2,6 +2,7 @@
 
 import re
 import shlex
+import subprocess
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -56,3 +57,12 @@ def test_command_that_a_text_mentions_exists_with_its_options(command: str) -> N
     except BadInputError as error:
         problem = str(error)
     assert re.search(r"cut short|are required|expected (one|at least one) argument", problem), problem
+
+
+def test_no_file_of_the_repository_names_a_person_of_the_default_data() -> None:
+    """Whoever tries an erasure in a clone would have it found there by the scan, and never be certified."""
+    listed = subprocess.run(["git", "-C", str(ROOT), "ls-files", "-z"], capture_output=True, text=True, check=True).stdout
+    files = [ROOT / name for name in listed.split("\0") if name and name != "data/digits.csv"]
+    named = [str(path.relative_to(ROOT)) for path in files if re.search(rb"(?i)writer[-_]?[0-9]{3}(?![0-9])", path.read_bytes())]
+    assert named == []
+    assert len(files) > 200

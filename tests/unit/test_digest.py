@@ -13,16 +13,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from lmeraser.core import digest
-from lmeraser.core.digest import (
-    canonical_json,
-    number_from,
-    part_of,
-    readable_json,
-    seed_for,
-    sha256,
-    sha256_of_file,
-    write_whole,
-)
+from lmeraser.core.digest import canonical_json, number_from, part_of, readable_json, seed_for, sha256, sha256_of_file
+from lmeraser.core.files import write_whole
 
 words = st.text(st.characters(exclude_categories=("Cs", "Cc")), max_size=20)
 values = st.recursive(

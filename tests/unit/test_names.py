@@ -95,7 +95,7 @@ def test_refusal_of_an_invisible_character_tells_its_line_and_its_code_and_no_na
 
 
 def test_names_that_look_foreign_are_kept() -> None:
-    for name in ("Zoé Müller", "山田太郎", "Ольга", "O'Brien-Smith", "أحمد", "writer-001", "🙂", "a  b"):
+    for name in ("Zoé Müller", "山田太郎", "Ольга", "O'Brien-Smith", "أحمد", "person-1", "🙂", "a  b"):
         assert by_the_manifest(name) == by_the_command_line(name) == unicodedata.normalize("NFC", name)
 
 

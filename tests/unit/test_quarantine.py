@@ -9,8 +9,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from lmeraser.clusters.global_head import save_head, solve, subtract
-from lmeraser.core.digest import write_whole
 from lmeraser.core.errors import ParamsError, ProjectError
+from lmeraser.core.files import write_whole
 from lmeraser.core.layout import Layout
 from lmeraser.core.params import load_params
 from lmeraser.serve.predicting import predict_files

@@ -16,7 +16,7 @@ from lmeraser.clusters.global_head import GlobalHead, save_head
 from lmeraser.clusters.skeleton import save_skeleton
 from lmeraser.core.errors import BadInputError, ImageError, ProjectError
 from lmeraser.core.layout import Layout
-from lmeraser.learn.tuning import ClusterModel, save_cluster_model
+from lmeraser.learn.cluster_model import ClusterModel, save_cluster_model
 from lmeraser.serve.predicting import predict_files
 from lmeraser.serve.serving import ServedModel, softmax
 

@@ -15,7 +15,8 @@ from hypothesis import strategies as st
 
 from lmeraser.core.errors import BadInputError, ProjectError
 from lmeraser.data.tensors import write_tensors
-from lmeraser.learn.tuning import ClusterModel, batch_size, border, load_cluster_model, rate_at, save_cluster_model, tune_cluster
+from lmeraser.learn.cluster_model import ClusterModel, load_cluster_model, save_cluster_model
+from lmeraser.learn.tuning import batch_size, border, rate_at, tune_cluster
 
 HEAD_ONLY = {"tune.frame_px": 0}
 VARIANTS = [{}, HEAD_ONLY, {"tune.precision": "bfloat16"}, {"tune.shift_px": 2, "tune.flip": True}]

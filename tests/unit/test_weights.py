@@ -20,7 +20,8 @@ from lmeraser.core.errors import ParamsError, ProjectError
 from lmeraser.core.params import Params
 from lmeraser.data.tensors import read_note
 from lmeraser.learn.backbone import Backbone, load_backbone, make_deterministic, save_backbone
-from lmeraser.learn.tuning import save_cluster_model, tune_cluster
+from lmeraser.learn.cluster_model import save_cluster_model
+from lmeraser.learn.tuning import tune_cluster
 from lmeraser.learn.weights import take_weights
 
 VIT, SWIN = "vit_base_patch16_224.augreg_in21k", "swin_base_patch4_window7_224.ms_in22k"
