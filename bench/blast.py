@@ -5,7 +5,8 @@ from collections.abc import Sequence
 import numpy as np
 
 from bench import pipeline as pipe
-from lmeraser.clusters.assignment import Cluster, Member, rule_of
+from lmeraser.clusters.assignment import rule_of
+from lmeraser.clusters.files import Cluster, Member
 from lmeraser.core.digest import number_from
 from lmeraser.core.params import Params
 from lmeraser.erase.blast import cost_per_subject

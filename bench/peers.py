@@ -17,17 +17,19 @@ from numpy.typing import NDArray
 
 from bench import pipeline as pipe
 from bench.choose import changed
-from lmeraser.clusters.assignment import Cluster, Member, leaf_counts, rule_of
+from lmeraser.clusters.assignment import leaf_counts, rule_of
+from lmeraser.clusters.files import Cluster, Member
 from lmeraser.clusters.global_head import GlobalHead, Sums, solve
 from lmeraser.clusters.hierarchy import cut
 from lmeraser.clusters.skeleton import Skeleton, build_skeleton
 from lmeraser.core.digest import number_from
 from lmeraser.core.params import Params
 from lmeraser.data.tensors import read_tensors
+from lmeraser.data.units import group_units
 from lmeraser.learn.anchors import cluster_by_anchors
 from lmeraser.learn.backbone import Backbone, load_backbone
 from lmeraser.learn.cluster_model import ClusterModel
-from lmeraser.learn.embedding import exact_sums, group_units, leaf_of_units
+from lmeraser.learn.embedding import exact_sums, leaf_of_units
 from lmeraser.learn.tuning import tune_cluster
 from lmeraser.serve.serving import ServedModel
 

@@ -15,18 +15,20 @@ from typing import Any, TypeVar
 import numpy as np
 from numpy.typing import NDArray
 
-from lmeraser.clusters.assignment import Cluster, Member, cluster_by_tree
+from lmeraser.clusters.assignment import cluster_by_tree
+from lmeraser.clusters.files import Cluster, Member
 from lmeraser.clusters.global_head import Sums, solve
 from lmeraser.clusters.skeleton import Skeleton, build_skeleton
 from lmeraser.core.digest import canonical_json, part_of, sha256, sha256_of_file
 from lmeraser.core.environment import fingerprint
 from lmeraser.core.params import Params
+from lmeraser.data.decoding import decode_all
 from lmeraser.data.records import TEST, TRAIN, Record
-from lmeraser.data.units import unit_of
+from lmeraser.data.units import group_units, unit_of
 from lmeraser.learn.anchors import cluster_by_anchors
 from lmeraser.learn.backbone import Backbone, load_backbone, make_deterministic, save_backbone
 from lmeraser.learn.cluster_model import ClusterModel
-from lmeraser.learn.embedding import decode_all, exact_sums, group_units, leaf_of_units
+from lmeraser.learn.embedding import exact_sums, leaf_of_units
 from lmeraser.learn.environment import network_environment
 from lmeraser.learn.pretraining import pretrain_backbone
 from lmeraser.learn.tuning import tune_cluster

@@ -159,9 +159,9 @@ def freeze(layout: Layout, params: Params) -> None:
     import torch
 
     from lmeraser.clusters.skeleton import build_skeleton, save_skeleton
+    from lmeraser.data.decoding import decode_all
     from lmeraser.data.records import TRAIN, read_images, read_records
     from lmeraser.learn.backbone import build, load_backbone, make_deterministic, save_backbone
-    from lmeraser.learn.embedding import decode_all
 
     make_deterministic("cpu")
     torch.manual_seed(0)
@@ -175,7 +175,7 @@ def freeze(layout: Layout, params: Params) -> None:
 
 def scatter(layout: Layout, params: Params) -> None:
     """The other parts' leaves, at random."""
-    from lmeraser.clusters.assignment import Member, save_placements
+    from lmeraser.clusters.files import Member, save_placements
     from lmeraser.clusters.skeleton import load_skeleton
     from lmeraser.data.units import unit_of
 

@@ -1,6 +1,7 @@
 """cluster: every part's leaves and the skeleton -> members/cNN.parquet, router.safetensors, clusters.json."""
 
-from lmeraser.clusters.assignment import Cluster, Member, cluster_by_tree, load_placements, save_clusters
+from lmeraser.clusters.assignment import cluster_by_tree
+from lmeraser.clusters.files import Cluster, Member, load_placements, save_clusters
 from lmeraser.clusters.skeleton import load_skeleton
 from lmeraser.core.environment import environment
 from lmeraser.core.layout import Layout

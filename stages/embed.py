@@ -3,15 +3,16 @@
 Several parts may be named: one process then imports torch and loads the backbone once.
 """
 
-from lmeraser.clusters.assignment import Member, save_placements
+from lmeraser.clusters.files import Member, save_placements
 from lmeraser.clusters.global_head import Sums, save_sums
 from lmeraser.clusters.skeleton import Skeleton, load_skeleton
 from lmeraser.core.layout import Layout
 from lmeraser.core.params import Params
 from lmeraser.core.progress import say
+from lmeraser.data.decoding import decode_all
 from lmeraser.data.records import TRAIN, read_images, read_records
 from lmeraser.learn.backbone import Backbone, load_backbone, make_deterministic
-from lmeraser.learn.embedding import decode_all, embed_part
+from lmeraser.learn.embedding import embed_part
 from lmeraser.learn.environment import network_environment
 from stages.runtime.entry import enter
 

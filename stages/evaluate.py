@@ -2,7 +2,8 @@
 
 from typing import Any
 
-from lmeraser.clusters.assignment import load_members, load_placements, rule_of
+from lmeraser.clusters.assignment import rule_of
+from lmeraser.clusters.files import load_members, load_placements
 from lmeraser.core.digest import readable_json
 from lmeraser.core.environment import grouped
 from lmeraser.core.errors import StepFailedError
@@ -10,10 +11,11 @@ from lmeraser.core.files import write_whole
 from lmeraser.core.layout import Layout
 from lmeraser.core.params import Params
 from lmeraser.core.progress import say
+from lmeraser.data.decoding import decode_all
 from lmeraser.data.records import TEST, TRAIN, Record, read_images, read_records
 from lmeraser.erase.blast import cost_per_subject
 from lmeraser.learn.backbone import make_deterministic
-from lmeraser.learn.embedding import decode_all, features_of
+from lmeraser.learn.embedding import features_of
 from lmeraser.learn.yardstick import choose_penalty, drawn, linear_head
 from lmeraser.pipeline.mixing import environments_of, mixed
 from lmeraser.serve.evaluation import Scores, deletion_cost, score

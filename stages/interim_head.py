@@ -6,15 +6,16 @@ retraining ends with, because its sums are whole numbers.
 
 import json
 
-from lmeraser.clusters.assignment import load_placements
+from lmeraser.clusters.files import load_placements
 from lmeraser.clusters.global_head import Sums, load_sums, save_head, solve, subtract
 from lmeraser.clusters.skeleton import load_skeleton
 from lmeraser.core.errors import LmeraserError
 from lmeraser.core.layout import Layout
 from lmeraser.core.params import Params, load_params
+from lmeraser.data.decoding import decode_all
 from lmeraser.data.records import TRAIN, read_images, read_records
 from lmeraser.learn.backbone import load_backbone, make_deterministic
-from lmeraser.learn.embedding import decode_all, embed_part
+from lmeraser.learn.embedding import embed_part
 from lmeraser.serve.quarantine import copies, read_quarantine
 from stages.runtime.entry import enter
 

@@ -3,9 +3,9 @@
 from lmeraser.core.layout import Layout
 from lmeraser.core.params import Params
 from lmeraser.core.progress import say
+from lmeraser.data.decoding import decode_all
 from lmeraser.data.records import TRAIN, read_images, read_records
 from lmeraser.learn.backbone import make_deterministic, save_backbone
-from lmeraser.learn.embedding import decode_all
 from lmeraser.learn.pretraining import pretrain_backbone
 from stages.runtime.entry import enter
 

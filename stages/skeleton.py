@@ -5,8 +5,9 @@ from lmeraser.core.layout import Layout
 from lmeraser.core.params import Params
 from lmeraser.core.progress import say
 from lmeraser.data.records import TRAIN, read_images, read_records
+from lmeraser.data.units import group_units
 from lmeraser.learn.backbone import load_backbone, make_deterministic
-from lmeraser.learn.embedding import features_of, group_units
+from lmeraser.learn.embedding import features_of
 from lmeraser.learn.environment import network_environment
 from stages.runtime.entry import enter
 

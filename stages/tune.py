@@ -3,7 +3,7 @@
 Several slots may be named: one process then imports torch and loads the backbone once. An empty slot needs no torch.
 """
 
-from lmeraser.clusters.assignment import load_members
+from lmeraser.clusters.files import load_members
 from lmeraser.core.layout import Layout
 from lmeraser.core.params import Params
 from lmeraser.core.progress import say
@@ -25,9 +25,9 @@ def images_of(members: list[dict[str, str]], layout: Layout) -> dict[str, bytes]
 def train(work: dict[str, list[dict[str, str]]], layout: Layout, params: Params) -> None:
     """Train the named slots one after the other; each shares nothing but the frozen backbone with the next."""
     from lmeraser.clusters.skeleton import load_skeleton
+    from lmeraser.data.decoding import decode_all
     from lmeraser.learn.backbone import load_backbone, make_deterministic
     from lmeraser.learn.cluster_model import save_cluster_model
-    from lmeraser.learn.embedding import decode_all
     from lmeraser.learn.tuning import tune_cluster
 
     check_recipe(layout, params)

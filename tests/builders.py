@@ -18,7 +18,7 @@ import yaml
 from numpy.typing import NDArray
 from PIL import Image
 
-from lmeraser.clusters.assignment import Member
+from lmeraser.clusters.files import Member
 from lmeraser.clusters.hierarchy import Hierarchy, grow
 from lmeraser.clusters.skeleton import Skeleton, build_skeleton
 from lmeraser.core.digest import sha256

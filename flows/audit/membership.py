@@ -9,7 +9,7 @@ import random
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
-from lmeraser.clusters.assignment import load_members, load_sizes
+from lmeraser.clusters.files import load_members, load_sizes
 from lmeraser.core.digest import seed_for
 from lmeraser.core.errors import BadInputError, RequestError
 from lmeraser.core.layout import Layout
@@ -58,7 +58,7 @@ def _drawn(eligible: dict[str, list[str]], named: Sequence[str], people: int, se
 
 
 def _records(layout: Layout, params: Params, slot: str, members: list[dict[str, str]]) -> "ClusterRecords":
-    from lmeraser.learn.embedding import decode_all
+    from lmeraser.data.decoding import decode_all
     from lmeraser.learn.membership import ClusterRecords
 
     images: dict[str, bytes] = {}

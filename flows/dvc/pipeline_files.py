@@ -16,8 +16,8 @@ from flows.project import Project, workspace
 from lmeraser.core.errors import BadInputError, ParamsError, ProjectError
 from lmeraser.core.files import write_whole
 from lmeraser.core.layout import Layout
-from lmeraser.core.params import Params, read_params, slot_name
-from lmeraser.pipeline.files import IN_ROOT, LOCK, ROOT_FILE, SLOTS_A_LINE, expected, file_of, files, locks_there
+from lmeraser.core.params import IN_ROOT, Params, read_params, slot_name
+from lmeraser.pipeline.files import LOCK, ROOT_FILE, SLOTS_A_LINE, expected, file_of, files, locks_there
 
 MOST = 10_000  # slots
 ENTRY = re.compile(r"^  (?P<name>[^ ].*?):\n(?:   .*\n)*", re.MULTILINE)  # a stage as DVC writes it into a lock

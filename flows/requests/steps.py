@@ -18,7 +18,7 @@ from flows.requests import ground
 from flows.requests.intake import divide, set_aside
 from flows.requests.quarantine import named, refresh, serve_solved
 from flows.run.build import Tuner, build, update
-from lmeraser.clusters.assignment import load_members, load_placements, load_sizes
+from lmeraser.clusters.files import load_members, load_placements, load_sizes
 from lmeraser.core.digest import sha256_of_file
 from lmeraser.core.errors import BlockedError, LmeraserError, ProjectError, StepFailedError, VerificationError
 from lmeraser.core.private import close_private
@@ -29,7 +29,7 @@ from lmeraser.erase.facts import gather_facts
 from lmeraser.erase.ledger import Claim
 from lmeraser.erase.plan import Plan, make_plan
 from lmeraser.erase.requests import Batch, Request
-from lmeraser.learn.environment import require_same_environment
+from lmeraser.learn.same_environment import require_same_environment
 from lmeraser.pipeline.locks import Outs, compare, outs_by_stage, read_files, read_outs
 from lmeraser.pipeline.mixing import require_one_environment
 from lmeraser.prove.scan import Needles

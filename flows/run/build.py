@@ -19,7 +19,7 @@ from flows.dvc import command as dvc
 from flows.dvc import config as remotes
 from flows.run.devices import gpus, processes
 from flows.run.warm_client import run_chains
-from lmeraser.clusters.assignment import load_sizes
+from lmeraser.clusters.files import load_sizes
 from lmeraser.core.code import code_digest
 from lmeraser.core.digest import sha256, sha256_of_file
 from lmeraser.core.errors import ParamsError, ProjectError, StepFailedError

@@ -14,7 +14,7 @@ from collections.abc import Sequence
 from flows.dvc import command as dvc
 from flows.dvc.config import read_config, remotes
 from flows.project import Project, workspace
-from lmeraser.clusters.assignment import load_members
+from lmeraser.clusters.files import load_members
 from lmeraser.core.code import code_digest
 from lmeraser.core.digest import canonical_json, sha256_of_file
 from lmeraser.core.errors import ProjectError, StepFailedError

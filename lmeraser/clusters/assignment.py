@@ -1,65 +1,15 @@
-"""Cluster: which private training records tune which slot, and the router's prototypes."""
+"""Which private training records tune which slot: the hierarchy is cut by what its leaves hold."""
 
-import json
 from collections.abc import Sequence
-from dataclasses import dataclass
-from itertools import repeat
 from operator import attrgetter
-from pathlib import Path
-from typing import Any
 
 import numpy as np
-import pyarrow as pa
 from numpy.typing import NDArray
 
+from lmeraser.clusters.files import Cluster, Member
 from lmeraser.clusters.hierarchy import CutRule, Hierarchy, cut
-from lmeraser.clusters.quantisation import Integers
-from lmeraser.core.digest import readable_json
-from lmeraser.core.environment import Environment
-from lmeraser.core.errors import ProjectError, SlotError
-from lmeraser.core.files import write_whole
+from lmeraser.core.errors import SlotError
 from lmeraser.core.params import Cluster as ClusterParams
-from lmeraser.data.records import read_columns, read_table, write_table
-from lmeraser.data.tensors import read_tensors, write_tensors
-
-MEMBER_SCHEMA = pa.schema([(name, pa.string()) for name in ("id", "sha256", "label", "part")])
-LEAF_SCHEMA = pa.schema(
-    [
-        *((name, pa.string()) for name in ("id", "sha256", "label", "unit")),
-        ("leaf", pa.int64()),
-        ("finite", pa.bool_()),
-        ("dim", pa.int64()),
-    ]
-)
-
-
-@dataclass(frozen=True, order=True, slots=True)
-class Member:
-    """A private training record as `embed` places it: its unit's leaf, and the part that holds its image."""
-
-    id: str
-    sha256: str
-    label: str
-    unit: str
-    leaf: int
-    part: str
-
-
-@dataclass(frozen=True)
-class Cluster:
-    """One cluster.
-
-    Attributes:
-        node: of the hierarchy, or the anchor cluster's rank; prototype: (d,) whole numbers.
-        first_leaf, last_leaf: the public leaves it covers, both inclusive (-1 for anchor clusters).
-    """
-
-    slot: str
-    node: int
-    first_leaf: int
-    last_leaf: int
-    members: list[Member]
-    prototype: Integers
 
 
 def rule_of(params: ClusterParams) -> CutRule:
@@ -94,64 +44,3 @@ def cluster_by_tree(members: Sequence[Member], tree: Hierarchy, params: ClusterP
         prototype = np.zeros_like(tree.centroid[node]) if params.method == "random" else tree.centroid[node]
         clusters.append(Cluster(slot_of(tree, node, slots), node, first, last, inside, prototype))
     return clusters
-
-
-def save_clusters(folder: Path, clusters: Sequence[Cluster], slots: Sequence[str], made_in: Environment) -> None:
-    """Write one member file a slot (empty ones too), the router and a table of sizes.
-
-    Args: made_in: what the prototypes were computed in.
-    """
-    by_slot = {cluster.slot: cluster for cluster in clusters}
-    for slot in slots:
-        members = by_slot[slot].members if slot in by_slot else []
-        columns = {name: [getattr(member, name) for member in members] for name in MEMBER_SCHEMA.names}
-        write_table(folder / "members" / f"{slot}.parquet", pa.table(columns, schema=MEMBER_SCHEMA))
-    sizes = [
-        {
-            "slot": cluster.slot,
-            "node": cluster.node,
-            "first_leaf": cluster.first_leaf,
-            "last_leaf": cluster.last_leaf,
-            "records": len(cluster.members),
-            "units": len({member.unit for member in cluster.members}),
-        }
-        for cluster in clusters
-    ]
-    write_whole(folder / "clusters.json", readable_json(sizes))
-    prototypes = np.array([cluster.prototype for cluster in clusters])
-    note = {"slots": [cluster.slot for cluster in clusters], "environment": made_in}
-    write_tensors(folder / "router.safetensors", {"prototypes": prototypes}, note)
-
-
-def load_sizes(folder: Path) -> list[dict[str, Any]]:
-    """The table of non-empty clusters: slot, node, first_leaf, last_leaf, records, units."""
-    try:
-        sizes: list[dict[str, Any]] = json.loads((folder / "clusters.json").read_bytes())
-    except (FileNotFoundError, ValueError) as error:
-        raise ProjectError("clusters.json is missing or damaged; run `dvc repro` (or `dvc checkout`)") from error
-    return sizes
-
-
-def load_router(path: Path) -> tuple[Integers, list[str]]:
-    """(k, d) prototypes and the k slots that they lead to."""
-    tensors, note = read_tensors(path)
-    return tensors["prototypes"], note["slots"]
-
-
-def load_members(path: Path) -> list[dict[str, str]]:
-    """A slot's records (id, sha256, label, part), sorted by id; empty for an empty slot."""
-    rows: list[dict[str, str]] = read_table(path).to_pylist()
-    return rows
-
-
-def save_placements(path: Path, members: Sequence[Member], finite: Sequence[bool], dim: int) -> None:
-    """What `embed` says of a part's private training records, sorted by id."""
-    columns: dict[str, Any] = {name: [getattr(member, name) for member in members] for name in LEAF_SCHEMA.names[:5]}
-    columns |= {"finite": list(finite), "dim": [dim] * len(members)}
-    write_table(path, pa.table(columns, schema=LEAF_SCHEMA))
-
-
-def load_placements(path: Path, part: str) -> list[Member]:
-    """A part's private training records, sorted by id."""
-    columns = read_columns(read_table(path, LEAF_SCHEMA.names[:5]), shared=("label",))
-    return [Member(*row) for row in zip(*columns, repeat(part, len(columns[0])), strict=True)]

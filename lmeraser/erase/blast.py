@@ -6,7 +6,8 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from lmeraser.clusters.assignment import Member, leaf_counts, slot_of
+from lmeraser.clusters.assignment import leaf_counts, slot_of
+from lmeraser.clusters.files import Member
 from lmeraser.clusters.hierarchy import CutRule, Hierarchy, cut, held_by_node, is_split
 
 

@@ -5,7 +5,7 @@ from collections.abc import Sequence
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from lmeraser.clusters.assignment import load_sizes
+from lmeraser.clusters.files import load_sizes
 from lmeraser.clusters.skeleton import load_skeleton
 from lmeraser.core.errors import RequestError, UnknownSubjectError
 from lmeraser.core.layout import Layout

@@ -11,7 +11,8 @@ from typing import Any
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from lmeraser.clusters.assignment import Member, leaf_counts, rule_of
+from lmeraser.clusters.assignment import leaf_counts, rule_of
+from lmeraser.clusters.files import Member
 from lmeraser.clusters.hierarchy import Hierarchy
 from lmeraser.core.digest import part_of
 from lmeraser.core.errors import BlockedError, RequestError

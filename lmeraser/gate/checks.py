@@ -12,7 +12,7 @@ import pandas as pd
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from lmeraser.clusters.assignment import LEAF_SCHEMA
+from lmeraser.clusters.files import LEAF_SCHEMA
 from lmeraser.core.layout import Layout
 from lmeraser.core.params import Params
 from lmeraser.data.records import FACTS, TRAIN, read_table

@@ -10,7 +10,7 @@ from collections.abc import Sequence
 import numpy as np
 from sklearn.cluster import AgglomerativeClustering
 
-from lmeraser.clusters.assignment import Cluster, Member
+from lmeraser.clusters.files import Cluster, Member
 from lmeraser.clusters.quantisation import Integers, mean_by_group, squared_distances
 from lmeraser.core.digest import number_from
 from lmeraser.core.errors import ParamsError

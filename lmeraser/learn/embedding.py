@@ -12,10 +12,9 @@ from lmeraser.clusters.skeleton import Skeleton
 from lmeraser.core.digest import number_from
 from lmeraser.core.errors import ParamsError
 from lmeraser.core.params import Params
-from lmeraser.core.progress import track
-from lmeraser.data.images import decode
+from lmeraser.data.decoding import decode_all
 from lmeraser.data.records import Record
-from lmeraser.data.units import unit_of
+from lmeraser.data.units import group_units
 from lmeraser.learn.backbone import Backbone
 
 INT32_MAX = 2**31 - 1
@@ -41,15 +40,6 @@ class PartEmbedding:
     labels: list[str]
 
 
-def decode_all(images: Sequence[bytes], params: Params, name: str) -> NDArray[np.uint8]:
-    """(n, s, s, c) uint8."""
-    size, channels = params.image.size, params.image.channels
-    pixels = np.empty((len(images), size, size, channels), dtype=np.uint8)
-    for row, data in enumerate(track(images, len(images), name, "image")):
-        pixels[row] = decode(data, params.image)
-    return pixels
-
-
 def features_of(images: Sequence[bytes], backbone: Backbone, params: Params, name: str) -> NDArray[np.float32]:
     """Features of images that may be too many to hold decoded: (n, d), the bits of all at once (constant batch shape)."""
     rows = [np.zeros((0, backbone.dim), dtype=np.float32)]
@@ -58,14 +48,6 @@ def features_of(images: Sequence[bytes], backbone: Backbone, params: Params, nam
         pixels = decode_all(images[start : start + step], params, name)
         rows.append(backbone.features(pixels, params.embed.batch))
     return np.concatenate(rows)
-
-
-def group_units(records: Sequence[Record], unit: str) -> tuple[list[str], NDArray[np.int64]]:
-    """Names of the units, sorted, and (n,) the index of each record's unit."""
-    names = [unit_of(record, unit) for record in records]
-    distinct = sorted(set(names))
-    place = {name: index for index, name in enumerate(distinct)}
-    return distinct, np.array([place[name] for name in names], dtype=np.int64)
 
 
 def exact_sums(fourier: Integers, labels: Sequence[str]) -> tuple[NDArray[np.int32], NDArray[np.int32], list[str]]:

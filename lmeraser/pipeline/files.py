@@ -14,9 +14,9 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from lmeraser.core.errors import ProjectError
+from lmeraser.core.params import IN_ROOT
 
 ROOT_FILE, LOCK = "dvc.yaml", "dvc.lock"
-IN_ROOT = 64  # slots; measured: docs/decisions/0019
 SHARD = 32  # slots of one file
 SLOTS_A_LINE = 16
 INLINE, ELSEWHERE = "${slots}", "[]  # the slots are in tune/NN/dvc.yaml, which `lmeraser slots` writes"

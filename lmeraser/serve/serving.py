@@ -12,7 +12,7 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from lmeraser.clusters.assignment import load_router, load_sizes
+from lmeraser.clusters.files import load_router, load_sizes
 from lmeraser.clusters.global_head import GlobalHead, load_head
 from lmeraser.clusters.quantisation import STEPS, Integers, squared_distances
 from lmeraser.clusters.skeleton import Skeleton, load_skeleton

@@ -77,7 +77,7 @@ def test_request_that_comes_during_another_s_erasure_is_in_effect_too(project: S
 
 def _slots_of(project: Sandbox, person: str) -> list[str]:
     """Clusters that hold a record of somebody, read from the files of the build."""
-    from lmeraser.clusters.assignment import load_members, load_sizes
+    from lmeraser.clusters.files import load_members, load_sizes
     from lmeraser.data.records import read_records
 
     layout = Layout(project.root)

@@ -5,7 +5,7 @@ import re
 import pytest
 from sandbox import Sandbox
 
-from lmeraser.clusters.assignment import load_sizes
+from lmeraser.clusters.files import load_sizes
 from lmeraser.core.environment import differing
 from lmeraser.core.errors import VerificationError
 from lmeraser.core.layout import Layout

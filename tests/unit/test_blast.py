@@ -6,7 +6,8 @@ from builders import make_params, make_tree, members_on, slot_names
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from lmeraser.clusters.assignment import Member, cluster_by_tree, leaf_counts, rule_of
+from lmeraser.clusters.assignment import cluster_by_tree, leaf_counts, rule_of
+from lmeraser.clusters.files import Member
 from lmeraser.clusters.hierarchy import Hierarchy
 from lmeraser.core.params import Cluster as ClusterParams
 from lmeraser.erase.blast import Blast, blast_of, cost_per_subject

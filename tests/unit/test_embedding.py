@@ -9,10 +9,11 @@ from builders import MAX_PIXELS, Lab, encoded, make_record, pixels, png, refused
 from PIL import Image
 
 from lmeraser.core.errors import ImageError
+from lmeraser.data.decoding import decode_all
 from lmeraser.data.records import Record
-from lmeraser.data.units import unit_of
+from lmeraser.data.units import group_units, unit_of
 from lmeraser.learn import embedding
-from lmeraser.learn.embedding import PartEmbedding, decode_all, embed_part, group_units, leaf_of_units
+from lmeraser.learn.embedding import PartEmbedding, embed_part, leaf_of_units
 
 
 def people(n: int = 20) -> tuple[list[Record], np.ndarray]:

@@ -8,7 +8,7 @@ import pandas as pd
 import pytest
 from builders import CANARY_LABEL, CANARY_SUBJECT, make_params, make_record, refused
 
-from lmeraser.clusters.assignment import Cluster, Member, load_placements, save_clusters, save_placements
+from lmeraser.clusters.files import Cluster, Member, load_placements, save_clusters, save_placements
 from lmeraser.clusters.quantisation import Integers
 from lmeraser.core.errors import ExpectationError
 from lmeraser.core.layout import Layout

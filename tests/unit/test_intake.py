@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 
 from flows.project import Project
 from flows.requests import intake
-from lmeraser.clusters.assignment import Member
+from lmeraser.clusters.files import Member
 from lmeraser.core.errors import BlockedError, ProjectError, RequestError
 from lmeraser.core.layout import Layout
 from lmeraser.data.records import Record

@@ -12,7 +12,8 @@ from lmeraser.core.environment import LONGEST, Environment, as_line, differing, 
 from lmeraser.core.errors import ProjectError, VerificationError
 from lmeraser.core.layout import Layout
 from lmeraser.data.tensors import write_tensors
-from lmeraser.learn.environment import network_environment, require_same_environment
+from lmeraser.learn.environment import network_environment
+from lmeraser.learn.same_environment import require_same_environment
 from lmeraser.pipeline.mixing import artifacts_environment, environments_of, noting_stages, require_one_environment
 
 PARAMS = make_params({"parts": ["p00", "p01"], "slots": ["c00", "c01", "c02", "c03"]})

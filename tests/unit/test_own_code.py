@@ -44,7 +44,7 @@ def test_command_of_another_clone_is_refused_and_does_nothing(clone: Path, comma
     assert contents(clone) == before
 
 
-@pytest.mark.parametrize("stage", ["split", "recipe", "chain"])
+@pytest.mark.parametrize("stage", ["split", "recipe", "runtime.chain"])
 def test_stage_of_another_clone_is_refused_and_does_nothing(clone: Path, stage: str) -> None:
     before = contents(clone)
     done = run(clone, "-m", f"stages.{stage}")

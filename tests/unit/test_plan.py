@@ -8,7 +8,7 @@ import pyarrow as pa
 import pytest
 from builders import CANARY_LABEL, CANARY_SUBJECT, make_params, make_record, make_tree, refused
 
-from lmeraser.clusters.assignment import Member
+from lmeraser.clusters.files import Member
 from lmeraser.core.digest import part_of
 from lmeraser.core.errors import BlockedError, RequestError, UnknownSubjectError
 from lmeraser.core.names import MAX_LENGTH

@@ -51,7 +51,7 @@ def test_recipe_that_was_kept_to_is_accepted_and_is_the_same_elsewhere(
         ("skeleton", lambda layout: layout.skeleton.write_bytes(b"another")),
         ("code", lambda layout: (layout.root / "stages" / "tune.py").write_text("# changed")),
         ("code", lambda layout: (layout.root / "lmeraser" / "learn" / "new.py").write_text("# new")),
-        ("code", lambda layout: (layout.root / "lmeraser" / "core" / "images.py").unlink()),
+        ("code", lambda layout: (layout.root / "lmeraser" / "data" / "images.py").unlink()),
     ],
 )
 def test_slot_is_not_trained_with_anything_but_the_recipe(layout: Layout, name: str, change: Callable[[Layout], object]) -> None:

@@ -11,7 +11,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from PIL import Image
 
-from lmeraser.clusters.assignment import Cluster, Member, save_clusters
+from lmeraser.clusters.files import Cluster, Member, save_clusters
 from lmeraser.clusters.global_head import GlobalHead, save_head
 from lmeraser.clusters.skeleton import save_skeleton
 from lmeraser.core.errors import BadInputError, ImageError, ProjectError

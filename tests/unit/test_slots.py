@@ -9,8 +9,8 @@ from builders import ROOT, refused
 from flows.dvc.pipeline_files import grow, next_names, with_names
 from lmeraser.core.errors import BadInputError, ParamsError, ProjectError, SlotError
 from lmeraser.core.layout import Layout
-from lmeraser.core.params import expand_slots, load_params
-from lmeraser.pipeline.files import IN_ROOT, SHARD, check_files, file_of, files, is_lock, locks, plain_name, shards
+from lmeraser.core.params import IN_ROOT, expand_slots, load_params
+from lmeraser.pipeline.files import SHARD, check_files, file_of, files, is_lock, locks, plain_name, shards
 from lmeraser.pipeline.locks import outs_by_stage, read_outs
 
 

@@ -13,7 +13,7 @@ from builders import ROOT, refused
 from hypothesis import given
 from hypothesis import strategies as st
 
-from flows.cli.command_line import certificate_commands
+from flows.cli import certificate_commands
 from lmeraser.core.digest import readable_json
 from lmeraser.core.errors import BadInputError, ProjectError
 from lmeraser.prove.home import Home
