@@ -111,7 +111,7 @@ def test_failed_retraining_brings_every_lock_and_file_back(project: Sandbox) -> 
     person = project.people()[0]
     before = {path: path.read_bytes() for path in locks(project.root)}
     fail = (
-        "import sys\nfrom flows import build\nfrom flows.cli import main\nfrom lmeraser.core.errors import StepFailedError\n"
+        "import sys\nfrom flows.run import build\nfrom flows.cli import main\nfrom lmeraser.core.errors import StepFailedError\n"
         "whole = build._commit\n"
         "def commit(layout, names):\n    whole(layout, names)\n    raise StepFailedError('made to fail; retry')\n"
         f"build._commit = commit\nmain(['forget', '--subject', {person!r}])\n"
@@ -131,7 +131,7 @@ def test_build_trains_stale_slots_in_warm_processes_with_the_same_bytes(project:
         one.set_params(tune={"epochs": 2})
     seen = tmp_path / "chains"
     spy = (
-        "import os, sys\nfrom flows import build\nfrom flows.cli import main\nwhole = build.run_chains\n"
+        "import os, sys\nfrom flows.run import build\nfrom flows.cli import main\nwhole = build.run_chains\n"
         "def chains(layout, shares, *more):\n"
         f"    open({str(seen)!r}, 'a').write(' '.join(name for share in shares for name in share) + '\\n')\n"
         "    return whole(layout, shares, *more)\n"

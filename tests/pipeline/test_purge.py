@@ -67,7 +67,7 @@ def test_nobody_erased_condemns_nothing(scene: Scene) -> None:
 KILLED = """
 import os, sys
 from pathlib import Path
-from flows import purge
+from flows.purge import plan as purge
 from lmeraser.core.layout import Layout
 from lmeraser.stores.folder import FolderStore
 left = int(sys.argv[1])

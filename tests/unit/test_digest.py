@@ -12,7 +12,7 @@ from builders import ROOT
 from hypothesis import given
 from hypothesis import strategies as st
 
-from lmeraser.core import digest
+from lmeraser.core import files
 from lmeraser.core.digest import canonical_json, number_from, part_of, readable_json, seed_for, sha256, sha256_of_file
 from lmeraser.core.files import write_whole
 
@@ -144,7 +144,7 @@ def test_when_a_write_returns_the_name_is_on_the_disk_and_every_folder_above_it(
 ) -> None:
     path = tmp_path / "a" / "b" / "file"
     synced: list[tuple[Path, bool]] = []
-    monkeypatch.setattr(digest, "sync_folder", lambda folder: synced.append((folder, path.exists())))
+    monkeypatch.setattr(files, "sync_folder", lambda folder: synced.append((folder, path.exists())))
     write_whole(path, b"new")
     assert synced == [(tmp_path, False), (tmp_path / "a", False), (path.parent, True)]
     write_whole(path, b"newer")
@@ -155,8 +155,8 @@ def test_a_file_system_that_cannot_sync_a_folder_is_no_reason_to_fail(tmp_path: 
     def refuse(number: int) -> None:
         raise OSError(number, "fsync")
 
-    monkeypatch.setattr(digest.os, "fsync", lambda _: refuse(errno.EINVAL))
-    digest.sync_folder(tmp_path)
-    monkeypatch.setattr(digest.os, "fsync", lambda _: refuse(errno.EIO))
+    monkeypatch.setattr(files.os, "fsync", lambda _: refuse(errno.EINVAL))
+    files.sync_folder(tmp_path)
+    monkeypatch.setattr(files.os, "fsync", lambda _: refuse(errno.EIO))
     with pytest.raises(OSError, match="fsync"):
-        digest.sync_folder(tmp_path)
+        files.sync_folder(tmp_path)

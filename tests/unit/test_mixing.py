@@ -90,7 +90,7 @@ def test_erasure_in_another_environment_is_refused_before_it_retrains_and_torch_
     write(layout, dict.fromkeys(noting_stages(layout, PARAMS), here))
     require_same_environment(layout, PARAMS)
     assert (layout.private_state / "environment.json").stat().st_mode & 0o777 == 0o600
-    monkeypatch.setattr("lmeraser.learn.environment.network_environment", lambda _: pytest.fail("asked twice"))
+    monkeypatch.setattr("lmeraser.learn.same_environment.network_environment", lambda _: pytest.fail("asked twice"))
     require_same_environment(layout, PARAMS)
     write(layout, dict.fromkeys(noting_stages(layout, PARAMS), here | {"torch_instructions": "VSX"}))
     line = refused(VerificationError, lambda: require_same_environment(layout, PARAMS))

@@ -50,13 +50,18 @@ def test_recipe_that_was_kept_to_is_accepted_and_is_the_same_elsewhere(
         ("backbone", lambda layout: layout.backbone.write_bytes(b"another")),
         ("skeleton", lambda layout: layout.skeleton.write_bytes(b"another")),
         ("code", lambda layout: (layout.root / "stages" / "tune.py").write_text("# changed")),
-        ("code", lambda layout: (layout.root / "lmeraser" / "learn" / "new.py").write_text("# new")),
+        ("code", lambda layout: (layout.root / "lmeraser" / "learn" / "tuning.py").write_text("# changed")),
         ("code", lambda layout: (layout.root / "lmeraser" / "data" / "images.py").unlink()),
     ],
 )
 def test_slot_is_not_trained_with_anything_but_the_recipe(layout: Layout, name: str, change: Callable[[Layout], object]) -> None:
     change(layout)
     assert name in refused(DigestMismatchError, lambda: check_recipe(layout, PARAMS_NOW))
+
+
+def test_file_beside_the_code_of_tuning_is_no_part_of_the_recipe(layout: Layout) -> None:
+    (layout.root / "lmeraser" / "learn" / "new.py").write_text("# new")
+    check_recipe(layout, PARAMS_NOW)
 
 
 def test_params_that_tuning_reads_are_part_of_the_recipe_and_others_are_not(layout: Layout) -> None:

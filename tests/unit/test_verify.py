@@ -311,7 +311,7 @@ def test_verifying_imports_nothing_of_learning_or_the_engine() -> None:
     words = ["verify", *map(str, GOOD), "--key", str(VECTORS / "keys.pem")]
     script = f"""
 import argparse, sys
-from flows import certificate_commands
+from flows.cli import certificate_commands
 top = argparse.ArgumentParser()
 commands = top.add_subparsers()
 def command(name, act, text):
