@@ -31,7 +31,7 @@ from bench.presets import preset_of
 from bench.report import RESULTS, provenance
 from bench.sources import PACKS, ROOT, shared_data
 from flows.audit.rebuild import copy_code
-from flows.requests.steps import code_revision
+from flows.requests.certify import code_revision
 from lmeraser.core.digest import number_from, readable_json
 from lmeraser.learn.environment import network_environment
 from lmeraser.pipeline.locks import compare, read_outs

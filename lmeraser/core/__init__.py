@@ -1,1 +1,1 @@
-"""What every stage and command shares: records, params, digests, the hierarchy and exact sums. Without torch."""
+"""What every stage and command shares: params, layout, digests, errors, and whole files. Without torch."""

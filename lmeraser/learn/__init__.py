@@ -1,1 +1,1 @@
-"""Images in, models out: the only room with torch, timm and scikit-learn."""
+"""Images in, models out: the room with torch, timm and scikit-learn."""
