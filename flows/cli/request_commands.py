@@ -17,6 +17,7 @@ from lmeraser.core.progress import say
 from lmeraser.erase.requests import Request, check_request_id, read_event
 from lmeraser.erase.states import CERTIFIED
 from lmeraser.erase.states import status as opendsr_status
+from lmeraser.pipeline.mixing import environments_of, mixed
 
 Result = tuple[dict[str, Any], list[str]]  # for --json, and lines for people
 
@@ -234,7 +235,19 @@ def status(options: argparse.Namespace) -> Result:
     if missing:
         told["missing_from_list"] = missing
         lines.append(list_line(missing))
+    environments = mixing_line(project)
+    if environments:
+        told["mixed_environments"] = environments
+        lines.append(environments)
     return told, lines or ["no request yet"]
+
+
+def mixing_line(project: Project) -> str | None:
+    """Which artifacts were made in another environment than the rest; None where none was, or where there is no whole model."""
+    try:
+        return mixed(environments_of(project.layout, project.params))
+    except LmeraserError:
+        return None
 
 
 def resume(options: argparse.Namespace) -> Result:

@@ -154,16 +154,20 @@ def realign(project: Project, batch: Batch, requests: Sequence[Request], claim: 
         batch.facts["moved"] = True
     remake = batch.facts.pop("mixed", False)  # what was retrained is of another environment: this one may be the right one
     lacked = keep_out(project, requests)
-    if not lacked and not remake and recorded(batch) == Ground.of(project):
+    stands = not lacked and not remake and recorded(batch) == Ground.of(project)
+    retrained = all(reached(one.reached, "retrained") for one in started)
+    if stands and not retrained:
         return
     kept_locks.mend(project.layout, batch.batch_id)  # a kill may have left one empty, and DVC reads none then
     stale = dvc.status(project.layout)
     require_own_changes(stale, source_of(project, batch))
-    if _only_files_differ(stale) and all(reached(one.reached, "retrained") for one in started):
+    if _only_files_differ(stale) and retrained:
         raise ProjectError(
             f"files that the pipeline made are missing or changed ({len(stale)} stages); run `dvc checkout`, or `dvc repro` "
             "where that finds none, then `lmeraser resume`"
         )
+    if stands:
+        return  # nothing that anybody edited since would make another model than the one that is being signed
     ids = [one.request_id for one in started if reached(one.reached, "retrained")]
     if not ids:
         return  # killed in the middle of the retraining, which is taken up again

@@ -63,7 +63,7 @@ def _instructions() -> str:
 def _blas() -> dict[str, str]:
     """Library, version, kernels and threads of the matrix products of numpy and of scipy."""
     import scipy.linalg  # noqa: F401  loads its own
-    from threadpoolctl import threadpool_info  # type: ignore[import-untyped]  # scikit-learn brings it
+    from threadpoolctl import threadpool_info  # type: ignore[import-untyped]
 
     found = {f"{place}_blas": "unknown" for place in ("numpy", "scipy")}
     for pool in threadpool_info():

@@ -139,6 +139,19 @@ def test_change_that_is_not_the_batchs_is_refused_with_both_ways_out(state: str,
         assert made.request.state == state
 
 
+@pytest.mark.parametrize("foreign", FOREIGN, ids=str)
+@pytest.mark.parametrize("state", STATES[1:])
+def test_nothing_is_signed_over_an_edit_that_no_lock_shows_yet(state: str, foreign: dict[str, Any]) -> None:
+    with scene() as made:
+        made.reach(state)
+        made.stale = foreign
+        assert "undo that, or run `dvc repro`" in refused(ProjectError, made.realign)
+        assert made.request.state == state
+        made.stale = {}  # undone
+        made.realign()
+        assert made.request.state == state
+
+
 @pytest.mark.parametrize("state", STATES[1:])
 def test_files_that_are_gone_while_nothing_changed_are_told_as_such(state: str) -> None:
     with scene() as made:

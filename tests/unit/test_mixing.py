@@ -1,20 +1,25 @@
 """A model of two environments is seen from its notes, named in one line, and never signed."""
 
 import itertools
+import shutil
 from pathlib import Path
+from types import SimpleNamespace
+from typing import cast
 
 import pytest
-from builders import make_params, refused
+from builders import ROOT, make_params, refused
 from hypothesis import given
 from hypothesis import strategies as st
 
+from flows.cli.request_commands import mixing_line
+from flows.project import Project
 from lmeraser.core.environment import LONGEST, Environment, as_line, differing, environment, fingerprint, grouped
 from lmeraser.core.errors import ProjectError, VerificationError
 from lmeraser.core.layout import Layout
 from lmeraser.data.tensors import write_tensors
 from lmeraser.learn.environment import network_environment
 from lmeraser.learn.same_environment import require_same_environment
-from lmeraser.pipeline.mixing import artifacts_environment, environments_of, noting_stages, require_one_environment
+from lmeraser.pipeline.mixing import artifacts_environment, environments_of, mixed, noting_stages, require_one_environment
 
 PARAMS = make_params({"parts": ["p00", "p01"], "slots": ["c00", "c01", "c02", "c03"]})
 SOLVE: Environment = {"blas": "one", "libc": "1"}
@@ -64,6 +69,18 @@ def test_notes_of_an_earlier_version_are_another_environment_than_todays(tmp_pat
     require_one_environment(layout, PARAMS)
     write(layout, {"pretrain": "0123456789abcdef"})
     assert "pretrain differ" in refused(VerificationError, lambda: require_one_environment(layout, PARAMS))
+
+
+def test_status_names_artifacts_of_another_environment_and_is_silent_without_a_whole_model(tmp_path: Path) -> None:
+    project = Project(Layout(tmp_path))
+    shutil.copy(ROOT / "params.yaml", project.layout.params)
+    assert mixing_line(project) is None
+    write(project.layout, {"embed@p01": ELSEWHERE})
+    line = mixed(environments_of(project.layout, PARAMS))
+    assert line is not None
+    assert mixing_line(cast(Project, SimpleNamespace(layout=project.layout, params=PARAMS))) == line
+    project.layout.head.unlink()
+    assert mixing_line(project) is None
 
 
 def test_missing_artifact_is_refused_not_overlooked(tmp_path: Path) -> None:
