@@ -22,7 +22,7 @@ def test_stage_that_fails_leaves_the_last_model_whole_and_resume_finishes(projec
     before = read_outs(project.root / "dvc.lock")
     stage = project.root / "stages" / "evaluate.py"
     # Fails late: split, embed, cluster and tune have written by then.
-    failing = {"MPLBACKEND": "agg", "PYTHONPATH": str(project.root / "trap")}
+    failing = {"MPLBACKEND": "agg", "PYTHONPATH": os.pathsep.join([str(project.root / "trap"), str(project.root)])}
     (project.root / "trap").mkdir()
     (project.root / "trap" / "sitecustomize.py").write_text(
         "import sys\nif sys.argv and 'chain' in ' '.join(sys.orig_argv):\n"
