@@ -9,7 +9,7 @@ import time
 from dataclasses import asdict, replace
 from pathlib import Path
 
-from flows import dvc, ground, kept_locks, remotes
+from flows import dvc, ground, kept_locks
 from flows import purge as purging
 from flows.build import Tuner, build, update
 from flows.intake import divide, set_aside
@@ -30,7 +30,7 @@ from lmeraser.erase.plan import Plan, make_plan
 from lmeraser.erase.requests import Batch, Request
 from lmeraser.learn.environment import require_same_environment
 from lmeraser.prove.lock import Outs, compare, outs_by_stage, read_files, read_outs
-from lmeraser.prove.scan import Needles
+from lmeraser.prove.needles import Needles
 from lmeraser.sources import check_source, open_source
 
 FROZEN = {"pretrain", "skeleton", "recipe"}  # stages of what public records alone decide
@@ -64,8 +64,8 @@ def form_batch(project: Project, claim: Claim, requests: list[Request]) -> tuple
     dvc.require_current(project.layout)
     require_key(project, requests)
     require_same_environment(project.layout, project.params)
-    remotes.stores(project.layout)  # a kind that purge cannot clear is refused before anything is destroyed
-    check_source(project.params.source, project.layout.root)  # and so is a source that cannot be cleared
+    # Before anything is destroyed: a source that cannot be cleared, and a remote of a kind that purge cannot clear.
+    check_source(project.params.source, project.layout.root)
     _refuse_unknown_early(project)
     facts = gather_facts(project.layout, project.params)
     requests, culprits = divide(project, facts, requests)
@@ -291,7 +291,7 @@ def purge(project: Project, batch: Batch, requests: list[Request], claim: Claim)
     """
     from flows import scan
 
-    layout, keeper = project.layout, Gatekeeper(project.erased, project.key_file)
+    layout, keeper = project.layout, Gatekeeper.of(project.layout)
     watch = _Watch()
     ground.require_ground(project, batch)
     accepted = project.accepts_unknown or bool(batch.facts.get("unknown_accepted"))
@@ -326,12 +326,12 @@ def purge(project: Project, batch: Batch, requests: list[Request], claim: Claim)
     if not found["clean"]:
         purging.retire_journal(layout, batch.batch_id)
         raise VerificationError(f"traces are left after the purge {scan.left(found)}; see `lmeraser audit --stores`")
+    unknown = journal.get("unknown", {})
     batch.facts["stores"] = [
-        {"store": name, "deleted": deleted.get(name, 0), "residue": 0, "unknown": journal.get("unknown", {}).get(name, 0)}
+        {"store": name, "deleted": deleted.get(name, 0), "residue": 0, "unknown": unknown.get(name, 0)}
         for name in sorted({*deleted, *(one["store"] for one in found["stores"])})
     ]
-    batch.facts["unknown"] = journal.get("unknown", {})
-    batch.facts["scan"] = scan.checks(found, needles is not None, batch.facts["unknown"])
+    batch.facts["scan"] = scan.checks(found, needles is not None, unknown)
     project.ledger.save_batch(batch, claim)
     return watch.laps
 
