@@ -29,8 +29,8 @@ from lmeraser.clusters.quantisation import squared_distances
 from lmeraser.core.digest import number_from
 from lmeraser.core.params import Params, load_params
 from lmeraser.learn.backbone import Backbone
-from lmeraser.learn.yardstick import PENALTIES, linear_head
 from lmeraser.serve.evaluation import accuracy
+from lmeraser.serve.yardstick import PENALTIES, linear_head
 
 GRID = list(
     itertools.product((0.0, 0.1, 0.25, 0.5, 0.75, 1.0), (3, 8, 32), (30.0, 100.0, 300.0, 3000.0))

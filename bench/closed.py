@@ -12,7 +12,7 @@ from bench.peers import Ground, Probabilities
 from lmeraser.clusters.global_head import Sums, solve, subtract
 from lmeraser.learn.embedding import exact_sums
 from lmeraser.learn.tuning import tune_cluster
-from lmeraser.learn.yardstick import choose_penalty, drawn, fit
+from lmeraser.serve.yardstick import fit, penalty_for
 
 NEIGHBOURS = 20
 PUBLIC = 4000  # public records on which a frame is tuned
@@ -42,13 +42,9 @@ def _result(
 
 
 def penalty_of(ground: Ground) -> float:
-    """The yardstick's: pinned in the params, or chosen on public records as `evaluate` does."""
-    pinned = ground.params.evaluate.linear_penalty
-    if pinned is not None:
-        return pinned
-    public = ground.data.public.records
-    rows = drawn(public)
-    return choose_penalty(ground.skeleton.standardise(ground.public_features[rows]), [public[row] for row in rows])
+    """The yardstick's, as `evaluate` takes it."""
+    standard, features = ground.skeleton.standardise, ground.public_features
+    return penalty_for(ground.params.evaluate.linear_penalty, ground.data.public.records, lambda rows: standard(features[rows]))
 
 
 def linear_head(ground: Ground, sizes: list[int]) -> Found:

@@ -27,8 +27,8 @@ from bench.report import table, write_report
 from bench.sources import source_of
 from lmeraser.core.params import Params
 from lmeraser.learn.backbone import Backbone
-from lmeraser.learn.yardstick import PENALTIES, choose_penalty, drawn, linear_head
 from lmeraser.serve.evaluation import accuracy
+from lmeraser.serve.yardstick import PENALTIES, linear_head, penalty_for
 
 YARDSTICK = "yardstick"
 PARTS = ("served", "clusters_soft", "clusters_hard", "global_head")
@@ -45,11 +45,12 @@ def yardsticks(frozen: pipe.Frozen, data: pipe.Data, params: Params) -> dict[str
     standard = frozen.skeleton.standardise
     test = standard(frozen.backbone.features(data.test.pixels, params.embed.batch))
     train = standard(frozen.features)
-    chosen = params.evaluate.linear_penalty
-    if chosen is None:
-        rows, public = drawn(data.public.records), data.public
-        features = standard(frozen.backbone.features(public.pixels[rows], params.embed.batch))
-        chosen = choose_penalty(features, [public.records[row] for row in rows])
+    public = data.public
+    chosen = penalty_for(
+        params.evaluate.linear_penalty,
+        public.records,
+        lambda rows: standard(frozen.backbone.features(public.pixels[rows], params.embed.batch)),
+    )
     found = {str(p): linear_head(train, data.train.labels, test, data.test.labels, p) or 0.0 for p in {*PENALTIES, chosen}}
     return found | {YARDSTICK: found[str(chosen)], "penalty": chosen}
 

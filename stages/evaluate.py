@@ -16,11 +16,11 @@ from lmeraser.data.records import TEST, TRAIN, Record, read_images, read_records
 from lmeraser.erase.blast import cost_per_subject
 from lmeraser.learn.backbone import make_deterministic
 from lmeraser.learn.embedding import features_of
-from lmeraser.learn.yardstick import choose_penalty, drawn, linear_head
 from lmeraser.pipeline.mixing import environments_of, mixed
 from lmeraser.serve.evaluation import Scores, deletion_cost, score
 from lmeraser.serve.picture import draw_overview
 from lmeraser.serve.serving import Answers, ServedModel
+from lmeraser.serve.yardstick import linear_head, penalty_for
 from stages.runtime.entry import enter
 
 
@@ -56,14 +56,16 @@ def cost(layout: Layout, params: Params, model: ServedModel, subject_of: dict[st
 
 
 def penalty_of(model: ServedModel, layout: Layout, params: Params) -> float:
-    """The yardstick's: pinned, or chosen on public records. No private record has a say in it."""
-    if params.evaluate.linear_penalty is not None:
-        return params.evaluate.linear_penalty
-    records = read_records(layout.public, TRAIN)
-    records = [records[row] for row in drawn(records)]
-    images = read_images(layout.public, {record.id: record.sha256 for record in records})
-    features = features_of([images[record.id] for record in records], model.backbone, params, "decode public")
-    return choose_penalty(model.skeleton.standardise(features), records)
+    """The yardstick's, with features of the served model."""
+    public = read_records(layout.public, TRAIN)
+
+    def features(rows: list[int]) -> Any:
+        records = [public[row] for row in rows]
+        images = read_images(layout.public, {record.id: record.sha256 for record in records})
+        found = features_of([images[record.id] for record in records], model.backbone, params, "decode public")
+        return model.skeleton.standardise(found)
+
+    return penalty_for(params.evaluate.linear_penalty, public, features)
 
 
 def yardstick(

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from flows.project import Project, workspace
-from flows.purge.plan import told_unknown
+from flows.purge.plan import by_store, told_unknown
 from flows.requests import intake
 from flows.requests.ground import missing_from_branch
 from lmeraser.core.errors import BadInputError, LmeraserError, ProjectError
@@ -76,8 +76,9 @@ def plan(options: argparse.Namespace) -> Result:
     unknown, problem = told_unknown(project.layout)
     lines = plan_lines(made)
     if unknown:
-        where = ", ".join(f"{store}: {count}" for store, count in sorted(unknown.items()))
-        lines.append(f"unknown objects     {where}: no dvc.lock known to git names them; refused unless --accept-unknown")
+        lines.append(
+            f"unknown objects     {by_store(unknown)}: no dvc.lock known to git names them; refused unless --accept-unknown"
+        )
     if problem:
         lines.append(f"unknown objects     cannot be told: {problem}")
     return made | {"clusters_retrained": len(made["slots_retrained"]), "unknown": unknown}, lines

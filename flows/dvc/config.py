@@ -21,6 +21,7 @@ from lmeraser.stores.folder import FolderStore
 CACHE = "cache"
 NAMED = re.compile(r'remote\s*"(?P<name>.*)"', re.IGNORECASE)
 SCHEME = re.compile(r"(\w+)://")
+FOLDERS = ("a folder", "file", "local")  # schemes of remotes that are one
 Settings = dict[str, dict[str, str]]
 
 
@@ -89,6 +90,17 @@ def _follow(name: str, config: Settings) -> dict[str, str]:
     return settings
 
 
+def _scheme(url: str) -> str:
+    match = SCHEME.match(url)
+    return match[1].lower() if match else "a folder"
+
+
+def folders(layout: Layout, config: Settings) -> list[Path]:
+    """Where the cache and the remotes lie that are folders; a remote of another kind is no error here."""
+    urls = [settings.get("url", "") for name, settings in config.items() if name.startswith("remote ")]
+    return [cache(layout, config).root, *(Path(SCHEME.sub("", url)) for url in urls if url and _scheme(url) in FOLDERS)]
+
+
 def remotes(layout: Layout, config: Settings | None = None) -> list[Store]:
     """Every remote, sorted by name. Raises: ProjectError for a kind that purge cannot clear."""
     config = read_config(layout) if config is None else config
@@ -96,14 +108,13 @@ def remotes(layout: Layout, config: Settings | None = None) -> list[Store]:
     for name in sorted(section for section in config if section.startswith("remote ")):
         settings = _follow(name, config)
         url = settings.get("url", "")
-        match = SCHEME.match(url)
-        scheme = match[1].lower() if match else "a folder"
+        scheme = _scheme(url)
         advice = f"clear it yourself, then `dvc remote remove {name.removeprefix('remote ')}`, and retry"
         if "true" in (settings.get("version_aware", "").lower(), settings.get("worktree", "").lower()):
             raise ProjectError(f"{name} keeps files by path (version_aware or worktree), purge expects digests: {advice}")
         if scheme == "s3":
             found.append(BucketStore(name, url, settings))
-        elif url and scheme in ("a folder", "file", "local"):
+        elif url and scheme in FOLDERS:
             found.append(FolderStore(name, Path(SCHEME.sub("", url)), must_exist=True))
         else:
             raise ProjectError(f"{name} is {scheme}://; purge knows folders and S3 only: {advice}")

@@ -111,11 +111,6 @@ def versions(layout: Layout) -> Versions:
     return Versions(list(distinct.values()), past.problem)
 
 
-def known_versions(layout: Layout) -> list[Version]:
-    """The states of `versions`, for callers that need no more."""
-    return versions(layout).known
-
-
 def _load(raw: bytes) -> Any:
     try:
         return yaml.load(raw, Loader=Loader)  # noqa: S506 (a SafeLoader)

@@ -8,6 +8,7 @@ holds digests alone. Carrying it out again after a crash does what is left. Whoe
 
 import json
 import time
+from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
@@ -102,12 +103,17 @@ def told_unknown(layout: Layout) -> tuple[dict[str, int], str]:
         return {}, str(error)
 
 
+def by_store(counts: Mapping[str, int]) -> str:
+    """`cache: 2, remote backup: 1`: counts by store, for people."""
+    return ", ".join(f"{name}: {count}" for name, count in sorted(counts.items()))
+
+
 def refuse_unknown(unknown: dict[str, int], accepted: bool) -> None:
     """Raise BlockedError unless it was accepted that objects stay of which nobody can tell what they were made of."""
     if unknown and not accepted:
-        where = ", ".join(f"{name}: {count}" for name, count in sorted(unknown.items()))
         raise BlockedError(
-            f"stores hold objects that no dvc.lock known to git names, perhaps models of the people to be erased ({where}): "
+            "stores hold objects that no dvc.lock known to git names, perhaps models of the people to be erased "
+            f"({by_store(unknown)}): "
             "fetch the branches of whoever pushed them (`git fetch --all`), or delete them, or accept that they stay "
             "(`--accept-unknown`, or service.accept_unknown: true)"
         )

@@ -33,6 +33,7 @@ from lmeraser.core.params import Params, load_params
 from lmeraser.erase.erased import Gatekeeper
 from lmeraser.prove import scan as search
 from lmeraser.prove.needles import Needles
+from lmeraser.prove.parquet import UNREADABLE
 from lmeraser.stores.base import Store
 from lmeraser.stores.bucket import BucketStore
 from lmeraser.stores.folder import FolderStore
@@ -63,14 +64,10 @@ def _environments(layout: Layout) -> list[Path]:
     return found
 
 
-def _source(layout: Layout, params: Params) -> Path:
-    path = Path(params.source.path)
-    return path if path.is_absolute() else layout.root / path
-
-
 def places(layout: Layout, params: Params) -> tuple[list[Store], list[str]]:
     """Every place that the project controls; and what of it is not looked into, in words without names."""
-    kept, site, source, prefect = remotes.stores(layout), remotes.site_folders(layout), _source(layout, params), prefect_home()
+    kept, site, prefect = remotes.stores(layout), remotes.site_folders(layout), prefect_home()
+    source = layout.root / params.source.path
     apart = [store.root for store in kept if isinstance(store, FolderStore)] + site + [layout.private_state, prefect]
     exempt = ["git's own folder: the repository's history keeps the files of older commits, also those that name people"]
     if not params.source.erase:
@@ -191,8 +188,7 @@ def checks(found: Told, known_by_bytes: bool, unknown: dict[str, int]) -> list[t
     pairs = [(f"a new process found nothing left in {len(found['stores'])} stores", f"{how}, {size} files")]
     pairs += [("not looked into, or does not count", line[:LINE]) for line in found["exempt"]]
     if unknown:
-        where = ", ".join(f"{name}: {count}" for name, count in sorted(unknown.items()))
-        pairs.append(("objects that no known version of the pipeline names: accepted, they stay", where[:LINE]))
+        pairs.append(("objects that no known version of the pipeline names: accepted, they stay", purge.by_store(unknown)[:LINE]))
     return pairs
 
 
@@ -200,7 +196,7 @@ def left(found: Told) -> str:
     """Where a scan found something, by store; and the files that could not be read, if git tracks them. The ledger keeps it."""
     rows = [one for one in found["stores"] if one["residue"]]
     counts = ", ".join(f"{one['store']}: {sum(kind['count'] for kind in one['residue'])}" for one in rows)
-    closed = sum(kind["count"] for one in rows for kind in one["residue"] if kind["kind"] == search.UNREADABLE)
+    closed = sum(kind["count"] for one in rows for kind in one["residue"] if kind["kind"] == UNREADABLE)
     files = [name for one in rows for name in one["unreadable"]]
     named = f" ({', '.join(files[:SHOWN])})" if files else ""
     return f"({counts})" + (f", {closed} of them files that cannot be read{named}" if closed else "")

@@ -106,7 +106,15 @@ def _check(project: Project, request: Request, facts: Facts, names: list[str], l
 
 def _require_unknown_everywhere(project: Project, request: Request, layout: Layout) -> None:
     """Raise ProjectError if those whom the served copy does not know may be in the workspace, or in a source not built yet."""
-    dvc.require_current(project.layout)
+    try:
+        dvc.require_current(project.layout)
+    except ProjectError as error:
+        if any(reached(one.reached, "removed") for one in project.ledger.all(open_only=True)):
+            raise ProjectError(
+                "no record of the model that is served has these people, and an erasure is under way; the request is kept, and "
+                "looked at again once that is done (`lmeraser resume` or a server's sweep)"
+            ) from error
+        raise
     if layout != project.layout and named(project, gather_facts(project.layout, project.params), request.pseudonyms):
         raise ProjectError(
             "people of this request joined after the model that is served; it is kept, and taken up when the open requests are "

@@ -10,7 +10,6 @@ from dataclasses import asdict, replace
 from pathlib import Path
 
 from flows.dvc import command as dvc
-from flows.dvc import config as remotes
 from flows.dvc import lock_backups as kept_locks
 from flows.project import Project
 from flows.purge import plan as purging
@@ -32,7 +31,7 @@ from lmeraser.erase.requests import Batch, Request
 from lmeraser.learn.same_environment import require_same_environment
 from lmeraser.pipeline.locks import Outs, compare, outs_by_stage, read_files, read_outs
 from lmeraser.pipeline.mixing import require_one_environment
-from lmeraser.prove.scan import Needles
+from lmeraser.prove.needles import Needles
 from lmeraser.serve.quarantine import WITHHELD, read_quarantine
 from lmeraser.sources import check_source, open_source
 
@@ -67,8 +66,8 @@ def form_batch(project: Project, claim: Claim, requests: list[Request]) -> tuple
     dvc.require_current(project.layout)
     require_key(project, requests)
     require_same_environment(project.layout, project.params)
-    remotes.stores(project.layout)  # a kind that purge cannot clear is refused before anything is destroyed
-    check_source(project.params.source, project.layout.root)  # and so is a source that cannot be cleared
+    # Before anything is destroyed: a source that cannot be cleared, and a remote of a kind that purge cannot clear.
+    check_source(project.params.source, project.layout.root)
     _refuse_unknown_early(project)
     facts = gather_facts(project.layout, project.params)
     requests, culprits = divide(project, facts, requests)
@@ -294,7 +293,7 @@ def purge(project: Project, batch: Batch, requests: list[Request], claim: Claim)
     """
     from flows.purge import scan
 
-    layout, keeper = project.layout, Gatekeeper(project.erased, project.key_file)
+    layout, keeper = project.layout, Gatekeeper.of(project.layout)
     watch = _Watch()
     ground.require_ground(project, batch)
     accepted = project.accepts_unknown or bool(batch.facts.get("unknown_accepted"))
@@ -329,12 +328,12 @@ def purge(project: Project, batch: Batch, requests: list[Request], claim: Claim)
     if not found["clean"]:
         purging.retire_journal(layout, batch.batch_id)
         raise VerificationError(f"traces are left after the purge {scan.left(found)}; see `lmeraser audit --stores`")
+    unknown = journal.get("unknown", {})
     batch.facts["stores"] = [
-        {"store": name, "deleted": deleted.get(name, 0), "residue": 0, "unknown": journal.get("unknown", {}).get(name, 0)}
+        {"store": name, "deleted": deleted.get(name, 0), "residue": 0, "unknown": unknown.get(name, 0)}
         for name in sorted({*deleted, *(one["store"] for one in found["stores"])})
     ]
-    batch.facts["unknown"] = journal.get("unknown", {})
-    batch.facts["scan"] = scan.checks(found, needles is not None, batch.facts["unknown"])
+    batch.facts["scan"] = scan.checks(found, needles is not None, unknown)
     project.ledger.save_batch(batch, claim)
     return watch.laps
 

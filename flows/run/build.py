@@ -12,7 +12,6 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable, Sequence
-from pathlib import Path
 from typing import Any
 
 from flows.dvc import command as dvc
@@ -125,9 +124,7 @@ def check_early(layout: Layout, params: Params) -> None:
             "this is no git repository (.git is missing), and DVC wants one; clone the project or run `git init`, and retry"
         )
     place = (layout.root / params.source.path).resolve()
-    urls = [section.get("url", "") for name, section in config.items() if name.startswith("remote ")]
-    copies = [remotes.cache(layout, config).root, *(Path(url) for url in urls if url and not remotes.SCHEME.match(url))]
-    if any(place.is_relative_to(folder.resolve()) for folder in copies):
+    if any(place.is_relative_to(folder.resolve()) for folder in remotes.folders(layout, config)):
         raise ParamsError("params.yaml: source.path lies in DVC's cache or in a remote, which a purge clears; move your data")
     check_source(params.source, layout.root)
     if not layout.lock.exists():

@@ -181,13 +181,14 @@ class Finder:
         plain, shown = ({(one.needle, one.exact) for _, one in self.found(raw)} for raw in (data, text))
         return len({needle for needle, exact in shown - plain if not exact})
 
-    def count(self, stream: Readable, digest: Any) -> int:
-        """How many needles stand in a stream, also across the borders of what is read at once; updates the digest with it."""
+    def count(self, stream: Readable, digest: Any = None) -> int:
+        """How many needles stand in a stream, also across the borders of what is read at once. Args: digest: updated with it."""
         total, data, begin, last = 0, b"", 0, False
         while not last:
             chunk = stream.read(CHUNK)
             last = not chunk
-            digest.update(chunk)
+            if digest is not None:
+                digest.update(chunk)
             data += chunk
             # A needle is counted once: with the data in which its begin lies before `limit` and all that decides is there.
             limit = len(data) if last else max(begin, len(data) - self.behind)

@@ -19,13 +19,12 @@ from typing import Any, BinaryIO
 from lmeraser.core.errors import LmeraserError, VerificationError
 from lmeraser.prove.archives import ClosedError, is_packed, unpacked
 from lmeraser.prove.finder import Finder
-from lmeraser.prove.needles import Needles, excerpts
+from lmeraser.prove.needles import Needles
 from lmeraser.prove.parquet import UNREADABLE, parquet_hits
 from lmeraser.stores.base import Entry, Store, UnreadableError
 from lmeraser.stores.dvc_objects import Contents, contents, read_manifests, read_runs
 from lmeraser.stores.folder import FolderStore
 
-__all__ = ["UNREADABLE", "Finder", "Looked", "Needles", "Residue", "excerpts", "scan", "scan_store"]
 HOLE = 64 << 20  # bytes; a longer hole of a sparse file is passed over: it holds zeros
 PACKED = "compressed files that could not be unpacked whole (or lie in another one): their names and packed bytes were searched"
 SPECIAL = "sockets, pipes and devices: their names were searched, they keep no content"
@@ -165,7 +164,7 @@ class _Look:
             for name, inner in unpacked(head, stream):
                 self.counts["name of a file or folder"] += len(self.finder.named([os.fsencode(name)]))
                 inside = _Peek(inner)
-                self.counts["bytes"] += self.finder.count(inside, hashlib.md5(usedforsecurity=False))
+                self.counts["bytes"] += self.finder.count(inside)
                 self.exempt[PACKED] += is_packed(inside.head)
         except ClosedError:
             self.exempt[PACKED] += 1

@@ -35,7 +35,7 @@ def test_broken_data_stop_the_build_with_one_line_and_the_documented_status(fres
         "0 bytes": (None, b""),
         "decoded": (None, image[: len(image) // 2]),
         "more than image.max_pixels 50000000": (None, huge),
-        "cannot be read": ("", None),
+        "is empty": ("", None),
         "column subject": (good.replace(rows[0].split(",")[2], "", 1), None),
         "column visibility": (good.replace(",private,", ",privat,", 1), None),
         "column split": (good.replace(",train\n", ",trian\n", 1), None),

@@ -21,6 +21,10 @@ from sandbox import CANARY, Sandbox, refused
 pytestmark = pytest.mark.slow
 
 
+# Under load Prefect's SQLite says now and then that it is locked (503), and has done nothing; its own client asks again, too.
+BUSY_S = (0, 1, 2, 4, 8, 16)
+
+
 class Service:
     """`make serve` in a project, and its API as a client sees it."""
 
@@ -33,12 +37,17 @@ class Service:
         headers = {"Content-Type": "application/json"}
         if auth:
             headers["Authorization"] = "Basic " + b64encode(self.auth.encode()).decode()
-        try:
-            asked = urllib.request.Request(self.url + path, json.dumps(body).encode(), headers)
-            with urllib.request.urlopen(asked, timeout=90) as answer:
-                return answer.status, json.loads(answer.read() or b"null")
-        except urllib.error.HTTPError as error:
-            return error.code, None
+        for wait_s in BUSY_S:
+            time.sleep(wait_s)
+            try:
+                asked = urllib.request.Request(self.url + path, json.dumps(body).encode(), headers)
+                with urllib.request.urlopen(asked, timeout=90) as answer:
+                    return answer.status, json.loads(answer.read() or b"null")
+            except urllib.error.HTTPError as error:
+                code = error.code
+            if code != 503:
+                break
+        return code, None
 
     def event(self, payload: dict[str, Any], resource: str, auth: bool = True) -> int:
         event = {
@@ -107,12 +116,13 @@ def test_from_events_to_certificates_each_accepted_request_exactly_once(project:
     groups = [[people[0]], people[1:3], people[3:8], [people[8]], [people[9]], people[10:12], [people[12]], [people[13]]]
     groups += [[one] for one in people[14:24]]
     with served(project) as service:
-        accepted = [project.json("submit", "--subject", *group)["request_id"] for group in groups]
-        # Again with the same id, by a second event that names a person, an unknown person, a person with public records.
-        project.json("submit", "--subject", *groups[2], "--request-id", accepted[2])
-        assert service.event({"request_id": accepted[0], "name": groups[0][0]}, accepted[0]) < 300
+        # First: while an erasure rewrites the parts, who is unknown cannot be told, and the answer comes once it is over.
         refused(project.lmeraser("submit", "--subject", "nobody"), 2)
         refused(project.lmeraser("submit", "--subject", project.people("public")[0]), 3)
+        accepted = [project.json("submit", "--subject", *group)["request_id"] for group in groups]
+        # Again with the same id, and by a second event that names a person.
+        project.json("submit", "--subject", *groups[2], "--request-id", accepted[2])
+        assert service.event({"request_id": accepted[0], "name": groups[0][0]}, accepted[0]) < 300
         wait(lambda: all(service.states()[one] == "certified" for one in accepted), 600, "every certificate")
         states = service.states()
         assert sorted(states.values()) == sorted(["certified"] * len(accepted) + ["rejected", "blocked"])

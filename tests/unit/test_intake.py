@@ -161,6 +161,17 @@ def test_a_person_of_the_workspace_is_not_unknown_while_another_copy_is_served()
         assert intake.validate(made.project, made.now(late)).state == "validated"
 
 
+def test_stranger_waits_for_an_erasure_that_is_under_way_and_nobody_is_told_to_build_meanwhile() -> None:
+    with world(MANY) as made:
+        begun = made.submit("person-5")
+        made.stale = True
+        assert "not up to date" in refused(ProjectError, lambda: made.submit("nobody"))
+        made.project.ledger.move([begun.request_id], "removed")
+        line = refused(ProjectError, lambda: made.submit("nobody"))
+        assert "an erasure is under way" in line
+        assert "dvc repro" not in line
+
+
 def test_unknown_people_are_rejected_only_where_everything_that_is_there_was_built() -> None:
     with world(MANY) as made:
         made.submit("person-3")

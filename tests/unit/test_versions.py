@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 
 from flows.purge.lineage import current_stages, live_names
-from flows.purge.lock_history import WORKING, known_versions, parse_lock
+from flows.purge.lock_history import WORKING, parse_lock, versions
 from lmeraser.core.errors import ProjectError
 from lmeraser.core.layout import Layout
 from lmeraser.erase.taint import condemn
@@ -58,7 +58,7 @@ def states(layout: Layout) -> set[frozenset[str]]:
     """The outs of each known version."""
     return {
         frozenset(md5 for path, text in version.files for stage in parse_lock("", text, path) for _, md5 in stage.outs)
-        for version in known_versions(layout)
+        for version in versions(layout).known
     }
 
 
@@ -68,7 +68,7 @@ def whole(state: str) -> frozenset[str]:
 
 def test_locks_of_one_commit_are_one_state_and_mix_with_no_other(layout: Layout) -> None:
     assert states(layout) == {whole("a"), whole("b"), whole("c")}
-    assert sum(version.origin == WORKING for version in known_versions(layout)) == 1
+    assert sum(version.origin == WORKING for version in versions(layout).known) == 1
 
 
 def test_lock_that_a_commit_left_alone_still_belongs_to_its_state(layout: Layout) -> None:
@@ -99,7 +99,7 @@ def test_taint_crosses_from_one_lock_to_the_other_within_a_state_only(layout: La
     """What `artifacts/tune` held is told by no manifest: only that the slot stood beside it in the same commit."""
     known = [
         stage.__class__(version.origin, stage.deps, stage.outs)
-        for version in known_versions(layout)
+        for version in versions(layout).known
         for path, text in version.files
         for stage in parse_lock("", text, path)
     ]

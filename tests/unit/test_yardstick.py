@@ -13,7 +13,7 @@ from scipy.special import softmax
 from lmeraser.core.errors import StepFailedError
 from lmeraser.data.records import Record
 from lmeraser.learn import yardstick
-from lmeraser.learn.yardstick import PENALTIES, UNTOLD, choose_penalty, drawn, fit, linear_head
+from lmeraser.serve.yardstick import PENALTIES, UNTOLD, choose_penalty, drawn, fit, linear_head
 
 
 def people(n: int, noise: float, seed: int = 0) -> tuple[NDArray[np.float32], list[Record]]:

@@ -5,7 +5,7 @@ records (fit on the other public people, scored on those left out). Both are fun
 """
 
 import warnings
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -14,6 +14,7 @@ from numpy.typing import NDArray
 from lmeraser.core.digest import number_from
 from lmeraser.core.errors import StepFailedError
 from lmeraser.data.records import Record
+from lmeraser.serve.evaluation import accuracy
 
 if TYPE_CHECKING:
     from sklearn.linear_model import LogisticRegression
@@ -82,6 +83,17 @@ def choose_penalty(features: NDArray[Any], records: Sequence[Record]) -> float:
     return equals[len(equals) // 2] if asked else UNTOLD
 
 
+def penalty_for(pinned: float | None, public: Sequence[Record], features: Callable[[list[int]], NDArray[Any]]) -> float:
+    """The yardstick's penalty: pinned, or chosen on public records. No private record has a say in it.
+
+    Args: features: rows of the public records to their (n, d) standardised features; asked only where nothing is pinned.
+    """
+    if pinned is not None:
+        return pinned
+    rows = drawn(public)
+    return choose_penalty(features(rows), [public[row] for row in rows])
+
+
 def linear_head(
     features: NDArray[Any], labels: Sequence[str], test: NDArray[Any], truth: Sequence[str], penalty: float
 ) -> float | None:
@@ -92,5 +104,4 @@ def linear_head(
     if not len(truth) or len(set(labels)) < 2:
         return None
     model = fit(features, labels, penalty)
-    guess = model.classes_[model.predict_proba(test.astype(np.float64)).argmax(1)]
-    return round(float(np.mean(guess == np.asarray(truth))), 6)
+    return accuracy(model.predict_proba(test.astype(np.float64)), list(model.classes_), truth)
