@@ -12,7 +12,7 @@ from scipy.special import softmax
 
 from lmeraser.core.errors import StepFailedError
 from lmeraser.data.records import Record
-from lmeraser.learn import yardstick
+from lmeraser.serve import yardstick
 from lmeraser.serve.yardstick import PENALTIES, UNTOLD, choose_penalty, drawn, fit, linear_head
 
 
