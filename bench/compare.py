@@ -29,7 +29,7 @@ from bench.report import RESULTS, provenance
 from bench.sources import PACKS, source_of
 from bench.whole import Whole
 from lmeraser.core.digest import canonical_json, readable_json, sha256
-from lmeraser.core.files import write_whole
+from lmeraser.core.files import write_atomically
 from lmeraser.core.params import Params
 from lmeraser.serve.evaluation import accuracy
 
@@ -179,7 +179,7 @@ def contest(data_name: str, preset: Params, args: argparse.Namespace) -> None:
                     **scored(found, data.test.labels),
                 }
                 told["runs"].append(run)
-                write_whole(kept, readable_json(provenance() | {"results": told}))
+                write_atomically(kept, readable_json(provenance() | {"results": told}))
                 sys.stderr.write(f"seed {seed}, {name}: {time.monotonic() - start:.0f} s, {run['accuracy']}\n")
     write_tables(data_name, told, [*CLOSED, *makers], preset)
 

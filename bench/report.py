@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from lmeraser.core.digest import readable_json, sha256_of_file
-from lmeraser.core.files import write_whole
+from lmeraser.core.files import write_atomically
 from lmeraser.learn.environment import network_environment
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -77,7 +77,7 @@ def write_report(name: str, title: str, body: Sequence[str], facts: dict[str, An
         f"{processor()}, {made['cores']} cores, Python {where['python']}, {versions}."
     )
     text = "\n\n".join([f"# {title}", origin, *body]) + "\n"
-    write_whole(RESULTS / f"{name}.json", readable_json(made | {"results": facts}))
-    write_whole(RESULTS / f"{name}.md", text.encode())
+    write_atomically(RESULTS / f"{name}.json", readable_json(made | {"results": facts}))
+    write_atomically(RESULTS / f"{name}.md", text.encode())
     print(text)
     return RESULTS / f"{name}.md"

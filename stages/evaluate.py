@@ -7,7 +7,7 @@ from lmeraser.clusters.files import load_members, load_placements
 from lmeraser.core.digest import readable_json
 from lmeraser.core.environment import grouped
 from lmeraser.core.errors import StepFailedError
-from lmeraser.core.files import write_whole
+from lmeraser.core.files import write_atomically
 from lmeraser.core.layout import Layout
 from lmeraser.core.params import Params
 from lmeraser.core.progress import say
@@ -89,10 +89,10 @@ def yardstick(
 
 
 def write(layout: Layout, scores: Scores, metrics: dict[str, Any]) -> None:
-    write_whole(layout.metrics / "metrics.json", readable_json(metrics))
+    write_atomically(layout.metrics / "metrics.json", readable_json(metrics))
     for name, table in (("classes", scores.classes), ("clusters", scores.clusters)):
-        write_whole(layout.metrics / f"{name}.csv", table.to_csv(index=False).encode())
-    write_whole(layout.metrics / "overview.png", draw_overview(metrics, scores.clusters))
+        write_atomically(layout.metrics / f"{name}.csv", table.to_csv(index=False).encode())
+    write_atomically(layout.metrics / "overview.png", draw_overview(metrics, scores.clusters))
 
 
 def evaluate(layout: Layout, params: Params, _: list[str]) -> None:

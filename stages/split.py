@@ -5,17 +5,17 @@ from lmeraser.core.layout import Layout
 from lmeraser.core.params import Params
 from lmeraser.core.progress import say
 from lmeraser.data.records import write_records
-from lmeraser.erase.erased import ErasedList, Gatekeeper
+from lmeraser.erase.erased import ErasedList, SuppressionList
 from lmeraser.sources import check_source
 from lmeraser.sources.splitting import divide, read_home
 from stages.runtime.entry import enter
 
 
 def split(layout: Layout, params: Params, _: list[str]) -> None:
-    keeper = Gatekeeper.of(layout)
+    suppression_list = SuppressionList.of(layout)
     ErasedList.known(layout).remember(layout)  # whoever was left out once stays out, whatever branch comes next
     source = check_source(params.source, layout.root)
-    homes = divide(source, keeper.is_erased, len(params.parts))
+    homes = divide(source, suppression_list.is_erased, len(params.parts))
     paths = [layout.public, *(layout.part(name) for name in params.parts)]
     drafts = [path.with_name(DRAFT + path.name) for path in paths]
     kept = []

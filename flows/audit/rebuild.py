@@ -20,7 +20,7 @@ from lmeraser.core.layout import Layout
 from lmeraser.core.params import HUB
 from lmeraser.core.progress import say, track
 from lmeraser.data.records import read_table
-from lmeraser.erase.erased import ErasedList, Gatekeeper
+from lmeraser.erase.erased import ErasedList, SuppressionList
 from lmeraser.pipeline.files import is_lock
 from lmeraser.pipeline.locks import Comparison, compare, read_files, read_outs
 from lmeraser.sources import COLUMNS, open_source
@@ -52,18 +52,18 @@ def copy_code(origin: Path, target: Path) -> None:
 
 def people_back(project: Project) -> int:
     """How many people are in the parts, or in the public records, whom a list keeps out: an older state was brought back."""
-    keeper = Gatekeeper.of(project.layout)
+    suppression_list = SuppressionList.of(project.layout)
     files = [project.layout.public, *(project.layout.part(part) for part in project.params.parts)]
     subjects = {subject for file in files for subject in read_table(file, ("subject",))["subject"].unique().to_pylist()}
-    return sum(map(keeper.is_erased, subjects))
+    return sum(map(suppression_list.is_erased, subjects))
 
 
 def export_retained(project: Project, folder: Path) -> int:
     """Write a manifest source that holds the retained records and nothing else; returns how many rows."""
-    keeper = Gatekeeper.of(project.layout)
+    suppression_list = SuppressionList.of(project.layout)
     source = open_source(project.params.source, project.layout.root)
     table = source.table()
-    retained = table[~table["subject"].map({s: keeper.is_erased(s) for s in table["subject"].unique()})].copy()
+    retained = table[~table["subject"].map({s: suppression_list.is_erased(s) for s in table["subject"].unique()})].copy()
     images = folder / "images"
     images.mkdir(parents=True)
     names = []

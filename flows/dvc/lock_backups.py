@@ -7,7 +7,7 @@ import shutil
 from pathlib import Path
 
 from lmeraser.core.errors import ProjectError
-from lmeraser.core.files import write_whole
+from lmeraser.core.files import write_atomically
 from lmeraser.core.layout import Layout
 from lmeraser.pipeline.files import locks, locks_there
 from lmeraser.pipeline.locks import outs_of
@@ -25,7 +25,7 @@ def keep(layout: Layout, batch_id: str) -> None:
     for lock in locks_there(layout.root):
         copy = _folder(layout, batch_id) / lock.relative_to(layout.root)
         if not copy.exists():
-            write_whole(copy, lock.read_bytes(), mode=0o600)
+            write_atomically(copy, lock.read_bytes(), mode=0o600)
 
 
 def mend(layout: Layout, batch_id: str) -> None:
@@ -37,7 +37,7 @@ def mend(layout: Layout, batch_id: str) -> None:
             outs_of(lock, name.as_posix())
         except ProjectError:
             if copy.exists():
-                write_whole(lock, copy.read_bytes())
+                write_atomically(lock, copy.read_bytes())
 
 
 def put_back(layout: Layout, batch_id: str) -> None:

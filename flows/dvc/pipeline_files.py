@@ -14,7 +14,7 @@ import yaml
 
 from flows.project import Project, workspace
 from lmeraser.core.errors import BadInputError, ParamsError, ProjectError
-from lmeraser.core.files import write_whole
+from lmeraser.core.files import write_atomically
 from lmeraser.core.layout import Layout
 from lmeraser.core.params import IN_ROOT, Params, read_params, slot_name
 from lmeraser.pipeline.files import LOCK, ROOT_FILE, SLOTS_A_LINE, expected, file_of, files, locks_there
@@ -68,14 +68,14 @@ def _append(layout: Layout, params: Params, wanted: int) -> list[str]:
     before = layout.params.read_text(encoding="utf-8")
     text = with_names(before, params.slots, names)
     draft = layout.private_state / "params.yaml"
-    write_whole(draft, text.encode())
+    write_atomically(draft, text.encode())
     try:
         if read_params(draft) != params.model_copy(update={"slots": (*params.slots, *names)}):
             raise ParamsError("params.yaml: no slot can be appended to a list that is written like this; append by hand")
     finally:
         draft.unlink()
     if text != before:
-        write_whole(layout.params, text.encode())
+        write_atomically(layout.params, text.encode())
     return names
 
 
@@ -105,7 +105,7 @@ def _move_entries(layout: Layout, params: Params) -> int:
         path = layout.root / name
         if right[name] != held.get(name):
             if right[name]:
-                write_whole(path, (SCHEMA + "".join(right[name].values())).encode())
+                write_atomically(path, (SCHEMA + "".join(right[name].values())).encode())
             else:
                 path.unlink(missing_ok=True)
     return moved
@@ -118,7 +118,7 @@ def _write_files(layout: Layout, params: Params) -> list[str]:
     changed = sorted(name for name in {*texts, *there} if texts.get(name) != there.get(name))
     for name in changed:
         if name in texts:
-            write_whole(layout.root / name, texts[name].encode())
+            write_atomically(layout.root / name, texts[name].encode())
         else:
             (layout.root / name).unlink()
     return changed

@@ -13,7 +13,7 @@ from flows.dvc import config as remotes
 from flows.purge.lock_history import WORKING, all_stages, parse_lock, versions
 from lmeraser.core.errors import ProjectError, StepFailedError
 from lmeraser.core.layout import Layout
-from lmeraser.erase.taint import FOLDER, RUN, Instance, Manifests, with_members
+from lmeraser.erase.taint import FOLDER, RUN, Manifests, StageRun, with_members
 from lmeraser.pipeline.files import locks
 from lmeraser.pipeline.locks import damaged
 from lmeraser.stores.base import Store
@@ -23,9 +23,9 @@ IsErased = Callable[[str], bool]
 Held = list[tuple[Store, Contents]]
 
 
-def current_stages(layout: Layout) -> list[Instance]:
+def current_stages(layout: Layout) -> list[StageRun]:
     """The stages of the current locks. Raises: ProjectError if one is missing, empty or damaged."""
-    stages: list[Instance] = []
+    stages: list[StageRun] = []
     for path in locks(layout.root):
         name = path.relative_to(layout.root).as_posix()
         if not path.exists():
@@ -55,7 +55,7 @@ class Lineage:
 
     layout: Layout
     held: Held
-    instances: list[Instance]
+    stage_runs: list[StageRun]
     manifests: dict[str, dict[str, str]]
     broken: list[str]
     live: frozenset[str]
@@ -73,7 +73,7 @@ class Lineage:
     @cached_property
     def named(self) -> frozenset[str]:
         """Everything that a stage of some version names."""
-        return with_members({md5 for one in self.instances for _, md5 in (*one.deps, *one.outs)}, self.manifests) | self.live
+        return with_members({md5 for one in self.stage_runs for _, md5 in (*one.deps, *one.outs)}, self.manifests) | self.live
 
     @cached_property
     def orphans(self) -> frozenset[str]:
@@ -98,18 +98,18 @@ def gather(layout: Layout) -> Lineage:
     StepFailedError if a store cannot be reached."""
     held = [(store, contents(store)) for store in remotes.stores(layout)]
     manifests: dict[str, dict[str, str]] = {}
-    instances: list[Instance] = []
+    stage_runs: list[StageRun] = []
     broken: list[str] = []
     runs: set[str] = set()
     for store, content in held:
         manifests |= read_manifests(store, content, manifests)
         fresh, damaged = read_runs(store, content, runs)
-        instances += [Instance(RUN, *sides, run_entry=identity) for identity, sides in fresh.items()]
+        stage_runs += [StageRun(RUN, *sides, run_entry=identity) for identity, sides in fresh.items()]
         runs |= fresh.keys()
         broken += damaged
     told = versions(layout)
     found = Lineage(
-        layout, held, instances + all_stages(told.known), manifests, broken, live_names(layout, manifests), told.problem
+        layout, held, stage_runs + all_stages(told.known), manifests, broken, live_names(layout, manifests), told.problem
     )
     if found.problem and found.outside():
         raise ProjectError(

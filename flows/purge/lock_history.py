@@ -16,7 +16,7 @@ import yaml
 from flows.purge.git_history import BROKEN, PARTIAL, Blob, Repository, walked
 from lmeraser.core.errors import StepFailedError
 from lmeraser.core.layout import Layout
-from lmeraser.erase.taint import Instance
+from lmeraser.erase.taint import StageRun
 from lmeraser.pipeline.files import LOCK, is_lock, locks_there
 from lmeraser.stores.dvc_objects import Loader, Named, named_of
 
@@ -136,33 +136,33 @@ def _may_lie(lock: str, named: Named) -> Named:
     return tuple(found)
 
 
-def parse_lock(origin: str, raw: bytes, path: str = LOCK) -> list[Instance]:
+def parse_lock(origin: str, raw: bytes, path: str = LOCK) -> list[StageRun]:
     """The stages of a dvc.lock, or what a .dvc file names; nothing if it is neither whole. Args: path: where it lies."""
     tree = _load(raw)
     if not isinstance(tree, dict):
         return []
     stages = tree.get("stages")
     entries = list(stages.values()) if isinstance(stages, dict) else [tree]
-    found: list[Instance] = []
+    found: list[StageRun] = []
     for entry in entries:
         try:
             if isinstance(entry, dict):
                 deps, outs = named_of(entry)
-                found.append(Instance(origin, _may_lie(path, deps), _may_lie(path, outs)))
+                found.append(StageRun(origin, _may_lie(path, deps), _may_lie(path, outs)))
         except (ValueError, KeyError):
             continue  # one odd entry of another program's lock hides none of its neighbours
     return found
 
 
-def all_stages(found: Iterable[Version]) -> list[Instance]:
+def all_stages(found: Iterable[Version]) -> list[StageRun]:
     """Every stage of every version; what many versions repeat is parsed once."""
-    parsed: dict[File, list[Instance]] = {}
-    stages: list[Instance] = []
+    parsed: dict[File, list[StageRun]] = {}
+    stages: list[StageRun] = []
     for version in found:
         for path, text in version.files:
             if (path, text) not in parsed:
                 parsed[path, text] = parse_lock("", text, path)
-            stages += [Instance(version.origin, one.deps, one.outs) for one in parsed[path, text]]
+            stages += [StageRun(version.origin, one.deps, one.outs) for one in parsed[path, text]]
     return stages
 
 

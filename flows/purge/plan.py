@@ -20,7 +20,7 @@ from flows.purge.lineage import IsErased, Lineage
 from flows.purge.raw_objects import raw_objects
 from lmeraser.core.digest import readable_json
 from lmeraser.core.errors import BlockedError, LmeraserError, ProjectError, StepFailedError
-from lmeraser.core.files import write_whole
+from lmeraser.core.files import write_atomically
 from lmeraser.core.layout import Layout
 from lmeraser.core.progress import say
 from lmeraser.erase.taint import Condemned, condemn
@@ -62,7 +62,7 @@ def plan(layout: Layout, is_erased: IsErased) -> Planned:
     # A folder that nothing names tells of no lineage: what else lies in it is unknown, not condemned.
     named = {md5: members for md5, members in known.manifests.items() if md5 not in known.orphans}
     certain, found = (
-        condemn(known.instances, named, raw, known.live, earlier.objects, trusted=trusted) for trusted in (True, False)
+        condemn(known.stage_runs, named, raw, known.live, earlier.objects, trusted=trusted) for trusted in (True, False)
     )
     holders = {md5 for md5 in known.orphans & known.manifests.keys() if not raw.isdisjoint(known.manifests[md5].values())}
     objects = certain.objects | holders
@@ -121,7 +121,7 @@ def refuse_unknown(unknown: dict[str, int], accepted: bool) -> None:
 
 def _clean_runs(known: Lineage, found: Condemned) -> set[str]:
     """Run entries that were looked at now and are clean."""
-    return {one.run_entry for one in known.instances if one.run_entry} - found.run_entries
+    return {one.run_entry for one in known.stage_runs if one.run_entry} - found.run_entries
 
 
 def plan_purge(layout: Layout, is_erased: IsErased) -> Journal:
@@ -137,7 +137,7 @@ def write_journal(layout: Layout, batch_id: str, journal: Journal) -> None:
     """Store what goes before anything does."""
     path = journal_path(layout, batch_id)
     path.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
-    write_whole(path, readable_json(journal), mode=0o600)
+    write_atomically(path, readable_json(journal), mode=0o600)
 
 
 def _load(path: Path) -> Journal:

@@ -17,8 +17,8 @@ from lmeraser.core.layout import Layout
 from lmeraser.data.records import read_table
 from lmeraser.erase.taint import FOLDER
 from lmeraser.prove.finder import Finder
-from lmeraser.prove.needles import SHORTEST_NAME, Needles, containing, excerpts
 from lmeraser.prove.parquet import UNREADABLE, is_parquet, parquet_hits
+from lmeraser.prove.search_terms import SHORTEST_NAME, SearchTerms, containing, excerpts
 
 KNOWN_BY = ("id", "sha256", "subject")
 
@@ -81,12 +81,12 @@ def marks_of(lineage: Lineage, md5s: Iterable[str], is_erased: IsErased) -> Mark
     return marks
 
 
-def needles_of(layout: Layout, marks: Marks) -> Needles:
+def search_terms_of(layout: Layout, marks: Marks) -> SearchTerms:
     """What to look for in bytes, without what retained records hold too."""
     names = marks.names | marks.aliases
     long = {one for one in names if len(one) >= SHORTEST_NAME}
     shields = containing(long, _column(layout, "subject"))
-    drafted = Needles(
+    drafted = SearchTerms(
         ids=frozenset(marks.ids),
         texts=frozenset(marks.digests),
         names=frozenset(long),
@@ -95,7 +95,7 @@ def needles_of(layout: Layout, marks: Marks) -> Needles:
         short=len(names - long),
     )
     finder = Finder(drafted.patterns())
-    shared = {one.needle for path in retained_files(layout) for _, one in finder.found(path.read_bytes())} - marks.ids
+    shared = {one.term for path in retained_files(layout) for _, one in finder.found(path.read_bytes())} - marks.ids
     texts, words, images = drafted.texts - shared, drafted.names - shared, drafted.images - shared
     lost = len(drafted.texts) + len(drafted.names) + len(drafted.images) - len(texts) - len(words) - len(images)
     return replace(drafted, texts=texts, names=words, images=images, shared=lost)
@@ -106,7 +106,7 @@ def _at_paths(lineage: Lineage) -> dict[str, set[str]]:
     root = lineage.layout.root
     split = lineage.layout.public.parent.relative_to(root).as_posix()
     found: dict[str, set[str]] = {}
-    for one in lineage.instances:
+    for one in lineage.stage_runs:
         for path, md5 in (*one.deps, *one.outs):
             if path == split or path.startswith(split + "/"):
                 if md5.endswith(FOLDER):
@@ -153,7 +153,7 @@ def raw_objects(lineage: Lineage, is_erased: IsErased) -> frozenset[str]:
         if any(told.values()):
             raw |= {md5 for md5, holds in told.items() if holds is not False}
     shared = {md5 for _, held in lineage.outside() for md5 in held.objects}
-    finder = Finder(needles_of(lineage.layout, marks).patterns()) if loose & shared else None
+    finder = Finder(search_terms_of(lineage.layout, marks).patterns()) if loose & shared else None
     # In the own cache they go anyway; elsewhere only what is seen to hold the people.
     raw |= {md5 for md5 in loose if _holds(lineage, md5, marks, finder if md5 in shared else None)}
     return frozenset(raw)

@@ -1,8 +1,9 @@
-"""The scan of every store, in a process of its own: `python -m flows.purge.scan PROJECT < needles.json`.
+"""The scan of every store, in a process of its own: `python -m flows.purge.scan PROJECT < terms.json`.
 
-A new process shares no memory, no open file and no cached listing with the purge. Needles are personal data: they come through
-standard input alone, and what goes out is counts and names of files that git tracks. They are kept in `.lmeraser` from before the
-first delete until a scan found none of them: afterwards nobody could tell them any more, and a second try would look for less.
+A new process shares no memory, no open file and no cached listing with the purge. Search terms are personal data: they
+come through standard input alone, and what goes out is counts and names of files that git tracks. They are kept in
+`.lmeraser` from before the first delete until a scan found none of them: afterwards nobody could tell them any more, and a
+second try would look for less.
 What is not looked into (git's history, virtual environments, the source if params keep it, what links lead to outside the
 project) is told in `exempt`.
 """
@@ -25,20 +26,20 @@ from flows.purge.leftovers import abandoned_audits
 from flows.purge.lineage import IsErased
 from flows.purge.plan import Planned
 from flows.purge.prefect_events import prefect_home
-from flows.purge.raw_objects import marks_of, needles_of
+from flows.purge.raw_objects import marks_of, search_terms_of
 from lmeraser.core.digest import canonical_json
 from lmeraser.core.errors import LmeraserError, ProjectError, StepFailedError
 from lmeraser.core.layout import Layout
 from lmeraser.core.params import Params, load_params
-from lmeraser.erase.erased import Gatekeeper
+from lmeraser.erase.erased import SuppressionList
 from lmeraser.prove import scan as search
-from lmeraser.prove.needles import Needles
 from lmeraser.prove.parquet import UNREADABLE
+from lmeraser.prove.search_terms import SearchTerms
 from lmeraser.stores.base import Store
 from lmeraser.stores.bucket import BucketStore
 from lmeraser.stores.folder import FolderStore
 
-Told = dict[str, Any]
+ScanReport = dict[str, Any]
 KEPT = ".needles"  # the suffix of what a batch's scan looks for
 DRAFT = f"{KEPT}.draft"
 LINE, SHOWN = 480, 3  # characters of a line of a certificate; files that a message names
@@ -80,9 +81,9 @@ def places(layout: Layout, params: Params) -> tuple[list[Store], list[str]]:
         exempt.append("older versions in a bucket under keys that are not condemned: listed, not read")
     skip = frozenset(name for path in [*apart, *environments] if (name := _inside(layout, path)))
     found: list[Store] = [FolderStore("workspace", layout.root, skip=skip | {".git"})]
-    needles = frozenset(path.name for path in layout.private_state.glob(f"*{KEPT}*"))
-    found.append(FolderStore("ledger, keys and logs", layout.private_state, skip=needles))
-    if needles:
+    search_terms = frozenset(path.name for path in layout.private_state.glob(f"*{KEPT}*"))
+    found.append(FolderStore("ledger, keys and logs", layout.private_state, skip=search_terms))
+    if search_terms:
         exempt.append("what this scan looks for, kept in .lmeraser until nothing of it is found")
     found += kept
     found += [FolderStore("dvc site", path) for path in site]
@@ -93,12 +94,12 @@ def places(layout: Layout, params: Params) -> tuple[list[Store], list[str]]:
     return found, exempt
 
 
-def needles_for(layout: Layout, planned: Planned, is_erased: IsErased, canaries: Iterable[str] = ()) -> Needles:
+def search_terms_for(layout: Layout, planned: Planned, is_erased: IsErased, canaries: Iterable[str] = ()) -> SearchTerms:
     """What to look for after the purge; to be called before it, while the records can still be read.
 
-    What retained records share (an identical image, a name within a name) is no sign of the erased ones: see `raw.needles_of`.
+    What retained records share (an identical image, a name within a name) is no sign of the erased ones: see `search_terms_of`.
     """
-    found = needles_of(layout, marks_of(planned.known, planned.raw, is_erased))
+    found = search_terms_of(layout, marks_of(planned.known, planned.raw, is_erased))
     objects, entries = frozenset(planned.journal["objects"]), frozenset(planned.journal["run_entries"])
     return replace(found, objects=objects, run_entries=entries, texts=found.texts | set(canaries))
 
@@ -107,38 +108,38 @@ def _needles_path(layout: Layout, batch_id: str) -> Path:
     return layout.private_state / f"{batch_id}{KEPT}"
 
 
-def keep_needles(layout: Layout, batch_id: str, needles: Needles) -> None:
-    """Store what to look for, for its owner alone; `drop_needles` once nothing of it is found."""
+def keep_search_terms(layout: Layout, batch_id: str, search_terms: SearchTerms) -> None:
+    """Store what to look for, for its owner alone; `drop_search_terms` once nothing of it is found."""
     draft = layout.private_state / f"{batch_id}{DRAFT}"  # a name of its own: what a kill leaves of it goes with the rest
     with open(draft, "wb", opener=lambda path, flags: os.open(path, flags, 0o600)) as stream:
-        stream.write(canonical_json(needles.to_json()))
+        stream.write(canonical_json(search_terms.to_json()))
         stream.flush()
         os.fsync(stream.fileno())
     draft.replace(_needles_path(layout, batch_id))
 
 
-def kept_needles(layout: Layout, batch_id: str) -> Needles | None:
+def kept_search_terms(layout: Layout, batch_id: str) -> SearchTerms | None:
     """What an earlier try looked for; None if there was none. Raises: ProjectError if the file is damaged."""
     path = _needles_path(layout, batch_id)
-    return _read_needles(path) if path.exists() else None
+    return _read_search_terms(path) if path.exists() else None
 
 
-def _read_needles(path: Path) -> Needles:
+def _read_search_terms(path: Path) -> SearchTerms:
     try:
-        return Needles.from_json(json.loads(path.read_bytes()))
+        return SearchTerms.from_json(json.loads(path.read_bytes()))
     except (ValueError, KeyError, TypeError, AttributeError) as error:
         raise ProjectError(
             "the file of what must not be found (.needles in .lmeraser) is damaged; delete it: the scan goes by digests then"
         ) from error
 
 
-def drop_needles(layout: Layout, batch_id: str) -> None:
+def drop_search_terms(layout: Layout, batch_id: str) -> None:
     for suffix in (DRAFT, KEPT):
         (layout.private_state / f"{batch_id}{suffix}").unlink(missing_ok=True)
 
 
-def scan_stores(layout: Layout, needles: Needles, pseudonyms: Iterable[str] = ()) -> Told:
-    """Scan in a new process: for needles, for everybody on the lists, and for those behind the pseudonyms, whatever lists say.
+def scan_stores(layout: Layout, search_terms: SearchTerms, pseudonyms: Iterable[str] = ()) -> ScanReport:
+    """Scan in a new process: for the terms, for everybody on the lists, and for those behind the pseudonyms, whatever lists say.
 
     Returns {clean, stores: [{store, objects, bytes, residue: [{store, kind, count}], where}], exempt}.
 
@@ -146,7 +147,7 @@ def scan_stores(layout: Layout, needles: Needles, pseudonyms: Iterable[str] = ()
     """
     done = subprocess.run(
         [sys.executable, "-m", "flows.purge.scan", str(layout.root)],
-        input=json.dumps({"needles": needles.to_json(), "pseudonyms": sorted(pseudonyms)}),
+        input=json.dumps({"search_terms": search_terms.to_json(), "pseudonyms": sorted(pseudonyms)}),
         cwd=layout.root,
         env=surroundings(layout),
         capture_output=True,
@@ -161,18 +162,18 @@ def scan_stores(layout: Layout, needles: Needles, pseudonyms: Iterable[str] = ()
         raise StepFailedError(
             lines[0] if lines else f"the scan of all stores failed ({kind}); `lmeraser audit --stores` repeats it"
         )
-    told: Told = json.loads(done.stdout)
+    told: ScanReport = json.loads(done.stdout)
     return told
 
 
-def audit_stores(layout: Layout, canaries: Iterable[str] = ()) -> Told:
+def audit_stores(layout: Layout, canaries: Iterable[str] = ()) -> ScanReport:
     """`lmeraser audit --stores`: look for all that was ever condemned, for every erased subject, and for the user's canaries; and
     for what a scan of an open request found."""
     gone = purge.remembered(layout)
-    needles = Needles(gone.objects, gone.run_entries, texts=frozenset(filter(None, canaries)))
+    search_terms = SearchTerms(gone.objects, gone.run_entries, texts=frozenset(filter(None, canaries)))
     for path in sorted(layout.private_state.glob(f"*{KEPT}")):
-        needles = needles.with_words_of(_read_needles(path))
-    told = scan_stores(layout, needles)
+        search_terms = search_terms.with_words_of(_read_search_terms(path))
+    told = scan_stores(layout, search_terms)
     unknown, problem = purge.told_unknown(layout)
     for row in told["stores"]:
         row["unknown"] = unknown.get(row["store"], 0)
@@ -181,7 +182,7 @@ def audit_stores(layout: Layout, canaries: Iterable[str] = ()) -> Told:
     return told
 
 
-def checks(found: Told, known_by_bytes: bool, unknown: dict[str, int]) -> list[tuple[str, str]]:
+def checks(found: ScanReport, known_by_bytes: bool, unknown: dict[str, int]) -> list[tuple[str, str]]:
     """What a certificate says of a scan that found nothing: pairs of a check and its result, each a line below 500 characters."""
     how = "by digest, content and bytes" if known_by_bytes else "by digest and content; what bytes are known by was lost"
     size = sum(one["objects"] for one in found["stores"])
@@ -192,7 +193,7 @@ def checks(found: Told, known_by_bytes: bool, unknown: dict[str, int]) -> list[t
     return pairs
 
 
-def left(found: Told) -> str:
+def left(found: ScanReport) -> str:
     """Where a scan found something, by store; and the files that could not be read, if git tracks them. The ledger keeps it."""
     rows = [one for one in found["stores"] if one["residue"]]
     counts = ", ".join(f"{one['store']}: {sum(kind['count'] for kind in one['residue'])}" for one in rows)
@@ -202,7 +203,7 @@ def left(found: Told) -> str:
     return f"({counts})" + (f", {closed} of them files that cannot be read{named}" if closed else "")
 
 
-def _tracked(layout: Layout, looked: search.Looked, keys: Iterable[str]) -> list[str]:
+def _tracked(layout: Layout, looked: search.StoreReport, keys: Iterable[str]) -> list[str]:
     """Which of these files have names that everybody has who has the repository; other names may be personal."""
     wanted = set(keys)
     if looked.store != "workspace" or not wanted:
@@ -211,7 +212,7 @@ def _tracked(layout: Layout, looked: search.Looked, keys: Iterable[str]) -> list
     return sorted(wanted & set(os.fsdecode(listed.stdout).split("\0")))
 
 
-def _exempt(stores: list[Store], looked: list[search.Looked]) -> list[str]:
+def _exempt(stores: list[Store], looked: list[search.StoreReport]) -> list[str]:
     """What was not looked into in the stores, in words and counts."""
     roots = [os.path.realpath(store.root) for store in stores if isinstance(store, FolderStore)]
     links = {path for one in looked for path in one.links}
@@ -223,9 +224,9 @@ def _exempt(stores: list[Store], looked: list[search.Looked]) -> list[str]:
     return [*told, *([f"{len(outside)} linked files or folders outside the project: links are not followed"] if outside else [])]
 
 
-def _merged(layout: Layout, looked: list[search.Looked]) -> list[Told]:
+def _merged(layout: Layout, looked: list[search.StoreReport]) -> list[ScanReport]:
     """One row a store: some have several folders."""
-    rows: dict[str, Told] = {}
+    rows: dict[str, ScanReport] = {}
     for one in looked:
         row = rows.setdefault(
             one.store, {"store": one.store, "objects": 0, "bytes": 0, "residue": [], "where": [], "unreadable": []}
@@ -238,17 +239,17 @@ def _merged(layout: Layout, looked: list[search.Looked]) -> list[Told]:
     return list(rows.values())
 
 
-def look(layout: Layout, needles: Needles, pseudonyms: Iterable[str] = ()) -> Told:
+def look(layout: Layout, search_terms: SearchTerms, pseudonyms: Iterable[str] = ()) -> ScanReport:
     """The scan itself, in this process."""
-    keeper = Gatekeeper.of(layout, pseudonyms)
+    suppression_list = SuppressionList.of(layout, pseudonyms)
     # Content that the current dvc.lock names is not condemned any more: a clean run made it again.
     live = purge.live(layout)[0]
-    current = replace(needles, objects=needles.objects - live)
+    current = replace(search_terms, objects=search_terms.objects - live)
     stores, exempt = places(layout, load_params(layout.params))
-    looked = search.scan(stores, current, keeper.is_erased)
+    looked = search.scan(stores, current, suppression_list.is_erased)
     problem = Repository.of(layout).problem
     exempt += [f"older versions of the pipeline: git's history cannot be read whole ({problem})"] if problem else []
-    told = [*needles.exempt(), *exempt, *_exempt(stores, looked)]
+    told = [*search_terms.exempt(), *exempt, *_exempt(stores, looked)]
     return {"clean": not any(one.residue for one in looked), "stores": _merged(layout, looked), "exempt": told}
 
 
@@ -256,7 +257,7 @@ def main() -> int:
     try:
         layout = Layout(Path(sys.argv[1]).resolve())
         asked = json.load(sys.stdin)
-        told = look(layout, Needles.from_json(asked["needles"]), asked["pseudonyms"])
+        told = look(layout, SearchTerms.from_json(asked["search_terms"]), asked["pseudonyms"])
     except LmeraserError as error:
         print(f"error: {error}", file=sys.stderr)
         return error.exit_code

@@ -132,11 +132,11 @@ def carry_out(work: Work) -> None:
     work.step("verified", verify)
     steps.leave_quarantine(project)
     work.step("purged", lambda: steps.purge(project, batch, work.requests, work.claim))
-    steps.forget_needles(project, batch)
+    steps.forget_search_terms(project, batch)
     for one in work.ids:  # one by one: each certificate names the one before
         single = Work(project, work.claim, batch, [one], work.lost, work.runner)
         single.step("certified", lambda one=one: certify(project, batch, one, work.claim))  # type: ignore[misc]
-    steps.forget_batch(project, batch)
+    steps.discard(project, batch)
 
 
 @contextmanager

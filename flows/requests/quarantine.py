@@ -15,7 +15,7 @@ from flows.project import Project, locked
 from flows.run.warm_client import run_chains
 from lmeraser.core.digest import readable_json
 from lmeraser.core.errors import BadInputError, ProjectError
-from lmeraser.core.files import write_whole
+from lmeraser.core.files import write_atomically
 from lmeraser.core.layout import Layout
 from lmeraser.core.params import load_params
 from lmeraser.data.records import TRAIN
@@ -96,7 +96,7 @@ def _decide(project: Project, copy: Layout, folder: str, pseudonyms: set[str], d
     private = facts.private
     theirs = pc.and_(pc.is_in(private["subject"], value_set=pa.array(names, pa.string())), pc.equal(private["split"], TRAIN))
     without = sorted(private["id"].filter(theirs).to_pylist())
-    write_whole(copy.root / "without.json", readable_json(without), mode=0o600)
+    write_atomically(copy.root / "without.json", readable_json(without), mode=0o600)
     try:
         plan = make_plan(names, facts, include_public=True)
     except BadInputError:  # nothing would be left to learn from

@@ -23,7 +23,7 @@ from lmeraser.core.errors import BlockedError, LmeraserError, ProjectError, Step
 from lmeraser.core.private import close_private
 from lmeraser.core.progress import say
 from lmeraser.data.records import read_records
-from lmeraser.erase.erased import Gatekeeper
+from lmeraser.erase.erased import SuppressionList
 from lmeraser.erase.facts import gather_facts
 from lmeraser.erase.ledger import Claim
 from lmeraser.erase.plan import Plan, make_plan
@@ -31,7 +31,7 @@ from lmeraser.erase.requests import Batch, Request
 from lmeraser.learn.same_environment import require_same_environment
 from lmeraser.pipeline.locks import Outs, compare, outs_by_stage, read_files, read_outs
 from lmeraser.pipeline.mixing import require_one_environment
-from lmeraser.prove.needles import Needles
+from lmeraser.prove.search_terms import SearchTerms
 from lmeraser.serve.quarantine import WITHHELD, read_quarantine
 from lmeraser.sources import check_source, open_source
 
@@ -281,7 +281,7 @@ def clear_source(project: Project, batch: Batch, requests: list[Request], claim:
     return f"erased: {rows} rows and their files"
 
 
-def forget_batch(project: Project, batch: Batch) -> None:
+def discard(project: Project, batch: Batch) -> None:
     """Drop what a finished batch kept for a crash."""
     kept_locks.drop(project.layout, batch.batch_id)
 
@@ -293,7 +293,7 @@ def purge(project: Project, batch: Batch, requests: list[Request], claim: Claim)
     """
     from flows.purge import scan
 
-    layout, keeper = project.layout, Gatekeeper.of(project.layout)
+    layout, suppression_list = project.layout, SuppressionList.of(project.layout)
     watch = _Watch()
     ground.require_ground(project, batch)
     accepted = project.accepts_unknown or bool(batch.facts.get("unknown_accepted"))
@@ -304,15 +304,15 @@ def purge(project: Project, batch: Batch, requests: list[Request], claim: Claim)
         batch.facts["checks"] = verify(project, batch, requests)
     project.ledger.save_batch(batch, claim)
     watch.lap("source")
-    journal, needles = purging.read_journal(layout, batch.batch_id), scan.kept_needles(layout, batch.batch_id)
+    journal, search_terms = purging.read_journal(layout, batch.batch_id), scan.kept_search_terms(layout, batch.batch_id)
     if journal is None:
-        planned = purging.plan(layout, keeper.is_erased)
+        planned = purging.plan(layout, suppression_list.is_erased)
         # Read before they go: a later try, after a crash or after traces were found, looks for all of it again.
         purging.refuse_unknown(planned.unknown, accepted)
         batch.facts["unknown_accepted"] = accepted
-        found_now = scan.needles_for(layout, planned, keeper.is_erased)
-        needles = found_now.with_words_of(needles or Needles())
-        scan.keep_needles(layout, batch.batch_id, needles)
+        found_now = scan.search_terms_for(layout, planned, suppression_list.is_erased)
+        search_terms = found_now.with_words_of(search_terms or SearchTerms())
+        scan.keep_search_terms(layout, batch.batch_id, search_terms)
         journal = planned.journal
         purging.write_journal(layout, batch.batch_id, journal)
     watch.lap("plan")
@@ -322,7 +322,7 @@ def purge(project: Project, batch: Batch, requests: list[Request], claim: Claim)
     project.ledger.save_batch(batch, claim)
     project.ledger.scrub()
     watch.lap("delete")
-    wanted = needles or Needles(frozenset(journal["objects"]), frozenset(journal["run_entries"]))
+    wanted = search_terms or SearchTerms(frozenset(journal["objects"]), frozenset(journal["run_entries"]))
     found = scan.scan_stores(layout, wanted, ground.everybody(requests))
     watch.lap("scan")
     if not found["clean"]:
@@ -333,16 +333,16 @@ def purge(project: Project, batch: Batch, requests: list[Request], claim: Claim)
         {"store": name, "deleted": deleted.get(name, 0), "residue": 0, "unknown": unknown.get(name, 0)}
         for name in sorted({*deleted, *(one["store"] for one in found["stores"])})
     ]
-    batch.facts["scan"] = scan.checks(found, needles is not None, unknown)
+    batch.facts["scan"] = scan.checks(found, search_terms is not None, unknown)
     project.ledger.save_batch(batch, claim)
     return watch.laps
 
 
-def forget_needles(project: Project, batch: Batch) -> None:
+def forget_search_terms(project: Project, batch: Batch) -> None:
     """Drop the clear names that the scan looked for: it found none of them."""
-    from flows.purge.scan import drop_needles
+    from flows.purge.scan import drop_search_terms
 
-    drop_needles(project.layout, batch.batch_id)
+    drop_search_terms(project.layout, batch.batch_id)
 
 
 class _Watch:

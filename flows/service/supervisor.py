@@ -27,7 +27,7 @@ from flows.run import devices
 from lmeraser.core import determinism
 from lmeraser.core.digest import readable_json
 from lmeraser.core.errors import LmeraserError, ProjectError, StepFailedError
-from lmeraser.core.files import write_whole
+from lmeraser.core.files import write_atomically
 from lmeraser.core.progress import say
 
 HOST = "127.0.0.1"
@@ -164,7 +164,7 @@ def _password(project: Project) -> str:
     """`user:password` of the server; made once, mode 0600."""
     path = project.layout.private_state / "server.auth"
     if not path.exists():
-        write_whole(path, f"lmeraser:{secrets.token_urlsafe(24)}".encode(), mode=0o600)
+        write_atomically(path, f"lmeraser:{secrets.token_urlsafe(24)}".encode(), mode=0o600)
     if path.stat().st_mode & 0o077:
         raise ProjectError(f"{path.name} can be read by others; run `chmod 600` on it")
     return path.read_text(encoding="utf-8").strip()
@@ -195,7 +195,7 @@ def _start_all(service: Service, warm: int, workers: int) -> None:
     server = [sys.executable, "-m", "prefect", "server", "start", "--host", HOST, "--port", str(service.port)]
     service.add("server", server, env)
     _wait_for_server(service)
-    write_whole(project.layout.private_state / "server.json", readable_json({"url": service.url, "auth": auth}), mode=0o600)
+    write_atomically(project.layout.private_state / "server.json", readable_json({"url": service.url, "auth": auth}), mode=0o600)
     say("serve: pools and deployments")
     _setup(service, env)
     gpus = devices.gpus(project.params)

@@ -14,7 +14,7 @@ from lmeraser.clusters.quantisation import Integers
 from lmeraser.core.digest import readable_json
 from lmeraser.core.environment import Environment
 from lmeraser.core.errors import ProjectError
-from lmeraser.core.files import write_whole
+from lmeraser.core.files import write_atomically
 from lmeraser.data.records import read_columns, read_table, write_table
 from lmeraser.data.tensors import read_tensors, write_tensors
 
@@ -79,7 +79,7 @@ def save_clusters(folder: Path, clusters: Sequence[Cluster], slots: Sequence[str
         }
         for cluster in clusters
     ]
-    write_whole(folder / "clusters.json", readable_json(sizes))
+    write_atomically(folder / "clusters.json", readable_json(sizes))
     prototypes = np.array([cluster.prototype for cluster in clusters])
     note = {"slots": [cluster.slot for cluster in clusters], "environment": made_in}
     write_tensors(folder / "router.safetensors", {"prototypes": prototypes}, note)

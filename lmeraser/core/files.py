@@ -28,7 +28,7 @@ def _make_folder(folder: Path) -> None:
         sync_folder(made.parent)
 
 
-def write_whole(path: Path, write: Callable[[Path], None] | bytes, mode: int = 0o644) -> None:
+def write_atomically(path: Path, write: Callable[[Path], None] | bytes, mode: int = 0o644) -> None:
     """Write a file so that a reader finds the old one or the new one, never a half (also after a kill, a full disk or a power
     cut: when this returns, bytes and name are on the disk).
 

@@ -16,7 +16,7 @@ import pyarrow.parquet as pq
 
 from lmeraser.core.digest import sha256
 from lmeraser.core.errors import DigestMismatchError, ProjectError
-from lmeraser.core.files import write_whole
+from lmeraser.core.files import write_atomically
 
 TRAIN, TEST = "train", "test"
 PUBLIC, PRIVATE = "public", "private"
@@ -51,7 +51,7 @@ def record_id(image_sha256: str, subject: str, label: str, visibility: str, spli
 
 def write_table(path: Path, table: pa.Table) -> None:
     """Write Parquet whose bytes are a function of the table alone; only its owner reads it: it holds images, names or ids."""
-    write_whole(path, lambda draft: pq.write_table(table, draft, compression="NONE", use_dictionary=False), mode=0o600)
+    write_atomically(path, lambda draft: pq.write_table(table, draft, compression="NONE", use_dictionary=False), mode=0o600)
 
 
 def write_records(path: Path, records: Sequence[tuple[Record, bytes]]) -> None:

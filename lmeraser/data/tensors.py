@@ -12,7 +12,7 @@ from safetensors.numpy import load_file, save
 
 from lmeraser.core.digest import canonical_json
 from lmeraser.core.errors import ProjectError
-from lmeraser.core.files import write_whole
+from lmeraser.core.files import write_atomically
 
 NOTE = "lmeraser"  # one metadata key: several would be written in no fixed order
 MAX_HEADER = 100_000_000  # bytes, the format's own limit
@@ -21,7 +21,7 @@ MAX_HEADER = 100_000_000  # bytes, the format's own limit
 def write_tensors(path: Path, tensors: dict[str, NDArray[Any]], note: dict[str, Any]) -> None:
     """Write arrays and a note; equal content gives equal bytes."""
     arrays = {name: np.ascontiguousarray(array) for name, array in tensors.items()}
-    write_whole(path, save(arrays, metadata={NOTE: canonical_json(note).decode().strip()}))
+    write_atomically(path, save(arrays, metadata={NOTE: canonical_json(note).decode().strip()}))
 
 
 def read_note(path: Path) -> dict[str, Any]:

@@ -19,7 +19,7 @@ from pathlib import Path
 
 from lmeraser.core.digest import readable_json
 from lmeraser.core.errors import ProjectError
-from lmeraser.core.files import write_whole
+from lmeraser.core.files import write_atomically
 from lmeraser.core.layout import Layout
 
 KEY_VARIABLE = "LMERASER_SUBJECT_KEY_FILE"
@@ -71,7 +71,7 @@ def load_key(path: Path) -> SubjectKey:
 def load_or_create_key(path: Path) -> SubjectKey:
     if not path.exists():
         path.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
-        write_whole(path, secrets.token_bytes(KEY_BYTES), mode=0o600)
+        write_atomically(path, secrets.token_bytes(KEY_BYTES), mode=0o600)
     return load_key(path)
 
 
@@ -122,7 +122,7 @@ class ErasedList:
         return listed
 
     def write(self, path: Path, mode: int = 0o644) -> None:
-        write_whole(path, readable_json({"key_id": self.key_id, "subjects": sorted(self.pseudonyms)}), mode)
+        write_atomically(path, readable_json({"key_id": self.key_id, "subjects": sorted(self.pseudonyms)}), mode)
 
     def remember(self, layout: Layout) -> None:
         """Let this machine remember everybody on the list."""
@@ -146,11 +146,11 @@ class ErasedList:
             raise ProjectError(f"the subject key is {key.id}, but data/erased.json was made with {self.key_id}; restore that key")
 
 
-class Gatekeeper:
+class SuppressionList:
     """Tells erased subjects from retained ones; needs the key only while somebody is erased."""
 
     @classmethod
-    def of(cls, layout: Layout, also: Iterable[str] = ()) -> "Gatekeeper":
+    def of(cls, layout: Layout, also: Iterable[str] = ()) -> "SuppressionList":
         """By the branch's list and this machine's memory. Args: also: pseudonyms, whatever the lists say."""
         known, path = ErasedList.known(layout), key_path(layout.private_state)
         more = frozenset(also)

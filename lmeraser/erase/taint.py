@@ -3,13 +3,13 @@
 Facts are a graph over content (MD5, as DVC names it; a folder's ends in `.dir`). Taint flows from the objects that were seen to
 hold a record of the subjects, along
 
-    dep -> stage instance -> outs          what a stage made of tainted content is tainted
+    dep -> stage run -> outs          what a stage made of tainted content is tainted
     folder <-> member                      both ways
     out -> dep that covers its path        `artifacts/embed` is a dep and no out: only a lock version tells what it held
 
-and stops at content that the current dvc.lock names, and at content that a clean instance (one without a tainted dep) also made:
+and stops at content that the current dvc.lock names, and at content that a clean stage run (one without a tainted dep) also made:
 `passed.json` is the same whoever was there. So branches with other data keep what is theirs. Exempting content can make further
-instances clean, hence the loop; each turn only shrinks the taint, so it ends. An instance without any dep (`dvc add`, a stage
+stage runs clean, hence the loop; each turn only shrinks the taint, so it ends. A stage run without any dep (`dvc add`, a stage
 that reads nothing) shows that its out is clean only if no stage with deps made the same: a copy that somebody added is a copy.
 """
 
@@ -27,7 +27,7 @@ RUN = "run"  # origin of run-cache entries
 
 
 @dataclass(frozen=True)
-class Instance:
+class StageRun:
     """One execution of a stage. Attributes: origin: the lock version that tells of it, or RUN; run_entry: its id there."""
 
     origin: str
@@ -57,11 +57,11 @@ def _content_edges(manifests: Manifests) -> Edges:
     return edges
 
 
-def _path_edges(instances: Iterable[Instance], manifests: Manifests) -> Edges:
+def _path_edges(stage_runs: Iterable[StageRun], manifests: Manifests) -> Edges:
     """From an out to the deps of the same lock version that cover it, or that lie in it while nobody knows its members."""
     edges: Edges = defaultdict(set)
-    versions: dict[str, list[Instance]] = defaultdict(list)
-    for one in instances:
+    versions: dict[str, list[StageRun]] = defaultdict(list)
+    for one in stage_runs:
         if one.origin != RUN:
             versions[one.origin].append(one)
     for stages in versions.values():
@@ -82,18 +82,18 @@ def _path_edges(instances: Iterable[Instance], manifests: Manifests) -> Edges:
     return edges
 
 
-def _run_edges(instances: list[Instance], manifests: Manifests) -> Edges:
+def _run_edges(stage_runs: list[StageRun], manifests: Manifests) -> Edges:
     """For deps of run entries that no lock version explains: any out at, below or (members unknown) above may be in them.
 
     Nothing can show that such a dep is clean. Only cached runs that no lock version names are lost by that.
     """
     known = {md5 for members in manifests.values() for md5 in members.values()} | set(manifests)
-    known |= {md5 for one in instances for _, md5 in one.outs}
-    known |= {md5 for one in instances if one.origin != RUN for _, md5 in one.deps}
-    unknown = {pair for one in instances if one.origin == RUN for pair in one.deps if pair[1] not in known}
+    known |= {md5 for one in stage_runs for _, md5 in one.outs}
+    known |= {md5 for one in stage_runs if one.origin != RUN for _, md5 in one.deps}
+    unknown = {pair for one in stage_runs if one.origin == RUN for pair in one.deps if pair[1] not in known}
     edges: Edges = defaultdict(set)
     if unknown:
-        for out_path, out in {pair for one in instances for pair in one.outs}:
+        for out_path, out in {pair for one in stage_runs for pair in one.outs}:
             opaque = out.endswith(FOLDER) and out not in manifests
             for path, md5 in unknown:
                 if covers(path, out_path) or (opaque and covers(out_path, path)):
@@ -128,7 +128,7 @@ def with_members(md5s: Iterable[str], manifests: Manifests) -> frozenset[str]:
 
 
 def condemn(
-    instances: Iterable[Instance],
+    stage_runs: Iterable[StageRun],
     manifests: Manifests,
     raw: Iterable[str],
     live: Iterable[str],
@@ -140,11 +140,11 @@ def condemn(
     Args:
         raw: MD5s of objects that were seen to hold a record of the subjects.
         live: outs and deps of the current dvc.lock; their members are added here. Never condemned.
-        suspects: MD5s that go too unless a clean instance made them: condemned before.
+        suspects: MD5s that go too unless a clean stage run made them: condemned before.
         trusted: take deps of cached runs that no lock version explains for clean (see `_run_edges`).
     Returns: a set that does not depend on the order of anything.
     """
-    known = list(set(instances))
+    known = list(set(stage_runs))
     executions = list({(one.deps, one.outs) for one in known})  # versions of dvc.lock repeat most of them
     kept = with_members(live, manifests)
     seen = frozenset(raw) - kept

@@ -7,7 +7,7 @@ from lmeraser.core import determinism
 from lmeraser.core.digest import canonical_json, readable_json, sha256
 from lmeraser.core.environment import Environment, differing, environment, in_words
 from lmeraser.core.errors import VerificationError
-from lmeraser.core.files import write_whole
+from lmeraser.core.files import write_atomically
 from lmeraser.core.layout import Layout
 from lmeraser.core.params import Params
 from lmeraser.learn.environment import network_environment
@@ -28,7 +28,7 @@ def _known_network(layout: Layout, device: str) -> Environment:
     except (OSError, ValueError, KeyError, AttributeError, TypeError):
         pass  # not asked before
     answer = network_environment(device)
-    write_whole(path, readable_json({"asked": asked, "answer": answer}), mode=0o600)
+    write_atomically(path, readable_json({"asked": asked, "answer": answer}), mode=0o600)
     return answer
 
 

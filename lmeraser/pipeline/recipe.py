@@ -11,7 +11,7 @@ from typing import Any
 
 from lmeraser.core.digest import readable_json, sha256, sha256_of_file
 from lmeraser.core.errors import DigestMismatchError, ProjectError
-from lmeraser.core.files import write_whole
+from lmeraser.core.files import write_atomically
 from lmeraser.core.layout import Layout
 from lmeraser.core.params import Params
 
@@ -59,7 +59,7 @@ def make_recipe(layout: Layout, params: Params) -> dict[str, Any]:
 
 
 def save_recipe(layout: Layout, params: Params) -> None:
-    write_whole(layout.recipe, readable_json(make_recipe(layout, params)))
+    write_atomically(layout.recipe, readable_json(make_recipe(layout, params)))
 
 
 def check_recipe(layout: Layout, params: Params) -> None:

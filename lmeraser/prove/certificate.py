@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any
 
 from lmeraser.core.digest import readable_json
 from lmeraser.core.errors import LmeraserError, VerificationError
-from lmeraser.core.files import write_whole
+from lmeraser.core.files import write_atomically
 from lmeraser.prove.home import HEAD_FILE
 from lmeraser.prove.statement import Break, Erasure, make_statement, payload_of
 from lmeraser.prove.verify import (
@@ -150,12 +150,12 @@ def issue(
         known = next((one for one in chain if one.request_id == erasure.request_id), None)
         if known is None:
             known, data = _new(chain, erasure, signer, public_keys)
-            write_whole(folder / known.file, data)
+            write_atomically(folder / known.file, data)
             os.fsync(handle)  # or a power cut could keep HEAD and lose the certificate
             chain = [*chain, known]
         elif set(known.subjects) != set(erasure.pseudonyms):
             raise VerificationError(f"certificate {known.file} is about other subjects; use a new request id for a new request")
         if written != chain[-1].head:
-            write_whole(folder / HEAD_FILE, f"{chain[-1].sequence} {chain[-1].digest}\n".encode())
+            write_atomically(folder / HEAD_FILE, f"{chain[-1].sequence} {chain[-1].digest}\n".encode())
             os.fsync(handle)
         return folder / known.file

@@ -1,4 +1,4 @@
-"""Finds needles in bytes, all of them in one pass, however a program may have written them.
+"""Finds search terms in bytes, all of them in one pass, however a program may have written them.
 
 Words (names, ids, digests, canaries) are found in any case, Unicode form and common encoding: UTF-8, UTF-16, UTF-32, Latin-1,
 JSON and XML escapes, percent-encoding. Case is folded by lowering ASCII letters of the data, which keeps every offset, and by
@@ -24,7 +24,7 @@ import numpy as np
 
 CHUNK = 8 << 20  # bytes read at once
 SAMPLE = 4096  # bytes by which an encoding is guessed
-ANCHOR = 8  # bytes of a needle that are looked up at every offset
+ANCHOR = 8  # bytes of a search term that are looked up at every offset
 SCATTER = np.uint64(0x9E3779B97F4A7C15)  # Fibonacci hashing (Knuth, TAOCP 3, 6.4)
 WORD = frozenset(b"abcdefghijklmnopqrstuvwxyz0123456789")
 INVISIBLE = re.compile("[\u00ad\u200b-\u200f\u2060\ufeff]")
@@ -47,14 +47,14 @@ class Readable(Protocol):
 
 @dataclass(frozen=True)
 class Pattern:
-    """Attributes: data: what is looked up in lowered bytes; needle: what it stands for; exact: the bytes must be the needle's.
+    """Attributes: data: what is looked up in lowered bytes; search term: what it stands for; exact: the bytes must be the term's.
 
     unit: bytes of a character if it must stand as a whole word, 0 if anywhere; order: of such a character's bytes.
     shields: (place of the pattern in it, longer name, lowered): there it does not count.
     """
 
     data: bytes
-    needle: str | bytes
+    term: str | bytes
     exact: bool = False
     unit: int = 0
     order: Literal["little", "big"] = "little"
@@ -123,7 +123,7 @@ def _encoding(data: bytes) -> str | None:
 
 
 class Finder:
-    """Counts needles in streams: a table of 8-byte anchors is looked up at every offset, all needles in one pass."""
+    """Counts search terms in streams: a table of 8-byte anchors is looked up at every offset, all search terms in one pass."""
 
     def __init__(self, patterns: Iterable[Pattern]) -> None:
         known = [one for one in patterns if one.data]
@@ -142,7 +142,7 @@ class Finder:
         self.table[self._slots(self.anchors)] = True
         shields = [shield for one in known for shield in one.shields]
         longest = max((len(one) for one in (*(one.data for one in known), *(data for _, data in shields))), default=0)
-        self.behind = longest + 4  # bytes that must be there behind a needle's begin; with the character after it
+        self.behind = longest + 4  # bytes that must be there behind a search term's begin; with the character after it
         self.before = max((at for at, _ in shields), default=0) + 4
 
     def _slots(self, words: Any) -> Any:
@@ -157,7 +157,7 @@ class Finder:
                 yield offset + ANCHOR * int(at), int(words[at])
 
     def found(self, data: bytes) -> Iterator[tuple[int, Pattern]]:
-        """Where which needle stands."""
+        """Where which search term stands."""
         lowered = data.lower()
         if len(self.anchors):
             for at, anchor in self._candidates(lowered):
@@ -178,11 +178,11 @@ class Finder:
         if code is None:
             return 0
         text = folded(data.decode(code, "replace")).encode("utf-8", "replace")
-        plain, shown = ({(one.needle, one.exact) for _, one in self.found(raw)} for raw in (data, text))
-        return len({needle for needle, exact in shown - plain if not exact})
+        plain, shown = ({(one.term, one.exact) for _, one in self.found(raw)} for raw in (data, text))
+        return len({term for term, exact in shown - plain if not exact})
 
     def count(self, stream: Readable, digest: Any = None) -> int:
-        """How many needles stand in a stream, also across the borders of what is read at once. Args: digest: updated with it."""
+        """How many terms stand in a stream, also across the borders of what is read at once. Args: digest: updated too."""
         total, data, begin, last = 0, b"", 0, False
         while not last:
             chunk = stream.read(CHUNK)
@@ -190,21 +190,21 @@ class Finder:
             if digest is not None:
                 digest.update(chunk)
             data += chunk
-            # A needle is counted once: with the data in which its begin lies before `limit` and all that decides is there.
+            # A search term is counted once: with the data in which its begin lies before `limit` and all that decides is there.
             limit = len(data) if last else max(begin, len(data) - self.behind)
-            total += len({(at, one.needle) for at, one in self.found(data) if begin <= at < limit})
+            total += len({(at, one.term) for at, one in self.found(data) if begin <= at < limit})
             total += self._only_folded(data) if chunk else 0
             kept = max(0, limit - self.before)
             data, begin = data[kept:], limit - kept
         return total
 
     def values(self, values: Iterable[bytes]) -> int:
-        """How many needles stand in values that a file holds in another form, each by itself."""
+        """How many search terms stand in values that a file holds in another form, each by itself."""
         data = b"\0".join(values)
-        return len({(at, one.needle) for at, one in self.found(data)}) + self._only_folded(data.replace(b"\0", b"\n"))
+        return len({(at, one.term) for at, one in self.found(data)}) + self._only_folded(data.replace(b"\0", b"\n"))
 
     def named(self, names: Iterable[bytes]) -> set[int]:
-        """Which of these paths hold a needle that reaches into their last part."""
+        """Which of these paths hold a search term that reaches into their last part."""
         held: set[int] = set()
         plain = list(names)
         for written in (plain, [os.fsencode(folded(os.fsdecode(name))) for name in plain]):
@@ -227,9 +227,9 @@ def _inside_word(one: Pattern, lowered: bytes, begin: int, length: int) -> bool:
 
 
 def _counts(one: Pattern, data: bytes, lowered: bytes, begin: int) -> bool:
-    """Whether what stands there is the needle itself, and not a part of something else."""
+    """Whether what stands there is the search term itself, and not a part of something else."""
     if one.exact:
-        return data.startswith(one.needle, begin)  # type: ignore[arg-type]
+        return data.startswith(one.term, begin)  # type: ignore[arg-type]
     if not one.unit:
         return True
     if _inside_word(one, lowered, begin, len(one.data)):

@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from lmeraser.core.errors import BadInputError, ProjectError
-from lmeraser.core.files import write_whole
+from lmeraser.core.files import write_atomically
 from lmeraser.prove.verify import NAME, Certificate, CertificateError, parse_head
 
 FOLDER, HEAD_FILE = "certificates", "HEAD"
@@ -74,7 +74,7 @@ def load_or_create_project_id(path: Path) -> str:
     known = read_project_id(path)
     if known is None:
         known = secrets.token_hex(8)
-        write_whole(path, f"{known}\n".encode())
+        write_atomically(path, f"{known}\n".encode())
     return known
 
 

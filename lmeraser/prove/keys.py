@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING
 
 from lmeraser.core.digest import sha256
 from lmeraser.core.errors import ProjectError
-from lmeraser.core.files import write_whole
+from lmeraser.core.files import write_atomically
 
 if TYPE_CHECKING:  # 0.2 s that only signing and verifying need
     from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey, Ed25519PublicKey
@@ -154,7 +154,7 @@ def init(private: Path, public: Path, replace: bool) -> str:
     listed = load_public(public) if public.exists() else []
     if private.exists() and not listed and not replace:  # the list was lost, or we were interrupted before it was written
         found = _load_private(private).public_key()
-        write_whole(public, public_pem(found))
+        write_atomically(public, public_pem(found))
         return key_id(found)
     if private.exists() and not replace:
         raise ProjectError(f"there is a signing key already, and it was left as it is; to replace it run {REPLACE}")
@@ -167,9 +167,9 @@ def init(private: Path, public: Path, replace: bool) -> str:
     private.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
     # The private key first: after a crash it is not listed and is replaced again. A listed key without its private half would
     # stay listed for ever.
-    write_whole(private, fresh.private_bytes(Encoding.PEM, PrivateFormat.PKCS8, NoEncryption()), mode=0o600)
+    write_atomically(private, fresh.private_bytes(Encoding.PEM, PrivateFormat.PKCS8, NoEncryption()), mode=0o600)
     old = public.read_bytes() if listed else b""
-    write_whole(public, old + (b"\n" if old and not old.endswith(b"\n") else b"") + public_pem(fresh.public_key()))
+    write_atomically(public, old + (b"\n" if old and not old.endswith(b"\n") else b"") + public_pem(fresh.public_key()))
     return key_id(fresh.public_key())
 
 

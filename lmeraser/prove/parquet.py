@@ -91,7 +91,7 @@ def parquet_hits(
 
     Args:
         records: ids of records and digests of images, looked for in the columns `id` and `sha256`.
-        search: counts needles in values; it is given those that compression or an encoding hides from a search of the file.
+        search: counts search terms in values; it is given those that compression or an encoding hides from a search of the file.
     Returns: rows by kind: subject, record, bytes; and `unreadable`: 1 if it is damaged, encrypted or of an unknown kind.
     """
     if not is_parquet(stream):

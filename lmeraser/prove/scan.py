@@ -2,7 +2,7 @@
 
 It does not trust the purge's bookkeeping. It looks (a) for condemned digests, and for manifests and run entries that name them;
 (b) into every Parquet file for an erased subject or record; (c) at every byte, and at every name of a file or folder, for
-needles: ids, image digests, images, names, canaries. It tells counts by store and kind, never a needle nor what a file holds.
+search terms: ids, image digests, images, names, canaries. It tells counts by store and kind, never a term nor what a file holds.
 What cannot be read is found wanting, not passed over; and what is exempt is told.
 """
 
@@ -19,8 +19,8 @@ from typing import Any, BinaryIO
 from lmeraser.core.errors import LmeraserError, VerificationError
 from lmeraser.prove.archives import ClosedError, is_packed, unpacked
 from lmeraser.prove.finder import Finder
-from lmeraser.prove.needles import Needles
 from lmeraser.prove.parquet import UNREADABLE, parquet_hits
+from lmeraser.prove.search_terms import SearchTerms
 from lmeraser.stores.base import Entry, Store, UnreadableError
 from lmeraser.stores.dvc_objects import Contents, contents, read_manifests, read_runs
 from lmeraser.stores.folder import FolderStore
@@ -39,11 +39,11 @@ class Residue:
 
 
 @dataclass(frozen=True)
-class Looked:
+class StoreReport:
     """What was looked at in one store, and what was found.
 
     Attributes: objects: files; bytes: of them; where: keys of files that hold something; closed: of those that cannot be read.
-    A key may be personal: it is not told; one in which a needle was found is in neither.
+    A key may be personal: it is not told; one in which a search term was found is in neither.
     links: what links point at, resolved; not told either. exempt: how many files of which kind were not looked into.
     """
 
@@ -105,7 +105,7 @@ class _Look:
     """A scan of one store, under way."""
 
     store: Store
-    needles: Needles
+    search_terms: SearchTerms
     is_erased: Callable[[str], bool]
     finder: Finder
     counts: dict[str, int] = field(default_factory=lambda: defaultdict(int))
@@ -117,15 +117,15 @@ class _Look:
     size: int = 0
 
     def without_names(self, keys: list[str]) -> tuple[str, ...]:
-        """The keys in which no needle stands, nor in a folder above."""
+        """The keys in which no search term stands, nor in a folder above."""
         whole = (key for key in keys if key not in self.named)
         return tuple(key for key in whole if self.named.isdisjoint(str(parent) for parent in PurePosixPath(key).parents))
 
     def lineage(self, held: Contents) -> None:
         """Condemned digests, and what names them."""
-        objects, counts = self.needles.objects, self.counts
+        objects, counts = self.search_terms.objects, self.counts
         counts["condemned object"] = sum(len(keys) for md5, keys in held.objects.items() if md5 in objects)
-        counts["condemned run entry"] = len(held.runs.keys() & self.needles.run_entries)
+        counts["condemned run entry"] = len(held.runs.keys() & self.search_terms.run_entries)
         with suppress(UnreadableError):  # which is found as such where every file is opened
             for members in read_manifests(self.store, held).values():
                 counts["names a condemned object"] += not objects.isdisjoint(members.values())
@@ -144,7 +144,7 @@ class _Look:
     def content(self, key: str) -> str:
         """Everything in one file; returns its MD5, empty if that is not known. Raises: whatever reading raises."""
         digest = hashlib.md5(usedforsecurity=False)
-        records = self.needles.ids | self.needles.texts
+        records = self.search_terms.ids | self.search_terms.texts
         with self.store.open(key) as stream:
             for kind, count in parquet_hits(stream, self.is_erased, records, self.finder.values).items():
                 self.counts[kind] += count
@@ -211,14 +211,14 @@ def _entries(store: Store) -> list[Entry]:
     return list(store.entries()) if isinstance(store, FolderStore) else [Entry(key, size) for key, size in store.list()]
 
 
-def scan_store(store: Store, needles: Needles, is_erased: Callable[[str], bool], finder: Finder) -> Looked:
+def scan_store(store: Store, search_terms: SearchTerms, is_erased: Callable[[str], bool], finder: Finder) -> StoreReport:
     """Look at everything in a store. Raises: StepFailedError if it cannot be reached."""
     entries = _entries(store)
     held = contents(store, [(entry.key, entry.size) for entry in entries if entry.kind in ("file", "link")])
-    look = _Look(store, needles, is_erased, finder)
+    look = _Look(store, search_terms, is_erased, finder)
     look.lineage(held)
     look.names(entries)
-    digests = {md5.removesuffix(".dir") for md5 in needles.objects}
+    digests = {md5.removesuffix(".dir") for md5 in search_terms.objects}
     named = {key for keys in held.objects.values() for key in keys}
     for key in held.sizes:
         look.file(key, key in named, digests)
@@ -228,18 +228,18 @@ def scan_store(store: Store, needles: Needles, is_erased: Callable[[str], bool],
         links = tuple(path for path in linked if os.path.exists(path))  # noqa: PTH110 (names that are no UTF-8, loops)
     residue = [Residue(store.name, kind, count) for kind, count in sorted(look.counts.items()) if count]
     exempt = {text: count for text, count in look.exempt.items() if count}
-    return Looked(
+    return StoreReport(
         store.name, look.files, look.size, residue, look.without_names(look.where), look.without_names(look.closed), links, exempt
     )
 
 
-def scan(stores: Iterable[Store], needles: Needles, is_erased: Callable[[str], bool]) -> list[Looked]:
+def scan(stores: Iterable[Store], search_terms: SearchTerms, is_erased: Callable[[str], bool]) -> list[StoreReport]:
     """Look at every store. Raises: VerificationError if there was nothing to look for or nothing to look at."""
-    patterns = needles.patterns()
-    if not (needles.objects or patterns):
+    patterns = search_terms.patterns()
+    if not (search_terms.objects or patterns):
         raise VerificationError("the scan had nothing to look for; checking nothing proves nothing")
     finder = Finder(patterns)
-    looked = [scan_store(store, needles, is_erased, finder) for store in stores]
+    looked = [scan_store(store, search_terms, is_erased, finder) for store in stores]
     if not sum(one.objects for one in looked):
         raise VerificationError("the scan found no file to look at; checking nothing proves nothing")
     return looked

@@ -13,7 +13,7 @@ from pathlib import Path
 
 from lmeraser.core.digest import readable_json
 from lmeraser.core.errors import ProjectError
-from lmeraser.core.files import DRAFT, write_whole
+from lmeraser.core.files import DRAFT, write_atomically
 from lmeraser.core.layout import Layout
 from lmeraser.pipeline.files import locks_there
 
@@ -64,7 +64,7 @@ def read_quarantine(project: Layout) -> Quarantine | None:
 
 
 def write_quarantine(project: Layout, quarantine: Quarantine) -> None:
-    write_whole(pointer(project), readable_json(asdict(quarantine)), mode=0o600)
+    write_atomically(pointer(project), readable_json(asdict(quarantine)), mode=0o600)
 
 
 def copy_artifacts(origin: Layout, project: Layout, folder: str) -> Layout:

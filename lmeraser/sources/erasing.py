@@ -13,7 +13,7 @@ from pathlib import Path
 import pyarrow as pa
 
 from lmeraser.core.errors import ManifestError, StepFailedError
-from lmeraser.core.files import write_whole
+from lmeraser.core.files import write_atomically
 
 ADVICE = "mend that, or set source.erase to false and clear the source yourself"
 MAX_LINKS = 40  # hops, as Linux follows
@@ -130,7 +130,7 @@ def rewrite(manifest: Path, write: Callable[[Path], object], before: tuple[int, 
             raise StepFailedError("source: the manifest was changed by somebody else meanwhile; retry when nobody writes to it")
 
     try:
-        write_whole(manifest, draft_of, mode=stat.S_IMODE(old.st_mode))
+        write_atomically(manifest, draft_of, mode=stat.S_IMODE(old.st_mode))
     except (PermissionError, pa.ArrowException) as error:
         raise StepFailedError(
             f"source: the manifest could not be written ({type(error).__name__}); check its folder's permissions and retry"

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import BinaryIO
 
-from lmeraser.core.files import write_whole
+from lmeraser.core.files import write_atomically
 from lmeraser.stores.base import Entry, undeletable, unreachable, unreadable
 
 
@@ -103,7 +103,7 @@ class FolderStore:
             raise unreachable(self.name, "its folder is missing")
         try:
             (self.root / key).parent.mkdir(parents=True, exist_ok=True)
-            write_whole(self.root / key, content)
+            write_atomically(self.root / key, content)
         except OSError as error:
             raise unreachable(self.name, error.strerror or "a file cannot be written") from error
 

@@ -11,7 +11,7 @@ from pathlib import Path
 from lmeraser.core import determinism
 from lmeraser.core.digest import readable_json
 from lmeraser.core.errors import REPORT_VARIABLE, LmeraserError
-from lmeraser.core.files import write_whole
+from lmeraser.core.files import write_atomically
 from lmeraser.core.layout import Layout
 from lmeraser.core.own_code import require_own_code
 from lmeraser.core.params import Params, load_params
@@ -26,7 +26,7 @@ def refuse(line: str, exit_code: int) -> None:
     """End the process with one line: in the file that a flow asked for (it will show it), else on standard error."""
     report = os.environ.get(REPORT_VARIABLE)
     if report:
-        write_whole(Path(report), readable_json({"line": line, "exit_code": exit_code}), mode=0o600)
+        write_atomically(Path(report), readable_json({"line": line, "exit_code": exit_code}), mode=0o600)
     else:
         say(f"error: {line}")
     sys.exit(exit_code)

@@ -12,7 +12,7 @@ from flows.purge import scan
 from flows.purge.plan import Journal, Planned
 from lmeraser.core.layout import Layout
 from lmeraser.core.params import Params, load_params
-from lmeraser.erase.erased import ErasedList, Gatekeeper, key_path
+from lmeraser.erase.erased import ErasedList, SuppressionList, key_path
 
 BATCH = "00000000-0000-4000-8000-000000000001"
 
@@ -41,25 +41,25 @@ class Scene(Sandbox):
         return subprocess.run([*git, *arguments], check=True, capture_output=True, text=True).stdout
 
     def is_erased(self, subject: str) -> bool:
-        return Gatekeeper(ErasedList.read(self.layout.erased), key_path(self.layout.private_state)).is_erased(subject)
+        return SuppressionList(ErasedList.read(self.layout.erased), key_path(self.layout.private_state)).is_erased(subject)
 
     def plan(self) -> tuple[Planned, Any]:
         planned = purge.plan(self.layout, self.is_erased)
-        return planned, scan.needles_for(self.layout, planned, self.is_erased)
+        return planned, scan.search_terms_for(self.layout, planned, self.is_erased)
 
     def purge(self) -> tuple[Journal, Any]:
-        planned, needles = self.plan()
+        planned, search_terms = self.plan()
         purge.write_journal(self.layout, BATCH, planned.journal)
         purge.carry_out(self.layout, planned.journal)
-        return planned.journal, needles
+        return planned.journal, search_terms
 
-    def local_residue(self, needles: Any) -> set[str]:
+    def local_residue(self, search_terms: Any) -> set[str]:
         """Condemned objects that still lie in the cache or in the remote on disk."""
         held = {name.split("files/md5/")[-1].replace("/", "") for name in (*files(self.cache), *files(self.disk))}
-        return held & set(needles.objects)
+        return held & set(search_terms.objects)
 
-    def residue(self, needles: Any) -> dict[str, set[str]]:
-        told = scan.scan_stores(self.layout, needles)
+    def residue(self, search_terms: Any) -> dict[str, set[str]]:
+        told = scan.scan_stores(self.layout, search_terms)
         found = {row["store"]: {one["kind"] for one in row["residue"]} for row in told["stores"] if row["residue"]}
         assert told["clean"] == (not found)
         assert CANARY not in json.dumps(told)

@@ -66,8 +66,8 @@ def test_fifty_erased_people_are_found_nowhere_and_the_other_branch_still_pulls(
         **{f"project {name}": content for name, content in files(project.root).items()},
     }
     assert len(copies) > 20
-    needles = [*(name.encode() for name in names), *images]
-    found = {place for place, content in held.items() if any(needle in content for needle in needles)}
+    search_terms = [*(name.encode() for name in names), *images]
+    found = {place for place, content in held.items() if any(term in content for term in search_terms)}
     assert found == set()
     assert not [place for place in held if any(name in place for name in names)]
 

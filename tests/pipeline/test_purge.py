@@ -17,15 +17,15 @@ pytestmark = pytest.mark.slow
 
 def test_nothing_of_her_is_left_and_nobody_else_lost_anything(scene: Scene) -> None:
     before = scene.contents()
-    _, needles = scene.plan()
-    assert needles.ids, "there was nothing to look for"
-    assert needles.images
-    assert needles.names == {victim(scene)}
-    dirty = scene.residue(needles)
+    _, search_terms = scene.plan()
+    assert search_terms.ids, "there was nothing to look for"
+    assert search_terms.images
+    assert search_terms.names == {victim(scene)}
+    dirty = scene.residue(search_terms)
     every = {"condemned object", "condemned run entry", "names a condemned object", "subject", "record", "bytes"}
     assert dirty["cache"] == dirty["remote disk"] == every
     journal, _ = scene.purge()
-    assert scene.residue(needles) == {}
+    assert scene.residue(search_terms) == {}
     assert scene.dvc("status", "--json").strip() == "{}", "the current state is whole"
     after = {name: content for name, content in scene.contents().items() if not name.startswith(".lmeraser/purge/")}
     assert after == before
@@ -33,12 +33,12 @@ def test_nothing_of_her_is_left_and_nobody_else_lost_anything(scene: Scene) -> N
     assert pulls(scene, "with").returncode != 0
     path = purge.journal_path(scene.layout, BATCH)
     assert stat.S_IMODE(path.stat().st_mode) == 0o600
-    assert not [one for one in (CANARY, *needles.ids) if one in path.read_text()]
+    assert not [one for one in (CANARY, *search_terms.ids) if one in path.read_text()]
     assert journal["stores"] == ["cache", "remote disk"]
     scene.git("commit", "--quiet", "--all", "--message", "without her")
     scene.dvc("push", "--quiet", "--run-cache")
     assert pulls(scene, "main").returncode == 0
-    assert scene.residue(needles) == {}, "a push brings nothing back"
+    assert scene.residue(search_terms) == {}, "a push brings nothing back"
 
 
 def test_the_branch_without_her_keeps_every_object_and_run(scene: Scene) -> None:
@@ -88,15 +88,15 @@ purge.carry_out(layout, purge.read_journal(layout, sys.argv[2]))
 
 @pytest.mark.parametrize("deletes", [0, 1, 9, 40])
 def test_a_purge_that_was_killed_is_finished_from_its_journal(scene: Scene, deletes: int) -> None:
-    planned, needles = scene.plan()
+    planned, search_terms = scene.plan()
     purge.write_journal(scene.layout, BATCH, planned.journal)
     assert scene.python("-c", KILLED, str(deletes), BATCH).returncode == 9
-    assert scene.residue(needles)
+    assert scene.residue(search_terms)
     journal = purge.read_journal(scene.layout, BATCH)
     assert journal == planned.journal
     assert journal is not None
     purge.carry_out(scene.layout, journal)
-    assert scene.residue(needles) == {}
+    assert scene.residue(search_terms) == {}
     purge.carry_out(scene.layout, journal)
     assert pulls(scene, "other").returncode == 0
 

@@ -16,7 +16,7 @@ pytestmark = pytest.mark.slow
 def test_a_cache_that_cannot_be_written_is_told_after_the_remote_was_cleared(
     scene: Scene, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    planned, needles = scene.plan()
+    planned, search_terms = scene.plan()
     real = Path.unlink
 
     def unlink(path: Path, missing_ok: bool = False) -> None:  # modes do not stop root
@@ -28,24 +28,24 @@ def test_a_cache_that_cannot_be_written_is_told_after_the_remote_was_cleared(
         patch.setattr(Path, "unlink", unlink)
         with pytest.raises(StepFailedError, match=r"^cache: \d+ files cannot be deleted \(Read-only file system\)"):
             purge.carry_out(scene.layout, planned.journal)
-    assert set(scene.residue(needles)) == {"cache"}
+    assert set(scene.residue(search_terms)) == {"cache"}
     purge.carry_out(scene.layout, planned.journal)
-    assert scene.residue(needles) == {}
+    assert scene.residue(search_terms) == {}
 
 
 def test_a_remote_that_is_away_stops_planning_and_does_not_stop_the_others(scene: Scene) -> None:
-    planned, needles = scene.plan()
+    planned, search_terms = scene.plan()
     scene.disk.rename(scene.disk.with_name("unmounted"))
     with pytest.raises(StepFailedError, match="remote disk cannot be reached"):
         scene.plan()
     with pytest.raises(StepFailedError, match=r"remote disk cannot be reached.*lmeraser resume"):
         purge.carry_out(scene.layout, planned.journal)
     with pytest.raises(StepFailedError, match="remote disk cannot be reached"):
-        scan.scan_stores(scene.layout, needles)
+        scan.scan_stores(scene.layout, search_terms)
     scene.disk.with_name("unmounted").rename(scene.disk)
-    assert set(scene.residue(needles)) == {"remote disk"}
+    assert set(scene.residue(search_terms)) == {"remote disk"}
     purge.carry_out(scene.layout, planned.journal)
-    assert scene.residue(needles) == {}
+    assert scene.residue(search_terms) == {}
 
 
 @pytest.mark.parametrize("url", ["gs://bucket/x", "ssh://host/x", "https://host/x"])
@@ -86,19 +86,19 @@ def test_a_bucket_is_purged_with_all_versions(scene: Scene, s3: str, versions: s
     scene.dvc("push", "--quiet", "--run-cache", "--remote", "far")
     for name, content in files(scene.disk).items():  # what the branches pushed; the layout is the same
         client.put_object(Bucket=bucket, Key=f"some/prefix/{name}", Body=content)
-    planned, needles = scene.plan()
+    planned, search_terms = scene.plan()
     condemned = {f"some/prefix/files/md5/{md5[:2]}/{md5[2:]}" for md5 in planned.journal["objects"]}
     pushed = {one["Key"] for one in client.list_objects_v2(Bucket=bucket)["Contents"]}
     hidden = min(condemned & pushed)
     client.delete_object(Bucket=bucket, Key=hidden)  # with versions it is only hidden
-    assert {"condemned object", "condemned run entry"} <= scene.residue(needles)["remote far"]
+    assert {"condemned object", "condemned run entry"} <= scene.residue(search_terms)["remote far"]
     scene.dvc("remote", "modify", "--local", "far", "endpointurl", "http://127.0.0.1:9")
     with pytest.raises(StepFailedError, match=r"^remote far cannot be reached \(\w+\); .*lmeraser resume"):
         purge.carry_out(scene.layout, planned.journal)
-    assert set(scene.local_residue(needles)) == set(), "the others were cleared"
+    assert set(scene.local_residue(search_terms)) == set(), "the others were cleared"
     scene.dvc("remote", "modify", "--local", "--unset", "far", "endpointurl")
     purge.carry_out(scene.layout, planned.journal)
-    assert scene.residue(needles) == {}
+    assert scene.residue(search_terms) == {}
     told = client.list_object_versions(Bucket=bucket)
     left = {one["Key"] for one in (*told["Versions"], *told.get("DeleteMarkers", ()))}
     assert left == pushed - condemned - {key for key in pushed if key.startswith("some/prefix/runs/") and key not in left}

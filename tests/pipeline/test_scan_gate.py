@@ -122,11 +122,11 @@ def test_scan_after_a_killed_purge_looks_for_all_that_the_first_one_would_have(p
 def test_leftovers_of_every_kind_and_place_are_found(scene: Scene) -> None:
     """A first version said "0 left" while 7 were left: what is planted after the purge must be seen, each alone."""
     cache, disk = files(scene.cache), files(scene.disk)
-    _, needles = scene.purge()
+    _, search_terms = scene.purge()
     lost = sorted(name for name in cache if name not in files(scene.cache))
     entry = next(name for name in lost if name.startswith("runs/"))
     folder = next(name for name in lost if name.endswith(".dir"))
-    part = next(name for name in lost if any(one in cache[name] for one in needles.images))
+    part = next(name for name in lost if any(one in cache[name] for one in search_terms.images))
     sealed = [name for name in lost if name.startswith("files") and not name.endswith(".dir")]
     derived = next(name for name in sealed if not cache[name].startswith(b"PAR1"))
     tmp, prefect = Path(tempfile.gettempdir()), Path(os.environ["PREFECT_HOME"])
@@ -140,14 +140,14 @@ def test_leftovers_of_every_kind_and_place_are_found(scene: Scene) -> None:
             (scene.root / "copy.parquet", cache[part]),
             (scene.root / ".dvc" / "tmp" / "exps" / "x", cache[part]),
         ],
-        "ledger, keys and logs": [(scene.layout.private_state / "log.txt", next(iter(needles.ids)).encode())],
-        "dvc site": [(scene.root / ".dvc" / "tmp" / "site" / "x", next(iter(needles.images)))],
+        "ledger, keys and logs": [(scene.layout.private_state / "log.txt", next(iter(search_terms.ids)).encode())],
+        "dvc site": [(scene.root / ".dvc" / "tmp" / "site" / "x", next(iter(search_terms.images)))],
         "prefect": [(prefect / "prefect.db-wal", b"\0" + victim(scene).encode() + b"\0")],
         "temporary files": [(tmp / "lmeraser-audit-x" / "part.parquet", cache[part])],
     }
     (tmp / "lmeraser-audit-x").mkdir()
     os.utime(tmp / "lmeraser-audit-x", (0, 0))
-    assert scene.residue(needles) == {}
+    assert scene.residue(search_terms) == {}
     for store, planted in leftovers_of.items():
         assert planted, store
         for path, content in planted:
@@ -155,9 +155,9 @@ def test_leftovers_of_every_kind_and_place_are_found(scene: Scene) -> None:
             path.write_bytes(content)
             if store == "temporary files":
                 os.utime(path.parent, (0, 0))
-            assert set(scene.residue(needles)) == {store}, (store, path.name)
+            assert set(scene.residue(search_terms)) == {store}, (store, path.name)
             path.unlink()
-    assert scene.residue(needles) == {}
+    assert scene.residue(search_terms) == {}
     (scene.root / "export.csv").write_text("a canary of the user's own\n")
     told = scan.audit_stores(scene.layout, ["a canary of the user's own"])
     assert {row["store"] for row in told["stores"] if row["residue"]} == {"workspace"}
@@ -171,7 +171,7 @@ def test_the_scan_gets_no_needle_as_an_argument(scene: Scene, monkeypatch: pytes
         seen.append(command)
         return real(command, **given)
 
-    _, needles = scene.plan()
+    _, search_terms = scene.plan()
     monkeypatch.setattr(subprocess, "run", watch)
-    scan.scan_stores(scene.layout, needles)
+    scan.scan_stores(scene.layout, search_terms)
     assert [command[1:] for command in seen if "flows.purge.scan" in command] == [["-m", "flows.purge.scan", str(scene.root)]]

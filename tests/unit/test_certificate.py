@@ -234,7 +234,7 @@ def test_crash_at_any_write_is_mended_by_the_next_call(
 ) -> None:
     chain_of(tmp_path / "whole", done + 1)
     chain_of(tmp_path / "crashed", done)
-    writes, real = [], certificate.write_whole
+    writes, real = [], certificate.write_atomically
 
     def dies(path: Path, data: bytes) -> None:
         writes.append(path)
@@ -242,7 +242,7 @@ def test_crash_at_any_write_is_mended_by_the_next_call(
             raise KeyboardInterrupt
         real(path, data)
 
-    monkeypatch.setattr(certificate, "write_whole", dies)
+    monkeypatch.setattr(certificate, "write_atomically", dies)
     with pytest.raises(KeyboardInterrupt):
         issue(tmp_path / "crashed", erasure(done + 1), OLD, KEYS)
     monkeypatch.undo()

@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 
 from lmeraser.core import files
 from lmeraser.core.digest import canonical_json, number_from, part_of, readable_json, seed_for, sha256, sha256_of_file
-from lmeraser.core.files import write_whole
+from lmeraser.core.files import write_atomically
 
 words = st.text(st.characters(exclude_categories=("Cs", "Cc")), max_size=20)
 values = st.recursive(
@@ -102,7 +102,7 @@ def test_digest_of_a_file_is_the_digest_of_its_bytes(tmp_path: Path) -> None:
 
 def test_write_whole_makes_folders_and_sets_the_mode(tmp_path: Path) -> None:
     path = tmp_path / "a" / "b" / "file"
-    write_whole(path, b"new", mode=0o600)
+    write_atomically(path, b"new", mode=0o600)
     assert path.read_bytes() == b"new"
     assert path.stat().st_mode & 0o777 == 0o600
     assert [entry.name for entry in path.parent.iterdir()] == ["file"]
@@ -111,22 +111,22 @@ def test_write_whole_makes_folders_and_sets_the_mode(tmp_path: Path) -> None:
 @pytest.mark.parametrize("error", [OSError(errno.ENOSPC, "No space left on device"), ValueError("a bug"), KeyboardInterrupt()])
 def test_write_that_fails_leaves_the_old_file_and_no_draft(tmp_path: Path, error: Exception) -> None:
     path = tmp_path / "file"
-    write_whole(path, b"old")
+    write_atomically(path, b"old")
     with pytest.raises(type(error)):
-        write_whole(path, half_then(error))
+        write_atomically(path, half_then(error))
     assert path.read_bytes() == b"old"
     assert [entry.name for entry in tmp_path.iterdir()] == ["file"]
 
 
 def test_first_write_that_fails_leaves_nothing(tmp_path: Path) -> None:
     with pytest.raises(OSError, match="No space"):
-        write_whole(tmp_path / "file", half_then(OSError(errno.ENOSPC, "No space left on device")))
+        write_atomically(tmp_path / "file", half_then(OSError(errno.ENOSPC, "No space left on device")))
     assert list(tmp_path.iterdir()) == []
 
 
 def test_reader_never_sees_a_half_while_a_writer_is_at_work(tmp_path: Path) -> None:
     path = tmp_path / "file"
-    write_whole(path, b"old")
+    write_atomically(path, b"old")
     seen: list[bytes] = []
 
     def slow(draft: Path) -> None:
@@ -134,7 +134,7 @@ def test_reader_never_sees_a_half_while_a_writer_is_at_work(tmp_path: Path) -> N
         seen.append(path.read_bytes())
         draft.write_bytes(b"new, whole")
 
-    write_whole(path, slow)
+    write_atomically(path, slow)
     assert seen == [b"old"]
     assert path.read_bytes() == b"new, whole"
 
@@ -145,9 +145,9 @@ def test_when_a_write_returns_the_name_is_on_the_disk_and_every_folder_above_it(
     path = tmp_path / "a" / "b" / "file"
     synced: list[tuple[Path, bool]] = []
     monkeypatch.setattr(files, "sync_folder", lambda folder: synced.append((folder, path.exists())))
-    write_whole(path, b"new")
+    write_atomically(path, b"new")
     assert synced == [(tmp_path, False), (tmp_path / "a", False), (path.parent, True)]
-    write_whole(path, b"newer")
+    write_atomically(path, b"newer")
     assert synced[3:] == [(path.parent, True)]
 
 

@@ -15,8 +15,8 @@ from lmeraser.erase.erased import (
     KEY_BYTES,
     KEY_VARIABLE,
     ErasedList,
-    Gatekeeper,
     SubjectKey,
+    SuppressionList,
     key_path,
     load_key,
     load_or_create_key,
@@ -56,23 +56,23 @@ def test_key_never_shows_its_secret() -> None:
 
 
 def test_erased_person_is_recognised_and_nobody_else(tmp_path: Path) -> None:
-    keeper = Gatekeeper(listed(CANARY_SUBJECT, "ben"), key_file(tmp_path))
-    assert keeper.is_erased(CANARY_SUBJECT)
-    assert keeper.is_erased("ben")
-    assert not keeper.is_erased("cem")
+    suppression_list = SuppressionList(listed(CANARY_SUBJECT, "ben"), key_file(tmp_path))
+    assert suppression_list.is_erased(CANARY_SUBJECT)
+    assert suppression_list.is_erased("ben")
+    assert not suppression_list.is_erased("cem")
 
 
 def test_key_is_not_needed_while_nobody_is_erased(tmp_path: Path) -> None:
-    assert not Gatekeeper(NOBODY, tmp_path / "absent.key").is_erased("anna")
+    assert not SuppressionList(NOBODY, tmp_path / "absent.key").is_erased("anna")
 
 
 def test_missing_key_is_refused_once_somebody_is_erased(tmp_path: Path) -> None:
-    assert "missing" in refused(ProjectError, lambda: Gatekeeper(listed(CANARY_SUBJECT), tmp_path / "subject.key"))
+    assert "missing" in refused(ProjectError, lambda: SuppressionList(listed(CANARY_SUBJECT), tmp_path / "subject.key"))
 
 
 def test_wrong_key_is_refused(tmp_path: Path) -> None:
     path = key_file(tmp_path, OTHER.secret)
-    message = refused(ProjectError, lambda: Gatekeeper(listed(CANARY_SUBJECT), path))
+    message = refused(ProjectError, lambda: SuppressionList(listed(CANARY_SUBJECT), path))
     assert KEY.id in message
     assert OTHER.id in message
 
@@ -174,8 +174,13 @@ def test_who_was_erased_here_stays_out_on_every_branch(tmp_path: Path) -> None:
     listed(CANARY_SUBJECT, "ben").keep(layout)
     assert ErasedList.read(layout.erased) == ErasedList.remembered(layout) == listed(CANARY_SUBJECT, "ben")
     branch(tmp_path, listed("ben", "cem"))  # git checkout: an older list, of which somebody else came to be
-    keeper = Gatekeeper.of(layout)
-    assert [name for name in (CANARY_SUBJECT, "ben", "cem", "dan") if keeper.is_erased(name)] == [CANARY_SUBJECT, "ben", "cem"]
+    suppression_list = SuppressionList.of(layout)
+    names = (CANARY_SUBJECT, "ben", "cem", "dan")
+    assert [name for name in names if suppression_list.is_erased(name)] == [
+        CANARY_SUBJECT,
+        "ben",
+        "cem",
+    ]
     assert layout.erased_memory.stat().st_mode & 0o777 == 0o600
     ErasedList.known(layout).keep(layout)
     assert ErasedList.read(layout.erased) == listed(CANARY_SUBJECT, "ben", "cem")
@@ -196,8 +201,8 @@ def test_nobody_comes_back_whatever_branches_are_checked_out(steps: list[tuple[s
                 branch(Path(folder), listed(*people) if people else NOBODY)
             else:
                 ErasedList.known(layout).remember(layout)
-            keeper = Gatekeeper.of(layout)
-            assert all(keeper.is_erased(name) for name in ever)
+            suppression_list = SuppressionList.of(layout)
+            assert all(suppression_list.is_erased(name) for name in ever)
 
 
 def test_lists_of_two_keys_are_refused(tmp_path: Path) -> None:

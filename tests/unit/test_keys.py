@@ -68,7 +68,7 @@ def test_lost_key_is_not_made_anew_silently(private: Path, public: Path) -> None
 
 
 def test_interrupted_making_of_the_first_key_is_finished(private: Path, public: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    written, real = [], keys.write_whole
+    written, real = [], keys.write_atomically
 
     def dies_at_the_second(path: Path, data: bytes, mode: int = 0o644) -> None:
         written.append(path)
@@ -76,7 +76,7 @@ def test_interrupted_making_of_the_first_key_is_finished(private: Path, public: 
             raise KeyboardInterrupt
         real(path, data, mode)
 
-    monkeypatch.setattr(keys, "write_whole", dies_at_the_second)
+    monkeypatch.setattr(keys, "write_atomically", dies_at_the_second)
     with pytest.raises(KeyboardInterrupt):
         init(private, public, replace=False)
     monkeypatch.undo()

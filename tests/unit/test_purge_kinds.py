@@ -16,11 +16,11 @@ from builders import make_record, png, refused
 from flows.purge import git_history, leftovers
 from flows.purge import plan as purge
 from flows.purge.lock_history import versions
-from flows.purge.scan import needles_for
+from flows.purge.scan import search_terms_for
 from lmeraser.core.errors import BlockedError, ProjectError, StepFailedError
 from lmeraser.core.layout import Layout
 from lmeraser.data.records import Record, write_records
-from lmeraser.prove.needles import Needles
+from lmeraser.prove.search_terms import SearchTerms
 
 HER, OLD_NAME, BOB = "CANARY-anna-7f3", "CANARY-Anna-7f3", "bobby-tables"
 
@@ -282,10 +282,10 @@ def test_parts_from_before_a_name_was_corrected_go_by_their_images(yard: Yard) -
     yard.commit()
     new = yard.build(BOBS, model=b"without her")
     planned = purge.plan(yard.layout, lambda subject: subject == HER)
-    needles = needles_for(yard.layout, planned, lambda subject: subject == HER)
-    assert {misspelt[0].id, HERS[0].id} <= needles.ids
-    assert needles.names == {HER, OLD_NAME}
-    assert BOBS[0].id not in needles.ids
+    search_terms = search_terms_for(yard.layout, planned, lambda subject: subject == HER)
+    assert {misspelt[0].id, HERS[0].id} <= search_terms.ids
+    assert search_terms.names == {HER, OLD_NAME}
+    assert BOBS[0].id not in search_terms.ids
     purge.carry_out(yard.layout, planned.journal)
     for store in (yard.cache, yard.remote):
         assert yard.held(store) == set(new.values())
@@ -301,7 +301,7 @@ def test_a_part_with_an_image_that_a_retained_person_has_too_stays(yard: Yard) -
     yard.build(same, model=b"without her")
     planned = yard.purge()
     assert set(other.values()) <= yard.held(yard.remote)
-    assert isinstance(needles_for(yard.layout, planned, lambda subject: subject == HER), Needles)
+    assert isinstance(search_terms_for(yard.layout, planned, lambda subject: subject == HER), SearchTerms)
 
 
 def test_a_shallow_clone_with_a_remote_is_refused_before_anything_goes(tmp_path: Path, yard: Yard) -> None:

@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 
 from lmeraser.clusters.global_head import save_head, solve, subtract
 from lmeraser.core.errors import ParamsError, ProjectError
-from lmeraser.core.files import write_whole
+from lmeraser.core.files import write_atomically
 from lmeraser.core.layout import Layout
 from lmeraser.core.params import load_params
 from lmeraser.serve.predicting import predict_files
@@ -116,7 +116,7 @@ def test_copy_stays_whole_while_the_workspace_changes_and_takes_no_space(lab: La
     before = layout.head.read_bytes()
     copy = copy_artifacts(layout, layout, "one")
     assert copy.head.stat().st_ino == layout.head.stat().st_ino
-    write_whole(layout.head, b"half")
+    write_atomically(layout.head, b"half")
     layout.router.unlink()
     assert copy.head.read_bytes() == before
     assert copy.router.exists()

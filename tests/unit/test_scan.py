@@ -15,10 +15,10 @@ from memory_store import MemoryStore
 
 from lmeraser.core.errors import VerificationError
 from lmeraser.prove import finder
-from lmeraser.prove import needles as sought
+from lmeraser.prove import search_terms as sought
 from lmeraser.prove.finder import Finder, image
-from lmeraser.prove.needles import Needles, excerpts
 from lmeraser.prove.scan import scan, scan_store
+from lmeraser.prove.search_terms import SearchTerms, excerpts
 
 GONE = b"what depended on her"
 MD5 = hashlib.md5(GONE, usedforsecurity=False).hexdigest()
@@ -26,7 +26,7 @@ FOLDER = "cc" + "3" * 30 + ".dir"
 ENTRY = f"{'4' * 64}/{'5' * 64}"
 ID = "0f" * 16
 IMAGE = bytes(range(7, 207))
-NEEDLES = Needles(
+SEARCH_TERMS = SearchTerms(
     objects=frozenset({MD5, FOLDER}),
     run_entries=frozenset({ENTRY}),
     ids=frozenset({ID}),
@@ -84,48 +84,48 @@ PLANTED = {
 def test_every_kind_of_leftover_is_found(what: str) -> None:
     kind, files = PLANTED[what]
     clean = {"notes.txt": b"nothing", key_of("f" * 32): parquet(subject=["bob"], id=["ab" * 16], unit=["bob"])}
-    assert scan([MemoryStore(clean)], NEEDLES, is_erased)[0].residue == []
-    told = scan([MemoryStore(clean | files)], NEEDLES, is_erased)[0]
+    assert scan([MemoryStore(clean)], SEARCH_TERMS, is_erased)[0].residue == []
+    told = scan([MemoryStore(clean | files)], SEARCH_TERMS, is_erased)[0]
     assert {(one.store, one.kind, one.count) for one in told.residue} >= {("memory", kind, 1)}
 
 
 def test_what_is_told_names_no_needle_and_no_content() -> None:
     files = {key: content for _, planted in PLANTED.values() for key, content in planted.items()}
-    told = json.dumps([one.to_json() for one in scan([MemoryStore(files)], NEEDLES, is_erased)])
+    told = json.dumps([one.to_json() for one in scan([MemoryStore(files)], SEARCH_TERMS, is_erased)])
     for secret in (CANARY_SUBJECT, ID, "canary", MD5, "run.log"):
         assert secret not in told
 
 
 def test_what_was_looked_at_is_counted() -> None:
-    told = scan([MemoryStore({"a": b"12345", "b": b"123"}), MemoryStore({}, "empty")], NEEDLES, is_erased)
+    told = scan([MemoryStore({"a": b"12345", "b": b"123"}), MemoryStore({}, "empty")], SEARCH_TERMS, is_erased)
     assert [(one.store, one.objects, one.bytes) for one in told] == [("memory", 2, 8), ("empty", 0, 0)]
 
 
 def test_looking_for_nothing_or_at_nothing_fails() -> None:
-    assert "nothing to look for" in refused(VerificationError, lambda: scan([MemoryStore({"a": b"1"})], Needles(), is_erased))
-    assert "no file to look at" in refused(VerificationError, lambda: scan([MemoryStore()], NEEDLES, is_erased))
-    assert "no file to look at" in refused(VerificationError, lambda: scan([], NEEDLES, is_erased))
+    assert "nothing to look for" in refused(VerificationError, lambda: scan([MemoryStore({"a": b"1"})], SearchTerms(), is_erased))
+    assert "no file to look at" in refused(VerificationError, lambda: scan([MemoryStore()], SEARCH_TERMS, is_erased))
+    assert "no file to look at" in refused(VerificationError, lambda: scan([], SEARCH_TERMS, is_erased))
 
 
 def test_a_name_within_another_name_is_no_hit() -> None:
     files = {"a": f"{CANARY_SUBJECT}4 and x{CANARY_SUBJECT}".encode()}
-    assert scan([MemoryStore(files)], NEEDLES, is_erased)[0].residue == []
+    assert scan([MemoryStore(files)], SEARCH_TERMS, is_erased)[0].residue == []
 
 
 def test_names_are_found_as_json_writes_them() -> None:
-    needles = Needles(names=frozenset({"Zoë Müller"}))
-    told = scan([MemoryStore({"a": json.dumps({"who": "Zoë Müller"}).encode()})], needles, is_erased)
+    search_terms = SearchTerms(names=frozenset({"Zoë Müller"}))
+    told = scan([MemoryStore({"a": json.dumps({"who": "Zoë Müller"}).encode()})], search_terms, is_erased)
     assert told[0].residue[0].kind == "bytes"
 
 
 def test_damaged_parquet_is_searched_by_its_bytes() -> None:
     whole = parquet("NONE", subject=[CANARY_SUBJECT])
-    told = scan([MemoryStore({"a": whole[: len(whole) - 6]})], NEEDLES, is_erased)
+    told = scan([MemoryStore({"a": whole[: len(whole) - 6]})], SEARCH_TERMS, is_erased)
     assert {one.kind for one in told[0].residue} == {"bytes", "unreadable"}
 
 
 def test_needles_survive_the_pipe() -> None:
-    assert Needles.from_json(json.loads(json.dumps(NEEDLES.to_json()))) == NEEDLES
+    assert SearchTerms.from_json(json.loads(json.dumps(SEARCH_TERMS.to_json()))) == SEARCH_TERMS
 
 
 def test_excerpts_of_a_large_image_come_from_its_second_half() -> None:
@@ -137,20 +137,20 @@ def test_excerpts_of_a_large_image_come_from_its_second_half() -> None:
 
 
 def naive(data: bytes, patterns: Iterable[bytes]) -> int:
-    return sum(data.startswith(needle, at) for needle in patterns for at in range(len(data)))
+    return sum(data.startswith(term, at) for term in patterns for at in range(len(data)))
 
 
 def few(size: int) -> st.SearchStrategy[bytes]:
-    """Bytes of three kinds: needles overlap and repeat."""
+    """Bytes of three kinds: search terms overlap and repeat."""
     return st.lists(st.integers(0, 2), min_size=1, max_size=size).map(bytes)
 
 
 @given(st.lists(few(12), min_size=1, max_size=4, unique=True), few(120), st.integers(1, 40))
-def test_every_needle_is_counted_once_wherever_reading_breaks(needles: list[bytes], data: bytes, chunk: int) -> None:
+def test_every_needle_is_counted_once_wherever_reading_breaks(search_terms: list[bytes], data: bytes, chunk: int) -> None:
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(finder, "CHUNK", chunk)
         digest = hashlib.md5(usedforsecurity=False)
-        assert Finder(map(image, needles)).count(io.BytesIO(data), digest) == naive(data, needles)
+        assert Finder(map(image, search_terms)).count(io.BytesIO(data), digest) == naive(data, search_terms)
         assert digest.digest() == hashlib.md5(data, usedforsecurity=False).digest()
 
 
@@ -159,7 +159,7 @@ def test_a_word_is_one_wherever_reading_breaks(chunk: int) -> None:
     data = f"{CANARY_SUBJECT} x{CANARY_SUBJECT} {CANARY_SUBJECT}x {CANARY_SUBJECT}".encode()
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(finder, "CHUNK", chunk)
-        words = Finder(NEEDLES.patterns())
+        words = Finder(SEARCH_TERMS.patterns())
         assert words.count(io.BytesIO(data), hashlib.md5(usedforsecurity=False)) == 2
 
 
@@ -169,5 +169,5 @@ def test_a_file_that_goes_while_we_look_is_no_error() -> None:
             yield "gone", 3
             yield from super().list()
 
-    told = scan_store(Fading({"a": b"1"}), NEEDLES, is_erased, Finder(NEEDLES.patterns()))
+    told = scan_store(Fading({"a": b"1"}), SEARCH_TERMS, is_erased, Finder(SEARCH_TERMS.patterns()))
     assert told.objects == 1

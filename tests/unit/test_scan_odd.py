@@ -21,25 +21,25 @@ from memory_store import MemoryStore
 from lmeraser.prove import archives
 from lmeraser.prove import scan as search
 from lmeraser.prove.finder import Finder, words
-from lmeraser.prove.needles import Needles, containing
-from lmeraser.prove.scan import Looked, scan
+from lmeraser.prove.scan import StoreReport, scan
+from lmeraser.prove.search_terms import SearchTerms, containing
 from lmeraser.stores.folder import FolderStore
 
 NAME = CANARY_SUBJECT
 ACCENTED = "Zoë Müller-Ångström"
-NEEDLES = Needles(ids=frozenset({"0f" * 16}), names=frozenset({NAME, ACCENTED}))
+SEARCH_TERMS = SearchTerms(ids=frozenset({"0f" * 16}), names=frozenset({NAME, ACCENTED}))
 
 
 def is_erased(subject: str) -> bool:
     return subject == NAME
 
 
-def look(store: Any, needles: Needles = NEEDLES) -> Looked:
-    return scan([store], needles, is_erased)[0]
+def look(store: Any, search_terms: SearchTerms = SEARCH_TERMS) -> StoreReport:
+    return scan([store], search_terms, is_erased)[0]
 
 
-def kinds(store: Any, needles: Needles = NEEDLES) -> set[str]:
-    return {one.kind for one in look(store, needles).residue}
+def kinds(store: Any, search_terms: SearchTerms = SEARCH_TERMS) -> set[str]:
+    return {one.kind for one in look(store, search_terms).residue}
 
 
 def parquet(column: str, values: pa.Array, **options: Any) -> bytes:
@@ -250,26 +250,26 @@ def test_letters_and_digits_make_another_word_and_nothing_else_does(before: str,
 
 def test_a_name_within_a_retained_one_counts_everywhere_else() -> None:
     longer = f"{NAME}-b"
-    needles = Needles(names=frozenset({NAME}), shields=containing({NAME}, [longer, "bob", NAME]))
-    assert needles.shields == {longer}
+    search_terms = SearchTerms(names=frozenset({NAME}), shields=containing({NAME}, [longer, "bob", NAME]))
+    assert search_terms.shields == {longer}
     for text in (longer, longer.upper(), f"x {longer}_1"):
-        assert kinds(MemoryStore({"a": text.encode(), "b": text.encode("utf-16-le")}), needles) == set()
+        assert kinds(MemoryStore({"a": text.encode(), "b": text.encode("utf-16-le")}), search_terms) == set()
     for text in (NAME, f"{NAME}-c", f"{longer}s", f"{longer} and {NAME}"):
-        assert kinds(MemoryStore({"a": text.encode()}), needles) == {"bytes"}, text
-    assert any("retained people contain" in line for line in needles.exempt())
+        assert kinds(MemoryStore({"a": text.encode()}), search_terms) == {"bytes"}, text
+    assert any("retained people contain" in line for line in search_terms.exempt())
 
 
 def test_every_exemption_of_the_needles_is_told_without_names() -> None:
-    told = Needles(names=frozenset({NAME}), shields=frozenset({f"{NAME}-b"}), shared=3, short=2).exempt()
+    told = SearchTerms(names=frozenset({NAME}), shields=frozenset({f"{NAME}-b"}), shared=3, short=2).exempt()
     assert len(told) == 4
     assert NAME not in " ".join(told)
     assert all(0 < len(line) < 480 and line.isprintable() for line in told)
 
 
 def test_needles_from_before_are_still_understood() -> None:
-    raw = NEEDLES.to_json()
+    raw = SEARCH_TERMS.to_json()
     old = {name: raw[name] for name in ("objects", "run_entries", "ids", "texts", "names", "images")}
-    assert Needles.from_json(old) == NEEDLES
+    assert SearchTerms.from_json(old) == SEARCH_TERMS
 
 
 def test_packed_files_are_looked_into_or_told(monkeypatch: pytest.MonkeyPatch) -> None:

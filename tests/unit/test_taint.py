@@ -6,12 +6,12 @@ from random import Random
 from hypothesis import given
 from hypothesis import strategies as st
 
-from lmeraser.erase.taint import RUN, Condemned, Instance, condemn
+from lmeraser.erase.taint import RUN, Condemned, StageRun, condemn
 
 PRIVATE, EMBED, CLUSTER = "artifacts/split/private", "artifacts/embed", "artifacts/cluster"
 
 
-def version(origin: str, data: str, erased: bool) -> tuple[list[Instance], dict[str, dict[str, str]]]:
+def version(origin: str, data: str, erased: bool) -> tuple[list[StageRun], dict[str, dict[str, str]]]:
     """A dvc.lock: one part changes with the subject, the other does not. `data` names the source, so other data differ."""
     a = f"{data}-part-a{'-without' if erased else ''}"
     b = f"{data}-part-b"
@@ -23,24 +23,24 @@ def version(origin: str, data: str, erased: bool) -> tuple[list[Instance], dict[
     }
     whole = f"all-embeds({a},{b}).dir"  # a dep and no out: no manifest, no object
     stages = [
-        Instance(origin, (("source", f"source-{data}"),), ((PRIVATE, f"private({a},{b}).dir"),)),
-        Instance(origin, ((f"{PRIVATE}/a.parquet", a), ("code", "code")), ((f"{EMBED}/a", f"embed({a}).dir"),)),
-        Instance(origin, ((f"{PRIVATE}/b.parquet", b), ("code", "code")), ((f"{EMBED}/b", f"embed({b}).dir"),)),
-        Instance(origin, ((EMBED, whole),), ((CLUSTER, f"cluster({a},{b}).dir"),)),
-        Instance(origin, ((CLUSTER, f"cluster({a},{b}).dir"),), (("passed.json", "passed"),)),
-        Instance(origin, ((f"{CLUSTER}/members/c0", f"c0({a})"), ("passed.json", "passed")), (("tune/c0", f"tune({a})"),)),
-        Instance(origin, ((f"{CLUSTER}/members/c1", f"c1({b})"), ("passed.json", "passed")), (("tune/c1", f"tune({b})"),)),
-        Instance(origin, ((EMBED, whole), ("passed.json", "passed")), (("head", f"head({a},{b})"),)),
+        StageRun(origin, (("source", f"source-{data}"),), ((PRIVATE, f"private({a},{b}).dir"),)),
+        StageRun(origin, ((f"{PRIVATE}/a.parquet", a), ("code", "code")), ((f"{EMBED}/a", f"embed({a}).dir"),)),
+        StageRun(origin, ((f"{PRIVATE}/b.parquet", b), ("code", "code")), ((f"{EMBED}/b", f"embed({b}).dir"),)),
+        StageRun(origin, ((EMBED, whole),), ((CLUSTER, f"cluster({a},{b}).dir"),)),
+        StageRun(origin, ((CLUSTER, f"cluster({a},{b}).dir"),), (("passed.json", "passed"),)),
+        StageRun(origin, ((f"{CLUSTER}/members/c0", f"c0({a})"), ("passed.json", "passed")), (("tune/c0", f"tune({a})"),)),
+        StageRun(origin, ((f"{CLUSTER}/members/c1", f"c1({b})"), ("passed.json", "passed")), (("tune/c1", f"tune({b})"),)),
+        StageRun(origin, ((EMBED, whole), ("passed.json", "passed")), (("head", f"head({a},{b})"),)),
     ]
     return stages, manifests
 
 
-def names(stages: list[Instance]) -> set[str]:
+def names(stages: list[StageRun]) -> set[str]:
     return {md5 for stage in stages for _, md5 in (*stage.deps, *stage.outs)}
 
 
-def cached(stages: list[Instance], tag: str) -> list[Instance]:
-    return [Instance(RUN, one.deps, one.outs, f"{tag}{number}") for number, one in enumerate(stages)]
+def cached(stages: list[StageRun], tag: str) -> list[StageRun]:
+    return [StageRun(RUN, one.deps, one.outs, f"{tag}{number}") for number, one in enumerate(stages)]
 
 
 OLD, OLD_MANIFESTS = version("old", "x", erased=False)
@@ -113,7 +113,7 @@ def test_raw_content_goes_even_if_a_clean_stage_made_it() -> None:
 
 @dataclass(frozen=True)
 class World:
-    instances: tuple[Instance, ...]
+    stage_runs: tuple[StageRun, ...]
     manifests: dict[str, dict[str, str]]
     raw: frozenset[str]
     live: frozenset[str]
@@ -125,7 +125,7 @@ def worlds(draw: st.DrawFn) -> World:
     """Random versions of a random pipeline: outs are functions of (stage, deps), as the exactness contract has it."""
     width = draw(st.integers(1, 3))
     manifests: dict[str, dict[str, str]] = {}
-    instances: list[Instance] = []
+    stage_runs: list[StageRun] = []
     versions: list[set[str]] = []
     shape = [
         (draw(st.lists(st.integers(0, stage + width - 1), min_size=1, max_size=3)), draw(st.sampled_from(["f", "dir", "const"])))
@@ -142,17 +142,17 @@ def worlds(draw: st.DrawFn) -> World:
                 made = f"{made}.dir"
             out = (f"out/{stage}", made)
             origin, entry = draw(st.sampled_from([(f"v{number}", ""), (RUN, f"run{number}-{stage}")])) if number else ("v0", "")
-            instances.append(Instance(origin, taken, (out,), entry))
+            stage_runs.append(StageRun(origin, taken, (out,), entry))
             named |= {md5 for _, md5 in (*taken, out)}
             held.append(out)
         versions.append(named)
     sources = frozenset(f"part{place}v{v}" for place in range(width) for v in range(3))
     raw = frozenset(draw(st.sets(st.sampled_from(sorted(sources)))))
-    return World(tuple(instances), manifests, raw, frozenset(draw(st.sampled_from(versions))), sources)
+    return World(tuple(stage_runs), manifests, raw, frozenset(draw(st.sampled_from(versions))), sources)
 
 
 def decide(world: World, raw: frozenset[str] | None = None) -> Condemned:
-    return condemn(world.instances, world.manifests, world.raw if raw is None else raw, world.live)
+    return condemn(world.stage_runs, world.manifests, world.raw if raw is None else raw, world.live)
 
 
 def members(world: World, md5: str) -> set[str]:
@@ -176,13 +176,13 @@ def test_all_that_depends_on_the_records_and_has_no_clean_lineage_goes(world: Wo
     while grown:
         new = {
             one
-            for run in world.instances
+            for run in world.stage_runs
             if all(md5 in clean for _, md5 in run.deps)
             for _, md5 in run.outs
             for one in members(world, md5)
         }
         grown, clean = not new <= clean, clean | new
-    derived = {one for run in world.instances for _, md5 in run.outs for one in members(world, md5)}
+    derived = {one for run in world.stage_runs for _, md5 in run.outs for one in members(world, md5)}
     told = decide(world)
     assert derived - clean <= told.objects | (set() if world.raw - live_of(world) else derived)
     assert not told.objects & (clean - world.raw)
@@ -204,7 +204,7 @@ def test_more_records_never_condemn_less(world: World, data: st.DataObject) -> N
 
 @given(worlds(), st.randoms(use_true_random=False))
 def test_order_of_facts_does_not_matter(world: World, random: Random) -> None:
-    mixed = list(world.instances)
+    mixed = list(world.stage_runs)
     random.shuffle(mixed)
     manifests = dict(sorted(world.manifests.items(), reverse=True))
     assert condemn(mixed, manifests, sorted(world.raw, reverse=True), world.live) == decide(world)

@@ -13,7 +13,7 @@ EXCERPT, EXCERPTS = 64, 3
 
 
 @dataclass(frozen=True)
-class Needles:
+class SearchTerms:
     """What must be found nowhere. Personal data: sent through a pipe, never in an argument, stored until a scan found none.
 
     Attributes: objects, run_entries: condemned digests; ids: of records; texts: looked for anywhere; names: subjects, looked for
@@ -32,7 +32,7 @@ class Needles:
     shared: int = 0
     short: int = 0
 
-    def with_words_of(self, other: "Needles") -> "Needles":
+    def with_words_of(self, other: "SearchTerms") -> "SearchTerms":
         """Also what the other looks for by its bytes; what is condemned is decided anew each time."""
         joined = {name: getattr(self, name) | getattr(other, name) for name in ("ids", "texts", "names", "images", "shields")}
         return replace(self, **joined, shared=max(self.shared, other.shared), short=max(self.short, other.short))
@@ -46,7 +46,7 @@ class Needles:
         return told | {"images": sorted(base64.b64encode(one).decode() for one in self.images)}
 
     @classmethod
-    def from_json(cls, raw: dict[str, Any]) -> "Needles":
+    def from_json(cls, raw: dict[str, Any]) -> "SearchTerms":
         """Raises: ValueError, KeyError, TypeError if it is none."""
         told: dict[str, Any] = {name: frozenset(value) if isinstance(value, list) else int(value) for name, value in raw.items()}
         return cls(**told | {"images": frozenset(base64.b64decode(one) for one in raw["images"])})
