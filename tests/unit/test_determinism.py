@@ -16,6 +16,7 @@ from hypothesis import strategies as st
 from lmeraser.core import determinism
 from lmeraser.core.determinism import FOREIGN, HARMLESS, PINS, SETTINGS, settled
 from lmeraser.core.environment import differing
+from lmeraser.learn.environment import network_answers
 from lmeraser.serve.picture import draw_overview
 
 HOSTILE = {
@@ -43,7 +44,7 @@ from pathlib import Path
 from lmeraser.core.params import Params
 from lmeraser.clusters.skeleton import load_skeleton
 from lmeraser.learn.backbone import load_backbone, make_deterministic
-from lmeraser.learn.environment import network_answers, network_environment
+from lmeraser.learn.environment import network_environment
 from lmeraser.learn.tuning import tune_cluster
 import builders
 
