@@ -1,7 +1,7 @@
 """The tables and the picture of `bench.compare`."""
 
 import statistics
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import matplotlib
@@ -116,7 +116,7 @@ def draw(data_name: str, runs: dict[str, Runs]) -> str:
     return path.name
 
 
-def margin(runs: dict[str, Runs], one: str, other: str, part: str = "served") -> str | None:
+def margin(runs: Mapping[str, Runs], one: str, other: str, part: str = "served") -> str | None:
     """Points by which one is ahead of another: mean (least to greatest) over the seeds that both have; None if there are none."""
     ahead, behind = ({run["seed"]: run["accuracy"].get(part) for run in runs.get(name, [])} for name in (one, other))
     both = [100 * (ahead[seed] - behind[seed]) for seed in ahead if ahead[seed] is not None and behind.get(seed) is not None]
@@ -126,7 +126,7 @@ def margin(runs: dict[str, Runs], one: str, other: str, part: str = "served") ->
     return f"{statistics.mean(both):+.2f} ({len(both)} seed{'s' if len(both) > 1 else ''}{reach})"
 
 
-def verdict(runs: dict[str, Runs], framed: bool) -> str:
+def verdict(runs: Mapping[str, Runs], framed: bool) -> str:
     """Ours against the linear head, the global head alone and, where both were measured, heads without prompts: seed by seed.
 
     Args: framed: whether the preset tunes prompts; else nothing can be said of them.
@@ -183,7 +183,7 @@ def write_tables(data_name: str, told: dict[str, Any], names: Sequence[str], par
     write_report(f"compare-{data_name}", f"Ours against its peers: {data_name}", body, told)
 
 
-def write_overview(contests: dict[str, tuple[dict[str, Any], Sequence[str], Params]]) -> None:
+def write_overview(contests: Mapping[str, tuple[dict[str, Any], Sequence[str], Params]]) -> None:
     """One table of ours over all data sets, and what was not measured. Args: by data set its results, peers and params."""
     rows: list[list[str]] = []
     missing: list[str] = []

@@ -14,10 +14,10 @@ from builders import ROOT, assert_clean
 
 from flows.cli import main
 from lmeraser.core import errors
-from lmeraser.core.errors import LmeraserError
+from lmeraser.core.errors import REPORT_VARIABLE, LmeraserError
 from lmeraser.core.layout import Layout
 from lmeraser.core.params import Params
-from stages.runtime.entry import REPORT_VARIABLE, enter
+from stages.runtime.entry import enter
 
 
 @pytest.fixture
