@@ -24,5 +24,8 @@ class MemoryStore:
     def read(self, keys: Iterable[str]) -> dict[str, bytes]:
         return {key: self.files[key] for key in keys if key in self.files}
 
+    def write(self, key: str, content: bytes) -> None:
+        self.files[key] = content
+
     def delete(self, keys: Iterable[str]) -> int:
         return sum(self.files.pop(key, None) is not None for key in keys)

@@ -10,7 +10,7 @@ from torch import nn
 
 from bench.gpu.bits import Section
 from bench.gpu.ground import CLASSES, Ground, Sizes, peak_of, seconds_of, settings, synthetic, torchs_defaults, wait
-from bench.plain import PlainLoop
+from bench.speed.plain import PlainLoop
 from lmeraser.learn.augmentation import augment, draws
 from lmeraser.learn.precision import PRECISIONS
 from lmeraser.learn.tuning import _Cluster, border
@@ -89,7 +89,7 @@ def _plain_step(ground: Ground, precision: str) -> Callable[[], None]:
 
 
 def _papers_step(ground: Ground) -> Callable[[], float]:
-    """The paper's loop (bench/plain.py), float32: all clusters' frames and heads over one batch."""
+    """The paper's loop (bench/speed/plain.py), float32: all clusters' frames and heads over one batch."""
     params, device = ground.params, ground.device
     side, batch = params.image.size, params.tune.batch
     images, labels = torch.randn(batch, 3, side, side, device=device), torch.arange(batch, device=device) % CLASSES

@@ -7,7 +7,7 @@ from typing import Any
 
 import torch
 
-from bench.report import STARTED, processor, table
+from bench.lab.report import STARTED, processor, table
 from lmeraser.core.digest import readable_json
 from lmeraser.core.files import write_atomically
 

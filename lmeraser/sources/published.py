@@ -48,7 +48,7 @@ class Item:
 
 
 def _class_of(name: str) -> Any:
-    from torchvision import datasets  # type: ignore[import-untyped]
+    from torchvision import datasets
 
     return {"cifar10": datasets.CIFAR10, "cifar100": datasets.CIFAR100, "svhn": datasets.SVHN, "gtsrb": datasets.GTSRB}[name]
 

@@ -12,6 +12,7 @@ from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 from securesystemslib.signer import CryptoSigner  # type: ignore[attr-defined]
 
 from lmeraser.core.errors import VerificationError
+from lmeraser.core.files import write_atomically
 from lmeraser.erase.erased import KEY_BYTES, SubjectKey
 from lmeraser.prove import certificate
 from lmeraser.prove.certificate import issue, read_chain, read_head
@@ -234,13 +235,13 @@ def test_crash_at_any_write_is_mended_by_the_next_call(
 ) -> None:
     chain_of(tmp_path / "whole", done + 1)
     chain_of(tmp_path / "crashed", done)
-    writes, real = [], certificate.write_atomically
+    writes: list[Path] = []
 
     def dies(path: Path, data: bytes) -> None:
         writes.append(path)
         if len(writes) == dies_at:
             raise KeyboardInterrupt
-        real(path, data)
+        write_atomically(path, data)
 
     monkeypatch.setattr(certificate, "write_atomically", dies)
     with pytest.raises(KeyboardInterrupt):

@@ -16,11 +16,11 @@ from builders import ROOT, assert_clean
 
 from flows.cli import main
 from lmeraser.core import errors
-from lmeraser.core.errors import LmeraserError
+from lmeraser.core.errors import REPORT_VARIABLE, LmeraserError
 from lmeraser.core.layout import Layout
 from lmeraser.core.params import Params
 from stages.runtime.chain import load
-from stages.runtime.entry import REPORT_VARIABLE, enter
+from stages.runtime.entry import enter
 from stages.runtime.warm import STAGES
 
 

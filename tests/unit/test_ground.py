@@ -12,6 +12,7 @@ from builders import make_params, refused
 from hypothesis import given
 from hypothesis import strategies as st
 
+from flows.dvc import command as dvc
 from flows.project import Project
 from flows.requests import ground
 from lmeraser.core.errors import ProjectError, StepFailedError, VerificationError
@@ -44,7 +45,7 @@ class Scene:
         self.lock("before")
         ErasedList(None, frozenset()).write(layout.erased)
         patch.setattr(Project, "params", make_params({}))
-        patch.setattr(ground.dvc, "status", lambda _: self.stale)
+        patch.setattr(dvc, "status", lambda _: self.stale)
         patch.setattr(ground, "refresh", lambda *_: None)
         self.pseudonym = self.project.key().pseudonym("anna")
         identity = str(uuid.uuid4())

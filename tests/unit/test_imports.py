@@ -185,33 +185,6 @@ def test_every_exemption_is_imported_by_some_stage_and_named_once() -> None:
     assert set(DECIDES_NO_BYTE) <= imported
 
 
-def listing(file: str) -> set[str]:
-    """The stages that a change of a file makes stale at once."""
-    assert (ROOT / file).is_file(), file
-    return {stage for stage in STAGES if any(file == dep or file.startswith(f"{dep}/") for dep in code_deps(stage))}
-
-
-@pytest.mark.parametrize(
-    "file",
-    [
-        "lmeraser/serve/picture.py",
-        "flows/cli/command_line.py",
-        "lmeraser/prove/scan.py",
-        "lmeraser/erase/ledger.py",
-        "lmeraser/core/errors.py",
-        "lmeraser/stores/bucket.py",
-    ],
-)
-def test_colour_help_scan_and_ledger_make_no_stage_stale(file: str) -> None:
-    assert listing(file) == set()
-
-
-def test_optimiser_makes_tuning_alone_stale_and_the_choice_of_a_cut_the_clusters() -> None:
-    assert listing("lmeraser/learn/tuning.py") == {"recipe"}
-    assert listing("lmeraser/learn/pretraining.py") == {"pretrain"}
-    assert listing("lmeraser/clusters/assignment.py") == {"cluster", "evaluate"}
-
-
 @pytest.mark.parametrize("stage", STAGES)
 def test_code_that_a_stage_lists_exists_and_is_its_own(stage: str) -> None:
     listed = code_deps(stage)

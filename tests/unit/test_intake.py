@@ -11,6 +11,7 @@ from builders import make_params, make_record, make_tree, png, refused
 from hypothesis import given
 from hypothesis import strategies as st
 
+from flows.dvc import command as dvc
 from flows.project import Project
 from flows.requests import intake
 from lmeraser.clusters.files import Member
@@ -49,8 +50,8 @@ class World:
         monkeypatch.setattr(Project, "params", PARAMS)
         monkeypatch.setattr(intake, "load_params", lambda _: PARAMS)
         monkeypatch.setattr(intake, "refresh", lambda *_, **__: None)
-        monkeypatch.setattr(intake.dvc, "require_built", lambda _: None)
-        monkeypatch.setattr(intake.dvc, "require_current", self._require_current)
+        monkeypatch.setattr(dvc, "require_built", lambda _: None)
+        monkeypatch.setattr(dvc, "require_current", self._require_current)
         monkeypatch.setattr(intake, "whole_layout", lambda project: project.layout if self.served is self.workspace else copy)
         monkeypatch.setattr(intake, "gather_facts", lambda layout, _: self.served if layout == copy else self.workspace)
 

@@ -3,6 +3,7 @@
 import sqlite3
 import uuid
 from collections.abc import Iterator
+from functools import partial
 from pathlib import Path
 
 import pytest
@@ -58,7 +59,7 @@ def test_same_request_twice_is_one_and_about_the_same_people(ledger: Ledger) -> 
     again, changed = ledger.receive(ID, ["b", ANNA, "b"], False, 30)
     assert (new, changed, first) == (True, False, again)
     for others in (["b"], [ANNA], [ANNA, "b", "c"]):
-        assert ANNA not in refused(RequestError, lambda others=others: ledger.receive(ID, others, False, 30))
+        assert ANNA not in refused(RequestError, partial(ledger.receive, ID, others, False, 30))
     assert [request.request_id for request in ledger.all()] == [ID]
 
 

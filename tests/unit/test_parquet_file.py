@@ -169,6 +169,7 @@ def test_dictionary_forgets_the_words_of_who_is_gone_and_keeps_the_others_in_ord
     assert b"CANARY-ada" not in source.manifest.read_bytes()
     left = pd.read_parquet(source.manifest)["subject"]
     assert left.tolist() == ["ben", "ben", "cem"]
+    assert isinstance(left.dtype, pd.CategoricalDtype)
     assert left.dtype.ordered
     assert left.cat.categories.tolist() == ["cem", "unused", "ben"]
 

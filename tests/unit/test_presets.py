@@ -5,8 +5,8 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-import timm
 from builders import ROOT
+from timm.models import get_pretrained_cfg
 
 from lmeraser.core.params import PublishedSource, load_params
 
@@ -38,7 +38,8 @@ def test_papers_presets_are_what_the_command_writes() -> None:
 @pytest.mark.parametrize("path", sorted(PAPER.glob("*.yaml")), ids=lambda path: path.stem)
 def test_papers_preset_prepares_images_as_timm_does_for_weights_of_imagenet_22k(path: Path) -> None:
     params = load_params(path)
-    config = timm.models.get_pretrained_cfg(params.pretrain.model)
+    config = get_pretrained_cfg(params.pretrain.model)
+    assert config is not None
     assert config.input_size == (params.image.channels, params.image.size, params.image.size) == (3, 224, 224)
     assert config.interpolation == params.image.interpolation
     assert config.crop_pct == params.image.crop

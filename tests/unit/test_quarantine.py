@@ -7,8 +7,9 @@ import pytest
 from builders import Lab, png, refused, striped
 from hypothesis import given
 from hypothesis import strategies as st
+from numpy.typing import NDArray
 
-from lmeraser.clusters.global_head import save_head, solve, subtract
+from lmeraser.clusters.global_head import Sums, save_head, solve, subtract
 from lmeraser.core.errors import ParamsError, ProjectError
 from lmeraser.core.files import write_atomically
 from lmeraser.core.layout import Layout
@@ -29,8 +30,8 @@ from lmeraser.serve.quarantine import (
 )
 from lmeraser.serve.serving import ServedModel
 from stages.interim_head import interim_head as solve_copies
-from tests.unit.test_ridge import LEVELS, fourier, labels_for, same, sums_of
-from tests.unit.test_serving import saved, served
+from unit.test_ridge import LEVELS, fourier, labels_for, same, sums_of
+from unit.test_serving import saved, served
 
 ROOT = Path(__file__).resolve().parents[2]
 SLOTS = ["c00", "c01", "c02", "c03"]
@@ -141,7 +142,7 @@ def test_head_without_some_records_is_the_head_that_never_saw_them(seed: int, n:
     gone = np.zeros(n, dtype=bool)
     gone[data.draw(st.lists(st.integers(0, n - 1), max_size=n - 1, unique=True))] = True
 
-    def divided(rows: np.ndarray) -> list:
+    def divided(rows: NDArray[np.bool_]) -> list[Sums]:
         return [
             sums_of(features[rows & (part == place)], [labels[row] for row in np.flatnonzero(rows & (part == place))])
             for place in range(parts)

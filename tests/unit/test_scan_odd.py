@@ -48,7 +48,7 @@ def parquet(column: str, values: pa.Array, **options: Any) -> bytes:
     return stream.getvalue()
 
 
-class Tagged(pa.ExtensionType):
+class Tagged(pa.ExtensionType):  # type: ignore[misc]  # pyarrow is untyped
     def __init__(self) -> None:
         super().__init__(pa.string(), "test.tagged")
 
