@@ -49,7 +49,7 @@ class StoreRow:
     @classmethod
     def from_json(cls, raw: Mapping[str, Any]) -> "StoreRow":
         """Raises: KeyError, TypeError if it is none."""
-        residue = tuple(Residue(**found) for found in raw["residue"])
+        residue = tuple(Residue(**counted) for counted in raw["residue"])
         where, unreadable = tuple(raw["where"]), tuple(raw["unreadable"])
         return cls(raw["store"], raw["objects"], raw["bytes"], residue, where, unreadable, raw.get("unknown"))
 

@@ -3,7 +3,7 @@
 It does not trust the purge's bookkeeping. It looks (a) for condemned digests, and for manifests and run entries that name them;
 (b) into every Parquet file for an erased subject or record; (c) at every byte, and at every name of a file or folder, for
 search terms: ids, image digests, images, names, canaries. It tells counts by store and kind, never a term nor what a file holds.
-What cannot be read is found wanting, not passed over; and what is exempt is told.
+What cannot be read is a finding, not passed over; and what is exempt is in the report.
 """
 
 import hashlib
