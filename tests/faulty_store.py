@@ -34,12 +34,13 @@ class Fault:
 class FaultyStore:
     """A delete counts once for each key: what real stores do in one call can end between any two of them.
 
-    Attributes: calls: how often each was made, those that failed too.
+    Attributes: calls: how often each was made, those that failed too; deleted: the keys that were to be deleted, in their order.
     """
 
     inner: Store
     faults: Sequence[Fault] = ()
     calls: Counter[str] = field(default_factory=Counter)
+    deleted: Sequence[str] = ()
 
     @property
     def name(self) -> str:
@@ -80,6 +81,7 @@ class FaultyStore:
         """As the protocol says: what fails is told after all others were tried."""
         deleted, failed = 0, 0
         for key in keys:
+            self.deleted = (*self.deleted, key)
             try:
                 deleted += self._do("delete", lambda: self.inner.delete((key,)), lambda: 1)  # noqa: B023 (called at once)
             except StepFailedError:
