@@ -6,9 +6,11 @@ import hashlib
 import json
 import os
 import subprocess
+from collections import Counter
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
+from typing import BinaryIO
 
 import pytest
 from builders import make_record, png, refused
@@ -19,6 +21,7 @@ from flows.purge.lock_history import versions
 from lmeraser.core.errors import BlockedError, ProjectError, StepFailedError
 from lmeraser.core.layout import Layout
 from lmeraser.data.records import Record, write_records
+from lmeraser.stores.folder import FolderStore
 
 HER, OLD_NAME, BOB = "CANARY-anna-7f3", "CANARY-Anna-7f3", "bobby-tables"
 
@@ -288,6 +291,29 @@ def test_parts_from_before_a_name_was_corrected_go_by_their_images(yard: Yard) -
     for store in (yard.cache, yard.remote):
         assert yard.held(store) == set(new.values())
     assert {*first.values(), *second.values()} <= set(planned.journal.objects)
+
+
+def test_a_part_is_read_once_for_what_people_are_known_by_and_once_for_what_it_holds(
+    yard: Yard, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Parts may lie in a bucket, and most hold nobody who is erased."""
+    cem = yard.store(yard.part(BOBS, (make_record("cem", image=png(3)), png(3))))
+    old, _ = two_states(yard)
+    yard.lock("before/dvc.lock", split=({}, {"artifacts/split/private/p00.parquet": cem}))
+    opened: Counter[str] = Counter()
+    real = FolderStore.open
+
+    def counting(store: FolderStore, key: str) -> BinaryIO:
+        opened[key.removeprefix("files/md5/").replace("/", "")] += 1
+        return real(store, key)
+
+    monkeypatch.setattr(FolderStore, "open", counting)
+    search_terms = purge.plan(yard.layout, lambda subject: subject == HER).search_terms
+    assert search_terms.ids == {HERS[0].id}
+    assert search_terms.images == {png(1)}
+    copies = 2  # that hold nothing are each looked into
+    assert opened[cem] == 1 + copies
+    assert opened[old["part"]] == 2 + 1, "its images too"
 
 
 def test_a_part_with_an_image_that_a_retained_person_has_too_stays(yard: Yard) -> None:
