@@ -4,7 +4,7 @@ and whatever a store loses of a purge, the scan finds it.
 
 import itertools
 import json
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
@@ -66,8 +66,8 @@ class Case:
     live: frozenset[str]
     journal: PurgeJournal
 
-    def project(self, root: Path) -> Tiny:
-        project = Tiny.of(root, self.current)
+    def project(self, root: Path, on_disk: bool = False) -> Tiny:
+        project = Tiny.of(root, self.current, on_disk=on_disk)
         project.fill(self.cache, self.remote)
         return project
 
@@ -76,47 +76,56 @@ class Case:
 def cases(draw: st.DrawFn) -> Case:
     """Any stores, any current lock and any journal, whether or not a plan would ever make it."""
 
-    def some(names: list[str]) -> list[str]:
-        return sorted(draw(st.sets(st.sampled_from(names)))) if names else []
+    def some(names: Iterable[str], most: int = 9) -> list[str]:
+        ordered = sorted(names)
+        return sorted(draw(st.sets(st.sampled_from(ordered), max_size=most))) if ordered else []
 
-    plain = sorted(CONTENTS)
-    folders = {
-        md5_of(manifest_of(members)) + ".dir": members for members in ({md5: md5 for md5 in some(plain)} for _ in range(3))
-    }
+    drawn = ({md5: md5 for md5 in some(CONTENTS, 3)} for _ in range(2))
+    folders = {md5_of(manifest_of(members)) + ".dir": members for members in drawn}
     objects = CONTENTS | {md5: manifest_of(members) for md5, members in folders.items()}
-    named = sorted(objects)
-    runs = {
-        entry_of(str(number)): draw(st.sampled_from([b"damaged: [", run_text(({md5: md5 for md5 in some(named)}, {"out": out}))]))
-        for number, out in enumerate(draw(st.lists(st.sampled_from(named), max_size=3)))
-    }
-    outs = some(named)
+    runs = {entry_of(md5): run_text(({dep: dep for dep in some(CONTENTS, 1)}, {"out": md5})) for md5 in some(objects, 3)}
+    runs |= {entry_of("damaged"): b"damaged: ["}
+    outs = some(objects, 2)
     live = frozenset({"1" * 32, *outs, *(md5 for out in outs for md5 in folders.get(out, {}).values())})
-    stores: list[Files] = []
-    for _ in range(2):
-        files = {object_key(md5): objects[md5] for md5 in some(named)}
-        files |= {f"{md5[:2]}/{md5[2:]}": objects[md5] for md5 in some(named)}  # the layout of DVC 2
-        files |= {run_key(entry): runs[entry] for entry in some(sorted(runs))}
-        stores.append(files | {key: LOOSE[key] for key in some(sorted(LOOSE))})
+    everything = {object_key(md5): content for md5, content in objects.items()} | LOOSE
+    everything |= {run_key(entry): text for entry, text in runs.items()}
+    everything |= {f"{md5[:2]}/{md5[2:]}": content for md5, content in objects.items()}  # the layout of DVC 2
+    stores = [{key: everything[key] for key in everything.keys() - set(some(everything))} for _ in range(2)]
     stores[0] |= {object_key(md5): objects[md5] for md5 in outs if md5 in folders}  # what the lock names can be told
-    journal = PurgeJournal(tuple(some(named)), tuple(some([*sorted(runs), entry_of("gone")])), own_cache=tuple(some(named)))
+    journal = PurgeJournal(
+        tuple(some(objects, 3)), tuple(some([*runs, entry_of("long gone")], 2)), own_cache=tuple(some(objects, 3))
+    )
     stage: Stage = ({}, {"model": "1" * 32} | {f"out{number}": md5 for number, md5 in enumerate(outs)})
     return Case(stores[0], stores[1], (stage,), live, journal)
 
 
-@settings(max_examples=200)
-@given(cases(), st.integers(0, 25))
-def test_any_journal_that_was_killed_at_any_delete_is_finished_and_leaves_what_is_outside_of_it(case: Case, deletes: int) -> None:
+def killed_everywhere(case: Case, on_disk: bool) -> None:
+    """Kill it before each of its deletes, carry it out again, and look what is left."""
     with TemporaryDirectory() as folder:
-        project = case.project(Path(folder) / "project")
+        project = case.project(Path(folder) / "project", on_disk)
         with only_these_stores(project, Path(folder)):
             before, expected = project.held(), project.outside(case.journal, case.live)
-            killed = project.killed(deletes, lambda: purge.carry_out(project.layout, case.journal))
-            left = sum(map(len, project.held().values()))
-            assert left == sum(map(len, before.values())) - deletes if killed else project.held() == expected
-            purge.carry_out(project.layout, case.journal)
-            assert project.held() == expected
-            deleted = purge.carry_out(project.layout, case.journal)
-            assert not any(deleted.values()), "nothing is left to do"
+            total = sum(map(len, before.values())) - sum(map(len, expected.values()))
+            for deletes in range(total + 1):
+                project.fill(case.cache, case.remote)
+                killed = project.killed(deletes, lambda: purge.carry_out(project.layout, case.journal))
+                assert killed == (deletes < total)
+                assert sum(map(len, project.held().values())) == sum(map(len, before.values())) - deletes
+                purge.carry_out(project.layout, case.journal)
+                assert project.held() == expected, f"killed before delete {deletes} of {total}"
+            assert not any(purge.carry_out(project.layout, case.journal).values()), "nothing is left to do"
+
+
+@settings(max_examples=60)
+@given(cases())
+def test_any_journal_that_was_killed_at_any_delete_is_finished_and_leaves_what_is_outside_of_it(case: Case) -> None:
+    killed_everywhere(case, on_disk=False)
+
+
+@settings(max_examples=4)
+@given(cases())
+def test_so_it_is_where_the_cache_is_a_folder(case: Case) -> None:
+    killed_everywhere(case, on_disk=True)
 
 
 @settings(max_examples=100)
@@ -208,11 +217,9 @@ def holding_her(project: Tiny) -> set[str]:
     return {key for files in project.held().values() for key, content in files.items() if content in parts}
 
 
-@settings(max_examples=150)
+@settings(max_examples=100)
 @given(histories(), st.integers(0, 12))
-def test_a_planned_purge_that_was_killed_is_finished_and_planning_again_finds_nothing_to_do(
-    history: History, deletes: int
-) -> None:
+def test_a_planned_purge_that_was_killed_is_finished_and_a_second_plan_is_empty(history: History, deletes: int) -> None:
     with TemporaryDirectory() as folder:
         project = of_history(history, folder)
         with only_these_stores(project, Path(folder)):

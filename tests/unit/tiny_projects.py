@@ -1,4 +1,4 @@
-"""Projects in hundreds: a cache in a folder, a remote in memory, locks and stores written by hand; no git, no DVC, no process."""
+"""Projects in hundreds: a cache and a remote, locks and stores written by hand; no git, no DVC, no process."""
 
 import hashlib
 import json
@@ -69,13 +69,13 @@ class Tiny:
     """A project whose stores a test fills, and may make faulty."""
 
     layout: Layout
-    cache: FolderStore
+    cache: FolderStore | MemoryStore
     remote: MemoryStore
     stores: list[Store] = field(default_factory=list)
 
     @classmethod
-    def of(cls, root: Path, current: Sequence[Stage], earlier: Sequence[Sequence[Stage]] = ()) -> "Tiny":
-        """Args: current: the stages of dvc.lock; earlier: of the locks that copies keep."""
+    def of(cls, root: Path, current: Sequence[Stage], earlier: Sequence[Sequence[Stage]] = (), on_disk: bool = False) -> "Tiny":
+        """Args: current: the stages of dvc.lock; earlier: of kept copies; on_disk: whether the cache is a folder."""
         (root / ".dvc").mkdir(parents=True)
         (root / "dvc.yaml").write_text("stages: {}\n")
         (root / "dvc.lock").write_text(lock_text(current))
@@ -83,14 +83,18 @@ class Tiny:
             copy = root / ".lmeraser" / f"{number}.locks" / "dvc.lock"
             copy.parent.mkdir(parents=True)
             copy.write_text(lock_text(stages))
-        cache, remote = FolderStore(CACHE, root / ".dvc" / "cache"), MemoryStore(name=REMOTE)
+        cache = FolderStore(CACHE, root / ".dvc" / "cache") if on_disk else MemoryStore(name=CACHE)
+        remote = MemoryStore(name=REMOTE)
         return cls(Layout(root), cache, remote, [cache, remote])
 
     def fill(self, cache: Mapping[str, bytes], remote: Mapping[str, bytes]) -> None:
-        for key, content in cache.items():
-            path = self.cache.root / key
-            path.parent.mkdir(parents=True, exist_ok=True)
-            path.write_bytes(content)
+        if isinstance(self.cache, MemoryStore):
+            self.cache.files |= cache
+        else:
+            for key, content in cache.items():
+                path = self.cache.root / key
+                path.parent.mkdir(parents=True, exist_ok=True)
+                path.write_bytes(content)
         self.remote.files |= remote
 
     def held(self) -> dict[str, dict[str, bytes]]:
