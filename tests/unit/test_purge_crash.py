@@ -83,14 +83,16 @@ def cases(draw: st.DrawFn) -> Case:
     drawn = ({md5: md5 for md5 in some(CONTENTS, 3)} for _ in range(2))
     folders = {md5_of(manifest_of(members)) + ".dir": members for members in drawn}
     objects = CONTENTS | {md5: manifest_of(members) for md5, members in folders.items()}
-    runs = {entry_of(md5): run_text(({dep: dep for dep in some(CONTENTS, 1)}, {"out": md5})) for md5 in some(objects, 3)}
+    runs = {entry_of(md5): run_text(({dep: dep for dep in some(CONTENTS, 1)}, {"out": md5})) for md5 in some(objects, 2)}
+    # What only a folder connects with the journal: nothing else tells of it once the folder is gone.
+    runs |= {entry_of(f"only {folder}"): run_text(({}, {"out": folder})) for folder in folders}
     runs |= {entry_of("damaged"): b"damaged: ["}
     outs = some(objects, 2)
     live = frozenset({"1" * 32, *outs, *(md5 for out in outs for md5 in folders.get(out, {}).values())})
     everything = {object_key(md5): content for md5, content in objects.items()} | LOOSE
     everything |= {run_key(entry): text for entry, text in runs.items()}
     everything |= {f"{md5[:2]}/{md5[2:]}": content for md5, content in objects.items()}  # the layout of DVC 2
-    stores = [{key: everything[key] for key in everything.keys() - set(some(everything))} for _ in range(2)]
+    stores = [{key: everything[key] for key in sorted(everything.keys() - set(some(everything)))} for _ in range(2)]
     stores[0] |= {object_key(md5): objects[md5] for md5 in outs if md5 in folders}  # what the lock names can be told
     journal = PurgeJournal(
         tuple(some(objects, 3)), tuple(some([*runs, entry_of("long gone")], 2)), own_cache=tuple(some(objects, 3))
