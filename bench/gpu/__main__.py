@@ -14,7 +14,7 @@ import subprocess
 import sys
 import time
 import traceback
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 
 import torch
@@ -23,6 +23,7 @@ from bench.gpu import bits, speed
 from bench.gpu.ground import MODELS, SMALL, SMALL_SIZES, Ground, Sizes
 from bench.gpu.tables import Report, origin
 from bench.lab import RESULTS
+from bench.lab.commands import bench_parser
 from lmeraser.learn.backbone import make_deterministic
 from lmeraser.learn.environment import network_answers, network_environment
 
@@ -125,15 +126,15 @@ def print_digests(device: str, small: bool) -> None:
     print(json.dumps(bits.digests(grounds, list(PRECISIONS))))
 
 
-def main() -> int:
-    parser = argparse.ArgumentParser(prog="python -m bench.gpu", description=__doc__.splitlines()[0])
+def main(arguments: Sequence[str] | None = None) -> int:
+    parser = bench_parser("gpu", __doc__)
     parser.add_argument("--small", action="store_true", help="a tiny network and two steps, on the CPU")
     parser.add_argument("--device", choices=["cpu", "cuda"], help="cuda; cpu with --small")
     parser.add_argument("--out", type=Path, default=RESULTS, help="folder of gpu.json and gpu.md")
     parser.add_argument("--minutes", type=float, default=8, help="what would end later is skipped")
     parser.add_argument("--revision", help="told in the report where the folder has no git")
     parser.add_argument("--digests", action="store_true", help=argparse.SUPPRESS)
-    args = parser.parse_args()
+    args = parser.parse_args(arguments)
     device = args.device or ("cpu" if args.small else "cuda")
     if device == "cuda" and not torch.cuda.is_available():
         parser.error("torch sees no GPU here; try --small")
