@@ -30,8 +30,9 @@ from bench.choose import changed, read_changes
 from bench.presets import preset_of
 from bench.report import RESULTS, provenance
 from bench.sources import PACKS, ROOT, shared_data
+from flows import git
 from flows.audit.rebuild import copy_code
-from flows.requests.certify import code_revision
+from flows.requests.certify import CODE
 from lmeraser.core.digest import number_from, readable_json
 from lmeraser.learn.environment import network_environment
 from lmeraser.pipeline.locks import compare, read_outs
@@ -151,7 +152,7 @@ def campaign(options: argparse.Namespace, work: Path) -> dict[str, Any]:
         "command": provenance()["command"],
         "people": {"private": len(private), "erased one by one": options.singles, "erased at once": options.batch},
         "seconds": round(time.monotonic() - start),
-        "revision": code_revision(ROOT),
+        "revision": git.revision(ROOT, CODE),
         "environment": network_environment(params["device"]),
     }
 

@@ -11,7 +11,7 @@ import sys
 from pathlib import Path
 from typing import Any
 
-from flows.dvc.command import surroundings
+from flows.processes import environment_of
 from lmeraser.core.errors import ProjectError
 from lmeraser.core.layout import Layout
 from lmeraser.stores.base import Store
@@ -139,7 +139,7 @@ def site_folders(layout: Layout) -> list[Path]:
     from importlib.metadata import version
 
     root, mark = layout.root, layout.root / ".dvc" / "tmp" / "btime"
-    own = Path(surroundings(layout)["DVC_SITE_CACHE_DIR"])
+    own = Path(environment_of(layout)["DVC_SITE_CACHE_DIR"])
     named = (os.environ.get("DVC_SITE_CACHE_DIR"), read_config(layout).get("core", {}).get("site_cache_dir"))
     default = "/Library/Caches/dvc" if sys.platform == "darwin" else "/var/tmp/dvc"  # noqa: S108 (DVC's place)
     folders = [own]

@@ -10,7 +10,6 @@ project) is told in `exempt`.
 
 import json
 import os
-import subprocess
 import sys
 from collections import Counter
 from collections.abc import Iterable
@@ -18,8 +17,8 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+from flows import git, processes
 from flows.dvc import config as remotes
-from flows.dvc.command import surroundings
 from flows.purge import plan as purge
 from flows.purge.git_history import Repository
 from flows.purge.leftovers import abandoned_audits
@@ -145,19 +144,17 @@ def scan_stores(layout: Layout, search_terms: SearchTerms, pseudonyms: Iterable[
 
     Raises: StepFailedError if a store could not be looked at, or if nothing was.
     """
-    done = subprocess.run(
+    done = processes.read_only(
         [sys.executable, "-m", "flows.purge.scan", str(layout.root)],
-        input=json.dumps({"search_terms": search_terms.to_json(), "pseudonyms": sorted(pseudonyms)}),
-        cwd=layout.root,
-        env=surroundings(layout),
-        capture_output=True,
-        text=True,
-        check=False,
+        layout.root,
+        json.dumps({"search_terms": search_terms.to_json(), "pseudonyms": sorted(pseudonyms)}).encode(),
+        processes.environment_of(layout),
     )
     if done.returncode:
-        lines = [line.removeprefix("error: ") for line in done.stderr.splitlines() if line.startswith("error: ")]
+        complaint = done.stderr.decode(errors="replace")
+        lines = [line.removeprefix("error: ") for line in complaint.splitlines() if line.startswith("error: ")]
         # A traceback's text may hold a path; its last line begins with the kind of error, which holds none.
-        kind = (done.stderr.strip().splitlines() or [""])[-1].partition(":")[0]
+        kind = (complaint.strip().splitlines() or [""])[-1].partition(":")[0]
         kind = kind if kind.isidentifier() else f"exit status {done.returncode}"
         raise StepFailedError(
             lines[0] if lines else f"the scan of all stores failed ({kind}); `lmeraser audit --stores` repeats it"
@@ -208,8 +205,7 @@ def _tracked(layout: Layout, looked: search.StoreReport, keys: Iterable[str]) ->
     wanted = set(keys)
     if looked.store != "workspace" or not wanted:
         return []
-    listed = subprocess.run(["git", "-C", str(layout.root), "ls-files", "-z"], capture_output=True, check=False)
-    return sorted(wanted & set(os.fsdecode(listed.stdout).split("\0")))
+    return sorted(wanted & git.tracked(layout.root))
 
 
 def _exempt(stores: list[Store], looked: list[search.StoreReport]) -> list[str]:

@@ -8,8 +8,6 @@ trained the same way.
 """
 
 import shutil
-import subprocess
-import sys
 import time
 from collections.abc import Callable, Sequence
 from typing import Any
@@ -136,11 +134,8 @@ def _ask_dvc(layout: Layout) -> None:
 
     Raises: ProjectError without DVC's own words, which may name an image.
     """
-    dvc.mend_rwlock(layout)
-    process = dvc.start(
-        [sys.executable, "-m", "dvc", "status", "--json", "split"], layout, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL
-    )
-    if process.wait():
+    code, _, _ = dvc.ask(layout, "status", "--json", "split")
+    if code:
         raise ProjectError("DVC cannot read the project or its source; `dvc status split` says why: mend that and retry")
 
 

@@ -7,10 +7,10 @@ remote below `lmeraser-jobs/` while it is open.
 
 import json
 import shutil
-import subprocess
 import time
 from collections.abc import Sequence
 
+from flows import git
 from flows.dvc import command as dvc
 from flows.dvc.config import read_config, remotes
 from flows.project import Project, workspace
@@ -121,4 +121,4 @@ def wipe(layout: Layout) -> None:
         lock.unlink(missing_ok=True)
     # As git has them, so that the clone can follow the code; the locks may not be in git.
     for name in (*(lock.relative_to(layout.root).as_posix() for lock in held), "data/erased.json"):
-        subprocess.run(["git", "-C", str(layout.root), "checkout", "--quiet", "--", name], capture_output=True, check=False)
+        git.restore(layout.root, name)

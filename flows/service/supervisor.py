@@ -5,26 +5,22 @@ GPU for the pool `gpu`. What dies is started again. Everything it keeps lies in 
 """
 
 import argparse
-import ctypes
 import fcntl
-import os
 import secrets
 import signal
 import socket
-import subprocess
 import sys
 import time
 import urllib.error
 import urllib.request
 from collections.abc import Sequence
-from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 from types import FrameType
 
+from flows import processes
 from flows.project import PROJECT_VARIABLE, Project
 from flows.run import devices
-from lmeraser.core import determinism
 from lmeraser.core.digest import readable_json
 from lmeraser.core.errors import LmeraserError, ProjectError, StepFailedError
 from lmeraser.core.files import write_atomically
@@ -33,7 +29,6 @@ from lmeraser.core.progress import say
 HOST = "127.0.0.1"
 STARTING = 120  # s that the server has to come up
 PATIENCE = 15  # s that a child has to end
-PR_SET_PDEATHSIG = 1  # prctl(2)
 
 
 @dataclass
@@ -43,14 +38,9 @@ class Child:
     name: str
     command: list[str]
     env: dict[str, str]
-    process: "subprocess.Popen[bytes] | None" = None
+    process: processes.Service | None = None
     started: float = 0.0
     failures: int = 0
-
-
-def _die_with_parent() -> None:
-    if sys.platform == "linux":  # elsewhere an orphan must be ended by hand
-        ctypes.CDLL(None).prctl(PR_SET_PDEATHSIG, signal.SIGTERM)
 
 
 @dataclass
@@ -69,9 +59,7 @@ class Service:
 
     def environment(self, auth: str) -> dict[str, str]:
         """Of every child; the server's password stands in the environment, never on a command line."""
-        here = str(Path(sys.executable).parent)
-        return determinism.settled(os.environ) | {
-            "PATH": os.pathsep.join((here, os.environ.get("PATH", ""))),
+        return processes.base_environment() | {
             PROJECT_VARIABLE: str(self.project.layout.root),
             "PYTHONPATH": str(self.project.layout.root),
             "PREFECT_HOME": str(self.project.layout.private_state / "prefect"),
@@ -79,7 +67,6 @@ class Service:
             "PREFECT_API_AUTH_STRING": auth,
             "PREFECT_SERVER_API_AUTH_STRING": auth,
             "PREFECT_SERVER_ANALYTICS_ENABLED": "false",
-            "DO_NOT_TRACK": "1",
             "PREFECT_FLOWS_HEARTBEAT_FREQUENCY": "30",
             "PREFECT_RESULTS_PERSIST_BY_DEFAULT": "false",
         }
@@ -87,16 +74,7 @@ class Service:
     def start(self, child: Child) -> None:
         self.logs.mkdir(parents=True, exist_ok=True, mode=0o700)
         with (self.logs / f"{child.name}.log").open("ab") as log:
-            child.process = subprocess.Popen(
-                child.command,
-                cwd=self.project.layout.root,
-                env=child.env,
-                stdin=subprocess.DEVNULL,
-                stdout=log,
-                stderr=subprocess.STDOUT,
-                start_new_session=True,
-                preexec_fn=_die_with_parent,  # noqa: PLW1509  (one thread here; an orphan would keep the port)
-            )
+            child.process = processes.start_service(child.command, self.project.layout.root, child.env, log)
         child.started = time.monotonic()
 
     def add(self, name: str, command: Sequence[str], env: dict[str, str]) -> None:
@@ -118,19 +96,7 @@ class Service:
     def stop(self) -> None:
         """End everything, the workers before the server."""
         running = [child.process for child in reversed(self.children) if child.process and child.process.poll() is None]
-        for process in running:
-            _signal_group(process, signal.SIGTERM)
-        deadline = time.monotonic() + PATIENCE
-        for process in running:
-            with suppress(subprocess.TimeoutExpired):
-                process.wait(timeout=max(0.1, deadline - time.monotonic()))
-            _signal_group(process, signal.SIGKILL)
-            process.wait()
-
-
-def _signal_group(process: "subprocess.Popen[bytes]", number: int) -> None:
-    with suppress(ProcessLookupError):
-        os.killpg(process.pid, number)
+        processes.stop(running, PATIENCE)
 
 
 def free_port(wanted: int) -> int:
@@ -174,16 +140,8 @@ def _setup(service: Service, env: dict[str, str]) -> None:
     """Pools, deployments, and the rule that notices dead runs."""
     for command in (["-m", "flows.service.server_setup"], ["-m", "prefect", "--no-prompt", "deploy", "--all"]):
         with (service.logs / "setup.log").open("ab") as log:
-            done = subprocess.run(
-                [sys.executable, *command],
-                cwd=service.project.layout.root,
-                env=env,
-                stdin=subprocess.DEVNULL,
-                stdout=log,
-                stderr=log,
-                check=False,
-            )
-        if done.returncode:
+            code = processes.run_logged([sys.executable, *command], service.project.layout.root, env, log)
+        if code:
             raise StepFailedError("the deployments could not be made; see .lmeraser/logs/setup.log")
 
 
