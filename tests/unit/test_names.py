@@ -11,8 +11,8 @@ from hypothesis import strategies as st
 from lmeraser.core.errors import BadInputError, ManifestError, RequestError
 from lmeraser.core.names import normalise_name, unseen
 from lmeraser.erase.facts import normalise_subjects
+from lmeraser.sources.base import make_table
 from lmeraser.sources.splitting import check_table
-from lmeraser.sources.table import make_table
 
 INVISIBLE = {
     "zero-width blank": "\u200b",
