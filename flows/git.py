@@ -25,7 +25,7 @@ def change(folder: Path, command: str, *arguments: str, variables: Mapping[str, 
     """Let git change a repository. Raises: StepFailedError without git's words, which may name a file of somebody's."""
     answer = run(folder, command, *arguments, variables=variables)
     if answer.returncode:
-        raise StepFailedError(f"`git {command}` failed with exit status {answer.returncode}; mend the repository and retry")
+        raise StepFailedError(f"`git {command}` failed with exit status {answer.returncode}; fix the repository and retry")
 
 
 def _names(answer: processes.Completed) -> list[str]:

@@ -33,7 +33,7 @@ def arguments(parser: argparse.ArgumentParser) -> None:
 
 def act(options: argparse.Namespace) -> Result:
     if not (options.rebuild or options.stores or options.membership):
-        raise BadInputError("nothing to audit was named; add --rebuild, --stores or --membership")
+        raise BadInputError("`lmeraser audit` needs at least one of --rebuild, --stores and --membership; add one and retry")
     from flows.project import Project, workspace
 
     project = Project.find()

@@ -28,7 +28,7 @@ def act(options: argparse.Namespace) -> Result:
     if options.action == "init":
         return _init(private, public, options.replace)
     if options.replace:
-        raise BadInputError("--replace belongs to `lmeraser keys init`")
+        raise BadInputError("--replace is an option of `lmeraser keys init` only; leave it out to list the keys")
     return _show(private, public)
 
 

@@ -30,7 +30,9 @@ def receive(project: "Project", options: argparse.Namespace) -> tuple["Request",
     subjects, request_id, include_public = subjects_of(options), options.request_id, options.include_public
     if options.event:
         if subjects or request_id:
-            raise BadInputError("--event names the request and its subjects; leave --subject and --request-id out")
+            raise BadInputError(
+                "--event already gives the request id and the subjects; leave out --subject, --subjects-from and --request-id"
+            )
         event = read_event(read_bytes(options.event, "--event", "an OpenDSR 2.0 request as JSON"))
         subjects, request_id, include_public = list(event.subjects), event.request_id, include_public or event.include_public
     return intake.receive(project, subjects, request_id, include_public), subjects

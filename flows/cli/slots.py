@@ -21,7 +21,7 @@ def act(options: argparse.Namespace) -> Result:
     with workspace(project):
         begun = [request for request in project.ledger.all(open_only=True) if request.batch_id]
         if begun:  # the copies of locks that they keep for a crash are divided among files as the locks were
-            raise ProjectError(f"{len(begun)} requests are being carried out; run `lmeraser resume` first, then retry")
+            raise ProjectError(f"{len(begun)} requests are in progress; run `lmeraser resume`, then retry")
         result = grow(project.layout, options.count)
     added = f"{result['added'][0]} to {result['added'][-1]}" if result["added"] else "none"
     return result, [

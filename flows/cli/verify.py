@@ -30,7 +30,7 @@ def act(options: argparse.Namespace) -> Result:
     files: list[Path] = options.certificate
     for place, path in enumerate(files, start=1):
         if not path.is_file():
-            raise BadInputError(f"{shown(path, place, len(files))}: there is no such file; name a file of certificates/")
+            raise BadInputError(f"{shown(path, place, len(files))}: the file does not exist; expected a file of certificates/")
     head = parse_head(options.head) if options.head is not None else None
     home = Home.of(files) if options.key is None else None
     keys = home.keys if home else options.key

@@ -33,8 +33,8 @@ def failure(layout: Layout, what: str) -> StepFailedError:
         return reported
     obstacle = _obstacle(layout)
     if obstacle:
-        return StepFailedError(f"{what} failed: {obstacle}; mend that and retry: nothing is lost")
-    return StepFailedError(f"{what} failed; its own output above says why. Mend that and retry: nothing is lost")
+        return StepFailedError(f"{what} failed because {obstacle}; fix that and retry: no data was lost")
+    return StepFailedError(f"{what} failed; its output above says why. Fix that and retry: no data was lost")
 
 
 def _obstacle(layout: Layout) -> str | None:
@@ -127,18 +127,20 @@ def status(layout: Layout) -> dict[str, Any]:
     if code:
         # What DVC says may name a path, and this line may be stored for good: it goes to the terminal alone.
         say("\n".join(line for line in complaint.splitlines() if line.startswith("ERROR")) or "dvc gave no reason")
-        raise ProjectError("dvc status failed (its own line is above; `dvc status` shows it again); mend the project and retry")
+        raise ProjectError("`dvc status` failed; its error is printed above (run `dvc status` to see it again). Fix it and retry")
     try:
         stale: dict[str, Any] = json.loads(output)
     except json.JSONDecodeError as error:
-        raise ProjectError("dvc status gave no JSON; is this a DVC project?") from error
+        raise ProjectError(
+            "`dvc status --json` did not print valid JSON; check that this folder is a DVC project, then retry"
+        ) from error
     return {plain_name(target): reasons for target, reasons in stale.items()}
 
 
 def require_built(layout: Layout) -> None:
     """Raise ProjectError if nothing was built."""
     if not layout.lock.exists():
-        raise ProjectError("nothing was built yet (dvc.lock is missing); run `dvc repro` and retry")
+        raise ProjectError("the pipeline has not been built yet (dvc.lock is missing); run `dvc repro` and retry")
 
 
 def require_current(layout: Layout) -> None:
@@ -149,4 +151,4 @@ def require_current(layout: Layout) -> None:
     stale = status(layout)
     if stale:
         names = ", ".join(sorted(stale)[:4]) + (" …" if len(stale) > 4 else "")
-        raise ProjectError(f"the pipeline is not up to date: {len(stale)} stages are stale ({names}); run `dvc repro` first")
+        raise ProjectError(f"the pipeline is not up to date: {len(stale)} stages are stale ({names}); run `dvc repro` and retry")

@@ -67,7 +67,9 @@ def _append(layout: Layout, params: Params, wanted: int) -> list[str]:
     write_atomically(draft, text.encode())
     try:
         if read_params(draft) != params.model_copy(update={"slots": (*params.slots, *names)}):
-            raise ParamsError("params.yaml: no slot can be appended to a list that is written like this; append by hand")
+            raise ParamsError(
+                "params.yaml: cannot append to the slots list in the way it is written; add the slots by hand and retry"
+            )
     finally:
         draft.unlink()
     if text != before:
@@ -81,7 +83,9 @@ def _entries(path: Path) -> dict[str, str]:
     found = {match["name"].strip("'\""): match[0] for match in ENTRY.finditer(text)}
     if text != SCHEMA + "".join(found.values()):
         name = path.relative_to(path.parents[2] if path.parent.parent.name == "tune" else path.parent)
-        raise ProjectError(f"{name} is not as DVC writes it; restore it from git, or delete it and build again after this")
+        raise ProjectError(
+            f"{name} is not in the format that DVC writes; restore it from git, or delete it, retry, and build again"
+        )
     return found
 
 

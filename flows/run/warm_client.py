@@ -64,7 +64,7 @@ def ask(layout: Layout, path: Path, names: Sequence[str]) -> Seconds | None:
                 answer += more
         told = json.loads(answer)
     except (OSError, ValueError) as error:
-        raise StepFailedError("the warm process died while it ran a stage; retry: nothing is lost") from error
+        raise StepFailedError("the warm process died while it ran a stage; retry: no data was lost") from error
     if told.get("stale"):
         return None
     if "line" in told:

@@ -89,7 +89,9 @@ class Service:
                 continue
             child.failures = child.failures + 1 if time.monotonic() - child.started < PATIENCE else 1
             if child.failures > 5:
-                raise StepFailedError(f"{child.name} ends again and again; see .lmeraser/logs/{child.name}.log")
+                raise StepFailedError(
+                    f"{child.name} exited {child.failures} times soon after it was started; see .lmeraser/logs/{child.name}.log"
+                )
             say(f"serve: {child.name} ended ({child.process.returncode}); starting it again")
             self.start(child)
 
@@ -106,7 +108,9 @@ def free_port(wanted: int) -> int:
         try:
             probe.bind((HOST, wanted))
         except OSError as error:
-            raise ProjectError(f"port {wanted} is taken; end what listens there, or choose another with --port") from error
+            raise ProjectError(
+                f"port {wanted} is already in use; stop the program that listens there, or choose another port with --port"
+            ) from error
         port: int = probe.getsockname()[1]
         return port
 
@@ -123,7 +127,7 @@ def _wait_for_server(service: Service) -> None:
             time.sleep(0.5)
         if service.children[0].process and service.children[0].process.poll() is not None:
             break
-    raise StepFailedError("the Prefect server does not come up; see .lmeraser/logs/server.log")
+    raise StepFailedError("the Prefect server did not start; see .lmeraser/logs/server.log")
 
 
 def _password(project: Project) -> str:
@@ -132,7 +136,9 @@ def _password(project: Project) -> str:
     if not path.exists():
         write_atomically(path, f"lmeraser:{secrets.token_urlsafe(24)}".encode(), mode=0o600)
     if path.stat().st_mode & 0o077:
-        raise ProjectError(f"{path.name} can be read by others; run `chmod 600` on it")
+        raise ProjectError(
+            f"{path.name} holds a password and other users can read it; run `chmod 600 .lmeraser/{path.name}` and retry"
+        )
     return path.read_text(encoding="utf-8").strip()
 
 
@@ -142,7 +148,7 @@ def _setup(service: Service, env: dict[str, str]) -> None:
         with (service.logs / "setup.log").open("ab") as log:
             code = processes.run_logged([sys.executable, *command], service.project.layout.root, env, log)
         if code:
-            raise StepFailedError("the deployments could not be made; see .lmeraser/logs/setup.log")
+            raise StepFailedError("the work pools and deployments could not be created; see .lmeraser/logs/setup.log")
 
 
 def _start_all(service: Service, warm: int, workers: int) -> None:
@@ -186,14 +192,18 @@ def serve(port: int, warm: int | None, workers: int | None) -> None:
     """Run until interrupted."""
     project = Project.find()
     if "?" in str(project.layout.root):  # Prefect makes a URL of it, and would keep its database outside of the project
-        raise ProjectError("the project's path holds a question mark, which Prefect's database cannot have; move the project")
+        raise ProjectError(
+            "the project's path contains a question mark, which breaks the URL of Prefect's database; move the project and retry"
+        )
     gpus = devices.gpus(project.params)
     project.layout.private_state.mkdir(exist_ok=True, mode=0o700)
     with (project.layout.private_state / "serve.lock").open("w") as handle:
         try:
             fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError as error:
-            raise ProjectError("the service already runs here; end it with Ctrl-C where it was started") from error
+            raise ProjectError(
+                "the service is already running for this project; stop it with Ctrl-C where it was started, then retry"
+            ) from error
         service = Service(project, free_port(port))
         for number in (signal.SIGINT, signal.SIGTERM):  # a shell's `&` starts it with SIGINT ignored
             signal.signal(number, _interrupt)

@@ -116,4 +116,4 @@ def test_folder_without_git_is_refused_or_tracks_nothing(tmp_path: Path, monkeyp
 
 def test_words_of_git_are_not_passed_on(repository: Path) -> None:
     message = refused(StepFailedError, lambda: git.change(repository, "checkout", "--", "CANARY"))
-    assert message == "`git checkout` failed with exit status 1; mend the repository and retry"
+    assert message == "`git checkout` failed with exit status 1; fix the repository and retry"
