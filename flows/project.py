@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
 
-from flows.dvc import command as dvc
+from flows import processes
 from lmeraser.core.layout import Layout
 from lmeraser.core.own_code import require_own_code
 from lmeraser.core.params import Params, load_params
@@ -69,7 +69,7 @@ class Project:
 
 @contextmanager
 def locked(path: Path, waiting: str) -> Iterator[None]:
-    """Hold a lock file; a second process waits here. What we start inherits the lock (see `dvc.HELD`)."""
+    """Hold a lock file; a second process waits here. What we start inherits the lock (see `processes.INHERITED_LOCKS`)."""
     path.parent.mkdir(exist_ok=True, mode=0o700)
     with path.open("w") as handle:
         try:
@@ -77,11 +77,11 @@ def locked(path: Path, waiting: str) -> Iterator[None]:
         except BlockingIOError:
             say(waiting)
             fcntl.flock(handle, fcntl.LOCK_EX)
-        dvc.HELD.append(handle.fileno())
+        processes.INHERITED_LOCKS.append(handle.fileno())
         try:
             yield
         finally:
-            dvc.HELD.remove(handle.fileno())
+            processes.INHERITED_LOCKS.remove(handle.fileno())
 
 
 @contextmanager

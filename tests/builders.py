@@ -25,7 +25,7 @@ from lmeraser.core.digest import sha256
 from lmeraser.core.errors import BlockedError, CheckFailedError, LmeraserError
 from lmeraser.core.params import ImageParams, Params
 from lmeraser.data.records import PRIVATE, Record, record_id
-from lmeraser.sources.table import COLUMNS
+from lmeraser.sources.base import COLUMNS
 
 if TYPE_CHECKING:  # torch costs seconds where it is not needed
     from lmeraser.learn.backbone import Backbone

@@ -24,7 +24,7 @@ from bench.lab import ROOT
 from bench.lab.report import table
 from lmeraser.core.layout import Layout
 from lmeraser.core.params import Params, load_params
-from lmeraser.sources.table import COLUMNS, Source
+from lmeraser.sources.base import COLUMNS, Source
 
 SIDE, LEAVES, PUBLIC, PER_PART = 8, 512, 4_000, 16_384
 STEPS = ("split", "embed", "cluster", "validate", "plan")
@@ -60,12 +60,6 @@ class Synthetic(Source):
         stream = io.BytesIO()
         Image.frombytes("L", (SIDE, SIDE), word.to_bytes(8, "little") * SIDE).save(stream, format="PNG", compress_level=0)
         return stream.getvalue()
-
-    def check_erasable(self) -> None:
-        raise NotImplementedError
-
-    def drop(self, is_gone: Callable[[str], bool]) -> int:
-        raise NotImplementedError
 
 
 def write_project(root: Path, records: int) -> None:

@@ -4,7 +4,6 @@ The list only grows. params.yaml is written first, and every byte but the list s
 other files should be, and the same command finishes them. What the locks record moves with its slot: nothing is trained again.
 """
 
-import argparse
 import re
 from collections.abc import Sequence
 from pathlib import Path
@@ -12,7 +11,6 @@ from typing import Any
 
 import yaml
 
-from flows.project import Project, workspace
 from lmeraser.core.errors import BadInputError, ParamsError, ProjectError
 from lmeraser.core.files import write_atomically
 from lmeraser.core.layout import Layout
@@ -22,8 +20,6 @@ from lmeraser.pipeline.files import LOCK, ROOT_FILE, SLOTS_A_LINE, expected, fil
 MOST = 10_000  # slots
 ENTRY = re.compile(r"^  (?P<name>[^ ].*?):\n(?:   .*\n)*", re.MULTILINE)  # a stage as DVC writes it into a lock
 SCHEMA = "schema: '2.0'\nstages:\n"
-
-Result = tuple[dict[str, Any], list[str]]
 
 
 def next_names(slots: Sequence[str], wanted: int) -> list[str]:
@@ -71,7 +67,9 @@ def _append(layout: Layout, params: Params, wanted: int) -> list[str]:
     write_atomically(draft, text.encode())
     try:
         if read_params(draft) != params.model_copy(update={"slots": (*params.slots, *names)}):
-            raise ParamsError("params.yaml: no slot can be appended to a list that is written like this; append by hand")
+            raise ParamsError(
+                "params.yaml: cannot append to the slots list in the way it is written; add the slots by hand and retry"
+            )
     finally:
         draft.unlink()
     if text != before:
@@ -85,7 +83,9 @@ def _entries(path: Path) -> dict[str, str]:
     found = {match["name"].strip("'\""): match[0] for match in ENTRY.finditer(text)}
     if text != SCHEMA + "".join(found.values()):
         name = path.relative_to(path.parents[2] if path.parent.parent.name == "tune" else path.parent)
-        raise ProjectError(f"{name} is not as DVC writes it; restore it from git, or delete it and build again after this")
+        raise ProjectError(
+            f"{name} is not in the format that DVC writes; restore it from git, or delete it, retry, and build again"
+        )
     return found
 
 
@@ -140,18 +140,3 @@ def grow(layout: Layout, wanted: int) -> dict[str, Any]:
     moved = _move_entries(layout, params)
     changed = _write_files(layout, params)
     return {"slots": len(params.slots), "added": added, "files": changed, "entries_moved": moved}
-
-
-def slots(options: argparse.Namespace) -> Result:
-    project = Project.find()
-    with workspace(project):
-        begun = [one for one in project.ledger.all(open_only=True) if one.batch_id]
-        if begun:  # what they keep for a crash is divided among files as it was
-            raise ProjectError(f"{len(begun)} requests are being carried out; run `lmeraser resume` first, then retry")
-        told = grow(project.layout, options.count)
-    added = f"{told['added'][0]} to {told['added'][-1]}" if told["added"] else "none"
-    return told, [
-        f"slots               {told['slots']} (added: {added})",
-        f"files written       {', '.join(told['files']) or 'none'}",
-        "next                raise skeleton.leaves in params.yaml to use them, then `lmeraser build`",
-    ]

@@ -4,10 +4,9 @@ Nothing is signed that was not checked on the very state that the certificate na
 with those of the checks once more.
 """
 
-import subprocess
 from datetime import UTC, datetime
-from pathlib import Path
 
+from flows import git
 from flows.project import Project
 from flows.requests import ground
 from flows.requests.steps import plan_of, served_files
@@ -24,16 +23,7 @@ from lmeraser.prove.home import load_or_create_project_id
 from lmeraser.prove.keys import load_or_create_signer, load_public, signing_key_path
 from lmeraser.prove.statement import Check, Counts, Erasure, Store
 
-
-def code_revision(root: Path) -> str:
-    """The commit of the project's code, marked if files that git tracks differ from it."""
-    git = ["git", "-C", str(root)]
-    head = subprocess.run([*git, "rev-parse", "HEAD"], capture_output=True, text=True, check=False)
-    if head.returncode:
-        return "none (no commit)"
-    code = ("lmeraser", "stages", "flows", "dvc.yaml", "tune")
-    dirty = subprocess.run([*git, "status", "--porcelain", "--", *code], capture_output=True, text=True, check=False)
-    return head.stdout.strip() + ("+changed" if dirty.stdout.strip() else "")
+CODE = ("lmeraser", "stages", "flows", "dvc.yaml", "tune")  # what makes a certificate's artifacts
 
 
 def require_served(project: Project, batch: Batch) -> dict[str, str]:
@@ -98,7 +88,7 @@ def erasure_of(project: Project, batch: Batch, request: Request) -> Erasure:
         unchanged=len(after) - len([path for path in changed if path in after]),
         environment=made_in,
         fingerprint=fingerprint(made_in),
-        code_revision=code_revision(layout.root),
+        code_revision=git.revision(layout.root, CODE),
         checks=tuple(Check(check, found) for check, found in [*batch.facts["checks"], *_scan_pairs(batch)]),
         stores=tuple(Store(one["store"], one["deleted"], one["residue"], one.get("unknown", 0)) for one in batch.facts["stores"]),
         source=batch.facts["source"],

@@ -33,7 +33,7 @@ from lmeraser.pipeline.locks import Outs, compare, outs_by_stage, read_files, re
 from lmeraser.pipeline.mixing import require_one_environment
 from lmeraser.prove.search_terms import SearchTerms
 from lmeraser.serve.quarantine import WITHHELD, read_quarantine
-from lmeraser.sources import check_source, open_source
+from lmeraser.sources import check_source, open_erasable_source
 
 FROZEN = {"pretrain", "skeleton", "recipe"}  # stages of what public records alone decide
 
@@ -265,7 +265,7 @@ def clear_source(project: Project, batch: Batch, requests: list[Request], claim:
         return plan_of(batch).source
     if "source_rows" not in batch.facts:  # else rows are gone already, and what DVC says of the source is our own doing
         ground.require_own_changes(dvc.status(project.layout))
-    source = open_source(project.params.source, project.layout.root)
+    source = open_erasable_source(project.params.source, project.layout.root)
     table = source.table()
     key, wanted = project.key(), ground.everybody(requests)
     gone = table[table["subject"].map({one: key.pseudonym(one) for one in table["subject"].unique()}).isin(wanted)]

@@ -8,8 +8,6 @@ trained the same way.
 """
 
 import shutil
-import subprocess
-import sys
 import time
 from collections.abc import Callable, Sequence
 from typing import Any
@@ -80,7 +78,9 @@ def _run_stages(
 def _check(layout: Layout, inputs: str) -> None:
     """`dvc commit` does not look at inputs: they must be those that were used."""
     if _inputs(layout) != inputs:
-        raise StepFailedError("params, code or the erased list changed during the run; retry with nobody else writing here")
+        raise StepFailedError(
+            "params.yaml, the code or data/erased.json changed during the run; retry when nobody else is changing the project"
+        )
 
 
 def _commit(layout: Layout, names: Sequence[str]) -> dict[str, float]:
@@ -116,16 +116,18 @@ def check_early(layout: Layout, params: Params) -> None:
     """Raise BadInputError for what `dvc commit` would refuse after hours of training; nothing is changed."""
     above = (layout.root, *layout.root.parents)
     if not any((folder / ".dvc").is_dir() for folder in above):
-        raise ProjectError("this is no DVC repository (.dvc is missing); restore it from git, or run `dvc init`, and retry")
+        raise ProjectError("this is not a DVC repository (.dvc is missing); restore it from git, or run `dvc init`, and retry")
     config = remotes.read_config(layout)
     without_git = config.get("core", {}).get("no_scm", "").lower() == "true"
     if not without_git and not any((folder / ".git").exists() for folder in above):
         raise ProjectError(
-            "this is no git repository (.git is missing), and DVC wants one; clone the project or run `git init`, and retry"
+            "this is not a git repository (.git is missing), and DVC needs one; clone the project or run `git init`, and retry"
         )
     place = (layout.root / params.source.path).resolve()
     if any(place.is_relative_to(folder.resolve()) for folder in remotes.folders(layout, config)):
-        raise ParamsError("params.yaml: source.path lies in DVC's cache or in a remote, which a purge clears; move your data")
+        raise ParamsError(
+            "params.yaml: source.path is inside DVC's cache or a DVC remote, which a purge clears; move your data and retry"
+        )
     check_source(params.source, layout.root)
     if not layout.lock.exists():
         _ask_dvc(layout)
@@ -136,12 +138,9 @@ def _ask_dvc(layout: Layout) -> None:
 
     Raises: ProjectError without DVC's own words, which may name an image.
     """
-    dvc.mend_rwlock(layout)
-    process = dvc.start(
-        [sys.executable, "-m", "dvc", "status", "--json", "split"], layout, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL
-    )
-    if process.wait():
-        raise ProjectError("DVC cannot read the project or its source; `dvc status split` says why: mend that and retry")
+    code, _, _ = dvc.ask(layout, "status", "--json", "split")
+    if code:
+        raise ProjectError("DVC cannot read the project or its source; run `dvc status split` to see why, fix it and retry")
 
 
 def _train_stale(layout: Layout, params: Params, stale: dict[str, Any]) -> None:

@@ -124,7 +124,7 @@ def forget(request_id: RequestId) -> str:
         raise
     except Exception as error:  # its text may hold a path or more: it stays in the worker's log
         traceback.print_exc()
-        raise StepFailedError(f"the run ended with {type(error).__name__}; the worker's log says where") from None
+        raise StepFailedError(f"the run ended with an unexpected {type(error).__name__}; the worker's log shows where") from None
 
 
 def _forget(identity: str) -> str:

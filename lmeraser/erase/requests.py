@@ -79,7 +79,7 @@ def check_request_id(text: str | None) -> str:
     try:
         return str(uuid.UUID(text))
     except (ValueError, AttributeError, TypeError) as error:
-        raise RequestError("the request id is no UUID; expected 8-4-4-4-12 hex digits, or leave it out") from error
+        raise RequestError("the request id is not a valid UUID (8-4-4-4-12 hex digits); correct it, or leave it out") from error
 
 
 def _once(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
