@@ -10,7 +10,8 @@ from pathlib import Path
 
 from flows.project import Project
 from flows.requests import ground
-from flows.requests.steps import plan_of, served_files
+from flows.requests.retrain import plan_of
+from flows.requests.verify import served_files
 from lmeraser.core.digest import sha256_of_file
 from lmeraser.core.environment import fingerprint
 from lmeraser.core.errors import StepFailedError, VerificationError

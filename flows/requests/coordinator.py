@@ -14,9 +14,13 @@ from dataclasses import dataclass, replace
 from datetime import datetime
 
 from flows.project import Project
-from flows.requests import ground, intake, steps
+from flows.requests import batch as batches
+from flows.requests import ground, intake
 from flows.requests.certify import certify
-from flows.requests.quarantine import mend
+from flows.requests.purge_step import forget_search_terms, purge
+from flows.requests.quarantine import leave_quarantine, mend
+from flows.requests.retrain import retrain
+from flows.requests.verify import verify
 from flows.run.build import Tuner
 from lmeraser.core.errors import LmeraserError, StepFailedError
 from lmeraser.core.progress import say
@@ -114,29 +118,29 @@ def carry_out(work: Work) -> None:
     """Every step of a batch, in order, from where the working tree shows that it is."""
     project, batch = work.project, work.batch
     ground.realign(project, batch, work.requests, work.claim, work.by_person)
-    work.step("removed", lambda: steps.remove(project, work.requests))
+    work.step("removed", lambda: batches.remove(project, work.requests))
 
-    def retrain() -> Seconds:
-        seconds = steps.retrain(project, batch, work.runner.tune(project, batch))
+    def retrained() -> Seconds:
+        seconds = retrain(project, batch, work.runner.tune(project, batch))
         project.ledger.save_batch(batch, work.claim)
         return seconds
 
-    work.step("retrained", retrain)
+    work.step("retrained", retrained)
 
-    def verify() -> None:
+    def verified() -> None:
         try:
-            batch.facts["checks"] = steps.verify(project, batch, work.requests)
+            batch.facts["checks"] = verify(project, batch, work.requests)
         finally:
             project.ledger.save_batch(batch, work.claim)
 
-    work.step("verified", verify)
-    steps.leave_quarantine(project)
-    work.step("purged", lambda: steps.purge(project, batch, work.requests, work.claim))
-    steps.forget_search_terms(project, batch)
+    work.step("verified", verified)
+    leave_quarantine(project)
+    work.step("purged", lambda: purge(project, batch, work.requests, work.claim))
+    forget_search_terms(project, batch)
     for one in work.ids:  # one by one: each certificate names the one before
         single = Work(project, work.claim, batch, [one], work.lost, work.runner)
         single.step("certified", lambda one=one: certify(project, batch, one, work.claim))  # type: ignore[misc]
-    steps.discard(project, batch)
+    batches.discard(project, batch)
 
 
 @contextmanager
@@ -251,7 +255,7 @@ def _try(work: Work, form: bool = False) -> LmeraserError | None:
     try:
         with attempt(work):
             if form:
-                work.batch, formed = steps.form_batch(work.project, work.claim, work.requests)
+                work.batch, formed = batches.form_batch(work.project, work.claim, work.requests)
                 work.ids = [one.request_id for one in formed]
                 work.runner.planned(work.batch, work.ids)
             carry_out(work)

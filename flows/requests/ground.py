@@ -11,7 +11,7 @@ from dataclasses import asdict, dataclass
 from typing import Any
 
 from flows.dvc import command as dvc
-from flows.dvc import lock_backups as kept_locks
+from flows.dvc import lock_backups
 from flows.project import Project
 from flows.purge import plan as purge
 from flows.requests.quarantine import refresh
@@ -158,7 +158,7 @@ def realign(project: Project, batch: Batch, requests: Sequence[Request], claim: 
     retrained = all(reached(one.reached, "retrained") for one in started)
     if stands and not retrained:
         return
-    kept_locks.mend(project.layout, batch.batch_id)  # a kill may have left one empty, and DVC reads none then
+    lock_backups.mend(project.layout, batch.batch_id)  # a kill may have left one empty, and DVC reads none then
     stale = dvc.status(project.layout)
     require_own_changes(stale, source_of(project, batch))
     if _only_files_differ(stale) and retrained:
@@ -177,9 +177,20 @@ def realign(project: Project, batch: Batch, requests: Sequence[Request], claim: 
     project.ledger.save_batch(batch, claim)
     purge.retire_journal(project.layout, batch.batch_id)
     if stale:
-        kept_locks.drop(project.layout, batch.batch_id)  # copies of another state
+        lock_backups.drop(project.layout, batch.batch_id)  # copies of another state
     project.ledger.set_back(ids, "removed" if stale or remake else "retrained", claim)
     refresh(project)
+
+
+def require_key(project: Project, requests: list[Request]) -> None:
+    """Raise ProjectError unless the subject key is the one by which the requests name their people: another finds nobody."""
+    key = project.key().id
+    for request in requests:
+        for event in project.ledger.events(request.request_id):
+            if event.kind == "validated" and event.data.get("key", key) != key:
+                raise ProjectError(
+                    "the subject key is not the one that the request was accepted with; restore that from your backup"
+                )
 
 
 def require_listed(project: Project, requests: Sequence[Request]) -> None:
