@@ -86,9 +86,10 @@ def plan(options: argparse.Namespace) -> Result:
 
 def summary(project: Project, request: Request) -> dict[str, Any]:
     """What people and programs are told of a request. No pseudonym: who may read the ledger finds it there."""
-    made = intake.plan_of(project, request) or {}
+    planned = intake.plan_of(project, request)
     batch = project.ledger.get_batch(request.batch_id) if request.batch_id else None
-    shared = (batch.facts.get("replayed") or batch.plan) if batch else made
+    made = planned.to_json() if planned else {}
+    shared = batch.outcome.to_json() if batch else made
     now = datetime.now(UTC)
     return {
         "request_id": request.request_id,
@@ -164,8 +165,9 @@ def forget(options: argparse.Namespace) -> Result:
     request = project.ledger.get(request.request_id)
     intake.refuse(request)
     found = summary(project, request)
+    planned = intake.plan_of(project, request)
     lines = [
-        *plan_lines(intake.plan_of(project, request) or {}),
+        *(plan_lines(planned.to_json()) if planned else []),
         f"state               {request.state} in {request.seconds:.1f} s",
     ]
     if request.certificate:

@@ -3,6 +3,7 @@
     intake       received, validated, approved, quarantined: committed to the ledger, checked, put in effect
     quarantine   who is left out of the served model while requests are open, and who may lift that
     coordinator  claims what is open and takes the steps that follow, in order, from where the last try ended
+    work         what a step is given, and what it gives back
     ground       before a step trusts the ledger: do locks, list and key still show what it says? People may have moved them
     batch        requests that wait together become one plan; removed: their people are on the list that keeps them out
     retrain      retrained: what they touched ran again without them

@@ -1,7 +1,7 @@
 """A batch: requests that are carried out together. It is formed by one plan, its people are removed from what may be learnt from,
 and what it kept for a crash is discarded when it is done."""
 
-from dataclasses import asdict
+from collections.abc import Sequence
 
 from flows.dvc import command as dvc
 from flows.dvc import lock_backups
@@ -10,12 +10,14 @@ from flows.purge import plan as purging
 from flows.requests import ground
 from flows.requests.intake import divide, set_aside
 from flows.requests.quarantine import named
+from flows.requests.work import Done, Work
 from lmeraser.core.errors import BlockedError, StepFailedError
 from lmeraser.core.progress import say
+from lmeraser.erase.batches import BatchRecord
 from lmeraser.erase.facts import gather_facts
 from lmeraser.erase.ledger import Claim
 from lmeraser.erase.plan import make_plan
-from lmeraser.erase.requests import Batch, Request
+from lmeraser.erase.requests import Request
 from lmeraser.learn.same_environment import require_same_environment
 from lmeraser.pipeline.locks import read_outs
 from lmeraser.sources import check_source
@@ -29,10 +31,10 @@ def _refuse_unknown_early(project: Project) -> None:
         say(f"what remotes hold is looked at before the purge: {error}")
 
 
-def form_batch(project: Project, claim: Claim, requests: list[Request]) -> tuple[Batch, list[Request]]:
+def form(project: Project, claim: Claim, requests: Sequence[Request]) -> tuple[BatchRecord, tuple[str, ...]]:
     """Plan requests together: what several of them touch is retrained once.
 
-    Returns: the batch, and the requests in it: who would keep the others from being carried out is set aside with the reason.
+    Returns: the batch, and the ids of its requests. Who would keep the others from it is set aside with the reason.
     Raises: BadInputError if nothing can be planned, BlockedError or RequestError if all were set aside.
     """
     dvc.require_current(project.layout)
@@ -42,29 +44,34 @@ def form_batch(project: Project, claim: Claim, requests: list[Request]) -> tuple
     check_source(project.params.source, project.layout.root)
     _refuse_unknown_early(project)
     facts = gather_facts(project.layout, project.params)
-    requests, culprits = divide(project, facts, requests)
+    fitting, culprits = divide(project, facts, requests)
     for request, obstacle in culprits:
         set_aside(project, request, obstacle)
         say(f"request {request.request_id} was set aside, the others go on: {obstacle}")
-    if not requests:
+    if not fitting:
         raise BlockedError(f"request {culprits[0][0].request_id} is blocked: {culprits[0][1]}")
-    accepted = any(request.include_public for request in requests)
-    plan = make_plan(named(project, facts, ground.everybody(requests)), facts, accepted)
-    alone = {
-        request.request_id: make_plan(named(project, facts, request.pseudonyms), facts, request.include_public).to_json()
-        for request in requests
-    }
-    ids = [request.request_id for request in requests]
-    told = {"plans": alone, "ground": asdict(ground.Ground.of(project)), "unknown_accepted": project.accepts_unknown}
-    return project.ledger.open_batch(claim, ids, plan.to_json(), read_outs(project.layout.lock), told), requests
+    accepted = any(request.include_public for request in fitting)
+    batch = BatchRecord(
+        plan=make_plan(named(project, facts, ground.everybody(fitting)), facts, accepted),
+        before=read_outs(project.layout.lock),
+        plans={
+            request.request_id: make_plan(named(project, facts, request.pseudonyms), facts, request.include_public)
+            for request in fitting
+        },
+        ground=ground.current(project),
+        unknown_accepted=project.accepts_unknown,
+    )
+    ids = tuple(request.request_id for request in fitting)
+    return project.ledger.open_batch(claim, ids, batch), ids
 
 
-def remove(project: Project, requests: list[Request]) -> None:
+def remove(work: Work) -> Done:
     """Put the subjects on the lists that keep them out for ever."""
-    ground.require_key(project, requests)
-    ground.keep_out(project, requests)
+    ground.require_key(work.project, work.requests)
+    ground.keep_out(work.project, work.requests)
+    return Done(work.batch)
 
 
-def discard(project: Project, batch: Batch) -> None:
+def discard(work: Work) -> None:
     """Drop what a finished batch kept for a crash."""
-    lock_backups.drop(project.layout, batch.batch_id)
+    lock_backups.drop(work.project.layout, work.batch.batch_id)

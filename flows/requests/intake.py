@@ -4,7 +4,6 @@ None of this waits for an erasure that is being carried out.
 """
 
 from collections.abc import Sequence
-from typing import Any
 
 from flows.dvc import command as dvc
 from flows.project import Project
@@ -253,11 +252,10 @@ def accept(project: Project, request: Request, subjects: Sequence[str] = (), sol
     return request
 
 
-def plan_of(project: Project, request: Request) -> dict[str, Any] | None:
+def plan_of(project: Project, request: Request) -> Plan | None:
     """What carrying out the request alone touches, as it was planned last."""
     if request.batch_id:
-        plans: dict[str, Any] = project.ledger.get_batch(request.batch_id).facts["plans"]
-        found: dict[str, Any] = plans[request.request_id]
-        return found
+        return project.ledger.get_batch(request.batch_id).plans[request.request_id]
     notes = [event.data for event in project.ledger.events(request.request_id) if event.kind == "validated"]
-    return notes[-1].get("plan") if notes else None
+    noted = notes[-1].get("plan") if notes else None
+    return Plan.from_json(noted) if noted else None

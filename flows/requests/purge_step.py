@@ -7,99 +7,104 @@ import time
 from dataclasses import replace
 
 from flows.dvc import command as dvc
-from flows.project import Project
 from flows.purge import plan as purging
 from flows.requests import ground
-from flows.requests.retrain import plan_of
 from flows.requests.verify import verify
+from flows.requests.work import Done, Work
 from lmeraser.core.errors import VerificationError
+from lmeraser.erase.batches import StoreCounts
 from lmeraser.erase.erased import SuppressionList
-from lmeraser.erase.ledger import Claim
-from lmeraser.erase.requests import Batch, Request
 from lmeraser.pipeline.locks import read_outs
 from lmeraser.prove.search_terms import SearchTerms
 from lmeraser.sources import open_source
 
 
-def purge(project: Project, batch: Batch, requests: list[Request], claim: Claim) -> dict[str, float]:
+def purge(work: Work) -> Done:
     """Clear the source if params say so, then every store, then scan all of them in a new process. Returns seconds by part.
 
     Raises: StepFailedError if a store cannot be cleared, VerificationError if something is left.
     """
     from flows.purge import scan
 
+    project, batch_id = work.project, work.batch.batch_id
     layout, suppression_list = project.layout, SuppressionList.of(project.layout)
     watch = _Watch()
-    ground.require_ground(project, batch)
-    accepted = project.accepts_unknown or bool(batch.facts.get("unknown_accepted"))
-    if project.params.source.erase and purging.read_journal(layout, batch.batch_id) is None:
+    ground.require_ground(project, work.batch)
+    accepted = project.accepts_unknown or work.batch.unknown_accepted
+    if project.params.source.erase and purging.read_journal(layout, batch_id) is None:
         purging.refuse_unknown(purging.unknown_in_remotes(layout), accepted)  # before the source is cleared
-    batch.facts["source"] = clear_source(project, batch, requests, claim)
-    if "source_rows" in batch.facts:  # split ran again on the shorter source: what it gave is checked like any other state
-        batch.facts["checks"] = verify(project, batch, requests)
-    project.ledger.save_batch(batch, claim)
+    work = _source_step(work)
     watch.lap("source")
-    journal, search_terms = purging.read_journal(layout, batch.batch_id), scan.kept_search_terms(layout, batch.batch_id)
+    journal, search_terms = purging.read_journal(layout, batch_id), scan.kept_search_terms(layout, batch_id)
     if journal is None:
         planned = purging.plan(layout, suppression_list.is_erased)
         # Read before they go: a later try, after a crash or after traces were found, looks for all of it again.
         purging.refuse_unknown(planned.unknown, accepted)
-        batch.facts["unknown_accepted"] = accepted
+        work = replace(work, batch=replace(work.batch, unknown_accepted=accepted))
         found_now = scan.search_terms_for(layout, planned, suppression_list.is_erased)
         search_terms = found_now.with_words_of(search_terms or SearchTerms())
-        scan.keep_search_terms(layout, batch.batch_id, search_terms)
+        scan.keep_search_terms(layout, batch_id, search_terms)
         journal = planned.journal
-        purging.write_journal(layout, batch.batch_id, journal)
+        purging.write_journal(layout, batch_id, journal)
     watch.lap("plan")
-    deleted = batch.facts.setdefault("deleted", {})
+    deleted = dict(work.batch.deleted)
     for store in purging.carry_out(layout, journal):
         deleted[store["store"]] = deleted.get(store["store"], 0) + store["deleted"]
-    project.ledger.save_batch(batch, claim)
+    work = work.keep(replace(work.batch, deleted=deleted))
     project.ledger.scrub()
     watch.lap("delete")
     wanted = search_terms or SearchTerms(frozenset(journal["objects"]), frozenset(journal["run_entries"]))
-    found = scan.scan_stores(layout, wanted, ground.everybody(requests))
+    found = scan.scan_stores(layout, wanted, ground.everybody(work.requests))
     watch.lap("scan")
     if not found["clean"]:
-        purging.retire_journal(layout, batch.batch_id)
+        purging.retire_journal(layout, batch_id)
         raise VerificationError(f"traces are left after the purge {scan.left(found)}; see `lmeraser audit --stores`")
     unknown = journal.get("unknown", {})
-    batch.facts["stores"] = [
-        {"store": name, "deleted": deleted.get(name, 0), "residue": 0, "unknown": unknown.get(name, 0)}
-        for name in sorted({*deleted, *(one["store"] for one in found["stores"])})
-    ]
-    batch.facts["scan"] = scan.checks(found, search_terms is not None, unknown)
-    project.ledger.save_batch(batch, claim)
-    return watch.laps
+    names = sorted({*deleted, *(store["store"] for store in found["stores"])})
+    stores = tuple(StoreCounts(name, deleted.get(name, 0), 0, unknown.get(name, 0)) for name in names)
+    checks = tuple(scan.checks(found, search_terms is not None, unknown))
+    return Done(replace(work.batch, stores=stores, scan=checks), watch.laps)
 
 
-def clear_source(project: Project, batch: Batch, requests: list[Request], claim: Claim | None) -> str:
-    """Delete the subjects' rows and files from the source if params say so; returns what happened, in words."""
+def _source_step(work: Work) -> Work:
+    """Clear the source if params say so; what the pipeline then gives is checked like any other state."""
+    work = clear_source(work)
+    if work.batch.source_rows is not None:  # split ran again on the shorter source
+        work = replace(work, batch=verify(work).batch)
+    return work.keep(work.batch)
+
+
+def clear_source(work: Work) -> Work:
+    """Delete the subjects' rows and files from the source if params say so; the batch then tells what happened, in words.
+
+    How many rows go is stored before the first of them does: after a crash they may be gone.
+    Raises: ProjectError, VerificationError if somebody changed the project or the source meanwhile; StepFailedError.
+    """
+    project, batch = work.project, work.batch
     if not project.params.source.erase:
-        return plan_of(batch).source
-    if "source_rows" not in batch.facts:  # else rows are gone already, and what DVC says of the source is our own doing
+        return replace(work, batch=replace(batch, source=batch.outcome.source))
+    if batch.source_rows is None:  # else rows are gone already, and what DVC says of the source is our own doing
         ground.require_own_changes(dvc.status(project.layout))
     source = open_source(project.params.source, project.layout.root)
     table = source.table()
-    key, wanted = project.key(), ground.everybody(requests)
-    gone = table[table["subject"].map({one: key.pseudonym(one) for one in table["subject"].unique()}).isin(wanted)]
-    rows = max(len(gone), int(batch.facts.get("source_rows", 0)))  # after a crash the rows may be gone already
-    batch.facts["source_rows"] = rows
-    project.ledger.save_batch(replace(batch), claim)
+    key, wanted = project.key(), ground.everybody(work.requests)
+    leaving = {subject for subject in table["subject"].unique() if key.pseudonym(subject) in wanted}
+    rows = max(int(table["subject"].isin(leaving).sum()), batch.source_rows or 0)
+    work = work.keep(replace(batch, source_rows=rows))
     made = read_outs(project.layout.lock)
     source.drop(lambda subject: key.pseudonym(subject) in wanted)
     # `split` alone reads the shorter source. Its outs are the same, unless somebody brought other records meanwhile.
     dvc.run(project.layout, "repro", "--quiet", "--single-item", "split")
     if read_outs(project.layout.lock) != made:
         raise VerificationError("the source has other records than those that were verified; `lmeraser resume` verifies again")
-    return f"erased: {rows} rows and their files"
+    return replace(work, batch=replace(work.batch, source=f"erased: {rows} rows and their files"))
 
 
-def forget_search_terms(project: Project, batch: Batch) -> None:
+def drop_search_terms(work: Work) -> None:
     """Drop the clear names that the scan looked for: it found none of them."""
-    from flows.purge.scan import drop_search_terms
+    from flows.purge import scan
 
-    drop_search_terms(project.layout, batch.batch_id)
+    scan.drop_search_terms(work.project.layout, work.batch.batch_id)
 
 
 class _Watch:

@@ -12,6 +12,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from flows.project import Project, locked
+from flows.requests.work import Work
 from flows.run.warm_client import run_chains
 from lmeraser.core.digest import readable_json
 from lmeraser.core.errors import BadInputError, ProjectError
@@ -75,8 +76,9 @@ def refresh(project: Project, accepting: Iterable[str] = (), renewed: bool = Fal
     return folder if made.head == WITHHELD and not made.model_withheld else None
 
 
-def leave_quarantine(project: Project) -> None:
+def leave_quarantine(work: Work) -> None:
     """Serve the new artifacts; people of other open requests stay left out."""
+    project = work.project
     folder = refresh(project, renewed=True)
     if folder:
         solve(project, folder)

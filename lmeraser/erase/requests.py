@@ -1,4 +1,4 @@
-"""Requests and batches as the ledger keeps them, and how a request comes in. Subjects are pseudonyms (HMAC) from the start."""
+"""Requests as the ledger keeps them, and how one comes in. Subjects are pseudonyms (HMAC) from the start."""
 
 import json
 import uuid
@@ -47,20 +47,6 @@ class Request:
     def late(self, now: datetime) -> bool:
         """Whether it is past its due date and not finished."""
         return self.state not in FINAL and datetime.fromisoformat(self.due_at) < now
-
-
-@dataclass(frozen=True)
-class Batch:
-    """Requests that share one retraining.
-
-    Attributes: plan: as `Plan.to_json`; before: dvc.lock's outs when it was formed; facts: what steps keep for later ones.
-    """
-
-    batch_id: str
-    opened_at: str
-    plan: dict[str, Any]
-    before: dict[str, str]
-    facts: dict[str, Any]
 
 
 @dataclass(frozen=True)

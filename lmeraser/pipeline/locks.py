@@ -6,7 +6,7 @@ stands for all of them: a state is whole only if each is.
 
 import hashlib
 import json
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -98,6 +98,6 @@ class Comparison:
         return self.artifacts > 0 and not self.differing
 
 
-def compare(one: Outs, other: Outs) -> Comparison:
-    paths = sorted(one.keys() | other.keys())
-    return Comparison(len(paths), [path for path in paths if one.get(path) != other.get(path)])
+def compare(before: Mapping[str, str], after: Mapping[str, str]) -> Comparison:
+    paths = sorted(before.keys() | after.keys())
+    return Comparison(len(paths), [path for path in paths if before.get(path) != after.get(path)])
