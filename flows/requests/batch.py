@@ -9,14 +9,11 @@ from flows.project import Project
 from flows.purge import plan as purging
 from flows.requests import ground
 from flows.requests.intake import divide, set_aside
-from flows.requests.quarantine import named
 from flows.requests.work import Done, Work
 from lmeraser.core.errors import BlockedError, StepFailedError
 from lmeraser.core.progress import say
 from lmeraser.erase.batches import BatchRecord
-from lmeraser.erase.facts import gather_facts
 from lmeraser.erase.ledger import Claim
-from lmeraser.erase.plan import make_plan
 from lmeraser.erase.requests import Request
 from lmeraser.learn.same_environment import require_same_environment
 from lmeraser.pipeline.locks import read_outs
@@ -43,8 +40,8 @@ def form(project: Project, claim: Claim, requests: Sequence[Request]) -> tuple[B
     # Before anything is destroyed: a source that cannot be cleared, and a remote of a kind that purge cannot clear.
     check_source(project.params.source, project.layout.root)
     _refuse_unknown_early(project)
-    facts = gather_facts(project.layout, project.params)
-    fitting, culprits = divide(project, facts, requests)
+    roster = project.roster(project.layout)
+    fitting, culprits = divide(roster, requests)
     for request, obstacle in culprits:
         set_aside(project, request, obstacle)
         say(f"request {request.request_id} was set aside, the others go on: {obstacle}")
@@ -52,15 +49,13 @@ def form(project: Project, claim: Claim, requests: Sequence[Request]) -> tuple[B
         raise BlockedError(f"request {culprits[0][0].request_id} is blocked: {culprits[0][1]}")
     accepted = any(request.include_public for request in fitting)
     batch = BatchRecord(
-        plan=make_plan(named(project, facts, ground.everybody(fitting)), facts, accepted),
+        plan=roster.plan(ground.everybody(fitting), accepted),
         before=read_outs(project.layout.lock),
-        plans={
-            request.request_id: make_plan(named(project, facts, request.pseudonyms), facts, request.include_public)
-            for request in fitting
-        },
+        plans={request.request_id: roster.plan(request.pseudonyms, request.include_public) for request in fitting},
         ground=ground.current(project),
         unknown_accepted=project.accepts_unknown,
     )
+    project.drop_roster()  # what it tells is about to change, and retraining needs the memory
     ids = tuple(request.request_id for request in fitting)
     return project.ledger.open_batch(claim, ids, batch), ids
 

@@ -81,7 +81,7 @@ def erasure_of(project: Project, batch: BatchRecord, request: Request) -> Erasur
         project=load_or_create_project_id(layout.project_id),
         request_id=request.request_id,
         pseudonyms=request.pseudonyms,
-        subject_key_id=project.key().id,
+        subject_key_id=project.subject_key().id,
         locks=stands.locks,
         erased_list=stands.erased,
         received_at=request.received_at,

@@ -86,7 +86,7 @@ def keep_out(project: Project, requests: Sequence[Request]) -> bool:
     wanted = everybody(requests) | ever_erased(project)
     lacking = not wanted <= ErasedList.read(project.layout.erased).pseudonyms
     if wanted:
-        project.erased.add(wanted, project.key()).keep(project.layout)
+        project.erased.add(wanted, project.subject_key()).keep(project.layout)
     return lacking
 
 
@@ -176,7 +176,7 @@ def realign(
 
 def require_key(project: Project, requests: Sequence[Request]) -> None:
     """Raise ProjectError unless the subject key is the one by which the requests name their people: another finds nobody."""
-    key = project.key().id
+    key = project.subject_key().id
     for request in requests:
         for event in project.ledger.events(request.request_id):
             if event.kind == "validated" and event.data.get("key", key) != key:

@@ -87,7 +87,7 @@ def clear_source(work: Work) -> Work:
         ground.require_own_changes(dvc.status(project.layout))
     source = open_source(project.params.source, project.layout.root)
     table = source.table()
-    key, wanted = project.key(), ground.everybody(work.requests)
+    key, wanted = project.subject_key(), ground.everybody(work.requests)
     leaving = {subject for subject in table["subject"].unique() if key.pseudonym(subject) in wanted}
     rows = max(int(table["subject"].isin(leaving).sum()), batch.source_rows or 0)
     work = work.keep(replace(batch, source_rows=rows))

@@ -68,7 +68,7 @@ def _require_one_environment(work: Work) -> None:
 
 def _require_gone(project: Project, requests: list[Request]) -> set[str]:
     """Raise VerificationError if a part holds a record of the subjects; returns the ids of all records."""
-    key, wanted = project.key(), ground.everybody(requests)
+    key, wanted = project.subject_key(), ground.everybody(requests)
     files = [project.layout.public, *(project.layout.part(part) for part in project.params.parts)]
     kept = {record.id: record.subject for file in files for record in read_records(file)}
     if not kept:

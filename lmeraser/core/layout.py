@@ -76,6 +76,11 @@ class Layout:
     def clusters(self) -> Path:
         return self.artifacts / "cluster"
 
+    @property
+    def sizes(self) -> Path:
+        """The table of clusters."""
+        return self.clusters / "clusters.json"
+
     def members(self, slot: str) -> Path:
         return self.clusters / "members" / f"{slot}.parquet"
 

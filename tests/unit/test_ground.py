@@ -48,7 +48,7 @@ class Scene:
         patch.setattr(Project, "params", make_params({}))
         patch.setattr(ground.dvc, "status", lambda _: self.stale)
         patch.setattr(ground, "refresh", lambda *_: None)
-        self.pseudonym = self.project.key().pseudonym("anna")
+        self.pseudonym = self.project.ensure_subject_key().pseudonym("anna")
         identity = str(uuid.uuid4())
         self.project.ledger.receive(identity, [self.pseudonym], False, 30)
         for state in ("validated", "quarantined"):
