@@ -20,6 +20,7 @@ from lmeraser.core.files import write_atomically
 from lmeraser.core.layout import Layout
 from lmeraser.data.records import TRAIN
 from lmeraser.erase.requests import Request
+from lmeraser.pipeline.files import StageName
 from lmeraser.serve.quarantine import (
     INTERIM,
     WHOLE,
@@ -110,7 +111,7 @@ def _decide(project: Project, copy: Layout, folder: str, pseudonyms: set[str], d
 
 def solve(project: Project, folder: str) -> None:
     """Solve the global head of a copy without the people of open requests, and serve it. Raises: StepFailedError."""
-    run_chains(project.layout, [[f"interim_head@{folder}"]])
+    run_chains(project.layout, [[str(StageName("interim_head", folder))]])
     serve_solved(project, folder)
 
 

@@ -14,6 +14,7 @@ from lmeraser.core.private import close_private
 from lmeraser.core.progress import say
 from lmeraser.erase.batches import BatchRecord
 from lmeraser.erase.plan import Plan
+from lmeraser.pipeline.files import StageName
 from lmeraser.pipeline.locks import Outs, outs_by_stage
 from lmeraser.serve.quarantine import WITHHELD, read_quarantine
 
@@ -45,7 +46,8 @@ def retrain(work: Work) -> Done:
 def _update(project: Project, plan: Plan, tuner: build.Tuner | None) -> dict[str, float]:
     """Run what the plan names; the global head that the served copy still lacks comes first, if it has a backbone to stand on."""
     withheld = read_quarantine(project.layout)
-    first = [f"interim_head@{withheld.folder}"] if withheld and withheld.head == WITHHELD and not plan.rebuild else []
+    solves = withheld is not None and withheld.head == WITHHELD and not plan.rebuild
+    first = [str(StageName("interim_head", withheld.folder))] if withheld and solves else []
     slots = [*plan.slots_retrained, *plan.slots_emptied]
     seconds = build.update(project.layout, plan.parts, slots, first, tuner)
     if withheld and first:
@@ -78,4 +80,5 @@ def expected_changes(project: Project, plan: Plan) -> set[str]:
     if not plan.exact:
         slots = set(project.params.slots)
     changed = {"split", "cluster", "validate", "head", "evaluate"}
-    return changed | {f"embed@{part}" for part in plan.parts} | {f"tune@{slot}" for slot in slots}
+    names = [StageName("embed", part) for part in plan.parts] + [StageName("tune", slot) for slot in slots]
+    return changed | set(map(str, names))

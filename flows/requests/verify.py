@@ -84,12 +84,12 @@ def _require_partition(project: Project, kept: set[str]) -> tuple[int, set[str]]
     """Raise VerificationError unless each training record is in one cluster. Returns how many there are, and the slots in use."""
     layout, params = project.layout, project.params
     placed = [member.id for part in params.parts for member in load_placements(layout.leaves(part), part)]
-    tuned = [member["id"] for slot in params.slots for member in load_members(layout.members(slot))]
+    tuned = [member.id for slot in params.slots for member in load_members(layout.members(slot))]
     if not set(placed) | set(tuned) <= kept or sorted(placed) != sorted(tuned):
         raise VerificationError(
             "a cluster holds a record that is in no part, or misses one; run `dvc repro`, then `lmeraser resume`"
         )
-    return len(tuned), {str(size["slot"]) for size in load_sizes(layout.clusters)}
+    return len(tuned), {size.slot for size in load_sizes(layout.clusters)}
 
 
 def _require_planned(work: Work, changed: set[str], used: set[str]) -> Plan | None:
@@ -103,7 +103,7 @@ def _require_planned(work: Work, changed: set[str], used: set[str]) -> Plan | No
     surplus = sorted(changed - expected_changes(project, plan))
     other = plan.exact and (len(used) != plan.clusters_total or not used >= set(plan.slots_retrained))
     if (surplus or other) and batch.moved:
-        total = sum(size["records"] for size in load_sizes(project.layout.clusters))
+        total = sum(size.records for size in load_sizes(project.layout.clusters))
         public = str(project.layout.public.relative_to(project.layout.root))
         remade = bool(changed & FROZEN) or batch.before.get(public) != read_outs(project.layout.lock).get(public)
         return plan.as_replay(sorted(used), project.params.parts, total, remade)
@@ -120,7 +120,7 @@ def _require_planned(work: Work, changed: set[str], used: set[str]) -> Plan | No
 def served_files(project: Project) -> list[Path]:
     """Every file that the served model is made of."""
     layout = project.layout
-    slots = [size["slot"] for size in load_sizes(layout.clusters)]
+    slots = [size.slot for size in load_sizes(layout.clusters)]
     tuned = [layout.tuned(slot) for slot in slots]
     return [layout.backbone, layout.skeleton, layout.router, layout.clusters / "clusters.json", *tuned, layout.head]
 

@@ -107,7 +107,7 @@ def _require_ephemeral(layout: Layout) -> None:
 def _pull(layout: Layout, slot: str) -> None:
     members = layout.members(slot)
     dvc.run(layout, "pull", "--quiet", str(members.relative_to(layout.root)), *FROZEN)
-    parts = sorted({layout.part(member["part"]) for member in load_members(members)})
+    parts = sorted({layout.part(member.part) for member in load_members(members)})
     if parts:
         dvc.run(layout, "pull", "--quiet", *(str(part.relative_to(layout.root)) for part in parts))
 

@@ -25,7 +25,7 @@ def gather_facts(layout: Layout, params: Params) -> Facts:
         private=pa.concat_tables([read_table(layout.part(part), FACTS) for part in params.parts]),
         placements=pa.concat_tables([read_table(layout.leaves(part), PLACED) for part in params.parts]),
         tree=load_skeleton(layout.skeleton).hierarchy,
-        used_slots=[size["slot"] for size in load_sizes(layout.clusters)],
+        used_slots=[size.slot for size in load_sizes(layout.clusters)],
     )
 
 
