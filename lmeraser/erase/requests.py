@@ -1,6 +1,5 @@
 """Requests as the ledger keeps them, and how one comes in. Subjects are pseudonyms (HMAC) from the start."""
 
-import json
 import uuid
 from collections.abc import Iterable
 from dataclasses import dataclass
@@ -8,6 +7,7 @@ from datetime import datetime
 from typing import Any
 
 from lmeraser.core.errors import RequestError
+from lmeraser.core.strict_json import strict_json
 from lmeraser.erase.states import BLOCKED, FINAL
 
 MAX_BODY = 64 * 2**20  # bytes
@@ -68,25 +68,12 @@ def check_request_id(text: str | None) -> str:
         raise RequestError("the request id is no UUID; expected 8-4-4-4-12 hex digits, or leave it out") from error
 
 
-def _once(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
-    found: dict[str, Any] = {}
-    for key, value in pairs:
-        if key in found:
-            raise ValueError("a field stands twice")
-        found[key] = value
-    return found
-
-
-def _refuse_constant(_: str) -> None:
-    raise ValueError("NaN and Infinity are no JSON")
-
-
 def _parse(data: bytes) -> dict[str, Any]:
     if len(data) > MAX_BODY:
         raise RequestError(f"event: {len(data)} bytes, expected at most {MAX_BODY}; split the request")
     try:
-        raw = json.loads(data.decode(), object_pairs_hook=_once, parse_constant=_refuse_constant)
-    except (ValueError, RecursionError) as error:
+        raw = strict_json(data)
+    except ValueError as error:
         raise RequestError("event: not valid JSON (UTF-8, each field once); expected an OpenDSR 2.0 request") from error
     if not isinstance(raw, dict):
         raise RequestError("event: no JSON object; expected an OpenDSR 2.0 request")
