@@ -51,7 +51,7 @@ class Project:
         url = os.environ.get(LEDGER_VARIABLE)
         if url is None:
             self.layout.private_state.mkdir(exist_ok=True, mode=0o700)
-            return Ledger.open(sqlite_url(self.layout.private_state / "ledger.db"))
+            return Ledger.open(sqlite_url(self.layout.ledger))
         return Ledger.open(url)
 
     @property
@@ -116,7 +116,7 @@ def locked(path: Path, waiting: str) -> Iterator[None]:
 @contextmanager
 def workspace(project: Project) -> Iterator[None]:
     """Change the project alone: also an orphan of a killed process has ended."""
-    with locked(project.layout.private_state / "workspace.lock", "another process is changing this project; waiting for it"):
+    with locked(project.layout.workspace_lock, "another process is changing this project; waiting for it"):
         with project.layout.stage_lock.open("w") as stages:
             try:
                 fcntl.flock(stages, fcntl.LOCK_EX | fcntl.LOCK_NB)

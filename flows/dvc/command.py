@@ -43,7 +43,7 @@ def surroundings(layout: Layout) -> dict[str, str]:
         # Beside the project: what DVC remembers there goes when the project goes, and copies do not share it.
         "DVC_SITE_CACHE_DIR": str(layout.root / ".dvc" / "tmp" / "site"),
         "DO_NOT_TRACK": "1",
-        REPORT_VARIABLE: str(layout.private_state / "error.json"),
+        REPORT_VARIABLE: str(layout.error_report),
     }
 
 
@@ -89,7 +89,7 @@ def finish(processes: Sequence["subprocess.Popen[str]"], layout: Layout, what: s
 
 def failure(layout: Layout, what: str) -> StepFailedError:
     """The error of a stage that failed, by its own line where it left one."""
-    report = layout.private_state / "error.json"
+    report = layout.error_report
     if report.exists():
         told = json.loads(report.read_bytes())
         report.unlink()
@@ -117,7 +117,7 @@ def _obstacle(layout: Layout) -> str | None:
 def clear_report(layout: Layout) -> None:
     """Forget an earlier stage's error line."""
     layout.private_state.mkdir(exist_ok=True, mode=0o700)
-    (layout.private_state / "error.json").unlink(missing_ok=True)
+    layout.error_report.unlink(missing_ok=True)
 
 
 def mend_rwlock(layout: Layout) -> None:

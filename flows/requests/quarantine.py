@@ -50,7 +50,7 @@ def refresh(project: Project, accepting: Iterable[str] = (), renewed: bool = Fal
     Returns: the copy's folder if its global head is still to be solved.
     """
     accepting = set(accepting)
-    with locked(project.layout.private_state / "quarantine.lock", "another process is changing the quarantine; waiting"):
+    with locked(project.layout.quarantine_lock, "another process is changing the quarantine; waiting"):
         open_requests = project.ledger.all(open_only=True)
         held = [request for request in open_requests if _is_held(request) or request.request_id in accepting]
         if not held:
@@ -117,7 +117,7 @@ def solve(project: Project, folder: str) -> None:
 
 def serve_solved(project: Project, folder: str) -> None:
     """Serve the head that the stage `quarantine` solved, unless another request came meanwhile."""
-    with locked(project.layout.private_state / "quarantine.lock", "another process is changing the quarantine; waiting"):
+    with locked(project.layout.quarantine_lock, "another process is changing the quarantine; waiting"):
         now = read_quarantine(project.layout)
         if now and now.folder == folder and (now.layout(project.layout).root / "interim.safetensors").exists():
             write_quarantine(project.layout, replace(now, head=INTERIM))

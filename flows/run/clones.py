@@ -96,8 +96,8 @@ def work_in_clone(project: Project, batch_id: str, slot: str) -> float:
 
 def _require_ephemeral(layout: Layout) -> None:
     """Raise ProjectError if this folder holds work of its own, which `wipe` would delete; else clear what a killed try left."""
-    marker = layout.private_state / "clone"
-    if not marker.exists() and (layout.artifacts.exists() or (layout.private_state / "ledger.db").exists()):
+    marker = layout.clone_marker
+    if not marker.exists() and (layout.artifacts.exists() or layout.ledger.exists()):
         raise ProjectError("this folder holds a built project; a worker for clones needs a fresh clone of its own")
     layout.private_state.mkdir(exist_ok=True, mode=0o700)
     marker.touch()

@@ -9,7 +9,7 @@ from builders import ROOT, example_plan
 
 from lmeraser.erase.batches import BatchRecord, Ground, StoreCounts
 
-VECTORS = sorted((ROOT / "tests" / "vectors" / "batches").glob("*.json"))
+VECTORS = sorted((ROOT / "tests" / "batches").glob("*.json"))
 FULL = BatchRecord(
     plan=example_plan(slots_retrained=["c01"]),
     before={"artifacts/head": "1" * 32},
