@@ -129,19 +129,28 @@ def test_file_that_was_replaced_is_another_state(project: Project, gathered: lis
     before = project.roster(project.layout)
     file = files_of(project.layout)[place]
     draft = file.with_suffix(".draft")
-    draft.write_bytes(b"CONTENT")  # of the same size
+    draft.write_bytes(b"CONTENT")  # of the same size, and of the same time
+    os.utime(draft, ns=(file.stat().st_mtime_ns, file.stat().st_mtime_ns))
     draft.replace(file)
     assert project.roster(project.layout) is not before
     assert len(gathered) == 2
 
 
-def test_state_that_changed_while_it_was_gathered_is_not_kept(project: Project, monkeypatch: pytest.MonkeyPatch) -> None:
-    def changed(layout: Layout, _: Params) -> Facts:
-        layout.skeleton.write_bytes(b"another content")
+def test_what_was_gathered_while_the_state_changed_is_not_kept(project: Project, monkeypatch: pytest.MonkeyPatch) -> None:
+    skeleton = project.layout.skeleton
+    kept = skeleton.with_name("kept")
+
+    def gather(layout: Layout, _: Params) -> Facts:
+        if not kept.exists():  # somebody builds meanwhile, and goes back to the old files
+            os.link(skeleton, kept)
+            skeleton.unlink()
+            skeleton.write_bytes(b"another")
         return facts()
 
-    monkeypatch.setattr(flows.project, "gather_facts", changed)
-    assert project.roster(project.layout) is not project.roster(project.layout)
+    monkeypatch.setattr(flows.project, "gather_facts", gather)
+    mixed = project.roster(project.layout)
+    kept.replace(skeleton)
+    assert project.roster(project.layout) is not mixed
 
 
 def test_one_forget_gathers_once_and_hashes_everybody_once(
