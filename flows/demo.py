@@ -70,7 +70,8 @@ def demo() -> bool:
         after = accuracy(project)
         say("3/3 building again without that person, in a clean copy, to compare every artifact (about a minute)")
         found = rebuild(project)
-    plan = plan_of(project, request) or {}
+    planned = plan_of(project, request)
+    plan = planned.to_json() if planned else {}
     rows = [
         ("accuracy before", f"{before['served']:.3f}  (one linear head on all private data: {before['linear_head']:.3f})"),
         ("accuracy after", f"{after['served']:.3f}  (one linear head on all private data: {after['linear_head']:.3f})"),

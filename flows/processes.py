@@ -43,18 +43,13 @@ def base_environment() -> dict[str, str]:
     return determinism.settled(os.environ) | {"PATH": path, "DO_NOT_TRACK": "1"}
 
 
-def _report(layout: Layout) -> Path:
-    """Where a stage leaves its error line: DVC hides its exit status."""
-    return layout.private_state / "error.json"
-
-
 def environment_of(layout: Layout) -> dict[str, str]:
     """The environment of what works on a project, DVC's own variables included."""
     return base_environment() | {
         "DVC_NO_ANALYTICS": "1",
         # Beside the project: what DVC remembers there goes when the project goes, and copies do not share it.
         "DVC_SITE_CACHE_DIR": str(layout.root / ".dvc" / "tmp" / "site"),
-        REPORT_VARIABLE: str(_report(layout)),
+        REPORT_VARIABLE: str(layout.error_report),  # DVC hides a stage's exit status
     }
 
 
@@ -125,12 +120,12 @@ def succeed(processes: Sequence[Process]) -> bool:
 def clear_report(layout: Layout) -> None:
     """Delete an earlier stage's error line."""
     layout.private_state.mkdir(exist_ok=True, mode=0o700)
-    _report(layout).unlink(missing_ok=True)
+    layout.error_report.unlink(missing_ok=True)
 
 
 def reported_failure(layout: Layout) -> StepFailedError | None:
     """The error of a stage that failed, by its own line; None if it left none."""
-    report = _report(layout)
+    report = layout.error_report
     if not report.exists():
         return None
     failure = json.loads(report.read_bytes())

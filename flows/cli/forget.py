@@ -44,8 +44,9 @@ def act(options: argparse.Namespace) -> Result:
                     say(f"another request is still open: {error}")
     request = project.ledger.get(request.request_id)
     intake.refuse(request)
+    planned = intake.plan_of(project, request)
     lines = [
-        *plan_lines(intake.plan_of(project, request) or {}),
+        *(plan_lines(planned.to_json()) if planned else []),
         f"state               {request.state} in {request.seconds:.1f} s",
     ]
     if request.certificate:

@@ -12,9 +12,10 @@ from lmeraser.erase.states import status as opendsr_status
 
 def summary(project: Project, request: Request) -> dict[str, Any]:
     """No pseudonym: who may read the ledger finds it there."""
-    own_plan = intake.plan_of(project, request) or {}
+    planned = intake.plan_of(project, request)
     batch = project.ledger.get_batch(request.batch_id) if request.batch_id else None
-    shared = (batch.facts.get("replayed") or batch.plan) if batch else own_plan
+    own_plan = planned.to_json() if planned else {}
+    shared = batch.outcome.to_json() if batch else own_plan
     now = datetime.now(UTC)
     return {
         "request_id": request.request_id,

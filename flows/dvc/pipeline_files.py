@@ -4,7 +4,6 @@ The list only grows. params.yaml is written first, and every byte but the list s
 other files should be, and the same command finishes them. What the locks record moves with its slot: nothing is trained again.
 """
 
-import re
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -16,10 +15,9 @@ from lmeraser.core.files import write_atomically
 from lmeraser.core.layout import Layout
 from lmeraser.core.params import IN_ROOT, Params, read_params, slot_name
 from lmeraser.pipeline.files import LOCK, ROOT_FILE, SLOTS_A_LINE, expected, file_of, files, locks_there
+from lmeraser.pipeline.locks import SCHEMA, written_entries
 
 MOST = 10_000  # slots
-ENTRY = re.compile(r"^  (?P<name>[^ ].*?):\n(?:   .*\n)*", re.MULTILINE)  # a stage as DVC writes it into a lock
-SCHEMA = "schema: '2.0'\nstages:\n"
 
 
 def next_names(slots: Sequence[str], wanted: int) -> list[str]:
@@ -79,14 +77,13 @@ def _append(layout: Layout, params: Params, wanted: int) -> list[str]:
 
 def _entries(path: Path) -> dict[str, str]:
     """What a lock records, by stage, as it is written. Raises: ProjectError if it is not as DVC writes it."""
-    text = path.read_text(encoding="utf-8")
-    found = {match["name"].strip("'\""): match[0] for match in ENTRY.finditer(text)}
-    if text != SCHEMA + "".join(found.values()):
+    try:
+        return written_entries(path.read_text(encoding="utf-8"))
+    except ValueError as error:
         name = path.relative_to(path.parents[2] if path.parent.parent.name == "tune" else path.parent)
         raise ProjectError(
             f"{name} is not in the format that DVC writes; restore it from git, or delete it, retry, and build again"
-        )
-    return found
+        ) from error
 
 
 def _move_entries(layout: Layout, params: Params) -> int:

@@ -25,7 +25,7 @@ from lmeraser.core.layout import Layout
 from lmeraser.core.params import Params, load_params
 from lmeraser.core.private import close_private
 from lmeraser.core.progress import say
-from lmeraser.pipeline.files import check_files, files
+from lmeraser.pipeline.files import StageName, check_files, files
 from lmeraser.sources import check_source
 
 Tuner = Callable[[Sequence[str]], dict[str, float]]  # trains slots somewhere, their files lie here afterwards; seconds by stage
@@ -39,7 +39,7 @@ def _inputs(layout: Layout) -> str:
 
 def _shares(slots: Sequence[str], layout: Layout, count: int) -> list[list[str]]:
     """Divide slots among processes, the largest cluster first to the least loaded."""
-    records = {size["slot"]: size["records"] for size in load_sizes(layout.clusters)}
+    records = {size.slot: size.records for size in load_sizes(layout.clusters)}
     shares: list[list[str]] = [[] for _ in range(count)]
     load = [0] * len(shares)
     for slot in sorted(slots, key=lambda slot: (-records.get(slot, 0), slot)):
@@ -85,7 +85,7 @@ def _check(layout: Layout, inputs: str) -> None:
 
 def _commit(layout: Layout, names: Sequence[str]) -> dict[str, float]:
     start = time.monotonic()
-    dvc.commit(layout, [name for name in names if not name.startswith("interim_head@")])
+    dvc.commit(layout, [name for name in names if StageName.parse(name).recorded])
     close_private(layout)  # DVC copied some of the files anew
     return {"dvc commit": time.monotonic() - start}
 
@@ -145,7 +145,7 @@ def _ask_dvc(layout: Layout) -> None:
 
 def _train_stale(layout: Layout, params: Params, stale: dict[str, Any]) -> None:
     """Bring everything before `tune` up to date, then train the slots whose inputs changed side by side and record them."""
-    if any(not name.startswith(("tune@", "head", "evaluate")) for name in stale):
+    if any(StageName.parse(name).kind not in ("tune", "head", "evaluate") for name in stale):
         dvc.run(layout, "repro", "--quiet", "validate", "recipe")
         stale = dvc.status(layout)
     slots = [slot for slot in params.slots if _inputs_changed(stale.get(f"tune@{slot}", []))]

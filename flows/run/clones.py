@@ -98,8 +98,8 @@ def work_in_clone(project: Project, batch_id: str, slot: str) -> float:
 
 def _require_ephemeral(layout: Layout) -> None:
     """Raise ProjectError if this folder holds work of its own, which `wipe` would delete; else clear what a killed try left."""
-    marker = layout.private_state / "clone"
-    if not marker.exists() and (layout.artifacts.exists() or (layout.private_state / "ledger.db").exists()):
+    marker = layout.clone_marker
+    if not marker.exists() and (layout.artifacts.exists() or layout.ledger.exists()):
         raise ProjectError("this folder holds a built project; start the worker in a fresh clone of its own")
     layout.private_state.mkdir(exist_ok=True, mode=0o700)
     marker.touch()
@@ -109,7 +109,7 @@ def _require_ephemeral(layout: Layout) -> None:
 def _pull(layout: Layout, slot: str) -> None:
     members = layout.members(slot)
     dvc.run(layout, "pull", "--quiet", str(members.relative_to(layout.root)), *FROZEN)
-    parts = sorted({layout.part(member["part"]) for member in load_members(members)})
+    parts = sorted({layout.part(member.part) for member in load_members(members)})
     if parts:
         dvc.run(layout, "pull", "--quiet", *(str(part.relative_to(layout.root)) for part in parts))
 

@@ -12,12 +12,12 @@ from flows.project import Project
 from flows.run.build import Tuner
 from lmeraser.core.errors import StepFailedError
 from lmeraser.core.progress import say
-from lmeraser.erase.requests import Batch
+from lmeraser.erase.batches import BatchRecord
 
 ATTEMPTS = 3  # a worker may die; another one, or the next, tries again
 
 
-def tuner(project: Project, batch: Batch) -> Tuner | None:
+def tuner(project: Project, batch: BatchRecord) -> Tuner | None:
     """Who tunes the clusters of a batch, by `service.fan_out`."""
     where = project.params.service.fan_out
     if where == "here":

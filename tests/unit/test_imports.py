@@ -39,7 +39,7 @@ def test_domain_commands_and_erasing_import_nothing_heavy() -> None:
     prove = [f"lmeraser.prove.{path.stem}" for path in sorted((ROOT / "lmeraser" / "prove").glob("[a-z]*.py"))]
     assert len(erase) >= 5
     others = ["lmeraser.sources", "lmeraser.gate.checks", "lmeraser.pipeline.locks"]
-    modules = ["lmeraser", *erase, *prove, *others, "flows.cli", "flows.requests.steps"]
+    modules = ["lmeraser", *erase, *prove, *others, "flows.cli", "flows.requests.coordinator"]
     assert heavy_after("\n".join(f"import {module}" for module in modules)) == []
 
 
