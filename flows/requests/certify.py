@@ -11,6 +11,7 @@ from pathlib import Path
 from flows.project import Project
 from flows.requests import ground
 from flows.requests.steps import plan_of, served_files
+from lmeraser.core.code import PACKAGES
 from lmeraser.core.digest import sha256_of_file
 from lmeraser.core.environment import fingerprint
 from lmeraser.core.errors import StepFailedError, VerificationError
@@ -31,7 +32,7 @@ def code_revision(root: Path) -> str:
     head = subprocess.run([*git, "rev-parse", "HEAD"], capture_output=True, text=True, check=False)
     if head.returncode:
         return "none (no commit)"
-    code = ("lmeraser", "stages", "flows", "dvc.yaml", "tune")
+    code = (*PACKAGES, "dvc.yaml", "tune")
     dirty = subprocess.run([*git, "status", "--porcelain", "--", *code], capture_output=True, text=True, check=False)
     return head.stdout.strip() + ("+changed" if dirty.stdout.strip() else "")
 
