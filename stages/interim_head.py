@@ -1,4 +1,4 @@
-"""quarantine: a copy of the artifacts and who must be left out of it -> interim.safetensors, the global head without them.
+"""interim_head: a copy of the artifacts and who must be left out of it -> interim.safetensors, the global head without them.
 
 No DVC stage: it runs when a request is accepted, before any retraining. The head is, byte for byte, the one that the
 retraining ends with, because its sums are whole numbers.
@@ -20,7 +20,7 @@ from lmeraser.serve.quarantine import copies, read_quarantine
 from stages.runtime.entry import enter
 
 
-def quarantine(project: Layout, _: Params, folders: list[str]) -> None:
+def interim_head(project: Layout, _: Params, folders: list[str]) -> None:
     for folder in folders:
         try:
             _solve_without(Layout(copies(project) / folder))
@@ -41,7 +41,7 @@ def _solve_without(copy: Layout) -> None:
     for part in params.parts:
         known = {record.id for record in read_records(copy.part(part), TRAIN)}
         images |= read_images(copy.part(part), {record.id: record.sha256 for record in gone if record.id in known})
-    pixels = decode_all([images[record.id] for record in gone], params, "quarantine")
+    pixels = decode_all([images[record.id] for record in gone], params, "interim_head")
     backbone, skeleton = load_backbone(copy.backbone, params), load_skeleton(copy.skeleton)
     found = embed_part(gone, pixels, backbone, skeleton, params)
     kept = [member for part in params.parts for member in load_placements(copy.leaves(part), part)]
@@ -53,4 +53,4 @@ def _solve_without(copy: Layout) -> None:
 
 
 if __name__ == "__main__":
-    enter(quarantine)
+    enter(interim_head)

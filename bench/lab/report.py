@@ -20,7 +20,10 @@ def revision() -> str:
     """The commit, and whether tracked files of the measured code differ from it."""
     if not (ROOT / ".git").exists():
         return "unknown (no git folder)"
-    head = subprocess.run(["git", "rev-parse", "--short=12", "HEAD"], cwd=ROOT, capture_output=True, text=True, check=True)
+    try:
+        head = subprocess.run(["git", "rev-parse", "--short=12", "HEAD"], cwd=ROOT, capture_output=True, text=True, check=True)
+    except (OSError, subprocess.CalledProcessError):
+        return "unknown (git does not answer)"
     changed = subprocess.run(["git", "diff", "--quiet", "HEAD", "--", "lmeraser", "params.yaml"], cwd=ROOT, check=False)
     return head.stdout.strip() + (" with local changes" if changed.returncode else "")
 

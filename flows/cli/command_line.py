@@ -79,10 +79,10 @@ def audit(options: argparse.Namespace) -> Result:
         if options.stores:
             events = project.ledger.verify_chain()
             from flows.cli.request_commands import read_lines
-            from flows.purge.scan import audit_stores
+            from flows.purge.step import audit_stores
 
             canaries = read_lines(options.canaries_from, "--canaries-from") if options.canaries_from else []
-            stores = audit_stores(project.layout, canaries)
+            stores = audit_stores(project.layout, canaries).to_json()
             told |= stores | {"ledger_events": events}
             lines += [*store_lines(stores), f"{events} events of the ledger are as they were written"]
         if options.membership:

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from flows.project import Project, workspace
-from flows.purge.plan import by_store, told_unknown
+from flows.purge.step import by_store, told_unknown
 from flows.requests import intake
 from flows.requests.ground import missing_from_branch
 from lmeraser.core.errors import BadInputError, LmeraserError, ProjectError

@@ -13,7 +13,7 @@ from typing import Any
 from flows.dvc import command as dvc
 from flows.dvc import lock_backups as kept_locks
 from flows.project import Project
-from flows.purge import plan as purge
+from flows.purge import step as purge
 from flows.requests.quarantine import refresh
 from lmeraser.core.digest import sha256_of_file
 from lmeraser.core.errors import ProjectError, StepFailedError, VerificationError

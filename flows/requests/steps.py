@@ -12,7 +12,7 @@ from pathlib import Path
 from flows.dvc import command as dvc
 from flows.dvc import lock_backups as kept_locks
 from flows.project import Project
-from flows.purge import plan as purging
+from flows.purge import step as purging
 from flows.requests import ground
 from flows.requests.intake import divide, set_aside
 from flows.requests.quarantine import named, refresh, serve_solved
@@ -118,7 +118,7 @@ def retrain(project: Project, batch: Batch, tune: Tuner | None = None) -> dict[s
     try:
         if plan.exact and plan.records_removed and changed_stages(project, batch)[0] <= expected_changes(project, plan):
             withheld = read_quarantine(project.layout)
-            first = [f"quarantine@{withheld.folder}"] if withheld and withheld.head == WITHHELD and not plan.rebuild else []
+            first = [f"interim_head@{withheld.folder}"] if withheld and withheld.head == WITHHELD and not plan.rebuild else []
             slots = [*plan.slots_retrained, *plan.slots_emptied]
             seconds = update(project.layout, plan.parts, slots, first, tune)
             if withheld and first:
@@ -291,8 +291,6 @@ def purge(project: Project, batch: Batch, requests: list[Request], claim: Claim)
 
     Raises: StepFailedError if a store cannot be cleared, VerificationError if something is left.
     """
-    from flows.purge import scan
-
     layout, suppression_list = project.layout, SuppressionList.of(project.layout)
     watch = _Watch()
     ground.require_ground(project, batch)
@@ -304,45 +302,41 @@ def purge(project: Project, batch: Batch, requests: list[Request], claim: Claim)
         batch.facts["checks"] = verify(project, batch, requests)
     project.ledger.save_batch(batch, claim)
     watch.lap("source")
-    journal, search_terms = purging.read_journal(layout, batch.batch_id), scan.kept_search_terms(layout, batch.batch_id)
+    journal, search_terms = purging.read_journal(layout, batch.batch_id), purging.kept_search_terms(layout, batch.batch_id)
     if journal is None:
         planned = purging.plan(layout, suppression_list.is_erased)
         # Read before they go: a later try, after a crash or after traces were found, looks for all of it again.
         purging.refuse_unknown(planned.unknown, accepted)
         batch.facts["unknown_accepted"] = accepted
-        found_now = scan.search_terms_for(layout, planned, suppression_list.is_erased)
-        search_terms = found_now.with_words_of(search_terms or SearchTerms())
-        scan.keep_search_terms(layout, batch.batch_id, search_terms)
+        search_terms = planned.search_terms.with_words_of(search_terms or SearchTerms())
+        purging.keep_search_terms(layout, batch.batch_id, search_terms)
         journal = planned.journal
         purging.write_journal(layout, batch.batch_id, journal)
     watch.lap("plan")
     deleted = batch.facts.setdefault("deleted", {})
-    for store in purging.carry_out(layout, journal):
-        deleted[store["store"]] = deleted.get(store["store"], 0) + store["deleted"]
+    for store, count in purging.carry_out(layout, journal).items():
+        deleted[store] = deleted.get(store, 0) + count
     project.ledger.save_batch(batch, claim)
     project.ledger.scrub()
     watch.lap("delete")
-    wanted = search_terms or SearchTerms(frozenset(journal["objects"]), frozenset(journal["run_entries"]))
-    found = scan.scan_stores(layout, wanted, ground.everybody(requests))
+    wanted = search_terms or SearchTerms(journal.condemned.objects, journal.condemned.run_entries)
+    report = purging.scan_stores(layout, wanted, ground.everybody(requests))
     watch.lap("scan")
-    if not found["clean"]:
+    if not report.clean:
         purging.retire_journal(layout, batch.batch_id)
-        raise VerificationError(f"traces are left after the purge {scan.left(found)}; see `lmeraser audit --stores`")
-    unknown = journal.get("unknown", {})
+        raise VerificationError(f"traces are left after the purge {purging.residue_line(report)}; see `lmeraser audit --stores`")
     batch.facts["stores"] = [
-        {"store": name, "deleted": deleted.get(name, 0), "residue": 0, "unknown": unknown.get(name, 0)}
-        for name in sorted({*deleted, *(one["store"] for one in found["stores"])})
+        {"store": name, "deleted": deleted.get(name, 0), "residue": 0, "unknown": journal.unknown.get(name, 0)}
+        for name in sorted({*deleted, *(row.store for row in report.stores)})
     ]
-    batch.facts["scan"] = scan.checks(found, search_terms is not None, unknown)
+    batch.facts["scan"] = purging.checks(report, search_terms is not None, journal.unknown)
     project.ledger.save_batch(batch, claim)
     return watch.laps
 
 
 def forget_search_terms(project: Project, batch: Batch) -> None:
     """Drop the clear names that the scan looked for: it found none of them."""
-    from flows.purge.scan import drop_search_terms
-
-    drop_search_terms(project.layout, batch.batch_id)
+    purging.drop_search_terms(project.layout, batch.batch_id)
 
 
 class _Watch:

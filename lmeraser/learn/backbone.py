@@ -20,7 +20,7 @@ from lmeraser.core.environment import THREADS, require_gpu
 from lmeraser.core.errors import ParamsError, ProjectError
 from lmeraser.core.params import ImageParams, Params, Pretrain
 from lmeraser.data.tensors import read_tensors, write_tensors
-from lmeraser.learn.environment import network_environment
+from lmeraser.learn.environment import network_environment, switch_kernels
 from lmeraser.learn.memory import batch_that_fits, is_full, keep_freed_memory
 from lmeraser.learn.precision import pretraining_precision
 
@@ -33,12 +33,9 @@ def make_deterministic(device: str) -> None:
     determinism.require()
     keep_freed_memory()
     torch.set_num_threads(THREADS)
-    torch.use_deterministic_algorithms(True)
+    switch_kernels()
     # Filling memory that every kernel overwrites is for finding bugs; it was up to a sixth of a training step.
     cast("Any", torch.utils).deterministic.fill_uninitialized_memory = False
-    torch.backends.cudnn.benchmark = False
-    torch.backends.cuda.matmul.allow_tf32 = False
-    torch.backends.cudnn.allow_tf32 = False
     if device == "cuda":
         require_gpu()
     network_environment(device)

@@ -7,9 +7,8 @@ from typing import Any
 
 from sandbox import AWS, CANARY, Sandbox, files
 
-from flows.purge import plan as purge
-from flows.purge import scan
-from flows.purge.plan import Journal, Planned
+from flows.purge import step as purge
+from flows.purge.step import PurgeJournal, PurgePlan
 from lmeraser.core.layout import Layout
 from lmeraser.core.params import Params, load_params
 from lmeraser.erase.erased import ErasedList, SuppressionList, key_path
@@ -43,11 +42,11 @@ class Scene(Sandbox):
     def is_erased(self, subject: str) -> bool:
         return SuppressionList(ErasedList.read(self.layout.erased), key_path(self.layout.private_state)).is_erased(subject)
 
-    def plan(self) -> tuple[Planned, Any]:
+    def plan(self) -> tuple[PurgePlan, Any]:
         planned = purge.plan(self.layout, self.is_erased)
-        return planned, scan.search_terms_for(self.layout, planned, self.is_erased)
+        return planned, planned.search_terms
 
-    def purge(self) -> tuple[Journal, Any]:
+    def purge(self) -> tuple[PurgeJournal, Any]:
         planned, search_terms = self.plan()
         purge.write_journal(self.layout, BATCH, planned.journal)
         purge.carry_out(self.layout, planned.journal)
@@ -59,11 +58,11 @@ class Scene(Sandbox):
         return held & set(search_terms.objects)
 
     def residue(self, search_terms: Any) -> dict[str, set[str]]:
-        told = scan.scan_stores(self.layout, search_terms)
-        found = {row["store"]: {one["kind"] for one in row["residue"]} for row in told["stores"] if row["residue"]}
-        assert told["clean"] == (not found)
-        assert CANARY not in json.dumps(told)
-        return found
+        report = purge.scan_stores(self.layout, search_terms)
+        kinds = {row.store: {residue.kind for residue in row.residue} for row in report.stores if row.residue}
+        assert report.clean == (not kinds)
+        assert CANARY not in json.dumps(report.to_json())
+        return kinds
 
 
 def victim(project: Sandbox) -> str:

@@ -1,6 +1,7 @@
 """Stages and commands end with one line and the promised exit status; the line goes where a flow asked for it."""
 
 import errno
+import inspect
 import json
 import os
 import re
@@ -10,6 +11,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
+import yaml
 from builders import ROOT, assert_clean
 
 from flows.cli import main
@@ -17,7 +19,9 @@ from lmeraser.core import errors
 from lmeraser.core.errors import REPORT_VARIABLE, LmeraserError
 from lmeraser.core.layout import Layout
 from lmeraser.core.params import Params
+from stages.runtime.chain import load
 from stages.runtime.entry import enter
+from stages.runtime.warm import STAGES
 
 
 @pytest.fixture
@@ -150,3 +154,10 @@ def test_subject_in_the_wrong_place_is_not_repeated(
 ) -> None:
     assert status_of(lambda: main(arguments)) == 2
     assert_clean(capsys.readouterr().err.removesuffix("\n"))
+
+
+def test_every_stage_that_is_run_by_name_is_found_by_that_name() -> None:
+    listed = yaml.safe_load((ROOT / "dvc.yaml").read_text(encoding="utf-8"))["stages"]
+    for stage in {*listed, *STAGES}:
+        assert callable(load(stage)), stage
+        assert Path(str(inspect.getsourcefile(load(stage)))).is_relative_to(ROOT), stage

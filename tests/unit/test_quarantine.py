@@ -29,7 +29,7 @@ from lmeraser.serve.quarantine import (
     write_quarantine,
 )
 from lmeraser.serve.serving import ServedModel
-from stages.interim_head import quarantine as solve_copies
+from stages.interim_head import interim_head as solve_copies
 from unit.test_ridge import LEVELS, fourier, labels_for, same, sums_of
 from unit.test_serving import saved, served
 
