@@ -1,4 +1,4 @@
-"""quarantine: a copy of the artifacts and who must be left out of it -> interim.safetensors, the global head without them.
+"""interim_head: a copy of the artifacts and who must be left out of it -> interim.safetensors, the global head without them.
 
 No DVC stage: it runs when a request is accepted, before any retraining. The head is, byte for byte, the one that the
 retraining ends with, because its sums are whole numbers.
@@ -20,7 +20,7 @@ from lmeraser.serve.quarantine import copies, read_quarantine
 from stages.runtime.entry import enter
 
 
-def quarantine(project: Layout, _: Params, folders: list[str]) -> None:
+def interim_head(project: Layout, _: Params, folders: list[str]) -> None:
     for folder in folders:
         try:
             _solve_without(Layout(copies(project) / folder))
@@ -53,4 +53,4 @@ def _solve_without(copy: Layout) -> None:
 
 
 if __name__ == "__main__":
-    enter(quarantine)
+    enter(interim_head)

@@ -109,7 +109,7 @@ def _decide(project: Project, copy: Layout, folder: str, pseudonyms: set[str], d
 
 def solve(project: Project, folder: str) -> None:
     """Solve the global head of a copy without the people of open requests, and serve it. Raises: StepFailedError."""
-    run_chains(project.layout, [[f"quarantine@{folder}"]])
+    run_chains(project.layout, [[f"interim_head@{folder}"]])
     serve_solved(project, folder)
 
 

@@ -118,7 +118,7 @@ def retrain(project: Project, batch: Batch, tune: Tuner | None = None) -> dict[s
     try:
         if plan.exact and plan.records_removed and changed_stages(project, batch)[0] <= expected_changes(project, plan):
             withheld = read_quarantine(project.layout)
-            first = [f"quarantine@{withheld.folder}"] if withheld and withheld.head == WITHHELD and not plan.rebuild else []
+            first = [f"interim_head@{withheld.folder}"] if withheld and withheld.head == WITHHELD and not plan.rebuild else []
             slots = [*plan.slots_retrained, *plan.slots_emptied]
             seconds = update(project.layout, plan.parts, slots, first, tune)
             if withheld and first:

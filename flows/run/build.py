@@ -85,7 +85,7 @@ def _check(layout: Layout, inputs: str) -> None:
 
 def _commit(layout: Layout, names: Sequence[str]) -> dict[str, float]:
     start = time.monotonic()
-    dvc.commit(layout, [name for name in names if not name.startswith("quarantine@")])
+    dvc.commit(layout, [name for name in names if not name.startswith("interim_head@")])
     close_private(layout)  # DVC copied some of the files anew
     return {"dvc commit": time.monotonic() - start}
 
@@ -164,7 +164,7 @@ def update(
 ) -> dict[str, float]:
     """After an erasure: run what it touched. Returns seconds by stage.
 
-    Args: first: to run before that in the same process (`quarantine@…`); tune: who trains slots, if not this machine's own
+    Args: first: to run before that in the same process (`interim_head@…`); tune: who trains slots, if not this machine's own
         processes. Whether anything else is stale is for `verify` to ask.
     """
     before = [*first, "split", *(f"embed@{part}" for part in parts), "cluster", "validate"]

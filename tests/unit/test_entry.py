@@ -1,6 +1,7 @@
 """Stages and commands end with one line and the promised exit status; the line goes where a flow asked for it."""
 
 import errno
+import inspect
 import json
 import os
 import re
@@ -17,6 +18,7 @@ from lmeraser.core import errors
 from lmeraser.core.errors import LmeraserError
 from lmeraser.core.layout import Layout
 from lmeraser.core.params import Params
+from stages.runtime.chain import load
 from stages.runtime.entry import REPORT_VARIABLE, enter
 
 
@@ -150,3 +152,12 @@ def test_subject_in_the_wrong_place_is_not_repeated(
 ) -> None:
     assert status_of(lambda: main(arguments)) == 2
     assert_clean(capsys.readouterr().err.removesuffix("\n"))
+
+
+def test_every_stage_that_a_flow_names_is_one_that_a_chain_can_run() -> None:
+    """Found by the slow tests alone: a stage was renamed, and who asks for it by its name in a string was not."""
+    texts = [path.read_text() for path in (ROOT / "flows").rglob("*.py")]
+    names = {name for text in texts for name in re.findall(r'"(\w+)@\{', text)}
+    assert {"embed", "tune", "interim_head"} <= names
+    for name in sorted(names):
+        assert Path(str(inspect.getsourcefile(load(name)))) == ROOT / "stages" / f"{name}.py"

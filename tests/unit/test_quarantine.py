@@ -28,7 +28,7 @@ from lmeraser.serve.quarantine import (
     write_quarantine,
 )
 from lmeraser.serve.serving import ServedModel
-from stages.interim_head import quarantine as solve_copies
+from stages.interim_head import interim_head as solve_copies
 from tests.unit.test_ridge import LEVELS, fourier, labels_for, same, sums_of
 from tests.unit.test_serving import saved, served
 
