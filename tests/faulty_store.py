@@ -64,7 +64,13 @@ class FaultyStore:
         return act() if "repeat" in hows else answer
 
     def list(self) -> Iterator[tuple[str, int]]:
-        yield from self._do("list", lambda: tuple(self.inner.list()), tuple)
+        def all_keys() -> Sequence[tuple[str, int]]:
+            return tuple(self.inner.list())
+
+        def no_key() -> Sequence[tuple[str, int]]:
+            return ()
+
+        yield from self._do("list", all_keys, no_key)
 
     def open(self, key: str) -> BinaryIO:
         def absent() -> BinaryIO:

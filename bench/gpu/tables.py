@@ -167,8 +167,8 @@ def markdown(facts: dict[str, Any]) -> str:
     ceilings = ", ".join(f"{name} {rate / 1e12:,.1f} TFLOP/s" for name, rate in rates.items()) or "not measured"
     body = [
         "# One GPU" + (" (the small run: no GPU, no speed)" if facts["small"] else ""),
-        f"`{facts['command']}` at revision {facts['revision']} (files of core and learn: {facts['code']}); {facts['device']}, "
-        f"{facts['processor']}; {versions}.",
+        f"`{facts['command']}` at revision {facts['revision']} (files of lmeraser and stages: {facts['code']}); "
+        f"{facts['device']}, {facts['processor']}; {versions}.",
         "Networks of timm with random weights (bits and speed need no trained ones), random images, the paper's preset for ViTs "
         "(`params/paper/cifar10-vit.yaml`).",
         f"All equal: {_yes(facts['equal'])}. Unequal: {', '.join(facts['unequal']) or 'nothing'}. Failed or left out: "

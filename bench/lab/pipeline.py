@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 import numpy as np
+import yaml
 from numpy.typing import NDArray
 
 from bench.lab import ROOT
@@ -20,6 +21,7 @@ from lmeraser.clusters.assignment import cluster_by_tree
 from lmeraser.clusters.files import Cluster, Member
 from lmeraser.clusters.global_head import Sums, solve
 from lmeraser.clusters.skeleton import Skeleton, build_skeleton
+from lmeraser.core.code import FOLDERS
 from lmeraser.core.digest import canonical_json, part_of, sha256, sha256_of_file
 from lmeraser.core.environment import fingerprint
 from lmeraser.core.params import Params
@@ -92,12 +94,15 @@ def make_backbone(public: Shelf, params: Params) -> Backbone:
         return load_backbone(path, params)
 
 
-LEARNT_FROM = ("pretraining", "augmentation")  # modules of lmeraser.learn that decide a backbone's weights
+def pretraining_code() -> list[Path]:
+    """The files that can move a backbone's bytes, as dvc.yaml lists them for `pretrain`."""
+    deps: list[str] = yaml.safe_load((ROOT / "dvc.yaml").read_text(encoding="utf-8"))["stages"]["pretrain"]["deps"]
+    return [ROOT / dep for dep in deps if dep.startswith(FOLDERS)]
 
 
 def backbone_file(public: Shelf, params: Params) -> Path:
     """The backbone's file, kept in .bench/ by all that decides its weights: several benches measure over the same one."""
-    code = [sha256_of_file(ROOT / "lmeraser" / "learn" / f"{name}.py") for name in LEARNT_FROM]
+    code = [sha256_of_file(path) for path in pretraining_code()]
     settings = [params.pretrain.model_dump(mode="json"), params.image.model_dump(mode="json"), params.seed, params.device]
     made_of = [*code, fingerprint(network_environment(params.device)), settings, [record.id for record in public.records]]
     path = ROOT / ".bench" / f"backbone-{sha256(canonical_json(made_of))[:24]}.safetensors"

@@ -1,6 +1,5 @@
 """Results as Markdown for people and JSON for programs, each with the command, the revision and the environment."""
 
-import hashlib
 import os
 import platform
 import shlex
@@ -11,7 +10,8 @@ from pathlib import Path
 from typing import Any
 
 from bench.lab import RESULTS, ROOT
-from lmeraser.core.digest import readable_json, sha256_of_file
+from lmeraser.core.code import code_digest
+from lmeraser.core.digest import readable_json
 from lmeraser.core.files import write_atomically
 from lmeraser.learn.environment import network_environment
 
@@ -26,12 +26,6 @@ def revision() -> str:
         return "unknown (git does not answer)"
     changed = subprocess.run(["git", "diff", "--quiet", "HEAD", "--", "lmeraser", "params.yaml"], cwd=ROOT, check=False)
     return head.stdout.strip() + (" with local changes" if changed.returncode else "")
-
-
-def code_digest() -> str:
-    """The learning code that was measured, whatever git says of it: 12 hex digits over its files."""
-    files = sorted(path for folder in ("core", "learn") for path in (ROOT / "lmeraser" / folder).glob("*.py"))
-    return hashlib.sha256("".join(sha256_of_file(path) for path in files).encode()).hexdigest()[:12]
 
 
 def processor() -> str:
@@ -62,7 +56,7 @@ def provenance() -> dict[str, Any]:
 
 
 # Taken when the bench starts: the tree may change while it runs, the code that it has loaded does not.
-STARTED = (revision(), code_digest())
+STARTED = (revision(), code_digest(ROOT)[:12])
 
 
 def table(header: Sequence[str], rows: Sequence[Sequence[Any]]) -> str:
@@ -80,7 +74,7 @@ def write_report(name: str, title: str, body: Sequence[str], facts: dict[str, An
     where = made["environment"]
     versions = ", ".join(f"{key} {where[key]}" for key in ("torch", "timm", "numpy", "scikit-learn"))
     origin = (
-        f"`{made['command']}` at revision {made['revision']} (when it started; files of core and learn: {made['code']}); "
+        f"`{made['command']}` at revision {made['revision']} (when it started; files of lmeraser and stages: {made['code']}); "
         f"{processor()}, {made['cores']} cores, Python {where['python']}, {versions}."
     )
     text = "\n\n".join([f"# {title}", origin, *body]) + "\n"

@@ -12,6 +12,7 @@ from flows.project import Project
 from flows.requests import ground
 from flows.requests.verify import served_digests
 from flows.requests.work import Done, Work
+from lmeraser.core.code import PACKAGES
 from lmeraser.core.environment import fingerprint
 from lmeraser.core.errors import StepFailedError, VerificationError
 from lmeraser.erase.batches import BatchRecord
@@ -24,7 +25,7 @@ from lmeraser.prove.home import load_or_create_project_id
 from lmeraser.prove.keys import load_or_create_signer, load_public, signing_key_path
 from lmeraser.prove.statement import Check, Counts, Erasure, Store
 
-CODE = ("lmeraser", "stages", "flows", "dvc.yaml", "tune")  # what makes a certificate's artifacts
+CODE = (*PACKAGES, "dvc.yaml", "tune")  # what makes a certificate's artifacts
 
 
 def require_served(project: Project, batch: BatchRecord) -> dict[str, str]:

@@ -103,14 +103,16 @@ def require_size(model: nn.Module, params: Params) -> None:
     if {name: value.shape for name, value in bare.state_dict().items()} != {name: value.shape for name, value in again.items()}:
         raise ParamsError(f"params.yaml: {settings.model} is another network without its classifier; take another pretrain.model")
     _require_rows(features, settings.model)
-    _require_own_rows(_folded(bare, trial, features), params)
+    require_own_rows(_folded(bare, trial, features), params)
 
 
-def _require_own_rows(model: nn.Module, params: Params) -> None:
+def require_own_rows(model: nn.Module, params: Params) -> None:
     """Raise ParamsError if an image's bits depend on its neighbours or on its place in a batch.
 
     They do where a kernel computes the odd end of a tensor in another way than its bulk: seen with widths that are no multiple of
-    the processor's.
+    the processor's. `pretrain` asks before it trains; `skeleton` asks again, which DVC runs anew where embed.batch moved.
+
+    Args: model: (n, c, s, s) normalised float32 to (n, d), on the params' device.
     """
     batch = params.embed.batch
     images = _trial(params.image, batch).to(params.device)

@@ -13,12 +13,13 @@ from typing import Any
 
 import yaml
 
+from lmeraser.core.code import PACKAGES
 from lmeraser.core.errors import ParamsError
 from lmeraser.core.params import PublishedSource as PublishedParams
 from lmeraser.core.params import Source as SourceParams
 
 # Of the project itself: a build deletes, DVC hashes or git keeps what lies there.
-OWN_FOLDERS = ("artifacts", ".dvc", ".lmeraser", ".git", "metrics", "certificates", "tune", "lmeraser", "stages", "flows")
+OWN_FOLDERS = ("artifacts", ".dvc", ".lmeraser", ".git", "metrics", "certificates", "tune", *PACKAGES)
 NOT_HASHED = {".git", ".hg", ".dvc", "__pycache__"}  # by DVC, which passes them over
 NOT_SEARCHED = NOT_HASHED | {"artifacts", ".lmeraser", ".venv", "venv", "node_modules", "site-packages"}
 

@@ -20,11 +20,12 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "pipeline"))
+sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 sys.path.insert(0, str(Path(__file__).resolve().parent))
 
 import pyarrow.parquet as pq
-from campaign import Sandbox, built, copy, descendants, kill, start, states
+from campaign import built, copy, descendants, kill, start, states
+from sandbox import Sandbox
 
 from lmeraser.pipeline.locks import read_files
 

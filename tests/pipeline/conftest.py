@@ -12,17 +12,25 @@ from pathlib import Path
 import pytest
 from sandbox import Sandbox, make_project
 from scene import Scene, victim
+from sharing import shared
 
 from lmeraser.erase.erased import ErasedList, key_path, load_or_create_key
+
+
+@pytest.fixture(scope="session", autouse=True)
+def _preloaded(preloaded: None) -> None:
+    """For every test of a pipeline."""
+
+
+def build(folder: Path) -> None:
+    done = make_project(folder / "project").lmeraser("build")
+    assert done.returncode == 0, done.stderr
 
 
 @pytest.fixture(scope="session")
 def built(tmp_path_factory: pytest.TempPathFactory) -> Sandbox:
     """The built project; never change it, take `project`."""
-    sandbox = make_project(tmp_path_factory.mktemp("built") / "project")
-    done = sandbox.lmeraser("build")
-    assert done.returncode == 0, done.stderr
-    return sandbox
+    return Sandbox(shared(tmp_path_factory, "built", build) / "project")
 
 
 @pytest.fixture
@@ -35,7 +43,11 @@ def project(built: Sandbox, tmp_path: Path) -> Sandbox:
 @pytest.fixture(scope="session")
 def prepared(built: Sandbox, tmp_path_factory: pytest.TempPathFactory) -> Scene:
     """Never change it, take `scene`."""
-    folder = tmp_path_factory.mktemp("scene")
+    return Scene(shared(tmp_path_factory, "scene", lambda folder: prepare(built, folder)) / "project")
+
+
+def prepare(built: Sandbox, folder: Path) -> None:
+    """Fill a folder with the scene and its remote."""
     shutil.copytree(built.root, folder / "project", symlinks=True)
     scene = Scene(folder / "project")
     (folder / "remote").mkdir()
@@ -67,7 +79,6 @@ def prepared(built: Sandbox, tmp_path_factory: pytest.TempPathFactory) -> Scene:
     key = load_or_create_key(key_path(scene.layout.private_state))
     ErasedList.read(scene.layout.erased).add([key.pseudonym(victim(scene))], key).write(scene.layout.erased)
     scene.dvc("repro", "--quiet")
-    return scene
 
 
 @pytest.fixture

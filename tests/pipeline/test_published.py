@@ -42,7 +42,7 @@ class Finder:
         return spec
 sys.meta_path.insert(0, Finder())
 """
-KWARGS = {"depth": 1, "embed_dim": 32, "num_heads": 2, "img_size": 32, "patch_size": 8}
+KWARGS: dict[str, Any] = {"depth": 1, "embed_dim": 32, "num_heads": 2, "img_size": 32, "patch_size": 8}
 CHANGES: dict[str, dict[str, Any]] = {
     "image": {"size": 32, "channels": 3, "interpolation": "bicubic", "crop": 0.9},
     "cluster": {"unit": "record", "n_max": 45},

@@ -2,6 +2,7 @@
 
 import json
 import os
+import shutil
 import subprocess
 import sys
 from dataclasses import dataclass
@@ -9,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 import pandas as pd
+import preloading
 import yaml
 
 from flows.audit.rebuild import copy_code
@@ -16,7 +18,7 @@ from lmeraser.core.params import Source
 from lmeraser.pipeline.files import is_lock, locks
 from lmeraser.sources import open_source
 
-REPOSITORY = Path(__file__).resolve().parents[2]
+REPOSITORY = Path(__file__).resolve().parents[1]
 CANARY = "kanarienvogel"  # in every subject's name and every path
 AWS = {"AWS_ACCESS_KEY_ID": "test", "AWS_SECRET_ACCESS_KEY": "test", "AWS_DEFAULT_REGION": "us-east-1"}
 SMALL: dict[str, dict[str, Any]] = {
@@ -48,7 +50,7 @@ class Sandbox:
         return subprocess.run(
             [sys.executable, *arguments],
             cwd=self.root,
-            env=os.environ | {"PATH": path, "DVC_NO_ANALYTICS": "1", "COLUMNS": "200"} | (env or {}),
+            env=preloading.variables(os.environ | {"PATH": path, "DVC_NO_ANALYTICS": "1", "COLUMNS": "200"} | (env or {})),
             capture_output=True,
             text=True,
             stdin=subprocess.DEVNULL,
@@ -72,7 +74,8 @@ class Sandbox:
         """Every stage that a lock records, by its plain name."""
         return {name: stage for path in locks(self.root) for name, stage in yaml.safe_load(path.read_text())["stages"].items()}
 
-    def set_params(self, **sections: dict[str, Any]) -> None:
+    def set_params(self, **sections: Any) -> None:
+        """Args: sections: changes to a section of params.yaml, or a whole value (`slots`)."""
         path = self.root / "params.yaml"
         raw = yaml.safe_load(path.read_text())
         for name, changes in sections.items():
@@ -117,6 +120,8 @@ def make_project(root: Path, private: int = 40) -> Sandbox:
     """An unbuilt project of the small people."""
     root.mkdir()
     copy_code(REPOSITORY, root)
+    for name in ("tests", "bench", "docs"):  # no command needs them; every test copies and scans what is here
+        shutil.rmtree(root / name)
     write_people(root / "people", private)
     sandbox = Sandbox(root)
     with (root / ".gitignore").open("a") as ignored:
@@ -127,6 +132,7 @@ def make_project(root: Path, private: int = 40) -> Sandbox:
     git = ["git", "-C", str(root), "-c", "user.name=test", "-c", "user.email=test@localhost"]
     subprocess.run([*git, "add", "--all"], check=True)
     subprocess.run([*git, "commit", "--quiet", "--message", "people"], check=True)
+    subprocess.run([*git, "repack", "-a", "-d", "-q"], check=True)
     return sandbox
 
 

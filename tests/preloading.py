@@ -1,0 +1,63 @@
+"""Commands of sandboxes start from a process that has imported torch already: `preloaded/`, a tenth of the time each.
+
+What a command does is unchanged: its own folder's code, its own variables, folder and descriptors; only what it imports from
+outside is there before it. Tests about processes themselves (kills, plain `dvc repro`, instruction sets) start cold, and with
+`LMERASER_TESTS_COLD=1`, as in `make campaign`, all do.
+"""
+
+import os
+import subprocess
+import sys
+import time
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from pathlib import Path
+
+FOLDER = Path(__file__).with_name("preloaded")
+SOCKET = "LMERASER_TESTS_PRELOADED"
+COLD = {SOCKET: ""}  # variables of a command that must be a process of its own from the beginning
+START_S = 300
+
+_listening: list[str] = []  # where this worker's server listens
+
+
+def variables(given: Mapping[str, str]) -> dict[str, str]:
+    """The variables of a command, with those that hand it to the server, unless it has a `sitecustomize` of its own."""
+    kept = {name: value for name, value in given.items() if name != "PYTHONDONTWRITEBYTECODE"}  # else each compiles all code
+    folders = [folder for folder in kept.get("PYTHONPATH", "").split(os.pathsep) if folder]
+    if not _listening or any((Path(folder) / "sitecustomize.py").exists() for folder in folders):
+        return kept
+    return {SOCKET: _listening[0]} | kept | {"PYTHONPATH": os.pathsep.join([str(FOLDER), *folders])}
+
+
+@contextmanager
+def server(folder: Path) -> Iterator[None]:
+    """Listen in a folder until the end of the block; where the system cannot, or must not, every command starts cold."""
+    if os.environ.get("LMERASER_TESTS_COLD") or not hasattr(os, "pidfd_open"):
+        yield
+        return
+    # A socket's path is short: about 100 characters.
+    path = Path(os.path.relpath(folder / "preloaded.sock")) if len(str(folder)) > 80 else folder / "preloaded.sock"
+    _listening.append(str(path))
+    told = variables(os.environ)
+    _listening.clear()
+    with (folder / "preloaded.log").open("w") as log:
+        process = subprocess.Popen(
+            [sys.executable, str(FOLDER / "server.py"), str(path), str(os.getpid())],
+            env=told,
+            stdin=subprocess.DEVNULL,
+            stdout=log,
+            stderr=log,
+        )
+        try:
+            deadline = time.monotonic() + START_S
+            while not path.exists():
+                assert process.poll() is None, (folder / "preloaded.log").read_text()
+                assert time.monotonic() < deadline, "the preloaded process does not come up"
+                time.sleep(0.05)
+            _listening.append(str(path))
+            yield
+        finally:
+            _listening.clear()
+            process.terminate()
+            process.wait()
