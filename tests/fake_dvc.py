@@ -181,15 +181,16 @@ class FakeDvc:
                 chosen.add(stage.name)
         return chosen
 
-    def checkout(self) -> None:
+    def checkout(self, names: Sequence[str] = ()) -> None:
         """Bring every out back that is not what the lock records. Raises: StepFailedError if the cache lacks one."""
         recorded = self.recorded()
-        lost = [stage for name, stage in self.stages.items() if name in recorded and not self._restore(stage)]
+        chosen = [stage for name, stage in self.stages.items() if name in recorded and (not names or name in names)]
+        lost = [stage for stage in chosen if not self._restore(stage)]
         if lost:
             raise StepFailedError(f"dvc checkout failed: {len(lost)} outs are not in the cache")
 
     def _restore(self, stage: FakeStage, metrics: bool = False) -> bool:
-        """Bring a stage's outs back from the cache; whether all are as recorded. Args: metrics: also those that it never holds."""
+        """Bring a stage's outs back from the cache; whether all are as recorded. Args: metrics: those that no cache holds too."""
         outs = {out["path"]: out["md5"] for out in self.recorded().get(stage.name, {"outs": []})["outs"]}
         for path, md5 in outs.items():
             if digests_of(self.layout.root, [path]).get(path) == md5 or (path in stage.uncached and not metrics):

@@ -11,7 +11,7 @@ import contextlib
 import functools
 import io
 import json
-import marshal
+import random
 import shutil
 import subprocess
 import sys
@@ -144,7 +144,9 @@ def tune(layout: Layout, params: Params, slots: list[str]) -> None:
 def evaluate(layout: Layout, params: Params, _: list[str]) -> None:
     tests = [record for part in params.parts for record in read_records(layout.part(part), TEST)]
     models = [sha256_of_file(layout.tuned(slot)) for slot in params.slots]
-    write_atomically(layout.metrics / "metrics.json", readable_json({"tests": len(tests), "models": sha256(str(models).encode())}))
+    write_atomically(
+        layout.metrics / "metrics.json", readable_json({"tests": len(tests), "models": sha256(str(models).encode())})
+    )
     for name in ("classes", "clusters"):
         write_atomically(layout.metrics / f"{name}.csv", b"name,records\n")
 
@@ -181,7 +183,7 @@ def _run(layout: Layout, command: str, *arguments: str) -> None:
     if command == "repro":
         dvc_of(layout).repro(names, single="--single-item" in arguments)
     elif command == "checkout":
-        dvc_of(layout).checkout()
+        dvc_of(layout).checkout(names)
     else:
         raise AssertionError(f"the fake knows no dvc {command}")
 
@@ -229,6 +231,11 @@ def fakes(temporary: Path) -> Iterator[pytest.MonkeyPatch]:
         patch.setattr(splitting, "check_table", lambda *_: 0)  # Great Expectations takes seconds to import
         patch.setattr(environment, "_own", lambda: tuple(HERE.items()))
         patch.setattr(same_environment, "network_environment", lambda _: HERE)
+        # The same run twice makes the same writes.
+        dice = random.Random(0)
+        patch.setattr("secrets.token_bytes", dice.randbytes)
+        patch.setattr("secrets.token_hex", lambda size: dice.randbytes(size).hex())
+        patch.setattr(uuid, "uuid4", lambda: uuid.UUID(int=dice.getrandbits(128), version=4))
         # A power cut is none of this: no disk is waited for, and one connection a thread serves.
         patch.setattr("os.fsync", lambda _: None)
         patch.setattr(ledger_schema, "NullPool", SingletonThreadPool)
@@ -244,13 +251,13 @@ def fakes(temporary: Path) -> Iterator[pytest.MonkeyPatch]:
 
 def _remembered(load: Callable[..., Any]) -> Callable[..., Any]:
     """PyYAML takes most of a fake forget's time for the same few texts."""
-    known: dict[tuple[Any, ...], bytes] = {}
+    known: dict[tuple[Any, ...], str] = {}
 
     def remembering(text: Any, *loader: Any, **named: Any) -> Any:
         key = (text, *loader, *named.values())
         if key not in known:
-            known[key] = marshal.dumps(load(text, *loader, **named))
-        return marshal.loads(known[key])  # a tree of its own: whoever asked may change it
+            known[key] = json.dumps(load(text, *loader, **named))
+        return json.loads(known[key])  # a tree of its own: whoever asked may change it
 
     return remembering
 
@@ -300,7 +307,8 @@ class FakePipeline:
         (folder / "remote").mkdir()
         made = cls(root)
         made.repro()
-        made.push()
+        if remote:
+            made.push()
         with made.process() as project:
             project.key()
             project.ledger.head()
@@ -316,6 +324,9 @@ class FakePipeline:
 
     def repro(self) -> None:
         dvc_of(self.layout).repro()
+
+    def status(self) -> dict[str, Any]:
+        return dvc_of(self.layout).status()
 
     def push(self) -> None:
         """Copy the cache to the remote, run entries too."""

@@ -6,8 +6,9 @@ emptied a lock. A kill after a write is the kill before the next one.
 """
 
 import os
+import re
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -17,12 +18,6 @@ import fake_dvc
 import sqlalchemy as sa
 
 CHANGES = frozenset({"os.rename", "os.remove", "os.rmdir", "os.mkdir", "os.link", "os.symlink", "os.truncate"})
-# What changes nothing: a folder that is there already or holds something, a file that is gone. A handle: of the folder above.
-WITHOUT_EFFECT: dict[str, Callable[[str, int], bool]] = {
-    "os.mkdir": lambda name, handle: os.path.lexists(name),
-    "os.remove": lambda name, handle: handle < 0 and not os.path.lexists(name),
-    "os.rmdir": lambda name, handle: handle < 0 and (not os.path.isdir(name) or bool(os.listdir(name))),  # noqa: PTH112, PTH208
-}
 NO_STATE = (".lock", ".busy", "/owner.json")  # files that are held and say nothing; dvc.lock does
 CODE = "__pycache__"
 
@@ -33,10 +28,12 @@ class Killed(BaseException):
 
 @dataclass
 class Kill:
-    """Attributes: at: the write that does not happen any more; None: all do. writes: seen so far; dead: whether it was killed."""
+    """Attributes: at: the write that does not happen any more, or place: a pattern of it; none: all do. writes: seen so far;
+    dead: whether it was killed, where: before which write."""
 
     root: str
     at: int | None
+    place: str | None = None
     writes: int = 0
     dead: bool = False
     where: str = ""
@@ -45,7 +42,7 @@ class Kill:
         if self.dead:
             raise Killed
         self.writes += 1
-        if self.writes == self.at:
+        if self.writes == self.at or (self.place is not None and re.fullmatch(self.place, where)):
             self.dead, self.where = True, where
             raise Killed
 
@@ -64,11 +61,20 @@ def _audit(event: str, arguments: tuple[Any, ...]) -> None:
     elif event not in CHANGES:
         return
     name = os.fsdecode(arguments[0])
-    if event in WITHOUT_EFFECT and WITHOUT_EFFECT[event](name, arguments[-1]):
+    if _changes_nothing(event, name, arguments[-1]):
         return
     within = name.startswith(_under_way[-1].root) or not name.startswith("/")  # relative: below an open folder
-    if within and CODE not in name and (not name.endswith(NO_STATE) or name.endswith("/dvc.lock")):
+    if within and CODE not in name and (not name.endswith(NO_STATE) or name.endswith("dvc.lock")):
         _under_way[-1].point(f"{event} {name.removeprefix(_under_way[-1].root)}")
+
+
+def _changes_nothing(event: str, name: str, folder: int) -> bool:
+    """Whether a folder is there already or holds something, or a file is gone. Args: folder: a handle, if the name is in it."""
+    if event == "os.mkdir":
+        return os.path.lexists(name)
+    if event == "os.rmdir" and folder < 0:
+        return not os.path.isdir(name) or bool(os.listdir(name))  # noqa: PTH112, PTH208  (a hook makes no Path)
+    return event == "os.remove" and folder < 0 and not os.path.lexists(name)
 
 
 def _committing(connection: sa.Connection) -> None:
@@ -90,13 +96,13 @@ def _install() -> None:
 
 
 @contextmanager
-def killing(root: Path, at: int | None) -> Iterator[Kill]:
-    """Kill what runs in the block before its write number `at` (from 1); goes on behind the block, killed or not.
+def killing(root: Path, at: int | None = None, place: str | None = None) -> Iterator[Kill]:
+    """Kill what runs in the block before its write number `at` (from 1), or before the first of a place: `os.remove /a/.*`.
 
-    Args: root: the project and its remote; other files do not count.
+    The test goes on behind the block, killed or not. Args: root: the project and its remote; other files do not count.
     """
     _install()
-    kill, emptied = Kill(str(root), at), fake_dvc.emptied
+    kill, emptied = Kill(str(root), at, place), fake_dvc.emptied
     fake_dvc.emptied = lambda path: kill.point(f"emptied {path.name}")
     _under_way.append(kill)
     try:

@@ -4,6 +4,7 @@ DVC writes a lock in place, so a kill can leave one empty or half, and only some
 """
 
 import shutil
+from collections.abc import Collection
 from pathlib import Path
 
 from lmeraser.core.errors import ProjectError
@@ -50,3 +51,10 @@ def put_back(layout: Layout, batch_id: str) -> None:
 
 def drop(layout: Layout, batch_id: str) -> None:
     shutil.rmtree(_folder(layout, batch_id), ignore_errors=True)
+
+
+def drop_finished(layout: Layout, under_way: Collection[str]) -> None:
+    """Drop the copies of batches that are not under way any more: a kill came between the last certificate and `drop`."""
+    for folder in layout.private_state.glob("*.locks"):
+        if folder.stem not in under_way:
+            drop(layout, folder.stem)

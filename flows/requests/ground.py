@@ -160,6 +160,10 @@ def realign(project: Project, batch: Batch, requests: Sequence[Request], claim: 
         return
     kept_locks.mend(project.layout, batch.batch_id)  # a kill may have left one empty, and DVC reads none then
     stale = dvc.status(project.layout)
+    if source_of(project, batch) and any("changed outs" in reason for reason in stale.get("split", ())):
+        # Killed while `split` ran again on the shorter source: DVC deletes a stage's outs before it runs it.
+        dvc.run(project.layout, "checkout", "--quiet", "--force", "split")
+        stale = dvc.status(project.layout)
     require_own_changes(stale, source_of(project, batch))
     if _only_files_differ(stale) and retrained:
         raise ProjectError(

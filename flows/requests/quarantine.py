@@ -27,6 +27,7 @@ from lmeraser.serve.quarantine import (
     WHOLE,
     WITHHELD,
     Quarantine,
+    copies,
     copy_artifacts,
     drop_other_copies,
     lift,
@@ -76,10 +77,13 @@ def refresh(project: Project, accepting: Iterable[str] = (), renewed: bool = Fal
 
 
 def mend(project: Project) -> None:
-    """Make the quarantine again if its pointer is damaged."""
+    """Make the quarantine again if its pointer is damaged; lift it if nobody is in it (a `cancel` was killed halfway)."""
     try:
-        read_quarantine(project.layout)
+        there = read_quarantine(project.layout) is not None or copies(project.layout).exists()
+        left_over = there and not any(map(_is_held, project.ledger.all(open_only=True)))
     except ProjectError:
+        left_over = True
+    if left_over:
         refresh(project)
 
 
