@@ -15,6 +15,7 @@ from flows.dvc import lock_backups as kept_locks
 from flows.project import Project
 from flows.purge import plan as purge
 from flows.requests.quarantine import refresh
+from flows.run.build import drop_drafts
 from lmeraser.core.digest import sha256_of_file
 from lmeraser.core.errors import ProjectError, StepFailedError, VerificationError
 from lmeraser.core.progress import say
@@ -159,6 +160,7 @@ def realign(project: Project, batch: Batch, requests: Sequence[Request], claim: 
     if stands and not retrained:
         return
     kept_locks.mend(project.layout, batch.batch_id)  # a kill may have left one empty, and DVC reads none then
+    drop_drafts(project.layout)
     stale = dvc.status(project.layout)
     if source_of(project, batch) and any("changed outs" in reason for reason in stale.get("split", ())):
         # Killed while `split` ran again on the shorter source: DVC deletes a stage's outs before it runs it.

@@ -82,9 +82,13 @@ def test_cancel_that_was_killed_leaves_nobody_out_of_the_model_after_the_next_re
         assert list(falsehoods(world, pipeline, {identity: (f"{CANARY}-2",)})) == []
 
 
-def killed_at(pipeline: FakePipeline, place: str) -> str:
-    """A request that was killed before the first write of a place."""
+def killed_at(pipeline: FakePipeline, place: str, once_verified: bool = False) -> str:
+    """A request that was killed before the first write of a place. Args: once_verified: the first behind that state."""
     identity = pipeline.submit(f"{CANARY}-2").request_id
+    if once_verified:
+        with killing(pipeline.root.parent, place=r"os.remove .*/quarantine\.json"):
+            pipeline.resume()
+        assert pipeline.request(identity).state == "verified"
     with killing(pipeline.root.parent, place=place) as kill:
         pipeline.resume()
     assert kill.dead, f"never at {place}"
@@ -95,17 +99,18 @@ def test_killed_after_the_last_certificate_the_next_resume_drops_what_was_kept_f
     """Found here: the copies of the locks from before stayed for ever."""
     with world_of("no remote", tmp_path) as world:
         pipeline = world.fresh()
-        identity = killed_at(pipeline, "os.remove dvc.lock")
+        identity = killed_at(pipeline, r"os.rmdir .*\.locks")
         assert pipeline.request(identity).state == CERTIFIED
         assert pipeline.resume() == []
         assert list(falsehoods(world, pipeline, {identity: (f"{CANARY}-2",)})) == []
 
 
-def test_killed_while_split_runs_again_on_the_shorter_source_resume_needs_nobody(tmp_path: Path) -> None:
-    """Found here: DVC deletes a stage's outs before it runs it, and `resume` asked a person to bring them back."""
+@pytest.mark.parametrize("place", ["os.remove .*/split/private/p01.parquet", "os.rename .*/split/.writing-public.parquet"])
+def test_killed_while_split_runs_again_on_the_shorter_source_resume_needs_nobody(place: str, tmp_path: Path) -> None:
+    """Found here: DVC deletes a stage's outs before it runs it, and `resume` asked a person to bring them back; and a draft of
+    `split` lay in a folder on which `validate` depends, and `resume` asked for a `dvc repro`."""
     with world_of("a source that is erased from", tmp_path) as world:
         pipeline = world.fresh()
-        identity = killed_at(pipeline, "os.remove /project/artifacts/split/private/p01.parquet")
-        assert pipeline.request(identity).state == "verified"
+        identity = killed_at(pipeline, place, once_verified=True)
         assert [request.state for request in pipeline.resume()] == [CERTIFIED]
         assert list(falsehoods(world, pipeline, {identity: (f"{CANARY}-2",)})) == []
