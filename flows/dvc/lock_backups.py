@@ -4,6 +4,7 @@ DVC writes a lock in place, so a kill can leave one empty or half, and only some
 """
 
 import shutil
+from collections.abc import Collection
 
 from lmeraser.core.errors import ProjectError
 from lmeraser.core.files import write_atomically
@@ -45,3 +46,10 @@ def put_back(layout: Layout, batch_id: str) -> None:
 
 def drop(layout: Layout, batch_id: str) -> None:
     shutil.rmtree(layout.lock_copies(batch_id), ignore_errors=True)
+
+
+def drop_finished(layout: Layout, under_way: Collection[str]) -> None:
+    """Drop the copies of batches that are not under way any more: a kill came between the last certificate and `drop`."""
+    for folder in layout.private_state.glob("*.locks"):
+        if folder.stem not in under_way:
+            drop(layout, folder.stem)

@@ -15,6 +15,7 @@ from flows.dvc import lock_backups
 from flows.project import Project
 from flows.purge import step as purge
 from flows.requests.quarantine import refresh
+from flows.run.build import drop_drafts
 from lmeraser.core.digest import sha256_of_file
 from lmeraser.core.errors import ProjectError, StepFailedError, VerificationError
 from lmeraser.core.progress import say
@@ -150,7 +151,12 @@ def realign(
     if stands and not retrained:
         return batch
     lock_backups.mend(project.layout, batch.batch_id)  # a kill may have left one empty, and DVC reads none then
+    drop_drafts(project.layout)
     stale = dvc.status(project.layout)
+    if source_of(project, batch) and any("changed outs" in reason for reason in stale.get("split", ())):
+        # Killed while `split` ran again on the shorter source: DVC deletes a stage's outs before it runs it.
+        dvc.run(project.layout, "checkout", "--quiet", "--force", "split")
+        stale = dvc.status(project.layout)
     require_own_changes(stale, source_of(project, batch))
     if _only_files_differ(stale) and retrained:
         raise ProjectError(

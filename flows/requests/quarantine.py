@@ -78,10 +78,13 @@ def leave_quarantine(work: Work) -> None:
 
 
 def mend(project: Project) -> None:
-    """Make the quarantine again if its pointer is damaged."""
+    """Make the quarantine again if its pointer is damaged; lift it if nobody is in it (a `cancel` was killed halfway)."""
     try:
-        read_quarantine(project.layout)
+        there = read_quarantine(project.layout) is not None or project.layout.quarantine_copies.exists()
+        left_over = there and not any(map(_is_held, project.ledger.all(open_only=True)))
     except ProjectError:
+        left_over = True
+    if left_over:
         refresh(project)
 
 

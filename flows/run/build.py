@@ -37,6 +37,12 @@ def _inputs(layout: Layout) -> str:
     return sha256("".join([code_digest(layout.root), *map(sha256_of_file, read)]).encode())
 
 
+def drop_drafts(layout: Layout) -> None:
+    """Delete what killed stages had not finished: DVC would take it for a part of the folder that it lies in."""
+    for draft in layout.artifacts.rglob(f"{DRAFT}*"):
+        draft.unlink()
+
+
 def _shares(slots: Sequence[str], layout: Layout, count: int) -> list[list[str]]:
     """Divide slots among processes, the largest cluster first to the least loaded."""
     records = {size.slot: size.records for size in load_sizes(layout.clusters)}
@@ -54,8 +60,7 @@ def _run_stages(
 ) -> dict[str, float]:
     """Run `before`, then the slots side by side, then `after`, and record all of them. Returns seconds by stage."""
     inputs = _inputs(layout)
-    for draft in layout.artifacts.rglob(f"{DRAFT}*"):  # left by a killed process; `dvc commit` would record it
-        draft.unlink()
+    drop_drafts(layout)
     tuning = [f"tune@{slot}" for slot in slots]
     params = load_params(layout.params)
     count = processes(params)

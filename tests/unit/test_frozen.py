@@ -10,10 +10,7 @@ from pathlib import Path
 import pytest
 
 from flows.project import Project
-from flows.purge import plan as purge
-from flows.purge import scan
-from flows.requests import ground
-from flows.requests.steps import plan_of
+from flows.purge import step as purge
 from lmeraser.core.errors import VerificationError
 from lmeraser.core.layout import Layout
 from lmeraser.erase.erased import ErasedList
@@ -61,7 +58,10 @@ def batch_ids(project: Project) -> list[str]:
 
 def columns(project: Project) -> list[tuple[str, ...]]:
     with closing(sqlite3.connect(project.layout.private_state / "ledger.db")) as ledger:
-        return ledger.execute("SELECT batch_id, plan, before, facts FROM batches ORDER BY batch_id").fetchall()
+        rows: list[tuple[str, ...]] = ledger.execute(
+            "SELECT batch_id, plan, before, facts FROM batches ORDER BY batch_id"
+        ).fetchall()
+        return rows
 
 
 def test_every_ledger_opens_with_its_requests_where_they_were_left_and_a_whole_chain(frozen: list[Project]) -> None:
@@ -91,8 +91,8 @@ def test_plans_of_old_batches_are_plans_and_their_ground_is_known(frozen: list[P
     for project in frozen:
         for batch_id in batch_ids(project):
             batch = project.ledger.get_batch(batch_id)
-            assert plan_of(batch).records_removed > 0
-            assert ground.recorded(batch) is not None
+            assert batch.outcome.records_removed > 0
+            assert batch.ground is not None
         for _, plan, _, facts in columns(project):
             for text in (plan, *map(json.dumps, json.loads(facts)["plans"].values())):
                 assert Plan.from_json(json.loads(text)).to_json() == json.loads(text)
@@ -117,13 +117,13 @@ def test_a_purge_that_was_killed_still_knows_what_it_must_not_find(frozen: list[
     killed = next(project for project in frozen if project.layout.root.name == "purging")
     batch_id = killed.ledger.get(OPEN).batch_id
     assert batch_id is not None
-    search_terms = scan.kept_search_terms(killed.layout, batch_id)
+    search_terms = purge.kept_search_terms(killed.layout, batch_id)
     assert search_terms is not None
     assert search_terms.names
     assert search_terms.images
     path = next(killed.layout.private_state.glob("*.needles"))
     written = path.read_bytes()
-    scan.keep_search_terms(killed.layout, batch_id, search_terms)
+    purge.keep_search_terms(killed.layout, batch_id, search_terms)
     assert path.read_bytes() == written
 
 
@@ -141,7 +141,7 @@ def test_old_certificates_verify_offline_up_to_their_head(frozen: list[Project])
 
 def test_old_lists_and_keys_still_name_everybody_who_was_erased(frozen: list[Project]) -> None:
     for project in frozen:
-        project.erased.check_key(project.key())
+        project.erased.check_key(project.subject_key())
         begun = [request for request in project.ledger.all() if reached(request.reached, "removed")]
         erased = {pseudonym for request in begun for pseudonym in request.pseudonyms}
         assert erased == ErasedList.read(project.layout.erased).pseudonyms == ErasedList.remembered(project.layout).pseudonyms
