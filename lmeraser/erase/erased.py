@@ -64,7 +64,9 @@ def load_key(path: Path) -> SubjectKey:
     if mode & 0o077:
         raise ProjectError(f"the subject key {path.name} has mode {mode:04o}, expected 0600; run `chmod 600` on it")
     if len(secret) != KEY_BYTES:
-        raise ProjectError(f"the subject key {path.name} has {len(secret)} bytes, expected {KEY_BYTES}; restore it")
+        raise ProjectError(
+            f"the subject key {path.name} has {len(secret)} bytes, expected {KEY_BYTES}; restore it from your backup"
+        )
     return SubjectKey(secret)
 
 

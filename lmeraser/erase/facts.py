@@ -60,7 +60,7 @@ def normalise_subjects(given: Sequence[str]) -> list[str]:
             raise RequestError(f"subject {place} of {len(given)} has more than {MAX_LENGTH} characters; name the person alone")
         if letter := unseen(subject):
             raise RequestError(
-                f"subject {place} of {len(given)} has a control or invisible character ({letter}); type the name anew, "
+                f"subject {place} of {len(given)} has a control or invisible character ({letter}); type the name again, "
                 "as the manifest has it"
             )
         subjects[subject] = None

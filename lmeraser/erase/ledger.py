@@ -113,7 +113,9 @@ class Ledger:
                 self._append(connection, request_id, "received", {"subjects": len(wanted), "include_public": include_public})
                 return _request(self._row(connection, request_id)), True
             if json.loads(row.pseudonyms) != wanted:
-                raise RequestError(f"request {request_id} is about other subjects; use a new id for a new request")
+                raise RequestError(
+                    f"request {request_id} was already received for other subjects; use a new id for a new request"
+                )
             if row.state == BLOCKED and include_public:
                 self._receive_again(connection, row, include_public=True)
                 return _request(self._row(connection, request_id)), True
@@ -252,7 +254,7 @@ class Ledger:
             ours = requests.c.claim_id == claim.claim_id
             changed = connection.execute(requests.update().where(ours).values(lease_until=self._clock() + claim.lease_s))
             if claim.requests and not changed.rowcount and not self._all_final(connection, claim):
-                raise ClaimLostError("another coordinator took these requests over; it finishes them")
+                raise ClaimLostError("another coordinator took over these requests, which it finishes")
 
     def release(self, claim: Claim) -> None:
         with transaction(self._engine) as connection:
@@ -346,7 +348,10 @@ class Ledger:
         for place, event in enumerate(chain, start=1):
             whole = _digest(event.seq, event.request_id, event.at, event.kind, event.data, event.previous)
             if (event.seq, event.previous, event.digest) != (place, previous, whole):
-                raise VerificationError(f"event {place} of the ledger is not what was written; restore it from your backup")
+                raise VerificationError(
+                    f"event {place} of the ledger does not fit its digest or the event before it; restore the "
+                    "ledger from your backup"
+                )
             previous = event.digest
         return len(chain)
 

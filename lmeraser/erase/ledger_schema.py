@@ -209,7 +209,9 @@ def transaction(engine: sa.Engine) -> Iterator[sa.Connection]:
     except DatabaseError as error:
         raise _explain(str(error.orig).lower(), engine) from None
     except SQLAlchemyError as error:
-        raise StepFailedError(f"the ledger refused ({type(error).__name__}); retry, and report this if it stays") from None
+        raise StepFailedError(
+            f"the ledger's database returned an error ({type(error).__name__}); retry, and report it if it happens again"
+        ) from None
 
 
 def _explain(reason: str, engine: sa.Engine) -> LmeraserError:

@@ -94,7 +94,7 @@ def failures(frame: pd.DataFrame, expectations: list[Expectation]) -> list[Failu
     batch = source.add_dataframe_asset("frame").add_batch_definition_whole_dataframe("whole").get_batch({"dataframe": frame})
     results = batch.validate(suite, result_format=RESULT_FORMAT).results
     if len(results) != len(expectations):
-        raise ExpectationError(f"{len(results)} of {len(expectations)} expectations were judged; nothing may be skipped")
+        raise ExpectationError(f"{len(results)} of {len(expectations)} expectations were evaluated, expected all of them")
     positioned = []
     for result in results:
         if not result.success and result.expectation_config is not None:
@@ -110,5 +110,5 @@ def require(suite: str, frame: pd.DataFrame, expectations: list[Expectation]) ->
     """Raise ExpectationError naming suite, expectation, column and count; return how many expectations held."""
     failed = failures(frame, expectations)
     if failed:
-        raise ExpectationError(f"validation suite {suite}: {failed[0]}; the pipeline stops here, mend the data and retry")
+        raise ExpectationError(f"validation suite {suite}: {failed[0]}; the pipeline stops here; correct the data and retry")
     return len(expectations)

@@ -112,13 +112,13 @@ def _require_sound(features: Tensor, gradient: Tensor | None, precision: torch.d
     """The gradient, once it is there and all are numbers. Raises: ParamsError."""
     if gradient is None:
         raise ParamsError(
-            "params.yaml: pretrain.model hands no gradient to its input, so no frame can be tuned; set tune.frame_px to 0 (heads "
-            "alone), or take another model"
+            "params.yaml: pretrain.model passes no gradient to its input, so no frame can be tuned; set tune.frame_px to 0 "
+            "(heads alone), or take another model"
         )
     if not bool(torch.isfinite(features).all()) or not bool(torch.isfinite(gradient).all()):
         mend = "take another model" if precision == torch.float32 else "set tune.precision to float32, or take another model"
         raise ParamsError(
-            f"params.yaml: pretrain.model computes values that are no numbers (NaN or infinite) in {str(precision)[6:]}; {mend}"
+            f"params.yaml: pretrain.model computes values that are not finite (NaN or infinity) in {str(precision)[6:]}; {mend}"
         )
     return gradient
 

@@ -51,20 +51,22 @@ def _read(path: Path, weights: Weights) -> dict[str, Tensor]:
             if data[:2] == b"PK" or data[:1] == b"\x80"
             else "of another kind"
         )
-        raise ParamsError(f"{WHERE}.file is {kind}; expected safetensors: convert it where it came from")
+        raise ParamsError(f"{WHERE}.file is {kind}; expected safetensors: have its publisher convert it")
     digest = sha256(data)
     if weights.sha256 is None:
         raise ParamsError(f"{WHERE}.sha256 is null; the file's is {digest}: check it against its publisher's and write it there")
     if digest != weights.sha256:
-        raise ParamsError(f"{WHERE}.sha256 is {weights.sha256[:12]}, but the file's is {digest[:12]}; it is another file")
+        raise ParamsError(
+            f"{WHERE}: sha256 mismatch: params.yaml says {weights.sha256[:12]}, the file has {digest[:12]}; get the file again"
+        )
     try:
         tensors: dict[str, Tensor] = load(data)
     except (SafetensorError, KeyError, ValueError) as error:
-        raise ParamsError(f"{WHERE}.file is no whole safetensors file; copy it again") from error
+        raise ParamsError(f"{WHERE}.file is not a complete safetensors file; copy it again") from error
     for name, tensor in sorted(tensors.items()):
         if tensor.is_floating_point() and not bool(torch.isfinite(tensor).all()):
             raise ParamsError(
-                f"{WHERE}.file: tensor {name[:80]} holds values that are no numbers (NaN or infinite); take another file"
+                f"{WHERE}.file: tensor {name[:80]} holds values that are not finite (NaN or infinity); take another file"
             )
     return tensors
 

@@ -70,4 +70,6 @@ def check_recipe(layout: Layout, params: Params) -> None:
         raise ProjectError("recipe.json is missing or damaged; run `dvc repro` (or `dvc checkout`) and retry") from error
     for name, digest in make_recipe(layout, params).items():
         if promised.get(name) != digest:
-            raise DigestMismatchError(f"recipe.json: {name} is another one than what is here now; run `dvc repro` and retry")
+            raise DigestMismatchError(
+                f"recipe.json: {name} says another value or digest than the project has now; run `dvc repro` and retry"
+            )

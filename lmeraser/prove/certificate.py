@@ -63,7 +63,7 @@ def read_chain(folder: Path, keys: "Sequence[SSlibKey]") -> list[Certificate]:
         chain.append(verify_bytes(read(path, where), path.name, keys, where))
     check_chain(chain, keys)
     if chain and chain[0].sequence != 1:
-        raise VerificationError(f"the first certificate here is {chain[0].sequence}: those before it are missing")
+        raise VerificationError(f"the first certificate here is {chain[0].sequence}: the certificates before it are missing")
     return chain
 
 
@@ -71,10 +71,10 @@ def _check_against_heads(chain: Sequence[Certificate], written: Head | None, exp
     """Raise VerificationError if a head that is known is not in the chain: something was cut off or exchanged."""
     heads = {certificate.head for certificate in chain}
     if written is None and len(chain) > 1:
-        raise VerificationError(f"certificates/{HEAD_FILE} is missing, so a cut tail would not be seen")
+        raise VerificationError(f"certificates/{HEAD_FILE} is missing, so missing newest certificates would go unnoticed")
     if written is not None and written not in heads:
         raise VerificationError(
-            f"certificates/{HEAD_FILE} names certificate {written[0]} ({written[1][:16]}), which is missing or another one"
+            f"certificates/{HEAD_FILE} names certificate {written[0]} ({written[1][:16]}), which is missing or has another digest"
         )
     if expected is not None and expected not in heads:
         raise VerificationError(
@@ -154,7 +154,9 @@ def issue(
             os.fsync(handle)  # or a power cut could keep HEAD and lose the certificate
             chain = [*chain, known]
         elif set(known.subjects) != set(erasure.pseudonyms):
-            raise VerificationError(f"certificate {known.file} is about other subjects; use a new request id for a new request")
+            raise VerificationError(
+                f"certificate {known.file} was issued for other subjects; use a new request id for a new request"
+            )
         if written != chain[-1].head:
             write_atomically(folder / HEAD_FILE, f"{chain[-1].sequence} {chain[-1].digest}\n".encode())
             os.fsync(handle)

@@ -32,13 +32,13 @@ class Home:
         folders = {path.resolve().parent for path in certificates}
         if len(folders) != 1:
             raise BadInputError(
-                "the certificates lie in several folders; verify each project's alone, or name the keys with --key"
+                "the certificates are in several folders; verify each project's separately, or name the keys with --key"
             )
         folder = folders.pop()
         home = cls(folder.parent)
         if folder.name != FOLDER or not home.keys.is_file():
             raise ProjectError(
-                "the certificate lies in no project (PROJECT/certificates, with data/certificate-keys.pem beside that folder); "
+                "the certificate is not in a project (PROJECT/certificates, with data/certificate-keys.pem beside that folder); "
                 "name the issuer's keys with --key"
             )
         return home
@@ -88,12 +88,14 @@ def check_head_file(folder: Path, certificates: Sequence[Certificate], at_home: 
     sequences = {int(match["sequence"]) for path in folder.glob("*.json") if (match := NAME.fullmatch(path.name))}
     if not path.exists():
         if at_home and len(sequences) > 1:
-            raise CertificateError(f"{FOLDER}/{HEAD_FILE} is missing, so a cut tail would not be seen; restore it from git")
+            raise CertificateError(
+                f"{FOLDER}/{HEAD_FILE} is missing, so missing newest certificates would go unnoticed; restore it from git"
+            )
         return
     sequence, digest = parse_head(str(path))
     if sequence not in sequences:
         raise CertificateError(
-            f"{FOLDER}/{HEAD_FILE} names certificate {sequence}, which is missing: the newest were taken away; restore them"
+            f"{FOLDER}/{HEAD_FILE} names certificate {sequence}, which is missing; restore the newest certificates from git"
         )
     lost = sorted(set(range(1, sequence)) - sequences)
     if at_home and lost:

@@ -129,7 +129,9 @@ def read(path: Path, where: str) -> bytes:
     except OSError as error:
         raise BadInputError(f"{where} cannot be read ({error.strerror}); name a file of certificates/") from error
     if len(data) > MAX_BYTES:
-        raise CertificateError(f"{where} has more than {MAX_BYTES:,} bytes; no certificate is as large")
+        raise CertificateError(
+            f"{where} has more than {MAX_BYTES:,} bytes, the most that a certificate has; name a file of certificates/"
+        )
     return data
 
 
@@ -158,7 +160,9 @@ def verify_bytes(data: bytes, name: str, keys: "Sequence[SSlibKey]", where: str)
     expected = file_name(predicate["sequence"], predicate["request_id"])
     if name != expected:  # 10
         _refuse(
-            where, f"its content is certificate {expected}; give the file that name again, or find the certificate that had this"
+            where,
+            f"its content is certificate {expected}; give the file that name again, or find the certificate that this name "
+            "belongs to",
         )
     broken = predicate.get("break")
     return Certificate(
@@ -187,9 +191,9 @@ def _json(data: bytes, where: str, what: str) -> Any:
         value = strict_json(data)
         canonical_json(value)  # lone surrogates and numbers beyond float: valid JSON that has no bytes
     except RepeatedNameError as error:
-        raise CertificateError(f"{where}: its {what} has a name twice, so two readers could read it differently") from error
+        raise CertificateError(f"{where}: its {what} has a name twice, so two parsers could read it differently") from error
     except (ValueError, RecursionError) as error:
-        raise CertificateError(f"{where}: its {what} is not JSON; it is damaged, or no certificate") from error
+        raise CertificateError(f"{where}: its {what} is not JSON; it is damaged, or not a certificate") from error
     return value
 
 
@@ -231,7 +235,7 @@ def _signed_by(envelope: "Envelope", keys: "Sequence[SSlibKey]", where: str) -> 
     named = next(iter(envelope.signatures))
     key = next((candidate for candidate in keys if candidate.keyid == named), None)
     if key is None:
-        which = f"key {named[:16]}" if re.fullmatch("[0-9a-f]{64}", named) else "a key without a proper id"
+        which = f"key {named[:16]}" if re.fullmatch("[0-9a-f]{64}", named) else "a key whose id is not 64 hex digits"
         known_ids = ", ".join(candidate.keyid[:16] for candidate in keys)
         _refuse(
             where, f"it names {which} as its signer; known here: {known_ids}; get the issuer's public key and name it with --key"
@@ -289,10 +293,10 @@ def _check_order(old: int, new: int, given: set[int]) -> None:
         raise CertificateError(f"certificate {new} was given twice, or two claim the same place in the chain")
     if new < old or (new > old + 1 and old + 1 in given):
         early, late = (old, new) if new < old else (new, old + 1)
-        raise CertificateError(f"certificate {early} stands before {late}; give them in the order of their numbers")
+        raise CertificateError(f"certificate {early} comes before {late}; give them in the order of their numbers")
     if new > old + 1:
         lost = f"certificate {old + 1} is" if new == old + 2 else f"certificates {old + 1} to {new - 1} are"
-        raise CertificateError(f"{lost} missing between {old} and {new}; find what was taken out")
+        raise CertificateError(f"{lost} missing between {old} and {new}; find the missing certificates and name them too")
 
 
 def _check_key_change(old: Certificate, new: Certificate, keys: list[str]) -> None:
@@ -335,7 +339,7 @@ def parse_head(text: str) -> Head:
             with Path(text).open("rb") as stream:
                 match = HEAD.fullmatch(stream.read(200).decode("ascii"))
         except (OSError, ValueError) as error:
-            raise BadInputError(f"the head is neither written out nor a file that can be read; {expected}") from error
+            raise BadInputError(f"the head is neither SEQUENCE:SHA256 nor a file that can be read; {expected}") from error
     if not match:
         raise BadInputError(f"the HEAD file is damaged; {expected}")
     return int(match["sequence"]), match["digest"]

@@ -127,7 +127,7 @@ def rewrite(manifest: Path, write: Callable[[Path], object], before: tuple[int, 
         if (made.st_uid, made.st_gid) != (old.st_uid, old.st_gid):
             os.chown(draft, old.st_uid, old.st_gid)
         if state(manifest) != before:
-            raise StepFailedError("source: the manifest was changed by somebody else meanwhile; retry when nobody writes to it")
+            raise StepFailedError("source: somebody else changed the manifest meanwhile; retry when nobody writes to it")
 
     try:
         write_atomically(manifest, draft_of, mode=stat.S_IMODE(old.st_mode))

@@ -20,7 +20,7 @@ def _opened(path: Path, name: str) -> pq.ParquetFile:
         return pq.ParquetFile(path)
     except BROKEN as error:
         raise ManifestError(
-            f"{name} cannot be read as parquet ({type(error).__name__}); expected one whole file: write it again"
+            f"{name} cannot be read as parquet ({type(error).__name__}); expected one complete file: write it again"
         ) from error
 
 
@@ -32,7 +32,7 @@ def read_parquet(path: Path, name: str) -> list[list[str]]:
             if column not in columns:
                 raise ManifestError(f"{name}: column {column} is missing; expected the columns {','.join(COLUMNS)}")
             if columns.count(column) > 1:
-                raise ManifestError(f"{name}: column {column} stands {columns.count(column)} times; keep one of them")
+                raise ManifestError(f"{name}: column {column} occurs {columns.count(column)} times; keep one of them")
         for column in COLUMNS:  # by the schema, before anything is read
             _kind(file.schema_arrow.field(column).type, column, name)
         try:
@@ -101,8 +101,8 @@ def check_writable(path: Path, name: str) -> None:
         _compare(path, pa.BufferReader(stream.getvalue()), 0)
     except (*BROKEN, StepFailedError) as error:
         raise ManifestError(
-            f"source.erase is true, but {name} cannot be written again with its types ({type(error).__name__}); write it anew by "
-            "pandas or pyarrow, or set source.erase to false"
+            f"source.erase is true, but {name} cannot be written again with its types ({type(error).__name__}); write it again "
+            "with pandas or pyarrow, or set source.erase to false"
         ) from error
 
 
@@ -122,7 +122,9 @@ def _compare(path: Path, written: Any, erased: int) -> None:
     with pq.ParquetFile(path) as old, pq.ParquetFile(written) as new:
         whole = new.metadata.num_rows == old.metadata.num_rows - erased
         if not whole or not new.schema_arrow.equals(old.schema_arrow, check_metadata=True):
-            raise StepFailedError("source: the Parquet manifest cannot be written with its types; write it anew without the rows")
+            raise StepFailedError(
+                "source: the Parquet manifest cannot be written with its types; write it again without the rows"
+            )
 
 
 def _without(group: pa.Table, stays: pa.Array) -> pa.Table:

@@ -72,7 +72,7 @@ def check_files(root: Path, name: str, splits: Sequence[str]) -> None:
     missing = [file for file in wanted if not ((root / file).is_dir() if file in folders else (root / file).is_file())]
     if missing:
         raise ManifestError(
-            f"source.path: {name} is not whole, {len(missing)} of {len(wanted)} files are missing: {', '.join(missing)}; "
+            f"source.path: {name} is incomplete, {len(missing)} of {len(wanted)} files are missing: {', '.join(missing)}; "
             f"put them there, or download them with `{COMMAND} ROOT {name}`"
         )
     for file, md5 in wanted.items():
@@ -82,7 +82,7 @@ def check_files(root: Path, name: str, splits: Sequence[str]) -> None:
             digest = hashlib.file_digest(stream, lambda: hashlib.md5(usedforsecurity=False)).hexdigest()
         if digest != md5:
             raise ManifestError(
-                f"source.path: {file} is damaged or another file: MD5 {digest[:12]}, published {md5[:12]}; replace it, "
+                f"source.path: {file} does not match the published file: MD5 {digest[:12]}, expected {md5[:12]}; replace it, "
                 f"or delete it and run `{COMMAND} ROOT {name}`"
             )
 
@@ -111,7 +111,7 @@ def _check_gtsrb(root: Path, splits: Sequence[str]) -> None:
     problems: list[str] = [] if folders else ["Training holds no folder of a class"]
     for folder in folders:
         if not folder.name.isdecimal():
-            raise ManifestError(f"source.path: a folder below {training.name} of gtsrb is no class; expected 00000 to 00042")
+            raise ManifestError(f"source.path: a folder below {training.name} of gtsrb is not a class; expected 00000 to 00042")
         table = folder / f"GT-{folder.name}.csv"
         listed = [row["Filename"] for row in _listed(table)] if table.exists() else []
         absent = sum(not (folder / file).is_file() for file in listed)
@@ -127,7 +127,7 @@ def _check_gtsrb(root: Path, splits: Sequence[str]) -> None:
             problems.append(f"Training lacks {len(classes)} classes of the test images")
     if problems:
         more = f", and {len(problems) - 3} more" if len(problems) > 3 else ""
-        raise ManifestError(f"source.path: gtsrb is not whole: {'; '.join(problems[:3])}{more}: extract the archives again")
+        raise ManifestError(f"source.path: gtsrb is incomplete: {'; '.join(problems[:3])}{more}; extract the archives again")
 
 
 def _read_gtsrb(data: Any, split: str) -> list[Item]:
@@ -234,7 +234,7 @@ class PublishedSource(Source):
 
     def image(self, path: str) -> bytes:
         if path not in self._by_name:
-            raise ImageError(f"the path names no image of {self.name}")
+            raise ImageError(f"the path is not an image of {self.name}")
         return stored_png(self._by_name[path].pixels())
 
 

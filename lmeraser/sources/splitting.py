@@ -50,7 +50,8 @@ def check_letters(table: pd.DataFrame, name: str, unit: str = "line") -> None:
             first = broken.iloc[0]
             raise ManifestError(
                 f"{name}: column {column}: {len(broken)} of {len(table)} rows have control or invisible characters (first at "
-                f"{unit} {first['line']}: {letters[first[column]]}); expected none, so that one person is one name: type it anew"
+                f"{unit} {first['line']}: {letters[first[column]]}); expected none, so that each person has one name: "
+                "type it again"
             )
 
 
@@ -69,7 +70,7 @@ def check_table(table: pd.DataFrame, name: str, unit: str = "line") -> int:
     for expectation, broken, wanted in checks:
         if expectation == failure.expectation and broken.any():
             line = table.loc[broken, "line"].iloc[0]
-            raise ManifestError(f"{name}: {failure} (first at {unit} {line}); {wanted}: mend the manifest and retry")
+            raise ManifestError(f"{name}: {failure} (first at {unit} {line}); {wanted}: correct the manifest and retry")
     raise ManifestError(f"{name}: {failure}; expected at least one record: add your images and retry")
 
 
@@ -82,7 +83,7 @@ def check_shares(table: pd.DataFrame, name: str) -> None:
             raise ManifestError(f"{name}: no {visibility} training records (0 found, {use}); add some and retry")
         if labels.nunique() < 2:
             raise ManifestError(
-                f"{name}: the {visibility} training records have one class; expected at least two: nothing can be learnt"
+                f"{name}: the {visibility} training records have one class; expected at least two: add records of another class"
             )
 
 
