@@ -15,6 +15,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
+import preloading
 import pytest
 from sandbox import CANARY, Sandbox, refused
 
@@ -82,7 +83,7 @@ def served(project: Sandbox, *options: str) -> Iterator[Service]:
     process = subprocess.Popen(
         [sys.executable, "-m", "flows.service.supervisor", "--port", "0", *options],
         cwd=project.root,
-        env=os.environ | {"PYTHONPATH": str(project.root)},
+        env=preloading.variables(os.environ | {"PYTHONPATH": str(project.root)}),
         stdin=subprocess.DEVNULL,
         stdout=log,
         stderr=subprocess.STDOUT,
