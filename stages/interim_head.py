@@ -16,14 +16,14 @@ from lmeraser.data.decoding import decode_all
 from lmeraser.data.records import TRAIN, read_images, read_records
 from lmeraser.learn.backbone import load_backbone, make_deterministic
 from lmeraser.learn.embedding import embed_part
-from lmeraser.serve.quarantine import copies, read_quarantine
+from lmeraser.serve.quarantine import read_quarantine
 from stages.runtime.entry import enter
 
 
 def interim_head(project: Layout, _: Params, folders: list[str]) -> None:
     for folder in folders:
         try:
-            _solve_without(Layout(copies(project) / folder))
+            _solve_without(Layout(project.quarantine_copies / folder))
         except (LmeraserError, OSError):
             # A request that came meanwhile made a copy of its own and dropped this one; whoever accepted it solves that.
             now = read_quarantine(project)
@@ -41,7 +41,7 @@ def _solve_without(copy: Layout) -> None:
     for part in params.parts:
         known = {record.id for record in read_records(copy.part(part), TRAIN)}
         images |= read_images(copy.part(part), {record.id: record.sha256 for record in gone if record.id in known})
-    pixels = decode_all([images[record.id] for record in gone], params, "quarantine")
+    pixels = decode_all([images[record.id] for record in gone], params, "interim_head")
     backbone, skeleton = load_backbone(copy.backbone, params), load_skeleton(copy.skeleton)
     found = embed_part(gone, pixels, backbone, skeleton, params)
     kept = [member for part in params.parts for member in load_placements(copy.leaves(part), part)]

@@ -6,7 +6,7 @@ from lmeraser.core.params import Params
 from lmeraser.core.progress import say
 from lmeraser.data.records import TRAIN, read_images, read_records
 from lmeraser.data.units import group_units
-from lmeraser.learn.backbone import load_backbone, make_deterministic
+from lmeraser.learn.backbone import load_backbone, make_deterministic, require_own_rows
 from lmeraser.learn.embedding import features_of
 from lmeraser.learn.environment import network_environment
 from stages.runtime.entry import enter
@@ -15,6 +15,7 @@ from stages.runtime.entry import enter
 def skeleton(layout: Layout, params: Params, _: list[str]) -> None:
     make_deterministic(params.device)
     backbone = load_backbone(layout.backbone, params)
+    require_own_rows(backbone.model, params)
     records = read_records(layout.public, TRAIN)
     images = read_images(layout.public, {record.id: record.sha256 for record in records})
     features = features_of([images[record.id] for record in records], backbone, params, "decode")

@@ -8,13 +8,13 @@ from typing import BinaryIO
 
 @dataclass
 class MemoryStore:
-    """A store in a dictionary."""
+    """A store in a dictionary; `test_store_conformance.py` keeps it true to the real ones."""
 
     files: dict[str, bytes] = field(default_factory=dict)
     name: str = "memory"
 
     def list(self) -> Iterator[tuple[str, int]]:
-        yield from ((key, len(content)) for key, content in self.files.items())
+        yield from [(key, len(content)) for key, content in self.files.items()]
 
     def open(self, key: str) -> BinaryIO:
         if key not in self.files:
@@ -23,6 +23,9 @@ class MemoryStore:
 
     def read(self, keys: Iterable[str]) -> dict[str, bytes]:
         return {key: self.files[key] for key in keys if key in self.files}
+
+    def write(self, key: str, content: bytes) -> None:
+        self.files[key] = content
 
     def delete(self, keys: Iterable[str]) -> int:
         return sum(self.files.pop(key, None) is not None for key in keys)

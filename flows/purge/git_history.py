@@ -7,12 +7,12 @@ it is told as a problem (`Repository.problem`), never as "nothing known".
 
 import os
 import re
-import subprocess
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path, PurePosixPath
 
+from flows import git, processes
 from lmeraser.core.errors import StepFailedError
 from lmeraser.core.layout import Layout
 from lmeraser.pipeline.files import LOCK
@@ -91,7 +91,7 @@ class Repository:
             commits[part.split("\n", 1)[0]] = None
             for old_mode, new_mode, old, new, path in RAW.findall(part):
                 sides = ((old_mode, old), (new_mode, new))
-                blobs |= {(self._near(path), one) for mode, one in sides if set(one) != {"0"} and mode != SUBMODULE}
+                blobs |= {(self._near(path), blob) for mode, blob in sides if set(blob) != {"0"} and mode != SUBMODULE}
         return list(commits), blobs
 
     def listed(self, commits: Iterable[str], paths: Iterable[str]) -> Iterator[set[Blob]]:
@@ -100,43 +100,43 @@ class Repository:
         if not asked:
             return
         given = b"".join(os.fsencode(f"{commit}:{self.prefix}{path}\n") for commit, path in asked)
-        told = self.ask("cat-file", "--batch-check=%(objecttype) %(objectname)", given=given)
-        found: dict[str, set[Blob]] = {}
-        for (commit, path), line in zip(asked, told.splitlines(), strict=True):
+        answers = self.ask("cat-file", "--batch-check=%(objecttype) %(objectname)", given=given).splitlines()
+        listed: dict[str, set[Blob]] = {}
+        for (commit, path), line in zip(asked, answers, strict=True):
             kind, _, identity = line.partition(" ")
             if kind == "blob":
-                found.setdefault(commit, set()).add((path, identity))
-        yield from found.values()
+                listed.setdefault(commit, set()).add((path, identity))
+        yield from listed.values()
 
     @cached_property
     def worktrees(self) -> list[Path]:
         """The project's folder in every worktree that is there, this one first."""
         here = self.layout.root.resolve()
-        told = self.ask("worktree", "list", "--porcelain")
-        tops = [Path(line.removeprefix("worktree ")) for line in told.splitlines() if line.startswith("worktree ")]
+        lines = self.ask("worktree", "list", "--porcelain").splitlines()
+        tops = [Path(line.removeprefix("worktree ")) for line in lines if line.startswith("worktree ")]
         others = [folder for top in tops if (folder := (top / self.prefix).resolve()) != here and (top / ".git").exists()]
         return [here, *(folder for folder in others if folder.is_dir())]
 
     def index(self, worktree: Path) -> set[Blob]:
         """Raises: StepFailedError."""
-        found: set[Blob] = set()
+        staged: set[Blob] = set()
         for line in self.ask("ls-files", "--full-name", "--stage", *FILES, folder=worktree).splitlines():
             mode, identity, *_ = line.split()
-            found |= {(self._near(line.partition("\t")[2]), identity)} if mode != SUBMODULE else set()
-        return found
+            staged |= {(self._near(line.partition("\t")[2]), identity)} if mode != SUBMODULE else set()
+        return staged
 
     def files(self, worktree: Path) -> dict[str, Path]:
         """Locks and `.dvc` files that lie in a worktree now, tracked, untracked or ignored: by path relative to the project."""
-        told = self.ask("ls-files", "-z", "--full-name", "--cached", "--others", *FILES, folder=worktree)
+        names = self.ask("ls-files", "-z", "--full-name", "--cached", "--others", *FILES, folder=worktree).split("\0")
         top = Path(os.path.normpath(worktree / os.path.relpath(".", self.prefix or ".")))
-        return {self._near(name): top / name for name in told.split("\0") if name and (top / name).is_file()}
+        return {self._near(name): top / name for name in names if name and (top / name).is_file()}
 
     def read(self, blobs: Iterable[Blob]) -> tuple[dict[str, bytes], bool]:
         """Contents by git's id, and whether all were there. Raises: StepFailedError."""
         wanted = sorted({identity for _, identity in blobs})
-        found: dict[str, bytes] = {}
+        texts: dict[str, bytes] = {}
         if not wanted:
-            return found, True
+            return texts, True
         answer, at = self._bytes("cat-file", "--batch", given="\n".join(wanted).encode() + b"\n"), 0
         while at < len(answer):
             end = answer.index(b"\n", at)
@@ -144,14 +144,14 @@ class Repository:
             at = end + 1
             if size:
                 if kind == "blob":
-                    found[identity] = answer[at : at + int(size[0])]
+                    texts[identity] = answer[at : at + int(size[0])]
                 at += int(size[0]) + 1
-        return found, len(found) == len(wanted)
+        return texts, len(texts) == len(wanted)
 
 
-def _run(folder: Path, *arguments: str, given: bytes = b"") -> "subprocess.CompletedProcess[bytes]":
-    command = ["git", "-C", str(folder), "-c", "log.showRoot=true", "-c", "core.quotePath=false", *arguments]
-    return subprocess.run(command, input=given, capture_output=True, env=os.environ | QUIET, check=False)
+def _run(folder: Path, *arguments: str, given: bytes = b"") -> processes.Completed:
+    settings = ("-c", "log.showRoot=true", "-c", "core.quotePath=false")
+    return git.run(folder, *settings, *arguments, given=given, variables=QUIET)
 
 
 def walked(root: Path) -> dict[str, Path]:

@@ -51,14 +51,14 @@ def remove(folder: Path, name: str) -> int:
 
 def audits() -> list[Path]:
     """Audits' copies of this user in the temporary folder."""
-    found = []
+    copies = []
     for path in Path(tempfile.gettempdir()).glob(f"{AUDIT}*"):
         try:
             if path.lstat().st_uid == os.getuid() and path.is_dir() and not path.is_symlink():
-                found.append(path)
+                copies.append(path)
         except FileNotFoundError:
             continue
-    return sorted(found)
+    return sorted(copies)
 
 
 def _in_use(folder: Path) -> bool | None:
@@ -99,7 +99,7 @@ def _owner(folder: Path) -> tuple[str, bool]:
 
 def abandoned_audits(layout: Layout) -> list[Path]:
     """Copies of killed audits: this project's whose process is gone; unmarked ones that are an hour old and in nobody's use."""
-    found = []
+    abandoned = []
     for path in audits():
         try:
             root, lives = _owner(path)
@@ -110,8 +110,8 @@ def abandoned_audits(layout: Layout) -> list[Path]:
             except FileNotFoundError:
                 continue
         if left:
-            found.append(path)
-    return found
+            abandoned.append(path)
+    return abandoned
 
 
 def clear_audits(layout: Layout) -> int:
@@ -121,7 +121,7 @@ def clear_audits(layout: Layout) -> int:
 def clear_demo(layout: Layout) -> int:
     """The demo is a whole copy of the project. Raises: StepFailedError if it runs."""
     folder = layout.root / DEMO
-    lock = Layout(folder).private_state / "workspace.lock"
+    lock = Layout(folder).workspace_lock
     if lock.exists():
         with lock.open("r+") as handle:
             try:

@@ -2,12 +2,9 @@
 run-cache entries and folder manifests in every store. Facts only; `lmeraser/erase/taint.py` decides.
 """
 
-from collections.abc import Callable, Iterable, Iterator, Set
+from collections.abc import Callable, Set
 from dataclasses import dataclass
 from functools import cached_property
-
-import pyarrow as pa
-import pyarrow.parquet as pq
 
 from flows.dvc import config as remotes
 from flows.purge.lock_history import WORKING, all_stages, parse_lock, versions
@@ -20,7 +17,7 @@ from lmeraser.stores.base import Store
 from lmeraser.stores.dvc_objects import Contents, contents, read_manifests, read_runs
 
 IsErased = Callable[[str], bool]
-Held = list[tuple[Store, Contents]]
+StoreContents = list[tuple[Store, Contents]]
 
 
 def current_stages(layout: Layout) -> list[StageRun]:
@@ -30,10 +27,10 @@ def current_stages(layout: Layout) -> list[StageRun]:
         name = path.relative_to(layout.root).as_posix()
         if not path.exists():
             raise ProjectError(f"{name} is missing: nothing was built yet; run `dvc repro` and retry")
-        found = parse_lock(WORKING, path.read_bytes())
-        if not any(stage.outs for stage in found):
+        recorded = parse_lock(WORKING, path.read_bytes())
+        if not any(stage.outs for stage in recorded):
             raise ProjectError(damaged(name))
-        stages += found
+        stages += recorded
     return stages
 
 
@@ -50,11 +47,11 @@ def live_names(layout: Layout, manifests: Manifests) -> frozenset[str]:
 
 @dataclass(frozen=True)
 class Lineage:
-    """Attributes: held: what each store holds; broken: run entries that cannot be read; live: see `live_names`; problem: why
+    """Attributes: contents: what each store holds; broken: run entries that cannot be read; live: see `live_names`; problem: why
     git's history is not whole, "" if it is."""
 
     layout: Layout
-    held: Held
+    contents: StoreContents
     stage_runs: list[StageRun]
     manifests: dict[str, dict[str, str]]
     broken: list[str]
@@ -62,71 +59,59 @@ class Lineage:
     problem: str = ""
 
     @cached_property
-    def places(self) -> dict[str, list[tuple[Store, str]]]:
-        """Where each object lies."""
-        found: dict[str, list[tuple[Store, str]]] = {}
-        for store, held in self.held:
-            for md5, keys in held.objects.items():
-                found.setdefault(md5, []).extend((store, key) for key in keys)
-        return found
+    def copies(self) -> dict[str, list[tuple[Store, str]]]:
+        """Where each object lies: MD5 to stores and keys."""
+        copies: dict[str, list[tuple[Store, str]]] = {}
+        for store, stored in self.contents:
+            for md5, keys in stored.objects.items():
+                copies.setdefault(md5, []).extend((store, key) for key in keys)
+        return copies
 
     @cached_property
     def named(self) -> frozenset[str]:
         """Everything that a stage of some version names."""
-        return with_members({md5 for one in self.stage_runs for _, md5 in (*one.deps, *one.outs)}, self.manifests) | self.live
+        return with_members({md5 for run in self.stage_runs for _, md5 in (*run.deps, *run.outs)}, self.manifests) | self.live
 
     @cached_property
     def orphans(self) -> frozenset[str]:
         """Objects that nothing names: nobody can tell what they were made of."""
-        return frozenset(self.places.keys() - self.named)
+        return frozenset(self.copies.keys() - self.named)
 
-    def outside(self) -> Held:
+    def outside(self) -> StoreContents:
         """The stores that others may use too: all but a cache within the project."""
-        return [(store, held) for store, held in self.held if not remotes.is_own(self.layout, store)]
+        return [(store, stored) for store, stored in self.contents if not remotes.is_own(self.layout, store)]
 
-    def unknown(self, gone: Set[str], doubtful: Set[str] = frozenset()) -> dict[str, int]:
+    def unknown(self, condemned: Set[str], doubtful: Set[str] = frozenset()) -> dict[str, int]:
         """How many objects of each store outside the project stay, though nobody can tell what they were made of.
 
-        Args: gone: what is condemned; doubtful: what may have been made of erased records, and goes from the own cache only.
+        Args: condemned: MD5s of what goes; doubtful: of what may have been made of erased records, and goes from the own cache
+        only.
         """
-        kept = (self.orphans | doubtful) - gone - self.live
-        return {store.name: count for store, held in self.outside() if (count := len(kept & held.objects.keys()))}
+        kept = (self.orphans | doubtful) - condemned - self.live
+        return {store.name: count for store, stored in self.outside() if (count := len(kept & stored.objects.keys()))}
 
 
 def gather(layout: Layout) -> Lineage:
     """Raises: ProjectError for a store that purge cannot clear, or a history that is not whole while others may use a store;
     StepFailedError if a store cannot be reached."""
-    held = [(store, contents(store)) for store in remotes.stores(layout)]
+    listed = [(store, contents(store)) for store in remotes.stores(layout)]
     manifests: dict[str, dict[str, str]] = {}
     stage_runs: list[StageRun] = []
     broken: list[str] = []
     runs: set[str] = set()
-    for store, content in held:
-        manifests |= read_manifests(store, content, manifests)
-        fresh, damaged = read_runs(store, content, runs)
+    for store, stored in listed:
+        manifests |= read_manifests(store, stored, manifests)
+        fresh, damaged = read_runs(store, stored, runs)
         stage_runs += [StageRun(RUN, *sides, run_entry=identity) for identity, sides in fresh.items()]
         runs |= fresh.keys()
         broken += damaged
-    told = versions(layout)
-    found = Lineage(
-        layout, held, stage_runs + all_stages(told.known), manifests, broken, live_names(layout, manifests), told.problem
+    history = versions(layout)
+    lineage = Lineage(
+        layout, listed, stage_runs + all_stages(history.known), manifests, broken, live_names(layout, manifests), history.problem
     )
-    if found.problem and found.outside():
+    if lineage.problem and lineage.outside():
         raise ProjectError(
-            f"git's history cannot be read whole, so what {found.outside()[0][0].name} holds of earlier models cannot be told: "
-            f"{found.problem}, and retry"
+            f"git's history cannot be read whole, so what {lineage.outside()[0][0].name} holds of earlier models cannot be told: "
+            f"{lineage.problem}, and retry"
         )
-    return found
-
-
-def tables(lineage: Lineage, md5s: Iterable[str], columns: list[str]) -> Iterator[pa.Table]:
-    """These columns, as far as they are there, of the objects that are Parquet, wherever one can be read."""
-    for md5 in sorted(md5s):
-        for store, key in lineage.places.get(md5, ()):
-            try:
-                with store.open(key) as stream:
-                    table = pq.ParquetFile(stream).read(columns)
-            except (FileNotFoundError, pa.ArrowException, OSError, ValueError):
-                continue
-            yield table
-            break
+    return lineage

@@ -9,16 +9,13 @@ import os
 from collections.abc import Iterable
 from dataclasses import dataclass, field
 from pathlib import PurePosixPath
-from typing import Any
-
-import yaml
 
 from flows.purge.git_history import BROKEN, PARTIAL, Blob, Repository, walked
 from lmeraser.core.errors import StepFailedError
 from lmeraser.core.layout import Layout
 from lmeraser.erase.taint import StageRun
 from lmeraser.pipeline.files import LOCK, is_lock, locks_there
-from lmeraser.stores.dvc_objects import Loader, Named, named_of
+from lmeraser.pipeline.locks import Named, load_yaml, named_of
 
 WORKING = "working copy"
 File = tuple[str, bytes]  # (path relative to the project, text)
@@ -59,10 +56,9 @@ def _history(repository: Repository) -> Versions:
     blobs, whole = repository.read({blob for state in states for blob in state})
 
     def version(state: frozenset[Blob]) -> Version:
-        held = sorted(state)
-        return Version(
-            " ".join(f"{one} {path}" for path, one in held), tuple((path, blobs[one]) for path, one in held if one in blobs)
-        )
+        ordered = sorted(state)
+        files = tuple((path, blobs[identity]) for path, identity in ordered if identity in blobs)
+        return Version(" ".join(f"{identity} {path}" for path, identity in ordered), files)
 
     return Versions([version(state) for state in states if state], repository.problem or ("" if whole else PARTIAL))
 
@@ -111,13 +107,6 @@ def versions(layout: Layout) -> Versions:
     return Versions(list(distinct.values()), past.problem)
 
 
-def _load(raw: bytes) -> Any:
-    try:
-        return yaml.load(raw, Loader=Loader)  # noqa: S506 (a SafeLoader)
-    except (yaml.YAMLError, UnicodeDecodeError, RecursionError):
-        return None
-
-
 def _may_lie(lock: str, named: Named) -> Named:
     """Where the paths that a lock names may lie, relative to the project.
 
@@ -127,42 +116,45 @@ def _may_lie(lock: str, named: Named) -> Named:
     if is_lock(lock):
         return named
     above = PurePosixPath(lock).parent.parts
-    found: list[tuple[str, str]] = []
+    places: list[tuple[str, str]] = []
     for path, md5 in named:
         inner = os.path.normpath(path)
         while inner.startswith("../"):
             inner = inner.removeprefix("../")
-        found += [("/".join((*above[:depth], inner)), md5) for depth in range(len(above) + 1)]
-    return tuple(found)
+        places += [("/".join((*above[:depth], inner)), md5) for depth in range(len(above) + 1)]
+    return tuple(places)
 
 
 def parse_lock(origin: str, raw: bytes, path: str = LOCK) -> list[StageRun]:
     """The stages of a dvc.lock, or what a .dvc file names; nothing if it is neither whole. Args: path: where it lies."""
-    tree = _load(raw)
+    try:
+        tree = load_yaml(raw)
+    except ValueError:
+        return []
     if not isinstance(tree, dict):
         return []
     stages = tree.get("stages")
     entries = list(stages.values()) if isinstance(stages, dict) else [tree]
-    found: list[StageRun] = []
+    runs: list[StageRun] = []
     for entry in entries:
         try:
             if isinstance(entry, dict):
                 deps, outs = named_of(entry)
-                found.append(StageRun(origin, _may_lie(path, deps), _may_lie(path, outs)))
+                runs.append(StageRun(origin, _may_lie(path, deps), _may_lie(path, outs)))
         except (ValueError, KeyError):
             continue  # one odd entry of another program's lock hides none of its neighbours
-    return found
+    return runs
 
 
-def all_stages(found: Iterable[Version]) -> list[StageRun]:
+def all_stages(known: Iterable[Version]) -> list[StageRun]:
     """Every stage of every version; what many versions repeat is parsed once."""
     parsed: dict[File, list[StageRun]] = {}
     stages: list[StageRun] = []
-    for version in found:
+    for version in known:
         for path, text in version.files:
             if (path, text) not in parsed:
                 parsed[path, text] = parse_lock("", text, path)
-            stages += [StageRun(version.origin, one.deps, one.outs) for one in parsed[path, text]]
+            stages += [StageRun(version.origin, run.deps, run.outs) for run in parsed[path, text]]
     return stages
 
 

@@ -8,16 +8,16 @@ it scans. A server that keeps its data elsewhere (PostgreSQL, another machine) i
 import json
 import os
 import sqlite3
+from collections.abc import Mapping
 from contextlib import closing
 from pathlib import Path
-from typing import Any
 
-from flows.service.client import EVENT
 from lmeraser.core.errors import RequestError, StepFailedError
 from lmeraser.core.layout import Layout
 from lmeraser.erase.requests import check_request_id
 
 BUSY = 10  # s to wait for the server
+EVENT = "lmeraser.deletion.requested"  # an event of ours, by its name and by the id of its resource
 RESOURCE = "lmeraser.request."
 
 
@@ -26,14 +26,14 @@ def prefect_home() -> Path:
     return Path(os.environ.get("PREFECT_HOME") or Path("~/.prefect").expanduser())
 
 
-def _is_id(text: Any) -> bool:
+def _is_id(text: object) -> bool:
     try:
         return isinstance(text, str) and check_request_id(text) == text.lower()
     except RequestError:
         return False
 
 
-def holds_more(event: dict[str, Any]) -> bool:
+def holds_more(event: Mapping[str, object]) -> bool:
     """Whether one of our events holds anything but a request's id."""
     payload, resource = event.get("payload"), event.get("resource")
     if not isinstance(payload, dict) or not isinstance(resource, dict) or event.get("related"):
@@ -43,13 +43,18 @@ def holds_more(event: dict[str, Any]) -> bool:
     return not (whole and resource.keys() == {"prefect.resource.id"} and _is_id(named.removeprefix(RESOURCE)))
 
 
-def _ours(name: str, resource: str, related: str, payload: str) -> dict[str, Any] | None:
+def _ours(name: str, resource: str, related: str, payload: str) -> Mapping[str, object] | None:
     """Our event that a row of Prefect's table holds, or tells of; None if there is none."""
-    held: dict[str, Any] = {"event": name, "resource": json.loads(resource), "related": json.loads(related)}
-    held["payload"] = json.loads(payload)
-    if isinstance(held["payload"], dict) and "triggering_event" in held["payload"]:
-        held = held["payload"]["triggering_event"] or {}
-    return held if held.get("event") == EVENT else None
+    body = json.loads(payload)
+    event: Mapping[str, object] = {
+        "event": name,
+        "resource": json.loads(resource),
+        "related": json.loads(related),
+        "payload": body,
+    }
+    if isinstance(body, dict) and "triggering_event" in body:
+        event = body["triggering_event"] or {}
+    return event if event.get("event") == EVENT else None
 
 
 def _clear_database(path: Path) -> int:
@@ -61,15 +66,15 @@ def _clear_database(path: Path) -> int:
             return 0
         wanted = "SELECT id, event, resource, related, payload FROM events WHERE event = ? OR payload LIKE ?"
         rows = connection.execute(wanted, (EVENT, f'%"{EVENT}"%')).fetchall()
-        gone = [one for one, *told in rows if (event := _ours(*told)) is not None and holds_more(event)]
-        if gone:
+        condemned = [row_id for row_id, *columns in rows if (event := _ours(*columns)) is not None and holds_more(event)]
+        if condemned:
             connection.execute("BEGIN IMMEDIATE")
-            for one in gone:
-                connection.execute("DELETE FROM event_resources WHERE event_id = ?", (one,))
-                connection.execute("DELETE FROM events WHERE id = ?", (one,))
+            for row_id in condemned:
+                connection.execute("DELETE FROM event_resources WHERE event_id = ?", (row_id,))
+                connection.execute("DELETE FROM events WHERE id = ?", (row_id,))
             connection.execute("COMMIT")
             connection.execute("PRAGMA wal_checkpoint(TRUNCATE)")
-        return len(gone)
+        return len(condemned)
 
 
 def clear(layout: Layout) -> int:

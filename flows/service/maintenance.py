@@ -21,7 +21,7 @@ def build() -> None:
 def audit(rebuild: bool = True, stores: bool = True) -> str:
     """Rebuild from the retained records and compare; scan every store. Raises: VerificationError if something is found."""
     from flows.audit.rebuild import rebuild as build_again
-    from flows.purge.scan import audit_stores
+    from flows.purge.step import audit_stores
 
     project = Project.find()
     told = []
@@ -33,8 +33,8 @@ def audit(rebuild: bool = True, stores: bool = True) -> str:
                 raise VerificationError(told[-1])
         told.append(f"{project.ledger.verify_chain()} events of the ledger are as they were written")
         if stores and project.erased.pseudonyms:  # before the first erasure there is nothing to look for
-            scanned = audit_stores(project.layout)
-            told.append(f"{len(scanned['stores'])} stores scanned")
-            if not scanned["clean"]:
+            report = audit_stores(project.layout)
+            told.append(f"{len(report.stores)} stores scanned")
+            if not report.clean:
                 raise VerificationError(f"{told[-1]}: residue was found; run `lmeraser audit --stores` to see where")
     return "; ".join(told)

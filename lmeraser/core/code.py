@@ -1,10 +1,15 @@
-"""Which code makes artifacts: its digest tells a warm process, or a commit of DVC, that the code is still the same."""
+"""Which code counts: what makes artifacts, by whose digest a warm process or a commit of DVC tells that it is still the same, and
+the whole product.
+
+What can move the bytes of one stage is told file by file in dvc.yaml; a test compares it with what the stage imports.
+"""
 
 from pathlib import Path
 
 from lmeraser.core.digest import sha256, sha256_of_file
 
 FOLDERS = ("lmeraser", "stages")  # all of both: a list by hand forgets what a stage comes to import
+PACKAGES = (*FOLDERS, "flows")  # the product: certificates name the commit of these
 
 
 def code_digest(root: Path) -> str:

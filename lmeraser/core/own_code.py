@@ -7,9 +7,8 @@ name of a commit that never made it.
 import sys
 from pathlib import Path
 
+from lmeraser.core.code import PACKAGES
 from lmeraser.core.errors import ProjectError
-
-PACKAGES = ("lmeraser", "flows", "stages")
 
 
 def require_own_code(root: Path) -> None:

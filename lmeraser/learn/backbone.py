@@ -20,7 +20,7 @@ from lmeraser.core.environment import THREADS, require_gpu
 from lmeraser.core.errors import ParamsError, ProjectError
 from lmeraser.core.params import ImageParams, Params, Pretrain
 from lmeraser.data.tensors import read_tensors, write_tensors
-from lmeraser.learn.environment import network_environment
+from lmeraser.learn.environment import network_environment, switch_kernels
 from lmeraser.learn.memory import batch_that_fits, is_full, keep_freed_memory
 from lmeraser.learn.precision import pretraining_precision
 
@@ -33,12 +33,9 @@ def make_deterministic(device: str) -> None:
     determinism.require()
     keep_freed_memory()
     torch.set_num_threads(THREADS)
-    torch.use_deterministic_algorithms(True)
+    switch_kernels()
     # Filling memory that every kernel overwrites is for finding bugs; it was up to a sixth of a training step.
     cast("Any", torch.utils).deterministic.fill_uninitialized_memory = False
-    torch.backends.cudnn.benchmark = False
-    torch.backends.cuda.matmul.allow_tf32 = False
-    torch.backends.cudnn.allow_tf32 = False
     if device == "cuda":
         require_gpu()
     network_environment(device)
@@ -106,14 +103,16 @@ def require_size(model: nn.Module, params: Params) -> None:
     if {name: value.shape for name, value in bare.state_dict().items()} != {name: value.shape for name, value in again.items()}:
         raise ParamsError(f"params.yaml: {settings.model} is another network without its classifier; take another pretrain.model")
     _require_rows(features, settings.model)
-    _require_own_rows(_folded(bare, trial, features), params)
+    require_own_rows(_folded(bare, trial, features), params)
 
 
-def _require_own_rows(model: nn.Module, params: Params) -> None:
+def require_own_rows(model: nn.Module, params: Params) -> None:
     """Raise ParamsError if an image's bits depend on its neighbours or on its place in a batch.
 
     They do where a kernel computes the odd end of a tensor in another way than its bulk: seen with widths that are no multiple of
-    the processor's.
+    the processor's. `pretrain` asks before it trains; `skeleton` asks again, which DVC runs anew where embed.batch moved.
+
+    Args: model: (n, c, s, s) normalised float32 to (n, d), on the params' device.
     """
     batch = params.embed.batch
     images = _trial(params.image, batch).to(params.device)

@@ -2,6 +2,8 @@
 
 import ctypes
 import os
+from collections.abc import Iterator
+from contextlib import contextmanager
 from functools import cache
 
 from lmeraser.core import determinism
@@ -80,8 +82,37 @@ def _gpu() -> dict[str, str]:
     }
 
 
+def switch_kernels() -> None:
+    """Torch's switches under which stages compute: deterministic kernels alone, and float32 that is float32."""
+    import torch
+
+    torch.use_deterministic_algorithms(True)
+    torch.backends.cudnn.benchmark = False
+    torch.backends.cuda.matmul.allow_tf32 = False
+    torch.backends.cudnn.allow_tf32 = False
+
+
+@contextmanager
+def kernels_of_stages() -> Iterator[None]:
+    """The same switches for a while: a process that only compares environments leaves torch as it found it."""
+    import torch
+
+    cudnn, products = torch.backends.cudnn, torch.backends.cuda.matmul
+    deterministic, warn_only = torch.are_deterministic_algorithms_enabled(), torch.is_deterministic_algorithms_warn_only_enabled()
+    before = (cudnn.benchmark, products.allow_tf32, cudnn.allow_tf32)
+    switch_kernels()
+    try:
+        yield
+    finally:
+        torch.use_deterministic_algorithms(deterministic, warn_only=warn_only)
+        cudnn.benchmark, products.allow_tf32, cudnn.allow_tf32 = before
+
+
 def network_answers(device: str) -> str:
-    """Digest of a small training step: a convolution, a product and their gradients, in float32 and in what `auto` takes."""
+    """Digest of a small training step: a convolution, a product and their gradients, in float32 and in what `auto` takes.
+
+    Computed under the stages' switches, whatever this process has set: on a GPU torch's defaults give other answers.
+    """
     import torch
     from torch.nn import functional
 
@@ -94,7 +125,7 @@ def network_answers(device: str) -> str:
         return torch.from_numpy(fraction(count, step)).to(torch.float32).reshape(shape).to(device)
 
     answers: list[torch.Tensor] = []
-    with torch.inference_mode(False), torch.enable_grad(), torch.autocast(device, enabled=False):
+    with kernels_of_stages(), torch.inference_mode(False), torch.enable_grad(), torch.autocast(device, enabled=False):
         for dtype in dict.fromkeys((torch.float32, PRECISIONS[resolve("auto", device)])):
             images = tensor(4, 8, 10, 10, step=1327).to(dtype).to(memory_format=torch.channels_last).requires_grad_()
             kernels = tensor(16, 8, 3, 3, step=769).to(dtype).to(memory_format=torch.channels_last).requires_grad_()

@@ -3,7 +3,7 @@
 It does not trust the purge's bookkeeping. It looks (a) for condemned digests, and for manifests and run entries that name them;
 (b) into every Parquet file for an erased subject or record; (c) at every byte, and at every name of a file or folder, for
 search terms: ids, image digests, images, names, canaries. It tells counts by store and kind, never a term nor what a file holds.
-What cannot be read is found wanting, not passed over; and what is exempt is told.
+What cannot be read is a finding, not passed over; and what is exempt is in the report.
 """
 
 import hashlib
@@ -12,13 +12,13 @@ import stat
 from collections import Counter, defaultdict
 from collections.abc import Callable, Iterable
 from contextlib import suppress
-from dataclasses import asdict, dataclass, field
+from dataclasses import dataclass, field
 from pathlib import PurePosixPath
-from typing import Any, BinaryIO
+from typing import BinaryIO
 
 from lmeraser.core.errors import LmeraserError, VerificationError
 from lmeraser.prove.archives import ClosedError, is_packed, unpacked
-from lmeraser.prove.finder import Finder
+from lmeraser.prove.finder import Finder, Readable
 from lmeraser.prove.parquet import UNREADABLE, parquet_hits
 from lmeraser.prove.search_terms import SearchTerms
 from lmeraser.stores.base import Entry, Store, UnreadableError
@@ -33,6 +33,8 @@ SPARSE = "files with long holes: the holes were passed over"
 
 @dataclass(frozen=True)
 class Residue:
+    """So many things of one kind that must not be there."""
+
     store: str
     kind: str  # condemned object, run entry or content | names a condemned object | subject | record | bytes | name | unreadable
     count: int
@@ -40,9 +42,9 @@ class Residue:
 
 @dataclass(frozen=True)
 class StoreReport:
-    """What was looked at in one store, and what was found.
+    """What was looked at in one store, and what was found there.
 
-    Attributes: objects: files; bytes: of them; where: keys of files that hold something; closed: of those that cannot be read.
+    Attributes: objects: files; bytes: of them; where: keys of files that hold something; unreadable: that cannot be read.
     A key may be personal: it is not told; one in which a search term was found is in neither.
     links: what links point at, resolved; not told either. exempt: how many files of which kind were not looked into.
     """
@@ -50,14 +52,11 @@ class StoreReport:
     store: str
     objects: int
     bytes: int
-    residue: list[Residue]
+    residue: tuple[Residue, ...]
     where: tuple[str, ...] = ()
-    closed: tuple[str, ...] = ()
+    unreadable: tuple[str, ...] = ()
     links: tuple[str, ...] = ()
     exempt: dict[str, int] = field(default_factory=dict)
-
-    def to_json(self) -> dict[str, Any]:
-        return {name: value for name, value in asdict(self).items() if name in ("store", "objects", "bytes", "residue")}
 
 
 class Solid:
@@ -101,8 +100,8 @@ class Solid:
 
 
 @dataclass
-class _Look:
-    """A scan of one store, under way."""
+class _StoreScan:
+    """A scan of one store, under way. Attributes: named: keys in whose last part a search term stands."""
 
     store: Store
     search_terms: SearchTerms
@@ -111,7 +110,7 @@ class _Look:
     counts: dict[str, int] = field(default_factory=lambda: defaultdict(int))
     exempt: Counter[str] = field(default_factory=Counter)
     where: list[str] = field(default_factory=list)
-    closed: list[str] = field(default_factory=list)
+    unreadable: list[str] = field(default_factory=list)
     named: set[str] = field(default_factory=set)
     files: int = 0
     size: int = 0
@@ -121,15 +120,15 @@ class _Look:
         whole = (key for key in keys if key not in self.named)
         return tuple(key for key in whole if self.named.isdisjoint(str(parent) for parent in PurePosixPath(key).parents))
 
-    def lineage(self, held: Contents) -> None:
+    def lineage(self, stored: Contents) -> None:
         """Condemned digests, and what names them."""
         objects, counts = self.search_terms.objects, self.counts
-        counts["condemned object"] = sum(len(keys) for md5, keys in held.objects.items() if md5 in objects)
-        counts["condemned run entry"] = len(held.runs.keys() & self.search_terms.run_entries)
+        counts["condemned object"] = sum(len(keys) for md5, keys in stored.objects.items() if md5 in objects)
+        counts["condemned run entry"] = len(stored.runs.keys() & self.search_terms.run_entries)
         with suppress(UnreadableError):  # which is found as such where every file is opened
-            for members in read_manifests(self.store, held).values():
+            for members in read_manifests(self.store, stored).values():
                 counts["names a condemned object"] += not objects.isdisjoint(members.values())
-            for deps, outs in read_runs(self.store, held)[0].values():
+            for deps, outs in read_runs(self.store, stored)[0].values():
                 counts["names a condemned object"] += not objects.isdisjoint(md5 for _, md5 in (*deps, *outs))
 
     def names(self, entries: list[Entry]) -> None:
@@ -137,8 +136,8 @@ class _Look:
         keys = [entry.key for entry in entries]
         self.named = {keys[number] for number in self.finder.named(map(os.fsencode, keys))}
         self.counts["name of a file or folder"] += len(self.named)
-        self.closed += [entry.key for entry in entries if entry.kind == "closed"]
-        self.counts[UNREADABLE] += len(self.closed)
+        self.unreadable += [entry.key for entry in entries if entry.kind == "closed"]
+        self.counts[UNREADABLE] += len(self.unreadable)
         self.exempt[SPECIAL] += sum(entry.kind == "special" for entry in entries)
 
     def content(self, key: str) -> str:
@@ -173,7 +172,7 @@ class _Look:
 
     def file(self, key: str, in_place: bool, digests: set[str]) -> None:
         """Args: in_place: whether its name is its digest; digests: condemned ones."""
-        before, closed = sum(self.counts.values()), self.counts[UNREADABLE]
+        before, unreadable = sum(self.counts.values()), self.counts[UNREADABLE]
         try:
             md5 = self.content(key)
         except FileNotFoundError:
@@ -189,19 +188,19 @@ class _Look:
             self.counts["condemned content"] += not in_place and md5 in digests
         if sum(self.counts.values()) > before:
             self.where.append(key)
-        if self.counts[UNREADABLE] > closed:
-            self.closed.append(key)
+        if self.counts[UNREADABLE] > unreadable:
+            self.unreadable.append(key)
 
 
 class _Peek:
     """Remembers how a stream begins."""
 
-    def __init__(self, stream: Any) -> None:
+    def __init__(self, stream: Readable) -> None:
         self._stream = stream
         self.head = b""
 
     def read(self, size: int) -> bytes:
-        data: bytes = self._stream.read(size)
+        data = self._stream.read(size)
         self.head = self.head or data[:8]
         return data
 
@@ -214,22 +213,27 @@ def _entries(store: Store) -> list[Entry]:
 def scan_store(store: Store, search_terms: SearchTerms, is_erased: Callable[[str], bool], finder: Finder) -> StoreReport:
     """Look at everything in a store. Raises: StepFailedError if it cannot be reached."""
     entries = _entries(store)
-    held = contents(store, [(entry.key, entry.size) for entry in entries if entry.kind in ("file", "link")])
-    look = _Look(store, search_terms, is_erased, finder)
-    look.lineage(held)
-    look.names(entries)
+    stored = contents(store, [(entry.key, entry.size) for entry in entries if entry.kind in ("file", "link")])
+    store_scan = _StoreScan(store, search_terms, is_erased, finder)
+    store_scan.lineage(stored)
+    store_scan.names(entries)
     digests = {md5.removesuffix(".dir") for md5 in search_terms.objects}
-    named = {key for keys in held.objects.values() for key in keys}
-    for key in held.sizes:
-        look.file(key, key in named, digests)
+    objects = {key for keys in stored.objects.values() for key in keys}
+    for key in stored.sizes:
+        store_scan.file(key, key in objects, digests)
     links: tuple[str, ...] = ()
     if isinstance(store, FolderStore):
         linked = (os.path.realpath(store.root / entry.key) for entry in entries if entry.kind == "link")
         links = tuple(path for path in linked if os.path.exists(path))  # noqa: PTH110 (names that are no UTF-8, loops)
-    residue = [Residue(store.name, kind, count) for kind, count in sorted(look.counts.items()) if count]
-    exempt = {text: count for text, count in look.exempt.items() if count}
     return StoreReport(
-        store.name, look.files, look.size, residue, look.without_names(look.where), look.without_names(look.closed), links, exempt
+        store.name,
+        store_scan.files,
+        store_scan.size,
+        tuple(Residue(store.name, kind, count) for kind, count in sorted(store_scan.counts.items()) if count),
+        store_scan.without_names(store_scan.where),
+        store_scan.without_names(store_scan.unreadable),
+        links,
+        {text: count for text, count in store_scan.exempt.items() if count},
     )
 
 
@@ -239,7 +243,7 @@ def scan(stores: Iterable[Store], search_terms: SearchTerms, is_erased: Callable
     if not (search_terms.objects or patterns):
         raise VerificationError("the scan had nothing to look for; checking nothing proves nothing")
     finder = Finder(patterns)
-    looked = [scan_store(store, search_terms, is_erased, finder) for store in stores]
-    if not sum(one.objects for one in looked):
+    reports = [scan_store(store, search_terms, is_erased, finder) for store in stores]
+    if not sum(report.objects for report in reports):
         raise VerificationError("the scan found no file to look at; checking nothing proves nothing")
-    return looked
+    return reports

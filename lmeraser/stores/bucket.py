@@ -125,12 +125,10 @@ class BucketStore:
         if not wanted:
             return {}
         paths = [self._path(key) for key in wanted]
-        found = self._ask(lambda: self._s3.cat(paths, on_error="return"))
-        if isinstance(found, bytes):
-            found = {paths[0]: found}
+        # Not `cat`, which takes a key with `[`, `*` or `?` for a pattern.
+        answers = self._ask(lambda: self._s3.cat_ranges(paths, None, None, on_error="return"))
         contents = {}
-        for key, path in zip(wanted, paths, strict=True):
-            content = found[path]
+        for key, content in zip(wanted, answers, strict=True):
             if isinstance(content, FileNotFoundError):
                 continue
             if isinstance(content, Exception):
@@ -171,7 +169,7 @@ class BucketStore:
             if isinstance(error, NotImplementedError) or UNSUPPORTED in str(error):
                 return
             raise
-        for upload in (one for page in pages for one in page.get("Uploads", ())):
+        for upload in (upload for page in pages for upload in page.get("Uploads", ())):
             if upload["Key"].removeprefix(self.prefix) in keys:
                 names = {"Bucket": self.bucket, "Key": upload["Key"], "UploadId": upload["UploadId"]}
                 self._ask(lambda: self._s3.call_s3("abort_multipart_upload", **names))  # noqa: B023

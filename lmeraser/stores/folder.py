@@ -34,28 +34,32 @@ class FolderStore:
         while waiting:
             prefix = waiting.pop()
             try:
-                found = sorted(os.scandir(self.root / prefix), key=lambda entry: entry.name)
+                children = self.children(prefix)
             except (FileNotFoundError, NotADirectoryError):
                 continue  # gone since it was listed
             except OSError as error:
                 yield Entry(prefix, kind="closed", reason=error.strerror or "it cannot be listed")
                 continue
-            for one in found:
-                if f"{prefix}{one.name}" in self.skip:
+            for child in children:
+                if f"{prefix}{child.name}" in self.skip:
                     continue
-                entry = self._entry(f"{prefix}{one.name}", one)
+                entry = self._entry(f"{prefix}{child.name}", child)
                 if entry is not None:
                     yield entry
                     if entry.kind == "folder":
                         waiting.append(f"{entry.key}/")
 
+    def children(self, prefix: str) -> "list[os.DirEntry[str]]":
+        """What lies in a folder of the store, by name. Args: prefix: its key with a final `/`, empty for the store itself."""
+        return sorted(os.scandir(self.root / prefix), key=lambda child: child.name)
+
     @staticmethod
-    def _entry(key: str, one: "os.DirEntry[str]") -> Entry | None:
+    def _entry(key: str, child: "os.DirEntry[str]") -> Entry | None:
         """None if it is gone since it was listed."""
         try:
-            if one.is_dir(follow_symlinks=False):
+            if child.is_dir(follow_symlinks=False):
                 return Entry(key, kind="folder")
-            facts = one.stat(follow_symlinks=False)
+            facts = child.stat(follow_symlinks=False)
         except FileNotFoundError:
             return None
         except OSError as error:

@@ -28,7 +28,7 @@ from lmeraser.core.sockets import fitting
 from stages.runtime.chain import load, run
 from stages.runtime.entry import disk_is_full, read_project, writing
 
-STAGES = ("split", "embed", "cluster", "validate", "tune", "head", "evaluate", "quarantine")
+STAGES = ("split", "embed", "cluster", "validate", "tune", "head", "evaluate", "interim_head")
 LONGEST = 1_000_000  # bytes of a job's line
 
 

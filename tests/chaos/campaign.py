@@ -24,7 +24,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "pipeline"))
+sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
 from sandbox import Sandbox, make_project
 
@@ -227,7 +227,7 @@ def over(project: Sandbox, accepted: list[str]) -> bool:
 
 def service_episode(project: Sandbox, folder: Path, dice: random.Random, kills: int, tally: Tally) -> None:
     """A real server with its workers: one of their processes is killed every few seconds while requests come in."""
-    from test_service import served, wait
+    from service import served, wait
 
     people = dice.sample(project.people(), 4)
     outs = reference(project, folder, people)

@@ -16,15 +16,16 @@ import sys
 import tempfile
 import time
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
-sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "pipeline"))
+sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 sys.path.insert(0, str(Path(__file__).resolve().parent))
 
 import pyarrow.parquet as pq
-from campaign import Sandbox, built, copy, descendants, kill, start, states
+from campaign import built, copy, descendants, kill, start, states
+from sandbox import Sandbox
 
 from lmeraser.pipeline.locks import read_files
 
@@ -114,8 +115,8 @@ def finish(project: Sandbox, request: str) -> tuple[int, str]:
     return LATER, line
 
 
-def falsehoods(project: Sandbox, request: str, person: str) -> Iterator[str]:
-    """Why the certificate of a request is not true."""
+def falsehoods(project: Sandbox, request: str, person: str, audits: Sequence[str] = ("--rebuild", "--stores")) -> Iterator[str]:
+    """Why the certificate of a request is not true. Args: audits: what `lmeraser audit` is asked for."""
     path = next((project.root / "certificates").glob(f"*-{request}.json"), None)
     if path is None:
         yield "no certificate"
@@ -131,7 +132,7 @@ def falsehoods(project: Sandbox, request: str, person: str) -> Iterator[str]:
         yield "artifacts are not those that it names"
     if project.lmeraser("verify", *map(str, sorted(path.parent.glob("*.json")))).returncode:
         yield "it does not verify"
-    audit = project.lmeraser("audit", "--rebuild", "--stores", "--json")
+    audit = project.lmeraser("audit", *audits, "--json")
     if audit.returncode:
         yield f"the audit: {audit.stdout[-300:]} {audit.stderr[-300:]}"
 

@@ -11,7 +11,7 @@ import pytest
 from builders import png
 from commands import blocks, section
 from sandbox import REPOSITORY, SMALL, Sandbox
-from test_service import served
+from service import served
 
 from flows.audit.rebuild import copy_code
 

@@ -33,7 +33,7 @@ def test_artifacts_of_another_instruction_set_are_refused_beside_the_others_and_
 ) -> None:
     before, layout = Layout(built.root), Layout(project.root)
     params = load_params(layout.params)
-    slot = load_sizes(layout.clusters)[0]["slot"]
+    slot = load_sizes(layout.clusters)[0].slot
     retuned = project.python("-m", "dvc", "repro", "--force", "--single-item", f"tune@{slot}", env=PIN)
     assert retuned.returncode == 0, retuned.stderr
     if before.tuned(slot).read_bytes() == layout.tuned(slot).read_bytes():

@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 from sandbox import Sandbox
-from test_service import Service, served, wait
+from service import Service, served, wait
 
 from lmeraser.pipeline.locks import read_outs
 

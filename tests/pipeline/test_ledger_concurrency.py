@@ -80,7 +80,7 @@ def postgres(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
 @pytest.fixture(params=["sqlite", "postgresql"])
 def url(request: pytest.FixtureRequest, tmp_path: Path) -> str:
     if request.param == "sqlite":
-        return sqlite_url(tmp_path / "ledger.db")
+        return str(sqlite_url(tmp_path / "ledger.db"))
     address: str = request.getfixturevalue("postgres")
     import sqlalchemy as sa
 

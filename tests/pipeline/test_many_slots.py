@@ -115,9 +115,9 @@ def test_kill_that_emptied_one_of_the_locks_is_finished_with_the_same_bytes(proj
         shutil.copytree(project.root, work, symlinks=True)
         broken = Sandbox(work)
         kill = (  # no file: the scan would find the person's name in it
-            "import os, sys\nimport flows.requests.steps\nfrom flows.cli import main\n"
+            "import os, sys\nimport flows.run.build\nfrom flows.cli import main\n"
             f"def update(layout, *a):\n    (layout.root / {name!r}).write_bytes(b'')\n    os.kill(os.getpid(), 9)\n"
-            f"flows.requests.steps.update = update\nmain(['forget', '--subject', {person!r}])\n"
+            f"flows.run.build.update = update\nmain(['forget', '--subject', {person!r}])\n"
         )
         assert broken.python("-c", kill).returncode == -9
         assert (work / name).read_bytes() == b""

@@ -31,7 +31,7 @@ def _class_of(name: str) -> Any:
     kind.meta = kind.meta | {{"md5": digests[f"{{kind.base_folder}}/{{kind.meta['filename']}}"]}}
     return kind
 """
-KWARGS = {"depth": 1, "embed_dim": 32, "num_heads": 2, "img_size": 32, "patch_size": 8}
+KWARGS: dict[str, Any] = {"depth": 1, "embed_dim": 32, "num_heads": 2, "img_size": 32, "patch_size": 8}
 CHANGES: dict[str, dict[str, Any]] = {
     "image": {"size": 32, "channels": 3, "interpolation": "bicubic", "crop": 0.9},
     "cluster": {"unit": "record", "n_max": 45},

@@ -3,6 +3,7 @@
 import shutil
 import stat
 import tempfile
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -10,7 +11,7 @@ from sandbox import CANARY, files
 from scene import BATCH, Scene, pulls, victim
 
 from flows.purge import leftovers
-from flows.purge import plan as purge
+from flows.purge import step as purge
 
 pytestmark = pytest.mark.slow
 
@@ -34,7 +35,7 @@ def test_nothing_of_her_is_left_and_nobody_else_lost_anything(scene: Scene) -> N
     path = purge.journal_path(scene.layout, BATCH)
     assert stat.S_IMODE(path.stat().st_mode) == 0o600
     assert not [one for one in (CANARY, *search_terms.ids) if one in path.read_text()]
-    assert journal["stores"] == ["cache", "remote disk"]
+    assert journal.stores == ("cache", "remote disk")
     scene.git("commit", "--quiet", "--all", "--message", "without her")
     scene.dvc("push", "--quiet", "--run-cache")
     assert pulls(scene, "main").returncode == 0
@@ -45,7 +46,7 @@ def test_the_branch_without_her_keeps_every_object_and_run(scene: Scene) -> None
     kept = files(scene.cache)
     journal, _ = scene.purge()
     gone = {name for name in kept if name not in files(scene.cache)}
-    named = {md5[:2] + "/" + md5[2:] for md5 in journal["objects"]} | {f"runs/{one[:2]}/{one}" for one in journal["run_entries"]}
+    named = {md5[:2] + "/" + md5[2:] for md5 in journal.objects} | {f"runs/{entry[:2]}/{entry}" for entry in journal.run_entries}
     assert gone
     assert {name.removeprefix("files/md5/") for name in gone} <= named
     scene.git("stash", "--quiet")
@@ -61,13 +62,13 @@ def test_planning_again_after_a_purge_finds_nothing_to_do(scene: Scene) -> None:
 
 
 def test_nobody_erased_condemns_nothing(scene: Scene) -> None:
-    assert purge.plan_purge(scene.layout, lambda _: False)["objects"] == []
+    assert purge.plan(scene.layout, lambda _: False).journal.objects == ()
 
 
 KILLED = """
 import os, sys
 from pathlib import Path
-from flows.purge import plan as purge
+from flows.purge import step as purge
 from lmeraser.core.layout import Layout
 from lmeraser.stores.folder import FolderStore
 left = int(sys.argv[1])
@@ -102,9 +103,9 @@ def test_a_purge_that_was_killed_is_finished_from_its_journal(scene: Scene, dele
 
 
 def test_what_is_live_now_is_never_deleted(scene: Scene) -> None:
-    journal = purge.plan_purge(scene.layout, scene.is_erased)
+    journal = purge.plan(scene.layout, scene.is_erased).journal
     live = purge.live(scene.layout)[0]
-    purge.carry_out(scene.layout, journal | {"objects": sorted({*journal["objects"], *live})})
+    purge.carry_out(scene.layout, replace(journal, objects=tuple(sorted({*journal.objects, *live}))))
     shutil.rmtree(scene.layout.artifacts)
     scene.dvc("checkout", "--quiet")
     assert scene.dvc("status", "--json").strip() == "{}"

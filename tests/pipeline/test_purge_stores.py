@@ -6,8 +6,7 @@ import pytest
 from sandbox import AWS, files
 from scene import Scene, pulls
 
-from flows.purge import plan as purge
-from flows.purge import scan
+from flows.purge import step as purge
 from lmeraser.core.errors import ProjectError, StepFailedError
 
 pytestmark = pytest.mark.slow
@@ -41,7 +40,7 @@ def test_a_remote_that_is_away_stops_planning_and_does_not_stop_the_others(scene
     with pytest.raises(StepFailedError, match=r"remote disk cannot be reached.*lmeraser resume"):
         purge.carry_out(scene.layout, planned.journal)
     with pytest.raises(StepFailedError, match="remote disk cannot be reached"):
-        scan.scan_stores(scene.layout, search_terms)
+        purge.scan_stores(scene.layout, search_terms)
     scene.disk.with_name("unmounted").rename(scene.disk)
     assert set(scene.residue(search_terms)) == {"remote disk"}
     purge.carry_out(scene.layout, planned.journal)
@@ -52,7 +51,7 @@ def test_a_remote_that_is_away_stops_planning_and_does_not_stop_the_others(scene
 def test_a_remote_of_another_kind_is_refused_before_anything_goes(scene: Scene, url: str) -> None:
     scene.dvc("remote", "add", "far", url)
     held = files(scene.cache)
-    with pytest.raises(ProjectError, match=r"^remote far is \w+://; purge knows folders and S3 only"):
+    with pytest.raises(ProjectError, match=r"^remote far is of type \w+://, but purge supports only folders and S3"):
         scene.plan()
     assert files(scene.cache) == held
 
@@ -63,11 +62,11 @@ def test_a_stale_clone_s_push_is_found_and_purged_again(scene: Scene) -> None:
     for name, content in stale.items():
         (scene.disk / name).parent.mkdir(parents=True, exist_ok=True)
         (scene.disk / name).write_bytes(content)
-    told = scan.audit_stores(scene.layout)
-    assert not told["clean"]
-    assert {row["store"] for row in told["stores"] if row["residue"]} == {"remote disk"}
+    report = purge.audit_stores(scene.layout)
+    assert not report.clean
+    assert {row.store for row in report.stores if row.residue} == {"remote disk"}
     scene.purge()
-    assert scan.audit_stores(scene.layout)["clean"]
+    assert purge.audit_stores(scene.layout).clean
 
 
 @pytest.mark.parametrize("versions", ["Suspended", "Enabled"])
@@ -87,7 +86,7 @@ def test_a_bucket_is_purged_with_all_versions(scene: Scene, s3: str, versions: s
     for name, content in files(scene.disk).items():  # what the branches pushed; the layout is the same
         client.put_object(Bucket=bucket, Key=f"some/prefix/{name}", Body=content)
     planned, search_terms = scene.plan()
-    condemned = {f"some/prefix/files/md5/{md5[:2]}/{md5[2:]}" for md5 in planned.journal["objects"]}
+    condemned = {f"some/prefix/files/md5/{md5[:2]}/{md5[2:]}" for md5 in planned.journal.objects}
     pushed = {one["Key"] for one in client.list_objects_v2(Bucket=bucket)["Contents"]}
     hidden = min(condemned & pushed)
     client.delete_object(Bucket=bucket, Key=hidden)  # with versions it is only hidden

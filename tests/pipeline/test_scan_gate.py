@@ -13,14 +13,14 @@ import pytest
 from sandbox import CANARY, Sandbox, files, refused
 from scene import Scene, victim
 
-from flows.purge import scan
+from flows.purge import step as purge
 
 pytestmark = pytest.mark.slow
 
 KILLED_AFTER = """
 import os, sys
 if "flows.cli" in " ".join(sys.orig_argv):
-    import flows.purge.plan as purge
+    import flows.purge.step as purge
     def killed(layout, journal):
         os.kill(os.getpid(), 9)
     purge.carry_out = killed
@@ -159,8 +159,8 @@ def test_leftovers_of_every_kind_and_place_are_found(scene: Scene) -> None:
             path.unlink()
     assert scene.residue(search_terms) == {}
     (scene.root / "export.csv").write_text("a canary of the user's own\n")
-    told = scan.audit_stores(scene.layout, ["a canary of the user's own"])
-    assert {row["store"] for row in told["stores"] if row["residue"]} == {"workspace"}
+    report = purge.audit_stores(scene.layout, ["a canary of the user's own"])
+    assert {row.store for row in report.stores if row.residue} == {"workspace"}
 
 
 def test_the_scan_gets_no_needle_as_an_argument(scene: Scene, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -173,5 +173,5 @@ def test_the_scan_gets_no_needle_as_an_argument(scene: Scene, monkeypatch: pytes
 
     _, search_terms = scene.plan()
     monkeypatch.setattr(subprocess, "run", watch)
-    scan.scan_stores(scene.layout, search_terms)
+    purge.scan_stores(scene.layout, search_terms)
     assert [command[1:] for command in seen if "flows.purge.scan" in command] == [["-m", "flows.purge.scan", str(scene.root)]]

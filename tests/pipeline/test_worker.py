@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 from prefect.workers.process import ProcessWorker
 from sandbox import make_project
-from test_service import Service, served, wait
+from service import Service, served, wait
 
 from flows.service.server_setup import POOLS, TEMPLATE
 

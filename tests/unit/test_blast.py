@@ -126,7 +126,7 @@ def test_cost_of_each_person_is_that_of_erasing_that_person_alone() -> None:
 def test_cost_of_a_person_is_the_same_by_the_short_way_and_by_the_whole_cut(seed: int) -> None:
     rng = np.random.default_rng(seed)
     tree = make_tree(seed, int(rng.integers(2, 13)))
-    changes = {"cluster.n_max": int(rng.integers(2, 9)), "cluster.n_min": int(rng.integers(0, 3))}
+    changes: dict[str, float] = {"cluster.n_max": int(rng.integers(2, 9)), "cluster.n_min": int(rng.integers(0, 3))}
     if seed % 5 == 0:
         changes["cluster.max_diversity"] = 0.6
     rule = rule_of(make_params(changes).cluster)

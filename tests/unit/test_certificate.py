@@ -7,11 +7,12 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from builders import CANARY_LABEL, CANARY_PATH, CANARY_SUBJECT, refused
+from builders import CANARY_LABEL, CANARY_PATH, CANARY_SUBJECT, example_plan, refused
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 from securesystemslib.signer import CryptoSigner  # type: ignore[attr-defined]
 
 from lmeraser.core.errors import VerificationError
+from lmeraser.core.files import write_atomically
 from lmeraser.erase.erased import KEY_BYTES, SubjectKey
 from lmeraser.prove import certificate
 from lmeraser.prove.certificate import issue, read_chain, read_head
@@ -20,19 +21,14 @@ from lmeraser.prove.statement import LIMITS, Check, Counts, Erasure, Store, chec
 from lmeraser.prove.verify import CertificateError, verify_files
 
 SUBJECTS = SubjectKey(b"k" * KEY_BYTES)
-PLAN = {
-    "subjects": 1,
-    "records_removed": 12,
-    "records_retrained": 96,
-    "records_total": 960,
-    "clusters_total": 9,
-    "parts": ["p01"],
-    "slots_retrained": ["c07", "c03"],
-    "slots_emptied": [],
-    "rebuild": False,
-    "exact": True,
-    "shared_images": 0,
-}
+PLAN = example_plan(
+    records_removed=12,
+    records_retrained=96,
+    records_total=960,
+    clusters_total=9,
+    parts=["p01"],
+    slots_retrained=["c07", "c03"],
+)
 
 
 def signer(letter: bytes) -> CryptoSigner:
@@ -234,13 +230,13 @@ def test_crash_at_any_write_is_mended_by_the_next_call(
 ) -> None:
     chain_of(tmp_path / "whole", done + 1)
     chain_of(tmp_path / "crashed", done)
-    writes, real = [], certificate.write_atomically
+    writes: list[Path] = []
 
     def dies(path: Path, data: bytes) -> None:
         writes.append(path)
         if len(writes) == dies_at:
             raise KeyboardInterrupt
-        real(path, data)
+        write_atomically(path, data)
 
     monkeypatch.setattr(certificate, "write_atomically", dies)
     with pytest.raises(KeyboardInterrupt):

@@ -5,10 +5,11 @@ from typing import Any
 
 import pytest
 
-from bench.choose import changed
-from bench.compare import made_by, people_contest
-from bench.compare_report import margin, verdict
-from bench.presets import preset_of
+from bench.compare.contest import made_by
+from bench.compare.contestants import people_contest
+from bench.compare.report import margin, verdict
+from bench.lab.changes import changed
+from bench.lab.presets import preset_of
 from lmeraser.core.params import Params
 
 

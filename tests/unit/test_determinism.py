@@ -16,6 +16,7 @@ from hypothesis import strategies as st
 from lmeraser.core import determinism
 from lmeraser.core.determinism import FOREIGN, HARMLESS, PINS, SETTINGS, settled
 from lmeraser.core.environment import differing
+from lmeraser.learn.environment import network_answers
 from lmeraser.serve.picture import draw_overview
 
 HOSTILE = {
@@ -183,3 +184,38 @@ def test_known_answers_show_one_bit(monkeypatch: pytest.MonkeyPatch) -> None:
     cos = np.cos
     monkeypatch.setattr(np, "cos", lambda values: np.nextafter(cos(values), 2))
     assert environment.known_answers.__wrapped__() != before
+
+
+def test_answers_of_the_network_are_asked_under_the_stages_switches_which_torch_then_forgets(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    import torch
+    from torch.nn import functional
+
+    def switches() -> list[bool]:
+        return [
+            torch.are_deterministic_algorithms_enabled(),
+            torch.backends.cudnn.benchmark,
+            torch.backends.cuda.matmul.allow_tf32,
+            torch.backends.cudnn.allow_tf32,
+        ]
+
+    seen: list[list[bool]] = []
+    convolve = functional.conv2d
+
+    def watched(*arguments: Any, **named: Any) -> torch.Tensor:
+        seen.append(switches())
+        return convolve(*arguments, **named)
+
+    monkeypatch.setattr(functional, "conv2d", watched)
+    kept = switches()
+    try:
+        torch.use_deterministic_algorithms(False)
+        torch.backends.cudnn.benchmark = torch.backends.cuda.matmul.allow_tf32 = torch.backends.cudnn.allow_tf32 = True
+        network_answers("cpu")
+        assert switches() == [False, True, True, True]
+    finally:
+        torch.use_deterministic_algorithms(kept[0])
+        torch.backends.cudnn.benchmark, torch.backends.cuda.matmul.allow_tf32, torch.backends.cudnn.allow_tf32 = kept[1:]
+    assert seen
+    assert all(one == [True, False, False, False] for one in seen)

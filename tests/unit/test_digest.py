@@ -2,6 +2,7 @@
 
 import errno
 import json
+import os
 import subprocess
 import sys
 from collections.abc import Callable
@@ -155,8 +156,8 @@ def test_a_file_system_that_cannot_sync_a_folder_is_no_reason_to_fail(tmp_path: 
     def refuse(number: int) -> None:
         raise OSError(number, "fsync")
 
-    monkeypatch.setattr(files.os, "fsync", lambda _: refuse(errno.EINVAL))
+    monkeypatch.setattr(os, "fsync", lambda _: refuse(errno.EINVAL))
     files.sync_folder(tmp_path)
-    monkeypatch.setattr(files.os, "fsync", lambda _: refuse(errno.EIO))
+    monkeypatch.setattr(os, "fsync", lambda _: refuse(errno.EIO))
     with pytest.raises(OSError, match="fsync"):
         files.sync_folder(tmp_path)

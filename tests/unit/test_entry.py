@@ -11,15 +11,17 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
+import yaml
 from builders import ROOT, assert_clean
 
 from flows.cli import main
 from lmeraser.core import errors
-from lmeraser.core.errors import LmeraserError
+from lmeraser.core.errors import REPORT_VARIABLE, LmeraserError
 from lmeraser.core.layout import Layout
 from lmeraser.core.params import Params
 from stages.runtime.chain import load
-from stages.runtime.entry import REPORT_VARIABLE, enter
+from stages.runtime.entry import enter
+from stages.runtime.warm import STAGES
 
 
 @pytest.fixture
@@ -152,6 +154,13 @@ def test_subject_in_the_wrong_place_is_not_repeated(
 ) -> None:
     assert status_of(lambda: main(arguments)) == 2
     assert_clean(capsys.readouterr().err.removesuffix("\n"))
+
+
+def test_every_stage_that_is_run_by_name_is_found_by_that_name() -> None:
+    listed = yaml.safe_load((ROOT / "dvc.yaml").read_text(encoding="utf-8"))["stages"]
+    for stage in {*listed, *STAGES}:
+        assert callable(load(stage)), stage
+        assert Path(str(inspect.getsourcefile(load(stage)))).is_relative_to(ROOT), stage
 
 
 def test_every_stage_that_a_flow_names_is_one_that_a_chain_can_run() -> None:

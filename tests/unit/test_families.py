@@ -20,10 +20,10 @@ from lmeraser.core.errors import ParamsError
 from lmeraser.core.params import Params
 from lmeraser.learn.backbone import (
     Backbone,
-    _require_own_rows,
     build,
     load_backbone,
     make_deterministic,
+    require_own_rows,
     require_size,
     save_backbone,
 )
@@ -232,5 +232,5 @@ class ByPlace(nn.Module):
 @pytest.mark.parametrize("network", [ByNeighbours(), ByPlace()])
 def test_network_whose_bits_depend_on_a_batch_is_refused_unless_each_image_comes_alone(network: nn.Module) -> None:
     params = params_of("resnet18", 32, {})
-    assert "set embed.batch to 1" in refused(ParamsError, lambda: _require_own_rows(network, params))
-    _require_own_rows(network, params.model_copy(update={"embed": params.embed.model_copy(update={"batch": 1})}))
+    assert "set embed.batch to 1" in refused(ParamsError, lambda: require_own_rows(network, params))
+    require_own_rows(network, params.model_copy(update={"embed": params.embed.model_copy(update={"batch": 1})}))

@@ -2,8 +2,10 @@
 
 from collections.abc import Callable
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 
+import numpy as np
 import pandas as pd
 import pytest
 from builders import CANARY_LABEL, CANARY_SUBJECT, make_params, make_record, refused
@@ -30,7 +32,7 @@ def member(record: Record, part: str = "p00") -> Member:
 
 
 def cluster(slot: str, members: list[Member]) -> Cluster:
-    prototype: Integers = pd.Series([1.0, 2.0]).to_numpy()
+    prototype: Integers = np.array([1.0, 2.0])
     return Cluster(slot, 0, 0, 0, sorted(members), prototype)
 
 
@@ -130,10 +132,15 @@ def test_empty_frames_are_refused() -> None:
     good = pd.DataFrame({"id": ["a"], "labelled": [True], "erased": [False]})
     partition = pd.DataFrame({"clusters": [1], "true_digest": [True]})
     features = pd.DataFrame({"finite": [True], "dim": [4]})
-    check_all(Facts(good, partition, features, 4))
-    for name, empty in (("records", good), ("partition", partition), ("features", features)):
-        facts = replace(Facts(good, partition, features, 4), **{name: empty[:0]})
-        assert f"suite {name}" in refused(ExpectationError, lambda facts=facts: check_all(facts))
+    whole = Facts(good, partition, features, 4)
+    check_all(whole)
+    without = {
+        "records": replace(whole, records=good[:0]),
+        "partition": replace(whole, partition=partition[:0]),
+        "features": replace(whole, features=features[:0]),
+    }
+    for name, facts in without.items():
+        assert f"suite {name}" in refused(ExpectationError, partial(check_all, facts))
 
 
 def test_missing_column_is_refused() -> None:

@@ -191,11 +191,9 @@ def test_two_images_are_not_one() -> None:
 @pytest.mark.parametrize(("size", "crop"), [(224, 0.9), (32, 0.875), (24, 1.0), (33, 0.95)])
 @pytest.mark.parametrize("interpolation", ["bilinear", "bicubic"])
 def test_square_images_come_as_timm_prepares_them(size: int, crop: float, interpolation: str) -> None:
-    import timm
+    from timm.data.transforms_factory import create_transform
 
-    prepare = timm.data.create_transform(
-        (3, size, size), is_training=False, interpolation=interpolation, crop_pct=crop, normalize=False
-    )
+    prepare = create_transform((3, size, size), is_training=False, interpolation=interpolation, crop_pct=crop, normalize=False)
     for side in (32, 57):
         image = Image.fromarray(pixels(side, side, side, 3))
         expected = np.asarray(prepare(image)).transpose(1, 2, 0)

@@ -16,6 +16,7 @@ from cryptography.hazmat.primitives.serialization import (
 )
 
 from lmeraser.core.errors import ProjectError
+from lmeraser.core.files import write_atomically
 from lmeraser.prove import keys
 from lmeraser.prove.keys import init, load_or_create_signer, load_public, load_signer, signing_key_path
 
@@ -68,13 +69,13 @@ def test_lost_key_is_not_made_anew_silently(private: Path, public: Path) -> None
 
 
 def test_interrupted_making_of_the_first_key_is_finished(private: Path, public: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    written, real = [], keys.write_atomically
+    written: list[Path] = []
 
     def dies_at_the_second(path: Path, data: bytes, mode: int = 0o644) -> None:
         written.append(path)
         if len(written) == 2:
             raise KeyboardInterrupt
-        real(path, data, mode)
+        write_atomically(path, data, mode)
 
     monkeypatch.setattr(keys, "write_atomically", dies_at_the_second)
     with pytest.raises(KeyboardInterrupt):

@@ -9,8 +9,9 @@ from pathlib import Path
 import pytest
 from builders import ROOT, assert_clean, contents, refused
 
+from lmeraser.core.code import PACKAGES
 from lmeraser.core.errors import ProjectError
-from lmeraser.core.own_code import PACKAGES, require_own_code
+from lmeraser.core.own_code import require_own_code
 
 SCRIPT = "from flows.cli import main; main()"  # as the installed command does it: the working folder is on no path
 

@@ -13,8 +13,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from lmeraser.core.errors import ManifestError
+from lmeraser.sources.base import COLUMNS
 from lmeraser.sources.manifest import ManifestSource
-from lmeraser.sources.table import COLUMNS
 
 WIDTHS = [pa.int8(), pa.uint8(), pa.int16(), pa.uint16(), pa.int32(), pa.uint32(), pa.int64(), pa.uint64()]
 
@@ -169,6 +169,7 @@ def test_dictionary_forgets_the_words_of_who_is_gone_and_keeps_the_others_in_ord
     assert b"CANARY-ada" not in source.manifest.read_bytes()
     left = pd.read_parquet(source.manifest)["subject"]
     assert left.tolist() == ["ben", "ben", "cem"]
+    assert isinstance(left.dtype, pd.CategoricalDtype)
     assert left.dtype.ordered
     assert left.cat.categories.tolist() == ["cem", "unused", "ben"]
 

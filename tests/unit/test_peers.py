@@ -11,8 +11,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from bench.deletion import cost, divide, rebuild_check, sample_costs
-from bench.peers import Ground, Part, Peer, Probabilities, Rows
+from bench.compare.deletion import cost, divide, rebuild_check, sample_costs
+from bench.compare.peers import Ground, Part, Peer, Probabilities, Rows
 from lmeraser.data.records import Record
 
 

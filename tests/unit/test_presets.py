@@ -5,10 +5,11 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-import timm
+import yaml
 from builders import ROOT
+from timm.models import get_pretrained_cfg
 
-from lmeraser.core.params import PublishedSource, load_params
+from lmeraser.core.params import PublishedSource, expand_slots, load_params
 
 PAPER = ROOT / "params" / "paper"
 FILES = sorted((ROOT / "params").rglob("*.yaml"))
@@ -25,8 +26,10 @@ def presets() -> dict[str, str]:
 
 
 @pytest.mark.parametrize("path", FILES, ids=lambda path: path.stem)
-def test_every_preset_loads(path: Path) -> None:
-    load_params(path)
+def test_every_value_of_a_preset_is_the_files_own(path: Path) -> None:
+    """What a stage reads is what DVC compares: no key is added, and no value becomes another one, but for the range of slots."""
+    written = yaml.safe_load(path.read_text(encoding="utf-8"))
+    assert load_params(path).model_dump(mode="json") == written | {"slots": expand_slots(written["slots"])}
 
 
 def test_papers_presets_are_what_the_command_writes() -> None:
@@ -38,7 +41,8 @@ def test_papers_presets_are_what_the_command_writes() -> None:
 @pytest.mark.parametrize("path", sorted(PAPER.glob("*.yaml")), ids=lambda path: path.stem)
 def test_papers_preset_prepares_images_as_timm_does_for_weights_of_imagenet_22k(path: Path) -> None:
     params = load_params(path)
-    config = timm.models.get_pretrained_cfg(params.pretrain.model)
+    config = get_pretrained_cfg(params.pretrain.model)
+    assert config is not None
     assert config.input_size == (params.image.channels, params.image.size, params.image.size) == (3, 224, 224)
     assert config.interpolation == params.image.interpolation
     assert config.crop_pct == params.image.crop

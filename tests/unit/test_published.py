@@ -3,18 +3,21 @@
 import io
 import pickle
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
 import yaml
 from builders import ROOT, raw_params, refused
+from numpy.typing import NDArray
 from PIL import Image
 from published_sets import images, published, write_all, write_gtsrb
 
 from lmeraser.core.errors import ImageError, ManifestError, ParamsError
 from lmeraser.core.params import load_params
-from lmeraser.sources import Source, open_source
+from lmeraser.sources import ErasableSource, Source, open_erasable_source, open_source
 from lmeraser.sources.published import choose, download, read_items
 from lmeraser.sources.splitting import Split, split_source
 
@@ -31,7 +34,7 @@ def place(where: str, number: int, between: str = "-") -> str:
     return f"{where}{between}{number:05d}"
 
 
-def opened(root: Path, public: str = "cifar100", private: str = "cifar10", **changes: object) -> Source:
+def opened(root: Path, public: str = "cifar100", private: str = "cifar10", **changes: Any) -> Source:
     return open_source(published(root, public, private, **changes), ROOT)
 
 
@@ -42,7 +45,7 @@ def names(source: Source, **wanted: str) -> list[str]:
     return list(table["subject"])
 
 
-def pixels_of(source: Source, name: str) -> np.ndarray:
+def pixels_of(source: Source, name: str) -> NDArray[np.uint8]:
     return np.asarray(Image.open(io.BytesIO(source.image(name))))
 
 
@@ -118,7 +121,7 @@ def test_limit_takes_the_same_share_of_train_and_test_and_a_larger_one_only_adds
 
 
 def test_a_record_is_the_same_under_any_limit(root: Path) -> None:
-    def records(**changes: object) -> dict[str, bytes]:
+    def records(**changes: Any) -> dict[str, bytes]:
         found = split_source(opened(root, **changes), lambda _: False, 1, 10_000)
         return {record.id: image for record, image in [*found.public, *found.private[0]]}
 
@@ -166,6 +169,16 @@ def truncate(path: Path) -> None:
     path.write_bytes(path.read_bytes()[:-5])
 
 
+def folder_for_a_file(path: Path) -> None:
+    path.unlink()
+    path.mkdir()
+
+
+def file_for_a_folder(path: Path) -> None:
+    path.rename(path.with_name("x"))
+    path.touch()
+
+
 BROKEN: dict[str, tuple[str, Callable[[Path], object], str]] = {
     "missing batch": ("cifar10", damage("cifar-10-batches-py/data_batch_3", Path.unlink), "cifar-10-batches-py/data_batch_3"),
     "missing names": (
@@ -190,12 +203,12 @@ BROKEN: dict[str, tuple[str, Callable[[Path], object], str]] = {
     ),
     "folder for a file": (
         "cifar100",
-        damage("cifar-100-python/test", lambda p: (p.unlink(), p.mkdir())),
+        damage("cifar-100-python/test", folder_for_a_file),
         "missing: cifar-100-python/test",
     ),
     "file for a folder": (
         "gtsrb",
-        damage("gtsrb/GTSRB/Training", lambda p: (p.rename(p.with_name("x")), p.touch())),
+        damage("gtsrb/GTSRB/Training", file_for_a_folder),
         "missing: gtsrb/GTSRB/Training",
     ),
     "binary table": ("gtsrb", damage("gtsrb/GT-final_test.csv", lambda p: p.write_bytes(b"\xff\xfe\0")), "cannot be read"),
@@ -232,7 +245,7 @@ def test_labels_are_the_folders_numbers_also_where_tables_are_absent(tmp_path: P
 @pytest.mark.parametrize("name", NAMES)
 def test_absent_data_set_is_told_file_by_file(tmp_path: Path, name: str) -> None:
     for folder in (tmp_path, tmp_path / "nowhere"):
-        message = refused(ManifestError, lambda folder=folder: read_items(folder, name, ("train", "test")))
+        message = refused(ManifestError, partial(read_items, folder, name, ("train", "test")))
         assert "files are missing" in message
         assert f"ROOT {name}" in message
         assert "data_batch_5" in message or name != "cifar10"
@@ -250,12 +263,13 @@ def test_pickle_that_was_not_published_is_never_opened(root: Path, tmp_path: Pat
 
 def test_published_sets_cannot_be_erased_from(root: Path) -> None:
     assert "set it to false" in refused(ParamsError, lambda: opened(root, erase=True))
-    refused(ParamsError, lambda: opened(root).drop(lambda _: True))
+    assert not isinstance(opened(root), ErasableSource)
+    refused(ParamsError, lambda: open_erasable_source(published(root, "cifar100", "cifar10"), ROOT))
 
 
 def test_path_that_names_no_image_is_refused(root: Path) -> None:
     for path in ("CANARY", place("cifar10-train", 40), "", place("cifar100-train", 3)):
-        refused(ImageError, lambda path=path: opened(root).image(path))
+        refused(ImageError, partial(opened(root).image, path))
 
 
 def test_download_without_a_network_is_one_line(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -267,4 +281,4 @@ def test_download_without_a_network_is_one_line(tmp_path: Path, monkeypatch: pyt
 
     monkeypatch.setattr(urllib.request, "urlopen", unreachable)
     for name in NAMES:
-        assert f"{name} cannot be downloaded" in refused(ManifestError, lambda name=name: download(tmp_path, name))
+        assert f"{name} cannot be downloaded" in refused(ManifestError, partial(download, tmp_path, name))

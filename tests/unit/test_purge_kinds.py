@@ -6,21 +6,22 @@ import hashlib
 import json
 import os
 import subprocess
+from collections import Counter
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
+from typing import BinaryIO
 
 import pytest
 from builders import make_record, png, refused
 
 from flows.purge import git_history, leftovers
-from flows.purge import plan as purge
+from flows.purge import step as purge
 from flows.purge.lock_history import versions
-from flows.purge.scan import search_terms_for
 from lmeraser.core.errors import BlockedError, ProjectError, StepFailedError
 from lmeraser.core.layout import Layout
 from lmeraser.data.records import Record, write_records
-from lmeraser.prove.search_terms import SearchTerms
+from lmeraser.stores.folder import FolderStore
 
 HER, OLD_NAME, BOB = "CANARY-anna-7f3", "CANARY-Anna-7f3", "bobby-tables"
 
@@ -104,7 +105,7 @@ class Yard:
     def held(self, store: Path) -> set[str]:
         return {path.parent.name + path.name for path in (store / "files" / "md5").glob("*/*")}
 
-    def purge(self) -> purge.Planned:
+    def purge(self) -> purge.PurgePlan:
         planned = purge.plan(self.layout, lambda subject: subject == HER)
         purge.carry_out(self.layout, planned.journal)
         return planned
@@ -282,14 +283,37 @@ def test_parts_from_before_a_name_was_corrected_go_by_their_images(yard: Yard) -
     yard.commit()
     new = yard.build(BOBS, model=b"without her")
     planned = purge.plan(yard.layout, lambda subject: subject == HER)
-    search_terms = search_terms_for(yard.layout, planned, lambda subject: subject == HER)
+    search_terms = planned.search_terms
     assert {misspelt[0].id, HERS[0].id} <= search_terms.ids
     assert search_terms.names == {HER, OLD_NAME}
     assert BOBS[0].id not in search_terms.ids
     purge.carry_out(yard.layout, planned.journal)
     for store in (yard.cache, yard.remote):
         assert yard.held(store) == set(new.values())
-    assert {*first.values(), *second.values()} <= set(planned.journal["objects"])
+    assert {*first.values(), *second.values()} <= set(planned.journal.objects)
+
+
+def test_a_part_is_read_once_for_what_people_are_known_by_and_once_for_what_it_holds(
+    yard: Yard, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Parts may lie in a bucket, and most hold nobody who is erased."""
+    cem = yard.store(yard.part(BOBS, (make_record("cem", image=png(3)), png(3))))
+    old, _ = two_states(yard)
+    yard.lock("before/dvc.lock", split=({}, {"artifacts/split/private/p00.parquet": cem}))
+    opened: Counter[str] = Counter()
+    real = FolderStore.open
+
+    def counting(store: FolderStore, key: str) -> BinaryIO:
+        opened[key.removeprefix("files/md5/").replace("/", "")] += 1
+        return real(store, key)
+
+    monkeypatch.setattr(FolderStore, "open", counting)
+    search_terms = purge.plan(yard.layout, lambda subject: subject == HER).search_terms
+    assert search_terms.ids == {HERS[0].id}
+    assert search_terms.images == {png(1)}
+    copies = 2  # that hold nothing are each looked into
+    assert opened[cem] == 1 + copies
+    assert opened[old["part"]] == 2 + 1, "its images too"
 
 
 def test_a_part_with_an_image_that_a_retained_person_has_too_stays(yard: Yard) -> None:
@@ -301,7 +325,7 @@ def test_a_part_with_an_image_that_a_retained_person_has_too_stays(yard: Yard) -
     yard.build(same, model=b"without her")
     planned = yard.purge()
     assert set(other.values()) <= yard.held(yard.remote)
-    assert isinstance(search_terms_for(yard.layout, planned, lambda subject: subject == HER), SearchTerms)
+    assert png(1) not in planned.search_terms.images, "he has it too"
 
 
 def test_a_shallow_clone_with_a_remote_is_refused_before_anything_goes(tmp_path: Path, yard: Yard) -> None:
@@ -317,7 +341,7 @@ def test_a_shallow_clone_with_a_remote_is_refused_before_anything_goes(tmp_path:
         assert "remote disk" in message
     assert clone.held(clone.cache) == held
     (clone.root / ".dvc" / "config").write_text("")
-    assert clone.purge().known.problem == git_history.SHALLOW
+    assert clone.purge().lineage.problem == git_history.SHALLOW
     assert clone.held(clone.cache) == set(new.values())
 
 

@@ -7,8 +7,9 @@ import pytest
 from builders import Lab, png, refused, striped
 from hypothesis import given
 from hypothesis import strategies as st
+from numpy.typing import NDArray
 
-from lmeraser.clusters.global_head import save_head, solve, subtract
+from lmeraser.clusters.global_head import Sums, save_head, solve, subtract
 from lmeraser.core.errors import ParamsError, ProjectError
 from lmeraser.core.files import write_atomically
 from lmeraser.core.layout import Layout
@@ -19,18 +20,16 @@ from lmeraser.serve.quarantine import (
     WHOLE,
     WITHHELD,
     Quarantine,
-    copies,
     copy_artifacts,
     drop_other_copies,
     lift,
-    pointer,
     read_quarantine,
     write_quarantine,
 )
 from lmeraser.serve.serving import ServedModel
 from stages.interim_head import interim_head as solve_copies
-from tests.unit.test_ridge import LEVELS, fourier, labels_for, same, sums_of
-from tests.unit.test_serving import saved, served
+from unit.test_ridge import LEVELS, fourier, labels_for, same, sums_of
+from unit.test_serving import saved, served
 
 ROOT = Path(__file__).resolve().parents[2]
 SLOTS = ["c00", "c01", "c02", "c03"]
@@ -107,7 +106,7 @@ def test_nothing_answers_where_nothing_may(lab: Lab, tmp_path: Path) -> None:
     assert "retry in a moment" in refused(ProjectError, lambda: ServedModel.load_served(layout, lab.params))
     quarantined(layout, [], WITHHELD, withheld=True)
     assert "the model is withheld" in refused(ProjectError, lambda: ServedModel.load_served(layout, lab.params))
-    pointer(layout).write_text("CANARY")
+    layout.quarantine.write_text("CANARY")
     assert "lmeraser resume" in refused(ProjectError, lambda: ServedModel.load_served(layout, lab.params))
 
 
@@ -122,9 +121,9 @@ def test_copy_stays_whole_while_the_workspace_changes_and_takes_no_space(lab: La
     assert copy.router.exists()
     copy_artifacts(copy, layout, "two")
     drop_other_copies(layout, "two")
-    assert [path.name for path in copies(layout).iterdir()] == ["two"]
+    assert [path.name for path in layout.quarantine_copies.iterdir()] == ["two"]
     lift(layout)
-    assert not copies(layout).exists()
+    assert not layout.quarantine_copies.exists()
     assert read_quarantine(layout) is None
     lift(layout)  # again, as after a crash
 
@@ -141,7 +140,7 @@ def test_head_without_some_records_is_the_head_that_never_saw_them(seed: int, n:
     gone = np.zeros(n, dtype=bool)
     gone[data.draw(st.lists(st.integers(0, n - 1), max_size=n - 1, unique=True))] = True
 
-    def divided(rows: np.ndarray) -> list:
+    def divided(rows: NDArray[np.bool_]) -> list[Sums]:
         return [
             sums_of(features[rows & (part == place)], [labels[row] for row in np.flatnonzero(rows & (part == place))])
             for place in range(parts)

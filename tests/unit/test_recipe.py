@@ -1,6 +1,7 @@
 """The recipe: it changes with everything that a slot is tuned with, and a slot is not trained with anything else."""
 
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 
 import pytest
@@ -72,7 +73,7 @@ def test_params_that_tuning_reads_are_part_of_the_recipe_and_others_are_not(layo
         PARAMS_NOW.model_copy(update={"seed": 7}),
     ]
     for params in changed:
-        assert "params" in refused(DigestMismatchError, lambda params=params: check_recipe(layout, params))
+        assert "params" in refused(DigestMismatchError, partial(check_recipe, layout, params))
     for params in (
         with_section("serve", nearest=1),
         with_section("cluster", n_max=7),

@@ -2,7 +2,7 @@
 
 from typing import Any
 
-from bench.scale_clusters import Spent, attribute
+from bench.scale.clusters import Spent, attribute
 
 
 def told(process: int, parent: int, module: str, cpu: float, children: float = 0.0) -> dict[str, Any]:

@@ -53,6 +53,7 @@ def saved(lab: Lab, folder: Path) -> Layout:
     layout.backbone.parent.mkdir(parents=True)
     layout.backbone.write_bytes(lab.backbone_file.read_bytes())
     save_skeleton(layout.skeleton, lab.skeleton, {})
+    assert model.head is not None
     save_head(layout.head, model.head)
     clusters = []
     for index, slot in enumerate(model.slots):
@@ -147,7 +148,7 @@ def test_random_clusters_all_answer_by_their_size(lab: Lab) -> None:
 
 def test_softmax_survives_large_scores() -> None:
     found = softmax(np.array([[1e30, 0, -1e30], [5, 5, 5]], dtype=np.float32))
-    assert np.allclose(found, [[1, 0, 0], [1 / 3, 1 / 3, 1 / 3]])
+    assert np.allclose(found, np.array([[1.0, 0.0, 0.0], [1 / 3, 1 / 3, 1 / 3]]))
 
 
 def test_files_are_answered_in_order_with_both_halves(lab: Lab, tmp_path: Path) -> None:

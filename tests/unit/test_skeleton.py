@@ -1,5 +1,6 @@
 """The skeleton: public features decide scales, hierarchy and projection once; a feature is a function of its record."""
 
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -8,9 +9,12 @@ import pytest
 from builders import Lab, refused, slot_names, tiny_params
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from torch import Tensor, nn
 
+import stages.skeleton
 from lmeraser.clusters.skeleton import Skeleton, build_skeleton, load_skeleton, save_skeleton
 from lmeraser.core.errors import ParamsError, ProjectError
+from lmeraser.core.layout import Layout
 
 RNG = np.random.default_rng(0)
 FEATURES = RNG.normal(3, 2, (40, 5)).astype(np.float32)
@@ -84,3 +88,19 @@ def test_missing_skeleton_is_refused(tmp_path: Path) -> None:
 
 def test_skeleton_of_a_real_network_has_every_leaf_it_needs(lab: Lab) -> None:
     assert lab.skeleton.hierarchy.n_leaves == lab.params.skeleton.leaves
+
+
+class ByNeighbours(nn.Module):
+    """Takes its neighbours' mean away, as batch statistics do."""
+
+    def forward(self, images: Tensor) -> Tensor:
+        features = images.flatten(1)
+        return features - features.mean(0)
+
+
+def test_batch_in_which_bits_depend_on_neighbours_is_refused_though_the_backbone_was_made_under_another(
+    lab: Lab, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """`pretrain` asked with the batch of its day; a new embed.batch makes `skeleton` stale and not `pretrain`."""
+    monkeypatch.setattr(stages.skeleton, "load_backbone", lambda *_: replace(lab.backbone, model=ByNeighbours()))
+    assert "set embed.batch to 1" in refused(ParamsError, lambda: stages.skeleton.skeleton(Layout(tmp_path), lab.params, []))

@@ -3,7 +3,9 @@
 import random
 from collections.abc import Callable
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
+from typing import Any
 
 import pytest
 from builders import (
@@ -117,7 +119,7 @@ def test_row_that_repeats_another_is_one_record(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("change", [{"label": "two"}, {"split": "test"}, {"visibility": "public"}, {"subject": "eve"}])
-def test_id_of_a_record_tells_subject_label_visibility_and_split_apart(tmp_path: Path, change: dict[str, str]) -> None:
+def test_id_of_a_record_tells_subject_label_visibility_and_split_apart(tmp_path: Path, change: dict[str, Any]) -> None:
     again = replace(Row("ada", "one", seed=3, path="again.png"), **change)
     found = split_rows(tmp_path, [*standard_rows(), again])
     assert len({record.id for record in records(found)}) == 8
@@ -208,9 +210,10 @@ def test_path_that_leads_nowhere_or_outside_is_refused_with_its_line(tmp_path: P
 def test_subject_or_label_with_control_characters_is_refused(tmp_path: Path, letter: str) -> None:
     # A request could not name such a person, and \x1f divides the fields of an id.
     for column in ("subject", "label"):
-        row = replace(CANARY, **{column: f"CANARY{letter}anna"})
+        change: dict[str, Any] = {column: f"CANARY{letter}anna"}
+        row = replace(CANARY, **change)
         folder = write_source(tmp_path / column, [*standard_rows(), row], "parquet")
-        message = refused(ManifestError, lambda folder=folder: split(folder))
+        message = refused(ManifestError, partial(split, folder))
         assert f"column {column}: 1 of 8 rows" in message
         assert "control or invisible characters" in message
         assert "row 8" in message

@@ -1,14 +1,14 @@
 """The frame's way into a network."""
 
 from collections.abc import Callable
-from typing import cast
 
 import pytest
 import torch
 from builders import make_params, refused
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from timm.layers import Conv2dSame, StdConv2d, StdConv2dSame
+from timm.layers.conv2d_same import Conv2dSame
+from timm.layers.std_conv import StdConv2d, StdConv2dSame
 from torch import Tensor, nn
 
 from lmeraser.core.errors import ParamsError
@@ -27,7 +27,8 @@ class UsesItsInputTwice(nn.Module):
         self.first = nn.Conv2d(1, 1, 3, padding=1)
 
     def forward(self, images: Tensor) -> Tensor:
-        return (self.first(images) + images).flatten(1)
+        features: Tensor = self.first(images) + images
+        return features.flatten(1)
 
 
 def network(model: str) -> nn.Module:
@@ -38,7 +39,7 @@ def network(model: str) -> nn.Module:
     return build(params.pretrain, params.image, 0).eval().requires_grad_(False)
 
 
-def gradients(forward: nn.Module, images: Tensor) -> tuple[Tensor, Tensor]:
+def gradients(forward: Callable[[Tensor, Tensor], Tensor], images: Tensor) -> tuple[Tensor, Tensor]:
     """Features, and the frame's gradient of a loss in which every feature has a weight of its own."""
     frame = FRAME.clone().requires_grad_()
     features = forward(images, frame)
@@ -117,8 +118,8 @@ def test_every_stem_gives_the_frame_the_gradient_that_autograd_gives(first: nn.C
     model = Stem(first).requires_grad_(False)
     images = torch.randn(4, *SHAPE, generator=torch.Generator().manual_seed(1))
     same = Stem(first).requires_grad_(False).to(precision)
-    features, wanted = gradients(cast("nn.Module", lambda given, frame: same((given + frame).to(precision))), images)
-    found, gradient = gradients(cast("nn.Module", framed(model, SHAPE, precision, "cpu")), images)
+    features, wanted = gradients(lambda given, frame: same((given + frame).to(precision)), images)
+    found, gradient = gradients(framed(model, SHAPE, precision, "cpu"), images)
     allowed = 1e-3 if precision == torch.float32 else 2e-2
     torch.testing.assert_close(found.float(), features.float(), rtol=allowed, atol=allowed)
     assert (gradient - wanted).abs().max() <= allowed * wanted.abs().max()
@@ -139,7 +140,8 @@ def test_equal_features_are_not_enough_for_the_short_way() -> None:
 
         def forward(self, images: Tensor) -> Tensor:
             nothing = images - images.detach()  # zero, framed or not; its gradient is the whole image
-            return self.first(images).flatten(1) + nothing.sum(dim=(1, 2, 3))[:, None]
+            features: Tensor = self.first(images)
+            return features.flatten(1) + nothing.sum(dim=(1, 2, 3))[:, None]
 
     forward = framed(Odd().requires_grad_(False), SHAPE, torch.float32, "cpu")
     assert not takes_the_short_way(forward)

@@ -3,17 +3,22 @@
 import json
 import struct
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
 from builders import refused
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from numpy.typing import NDArray
 
 from lmeraser.core.errors import ProjectError
 from lmeraser.data.tensors import read_note, read_tensors, write_tensors
 
-ARRAYS = {"weight": np.arange(12, dtype=np.float32).reshape(3, 4), "bias": np.array([1.5], dtype=np.float64)}
+ARRAYS: dict[str, NDArray[Any]] = {
+    "weight": np.arange(12, dtype=np.float32).reshape(3, 4),
+    "bias": np.array([1.5], dtype=np.float64),
+}
 NOTE = {"labels": ["é", "b"], "state": "tuned", "n": 3}
 
 

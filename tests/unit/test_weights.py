@@ -3,6 +3,7 @@
 import hashlib
 import pickle
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -13,6 +14,7 @@ import timm
 import torch
 from builders import pixels, refused, tiny_params
 from safetensors.torch import save_file
+from timm.data.config import resolve_model_data_config
 
 from lmeraser.clusters.skeleton import build_skeleton
 from lmeraser.core.digest import sha256_of_file
@@ -82,7 +84,7 @@ def test_backbone_computes_what_the_file_does_under_timms_preprocessing(tmp_path
     backbone = backbone_of(tmp_path, params_of(name, file))
     images = pixels(1, 5 * 32, 32, 3).reshape(5, 32, 32, 3)
     model.reset_classifier(0)  # type: ignore[operator]
-    config = timm.data.resolve_model_data_config(model)
+    config = resolve_model_data_config(model)  # type: ignore[no-untyped-call]
     mean, std = (torch.tensor(config[key]).view(1, 3, 1, 1) for key in ("mean", "std"))
     with torch.inference_mode():
         expected = model((torch.from_numpy(images).permute(0, 3, 1, 2).float() / 255 - mean) / std).numpy()
@@ -276,7 +278,7 @@ def test_hostile_pickle_is_never_opened(tmp_path: Path) -> None:
 
     for content in (pickle.dumps(Hostile()), pickle.dumps(Hostile(), protocol=0)):
         file = raw(content)(tmp_path)
-        refused(ParamsError, lambda file=file: take_weights(params_of(VIT, file), tmp_path))
+        refused(ParamsError, partial(take_weights, params_of(VIT, file), tmp_path))
     assert not (tmp_path / "opened").exists()
 
 

@@ -1,6 +1,8 @@
 """The yardstick is converged, or refused; its penalty is chosen on public people, by those who are left out."""
 
 import random
+from collections.abc import Sequence
+from typing import Any
 
 import numpy as np
 import pytest
@@ -80,9 +82,12 @@ def test_nobody_is_scored_by_a_fit_that_saw_them(monkeypatch: pytest.MonkeyPatch
     records = [make_record(f"p{row // 4}", str(label), image=b"%d" % row) for row, label in enumerate(labels)]
     seen: list[set[bytes]] = []
     true_fit = yardstick.fit
-    monkeypatch.setattr(
-        yardstick, "fit", lambda x, y, penalty: seen.append({row.tobytes() for row in x}) or true_fit(x, y, penalty)
-    )
+
+    def watched_fit(features: NDArray[Any], labels: Sequence[str], penalty: float) -> object:
+        seen.append({row.tobytes() for row in features})
+        return true_fit(features, labels, penalty)
+
+    monkeypatch.setattr(yardstick, "fit", watched_fit)
     choose_penalty(codes, records)
     assert seen
     assert all(len(one) < 30 for one in seen), "each fold leaves whole people out"

@@ -20,7 +20,7 @@ from typing import Any
 
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 from securesystemslib.dsse import Envelope
-from securesystemslib.signer import CryptoSigner
+from securesystemslib.signer import CryptoSigner  # type: ignore[attr-defined]
 
 from lmeraser.core.digest import readable_json, sha256
 from lmeraser.prove.certificate import issue, sign
@@ -135,7 +135,9 @@ def single(first: bytes) -> dict[str, tuple[bytes, str]]:
 
     payload = base64.b64decode(json.loads(first)["payload"])
     twice = payload.replace(b'"approved":false,', b'"approved":true,"approved":false,', 1)
-    predicate = lambda name, value: statement_with(lambda s: s["predicate"].update({name: value}))  # noqa: E731
+
+    def predicate(name: str, value: object) -> bytes:
+        return statement_with(lambda s: s["predicate"].update({name: value}))
 
     def artifact(path: str, before: str | None = None) -> bytes:
         return statement_with(lambda s: s["predicate"]["artifacts"].update({path: {"before": before, "after": "0" * 32}}))

@@ -1,0 +1,1 @@
+"""Values for a preset, chosen on public people alone."""

@@ -1,0 +1,1 @@
+"""Many people erased in several ways, every artifact compared."""

@@ -1,0 +1,1 @@
+"""Accuracy and blast radius over people."""

@@ -1,0 +1,1 @@
+"""Slots, records and months of requests."""

@@ -1,0 +1,241 @@
+"""Many records through split, embed, cluster, the gate and a plan: processor seconds and peak memory, each in its own process.
+
+Synthetic: 8 px grey PNG images drawn from the record's number, two records a person, a tiny backbone with random weights, 512
+leaves. `split` is the real stage over a source that makes the images as it is asked; `embed` is the real stage for one part, and
+the other parts' leaves are drawn at random, since they cost as much again each and nothing else is different about them.
+"""
+
+import io
+import json
+import resource
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+import yaml
+
+from bench.lab import ROOT
+from bench.lab.report import table
+from lmeraser.core.layout import Layout
+from lmeraser.core.params import Params, load_params
+from lmeraser.sources.base import COLUMNS, Source
+
+SIDE, LEAVES, PUBLIC, PER_PART = 8, 512, 4_000, 16_384
+STEPS = ("split", "embed", "cluster", "validate", "plan")
+
+
+class Synthetic(Source):
+    """So many private records, two a person, and PUBLIC public ones; one in a hundred is for testing."""
+
+    name = "synthetic"
+
+    def __init__(self, records: int) -> None:
+        number = np.arange(PUBLIC + records)
+        public = number < PUBLIC
+        person = np.where(public, number, (number - PUBLIC) // 2)
+        columns = (
+            [f"{one}.png" for one in number],
+            [str(one % 10) for one in number],
+            [f"{'open' if is_public else 'person'}-{one:07d}" for one, is_public in zip(person, public, strict=True)],
+            np.where(public, "public", "private"),
+            np.where(person % 100 == 99, "test", "train"),
+        )
+        self._table = pd.DataFrame(dict(zip(COLUMNS, columns, strict=True)))
+        self._table.insert(0, "line", np.arange(2, len(number) + 2))
+
+    def table(self) -> pd.DataFrame:
+        return self._table
+
+    def image(self, path: str) -> bytes:
+        from PIL import Image
+
+        # A multiplier that scatters neighbours (Knuth, TAOCP 3, 6.4); every number gives another image.
+        word = (int(path.removesuffix(".png")) + 1) * 0x9E3779B97F4A7C15 % 2**64
+        stream = io.BytesIO()
+        Image.frombytes("L", (SIDE, SIDE), word.to_bytes(8, "little") * SIDE).save(stream, format="PNG", compress_level=0)
+        return stream.getvalue()
+
+
+def write_project(root: Path, records: int) -> None:
+    """params.yaml and pipeline files of a project of this size."""
+    from flows.dvc.pipeline_files import grow
+
+    raw = yaml.safe_load((ROOT / "params.yaml").read_text(encoding="utf-8"))
+    raw["parts"] = [f"p{number:02d}" for number in range(max(4, -(-records // PER_PART)))]
+    raw["image"] |= {"size": SIDE}
+    raw["pretrain"] |= {"kwargs": {"layers": [1, 1, 1, 1], "channels": [4, 8, 8, 8], "stem_width": 4}}
+    raw["projection"] |= {"dim": 256}
+    raw["cluster"] |= {"n_max": max(2, records // 256)}
+    (root / "dvc.yaml").write_bytes((ROOT / "dvc.yaml").read_bytes())
+    (root / "params.yaml").write_text(yaml.safe_dump(raw, sort_keys=False), encoding="utf-8")
+    layout = Layout(root)
+    layout.private_state.mkdir(mode=0o700)
+    grow(layout, LEAVES)
+    raw = yaml.safe_load(layout.params.read_text(encoding="utf-8"))
+    raw["skeleton"]["leaves"] = LEAVES
+    layout.params.write_text(yaml.safe_dump(raw, sort_keys=False), encoding="utf-8")
+    layout.erased.parent.mkdir()
+    layout.erased.write_text('{"key_id": null, "subjects": []}\n', encoding="utf-8")
+
+
+def split(layout: Layout, params: Params) -> dict[str, Any]:
+    from unittest.mock import patch
+
+    from stages.split import split as stage
+
+    with patch("stages.split.check_source", return_value=Synthetic(int((layout.root / "records").read_text()))):
+        stage(layout, params, [])
+    return {}
+
+
+def embed(layout: Layout, params: Params) -> dict[str, Any]:
+    from stages.embed import embed as stage
+
+    stage(layout, params, list(params.parts[:1]))
+    return {"records": len(_training(layout, params.parts[0]))}
+
+
+def cluster(layout: Layout, params: Params) -> dict[str, Any]:
+    from stages.cluster import cluster as stage
+
+    stage(layout, params, [])
+    return {}
+
+
+def validate(layout: Layout, params: Params) -> dict[str, Any]:
+    from stages.validate import validate as stage
+
+    stage(layout, params, [])
+    return {}
+
+
+def plan(layout: Layout, params: Params) -> dict[str, Any]:
+    """From the files to the plan, as `lmeraser plan` does after asking DVC whether anything is stale."""
+    from lmeraser.erase.erased import ErasedList, SubjectKey
+    from lmeraser.erase.facts import check_known, gather_facts
+    from lmeraser.erase.plan import make_plan
+
+    start = time.perf_counter()
+    facts = gather_facts(layout, params)
+    names = ["person-0000123"]
+    check_known(names, facts, ErasedList.read(layout.erased), SubjectKey(b"\0" * 32))
+    made = make_plan(names, facts, include_public=False)
+    seconds = time.perf_counter() - start
+    return {
+        "plan_seconds": seconds,
+        "records": made.records_total,
+        "clusters": made.clusters_total,
+        "touched": len(made.slots_retrained),
+    }
+
+
+ACTS: dict[str, Callable[[Layout, Params], dict[str, Any]]] = {
+    "split": split,
+    "embed": embed,
+    "cluster": cluster,
+    "validate": validate,
+    "plan": plan,
+}
+
+
+def _training(layout: Layout, part: str) -> list[Any]:
+    from lmeraser.data.records import TRAIN, read_records
+
+    return read_records(layout.part(part), TRAIN)
+
+
+def freeze(layout: Layout, params: Params) -> None:
+    """A backbone with random weights, and the skeleton of the public records' features."""
+    import torch
+
+    from lmeraser.clusters.skeleton import build_skeleton, save_skeleton
+    from lmeraser.data.decoding import decode_all
+    from lmeraser.data.records import TRAIN, read_images, read_records
+    from lmeraser.learn.backbone import build, load_backbone, make_deterministic, save_backbone
+
+    make_deterministic("cpu")
+    torch.manual_seed(0)
+    save_backbone(layout.backbone, build(params.pretrain, params.image, 0).eval(), [0.5], [0.25], params)
+    records = read_records(layout.public, TRAIN)
+    images = read_images(layout.public, {record.id: record.sha256 for record in records})
+    pixels = decode_all([images[record.id] for record in records], params, "public")
+    features = load_backbone(layout.backbone, params).features(pixels, params.embed.batch)
+    save_skeleton(layout.skeleton, build_skeleton(features, np.arange(len(records)), params), {})
+
+
+def scatter(layout: Layout, params: Params) -> None:
+    """The other parts' leaves, at random."""
+    from lmeraser.clusters.files import Member, save_placements
+    from lmeraser.clusters.skeleton import load_skeleton
+    from lmeraser.data.units import unit_of
+
+    leaves = load_skeleton(layout.skeleton).hierarchy.n_leaves
+    for number, part in enumerate(params.parts[1:]):
+        rng = np.random.default_rng(number)
+        records = _training(layout, part)
+        drawn = {subject: int(rng.integers(leaves)) for subject in sorted({record.subject for record in records})}
+        members = [Member(r.id, r.sha256, r.label, unit_of(r, "subject"), drawn[r.subject], part) for r in records]
+        save_placements(layout.leaves(part), members, [True] * len(members), 8)
+
+
+def main() -> None:
+    """One step of one project, in this process."""
+    name, folder = sys.argv[1:]
+    layout = Layout(Path(folder))
+    params = load_params(layout.params)
+    if name in ("freeze", "scatter"):
+        {"freeze": freeze, "scatter": scatter}[name](layout, params)
+        told: dict[str, Any] = {}
+    else:
+        told = ACTS[name](layout, params)
+    used = resource.getrusage(resource.RUSAGE_SELF)
+    print(json.dumps(told | {"cpu": used.ru_utime + used.ru_stime, "peak_gib": used.ru_maxrss / 2**20}))
+
+
+def measure(records: int) -> dict[str, Any]:
+    """Every step for one number of private records."""
+    found: dict[str, Any] = {"records": records}
+    with tempfile.TemporaryDirectory(prefix="lmeraser-scale-") as name:
+        root = Path(name)
+        write_project(root, records)
+        (root / "records").write_text(str(records))
+        for step in ("split", "freeze", "embed", "scatter", "cluster", "validate", "plan"):
+            command = [sys.executable, "-m", "bench.scale.records", step, name]
+            done = subprocess.run(command, cwd=ROOT, stdout=subprocess.PIPE, text=True, check=True)
+            found[step] = json.loads(done.stdout.splitlines()[-1])
+        found["parts"] = len(load_params(root / "params.yaml").parts)
+    return found
+
+
+def markdown(found: Sequence[dict[str, Any]]) -> list[str]:
+    def cell(one: dict[str, Any], step: str) -> str:
+        return f"{one[step]['cpu']:.1f} s, {one[step]['peak_gib']:.2f} GiB"
+
+    rows = [
+        [
+            f"{one['records']:,}",
+            one["parts"],
+            *(cell(one, step) for step in STEPS),
+            f"{one['plan']['plan_seconds']:.2f} s",
+            f"{one['plan']['touched']} of {one['plan']['clusters']}",
+        ]
+        for one in found
+    ]
+    note = (
+        f"Processor seconds and peak memory of a process of its own, imports included. {SIDE} px grey images, two records a "
+        f"person, {PUBLIC:,} public records, a tiny backbone with random weights, {LEAVES} slots. `embed` is for one part; the "
+        "leaves of the other parts were drawn at random. The time of the plan is wall time from the files to the plan, without "
+        "imports; `lmeraser plan` asks DVC first whether anything is stale, which costs what the table of overheads says."
+    )
+    header = ["private records", "parts", *(f"`{step}`" for step in STEPS), "time of the plan", "clusters it touches"]
+    return [note, table(header, rows)]
+
+
+if __name__ == "__main__":
+    main()

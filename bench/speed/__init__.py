@@ -1,0 +1,1 @@
+"""Our training step against the plain loop."""

@@ -1,0 +1,89 @@
+"""Interleaved rounds of every contender, and what they come to."""
+
+import argparse
+import statistics
+from collections.abc import Sequence
+from dataclasses import asdict
+from typing import Any
+
+from bench.speed.jobs import CLUSTERS, EMBEDDINGS, PRODUCTS, ROUTINGS, SIDE, fresh_model, lab_params
+from bench.speed.report import QUIET, SQUARE
+from bench.speed.team import CORES, Spent, Team, wait_for_quiet
+
+CONTENDERS = ("ours", "plain_processes", "plain_threads")
+PASSES = ("embed", "route")
+
+
+def flops_per_image(batch: int) -> float:
+    """Forward and backward to the input: what a step with a frozen backbone must compute (torch.utils.flop_counter)."""
+    import torch
+    from torch.utils.flop_counter import FlopCounterMode
+
+    model = fresh_model(lab_params(batch, 1)).requires_grad_(False)
+    images = torch.zeros(batch, 3, SIDE, SIDE, requires_grad=True)
+    with FlopCounterMode(display=False) as counter:
+        model(images).sum().backward()
+    total: int = counter.get_total_flops()
+    return total / batch
+
+
+def measure(args: argparse.Namespace) -> dict[str, Any]:
+    """Interleaved rounds of every contender, each doing the same number of images."""
+    teams = {
+        "ours": Team("ours", CORES, 1, args),
+        "plain_processes": Team("plain", CORES, 1, args),
+        "plain_threads": Team("plain", 1, CORES, args),
+    }
+    jobs = {name: (name, "tune") for name in teams} | {kind: ("ours", kind) for kind in PRODUCTS}
+    jobs |= {f"{job} {team}": (team, job) for job in PASSES for team in ("ours", "plain_processes")}
+    rounds: list[dict[str, Spent]] = []
+    for place in range(args.rounds + 1):
+        calm = wait_for_quiet(args.patience)
+        # Under load a gang of threads takes minutes for what it does in a second: it runs in calm rounds alone.
+        found = {name: teams[team].do(job) for name, (team, job) in jobs.items() if calm or name != "plain_threads"}
+        if place:  # the first round warms up
+            rounds.append(found)
+    for team in teams.values():
+        team.close()
+    return summary(rounds, args)
+
+
+def middle(values: Sequence[float]) -> float | None:
+    return statistics.median(values) if values else None
+
+
+def _pass(rounds: Sequence[dict[str, Spent]], job: str, args: argparse.Namespace) -> dict[str, float | None]:
+    """Images a processor second of embedding or routing, and their ratio."""
+    times = args.images * CORES * {"embed": EMBEDDINGS, "route": ROUTINGS}[job]
+    ours, plain = ([one[f"{job} {team}"].cpu for one in rounds] for team in ("ours", "plain_processes"))
+    return {
+        "ours": middle([times / cpu for cpu in ours]),
+        "plain": middle([times / cpu for cpu in plain]),
+        "ratio": middle([slow / fast for fast, slow in zip(ours, plain, strict=True)]),
+    }
+
+
+def summary(rounds: Sequence[dict[str, Spent]], args: argparse.Namespace) -> dict[str, Any]:
+    """Medians. Rates per processor second hold under load; wall ratios of quiet rounds alone are kept for the gang of threads."""
+    seen = args.images * args.epochs * CORES
+    quiet = [one for one in rounds if "plain_threads" in one and max(one[name].foreign for name in CONTENDERS) < QUIET]
+    flops = flops_per_image(args.batch)
+    per_cpu = {name: middle([seen / one[name].cpu for one in rounds]) for name in ("ours", "plain_processes")}
+    ceiling = {
+        kind: middle([CORES * products * 2 * SQUARE**3 / one[kind].cpu for one in rounds]) for kind, products in PRODUCTS.items()
+    }
+    return {
+        "rounds": [{name: asdict(spent) for name, spent in one.items()} for one in rounds],
+        "quiet_rounds": len(quiet),
+        "images_per_wall_second": {name: middle([seen / one[name].wall for one in quiet]) for name in CONTENDERS},
+        "images_per_cpu_second": per_cpu,
+        "ratio_threads_wall_quiet": middle([one["plain_threads"].wall / one["ours"].wall for one in quiet]),
+        "ratio_processes_wall": middle([one["plain_processes"].wall / one["ours"].wall for one in rounds]),
+        "ratio_processes_cpu": middle([one["plain_processes"].cpu / one["ours"].cpu for one in rounds]),
+        "ratio_processes_cpu_range": [f(one["plain_processes"].cpu / one["ours"].cpu for one in rounds) for f in (min, max)],
+        "passes": {job: _pass(rounds, job, args) for job in PASSES},
+        "flops_per_image": flops,
+        "flops_per_cpu_second": ceiling,
+        "foreign_load": middle([one["ours"].foreign for one in rounds]),
+        "settings": {"batch": args.batch, "images": args.images, "epochs": args.epochs, "clusters_plain": CLUSTERS},
+    }

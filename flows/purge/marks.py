@@ -1,0 +1,109 @@
+"""What the records of the erased people are known by: names, ids, digests and bytes of images, read from the stored parts.
+
+People are known by the name on the list, and by what their records in earlier parts show. A name that was corrected since
+(`writer-9` to `Writer-9`) is no other person: parts from before hold the same images. What a retained record holds as well (the
+same image) is no sign of them.
+"""
+
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import pyarrow as pa
+import pyarrow.compute as pc
+import pyarrow.parquet as pq
+
+from flows.purge.lineage import IsErased, Lineage
+from lmeraser.core.layout import Layout
+from lmeraser.data.records import read_table
+from lmeraser.prove.search_terms import excerpts
+
+KNOWN_BY = ("id", "sha256", "subject")
+
+
+@dataclass(repr=False)
+class Marks:
+    """Personal data. Attributes: aliases: earlier names; images: bytes, or pieces of them."""
+
+    is_erased: IsErased
+    ids: set[str] = field(default_factory=set)
+    digests: set[str] = field(default_factory=set)
+    names: set[str] = field(default_factory=set)
+    aliases: set[str] = field(default_factory=set)
+    images: set[bytes] = field(default_factory=set)
+
+    def knows(self, subject: str) -> bool:
+        return subject in self.aliases or self.is_erased(subject)
+
+
+def retained_files(layout: Layout) -> list[Path]:
+    return [path for path in (layout.public, *sorted(layout.private.glob("*.parquet"))) if path.is_file()]
+
+
+def retained_values(layout: Layout, column: str) -> set[str]:
+    """A column of all retained records."""
+    return {value for path in retained_files(layout) for value in pc.unique(read_table(path, (column,))[column]).to_pylist()}
+
+
+def _read(lineage: Lineage, md5: str, columns: list[str]) -> pa.Table | None:
+    """These columns, as far as they are there, of an object, wherever it can be read; None if it is nowhere, or no part.
+
+    A part has the columns and types of our records.
+    """
+    for store, key in lineage.copies.get(md5, ()):
+        try:
+            with store.open(key) as stream:
+                table = pq.ParquetFile(stream).read(columns)
+        except (FileNotFoundError, pa.ArrowException, OSError, ValueError):
+            continue
+        known = set(KNOWN_BY) <= set(table.column_names) and all(pa.types.is_string(table[name].type) for name in KNOWN_BY)
+        return table if known else None
+    return None
+
+
+def _rows(table: pa.Table, marks: Marks) -> pa.Table:
+    """The erased people's records: under their name or an earlier one, or with an image of theirs."""
+    subjects = [name for name in pc.unique(table["subject"]).to_pylist() if name is not None and marks.knows(name)]
+    theirs = pc.is_in(table["subject"], value_set=pa.array(subjects, pa.string()))
+    same = pc.is_in(table["sha256"], value_set=pa.array(sorted(marks.digests), pa.string()))
+    return table.filter(pc.or_(theirs, same))
+
+
+def _parts(lineage: Lineage, md5s: Iterable[str]) -> Iterator[tuple[str, pa.Table]]:
+    for md5 in sorted(md5s):
+        table = _read(lineage, md5, list(KNOWN_BY))
+        if table is not None:
+            yield md5, table
+
+
+def marks_of(lineage: Lineage, md5s: Iterable[str], is_erased: IsErased) -> Marks:
+    """What the records in these objects tell of the erased people.
+
+    Each object is read once, without its images (they may lie in a bucket, and most hold nobody who is erased); those that hold
+    a record of theirs once more, with them.
+    """
+    marks = Marks(is_erased)
+    kept, retained = retained_values(lineage.layout, "sha256"), retained_values(lineage.layout, "subject")
+    parts = dict(_parts(lineage, md5s))
+    for table in parts.values():
+        marks.digests |= set(_rows(table, marks)["sha256"].to_pylist()) - kept
+    for table in parts.values():
+        subjects = set(_rows(table, marks)["subject"].to_pylist())
+        marks.names |= {name for name in subjects if is_erased(name)}
+        marks.aliases |= {name for name in subjects if not is_erased(name)} - retained
+    for md5, table in parts.items():
+        rows = _rows(table, marks)
+        if not rows.num_rows:
+            continue
+        marks.images |= _images(lineage, md5, marks)
+        marks.ids |= set(rows["id"].to_pylist())
+        marks.digests |= set(rows["sha256"].to_pylist()) - kept
+    return marks
+
+
+def _images(lineage: Lineage, md5: str, marks: Marks) -> set[bytes]:
+    """The erased people's images in one object, or pieces of them."""
+    table = _read(lineage, md5, [*KNOWN_BY, "image"])
+    if table is None or "image" not in table.column_names:
+        return set()
+    return {piece for image in _rows(table, marks)["image"].to_pylist() if image for piece in excerpts(image)}

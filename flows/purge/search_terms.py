@@ -1,0 +1,83 @@
+"""What a scan must not find after a purge: gathered before the deletes, while the records can still be read.
+
+The terms are personal data. They are kept in `.lmeraser` from before the first delete until a scan found none of them: afterwards
+nobody could tell them any more, and a second try would look for less.
+"""
+
+import json
+import os
+from dataclasses import replace
+from pathlib import Path
+
+from flows.purge.marks import Marks, retained_files, retained_values
+from lmeraser.core.digest import canonical_json
+from lmeraser.core.errors import ProjectError
+from lmeraser.core.layout import Layout
+from lmeraser.prove.finder import Finder
+from lmeraser.prove.search_terms import SHORTEST_NAME, SearchTerms, containing
+
+KEPT = ".needles"  # the suffix of what a batch's scan looks for
+DRAFT = f"{KEPT}.draft"
+
+
+def search_terms_of(layout: Layout, marks: Marks) -> SearchTerms:
+    """What to look for in bytes, without what retained records hold too (an identical image, a name within a name)."""
+    names = marks.names | marks.aliases
+    long = {name for name in names if len(name) >= SHORTEST_NAME}
+    drafted = SearchTerms(
+        ids=frozenset(marks.ids),
+        texts=frozenset(marks.digests),
+        names=frozenset(long),
+        images=frozenset(marks.images),
+        shields=containing(long, retained_values(layout, "subject")),
+        short=len(names - long),
+    )
+    finder = Finder(drafted.patterns())
+    hits = (pattern for path in retained_files(layout) for _, pattern in finder.found(path.read_bytes()))
+    shared = {pattern.term for pattern in hits} - marks.ids
+    texts, words, images = drafted.texts - shared, drafted.names - shared, drafted.images - shared
+    lost = len(drafted.texts) + len(drafted.names) + len(drafted.images) - len(texts) - len(words) - len(images)
+    return replace(drafted, texts=texts, names=words, images=images, shared=lost)
+
+
+def kept_files(layout: Layout) -> list[Path]:
+    """The files in which open requests keep their terms, drafts of killed writes among them."""
+    return sorted(layout.private_state.glob(f"*{KEPT}*"))
+
+
+def keep_search_terms(layout: Layout, batch_id: str, search_terms: SearchTerms) -> None:
+    """Store what to look for, for its owner alone; `drop_search_terms` once nothing of it is found."""
+    draft = layout.private_state / f"{batch_id}{DRAFT}"  # a name of its own: what a kill leaves of it goes with the rest
+    with open(draft, "wb", opener=lambda path, flags: os.open(path, flags, 0o600)) as stream:
+        stream.write(canonical_json(search_terms.to_json()))
+        stream.flush()
+        os.fsync(stream.fileno())
+    draft.replace(layout.private_state / f"{batch_id}{KEPT}")
+
+
+def kept_search_terms(layout: Layout, batch_id: str) -> SearchTerms | None:
+    """What an earlier try looked for; None if there was none. Raises: ProjectError if the file is damaged."""
+    path = layout.private_state / f"{batch_id}{KEPT}"
+    return _read(path) if path.exists() else None
+
+
+def words_of_open_requests(layout: Layout) -> SearchTerms:
+    """What the scans of all open requests look for by its bytes. Raises: ProjectError if a file is damaged."""
+    terms = SearchTerms()
+    for path in sorted(layout.private_state.glob(f"*{KEPT}")):
+        terms = terms.with_words_of(_read(path))
+    return terms
+
+
+def _read(path: Path) -> SearchTerms:
+    try:
+        return SearchTerms.from_json(json.loads(path.read_bytes()))
+    except (ValueError, KeyError, TypeError, AttributeError) as error:
+        raise ProjectError(
+            "the file of what must not be found (.needles in .lmeraser) is damaged; delete it: the scan goes by digests then"
+        ) from error
+
+
+def drop_search_terms(layout: Layout, batch_id: str) -> None:
+    for suffix in (DRAFT, KEPT):
+        (layout.private_state / f"{batch_id}{suffix}").unlink(missing_ok=True)

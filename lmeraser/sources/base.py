@@ -1,0 +1,62 @@
+"""What every source gives, a table of records and their images; and what one gives that can be erased from."""
+
+from abc import ABC, abstractmethod
+from collections.abc import Callable, Sequence
+from pathlib import PurePosixPath
+
+import pandas as pd
+
+from lmeraser.core.names import normalise_name
+from lmeraser.data.records import PRIVATE, PUBLIC, TEST, TRAIN
+
+COLUMNS = ("path", "label", "subject", "visibility", "split")
+ALLOWED = {"visibility": (PUBLIC, PRIVATE), "split": (TRAIN, TEST)}
+
+
+class Source(ABC):
+    """A table of records beside their images.
+
+    `table()` has the columns `line` (where the row stands in the file) and COLUMNS, all text.
+    """
+
+    name: str  # of the file, for messages
+    unit: str = "line"  # what `line` counts: physical lines from 1, or the rows of a Parquet file from 1
+
+    @abstractmethod
+    def table(self) -> pd.DataFrame: ...
+
+    @abstractmethod
+    def image(self, path: str) -> bytes:
+        """The bytes of one image. Raises ImageError without naming the path."""
+
+
+class ErasableSource(Source):
+    """A source from which people can be deleted."""
+
+    @abstractmethod
+    def check_erasable(self) -> None:
+        """Raise BadInputError unless `drop` can delete anybody's rows and images here; changes nothing."""
+
+    @abstractmethod
+    def drop(self, is_gone: Callable[[str], bool]) -> int:
+        """Delete the rows and images of some subjects for good, and read back that they are gone; returns how many rows.
+
+        Images go first: while a row still names one, a later try finds it again.
+        Raises: StepFailedError if something could not be deleted; its rows stay.
+        """
+
+
+def make_table(columns: Sequence[Sequence[str]], lines: Sequence[int]) -> pd.DataFrame:
+    """The values of each of COLUMNS as normal text beside the rows' lines; rows without any are no records."""
+    table = pd.DataFrame({"line": list(lines)})
+    for column, values in zip(COLUMNS, columns, strict=True):
+        # One spelling for one file: `./a//b.png` is `a/b.png`.
+        rule = _normalise_path if column == "path" else normalise_name
+        spelt = {value: rule(value) for value in set(values)}
+        table[column] = pd.Series([spelt[value] for value in values], dtype=str)
+    return table[(table[list(COLUMNS)] != "").any(axis=1)].reset_index(drop=True)
+
+
+def _normalise_path(path: str) -> str:
+    plain = "//" not in path and "/." not in path and not path.startswith(".") and not path.endswith("/")  # nearly all are
+    return (path if plain else str(PurePosixPath(path))) if path.strip() else ""
