@@ -12,11 +12,9 @@ import pytest
 from flows.project import Project
 from flows.purge import plan as purge
 from flows.purge import scan
-from flows.requests import ground
-from flows.requests.steps import plan_of
 from lmeraser.core.errors import VerificationError
 from lmeraser.core.layout import Layout
-from lmeraser.erase.erased import ErasedList
+from lmeraser.erase.erased import ErasedList, load_key
 from lmeraser.erase.ledger import Ledger, sqlite_url
 from lmeraser.erase.plan import Plan
 from lmeraser.erase.states import reached
@@ -87,12 +85,8 @@ def test_a_batch_that_is_read_and_stored_again_loses_nothing(frozen: list[Projec
         assert columns(project) == before
 
 
-def test_plans_of_old_batches_are_plans_and_their_ground_is_known(frozen: list[Project]) -> None:
+def test_plans_of_old_batches_are_plans_of_today(frozen: list[Project]) -> None:
     for project in frozen:
-        for batch_id in batch_ids(project):
-            batch = project.ledger.get_batch(batch_id)
-            assert plan_of(batch).records_removed > 0
-            assert ground.recorded(batch) is not None
         for _, plan, _, facts in columns(project):
             for text in (plan, *map(json.dumps, json.loads(facts)["plans"].values())):
                 assert Plan.from_json(json.loads(text)).to_json() == json.loads(text)
@@ -141,7 +135,7 @@ def test_old_certificates_verify_offline_up_to_their_head(frozen: list[Project])
 
 def test_old_lists_and_keys_still_name_everybody_who_was_erased(frozen: list[Project]) -> None:
     for project in frozen:
-        project.erased.check_key(project.key())
+        project.erased.check_key(load_key(project.key_file))
         begun = [request for request in project.ledger.all() if reached(request.reached, "removed")]
         erased = {pseudonym for request in begun for pseudonym in request.pseudonyms}
         assert erased == ErasedList.read(project.layout.erased).pseudonyms == ErasedList.remembered(project.layout).pseudonyms
