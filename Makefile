@@ -15,16 +15,17 @@ demo: install
 serve: install
 	$(BIN)/python -m flows.service.supervisor $(SERVE)
 
-# A process a core, at most four: most tests start processes of their own and wait for them.
+# A process a core, at most four: most tests start processes of their own and wait for them. Coverage is that of flows, in process.
 test: install
-	$(BIN)/python -m pytest -n logical --maxprocesses 4 --dist loadscope
+	$(BIN)/python -m pytest -n logical --maxprocesses 4 --dist worksteal --cov --cov-report=
 
 quick: install
-	$(BIN)/python -m pytest -m "not slow"
+	$(BIN)/python -m pytest -n logical --maxprocesses 4 --dist worksteal -m "not slow and not campaign"
 
-# What takes minutes a test; and 200 kills take about an hour: python tests/chaos/campaign.py --kills 180 --service 20
+# What takes minutes a test, and every slow test again with each process started from nothing (tests/preloading.py): an hour.
+# 200 kills take about an hour more: python tests/chaos/campaign.py --kills 180 --service 20
 campaign: install
-	$(BIN)/python -m pytest -m campaign
+	LMERASER_TESTS_COLD=1 $(BIN)/python -m pytest -m "campaign or slow"
 
 check: install
 	$(BIN)/ruff check .
