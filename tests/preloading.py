@@ -19,6 +19,8 @@ from types import MappingProxyType
 FOLDER = Path(__file__).with_name("preloaded")
 SOCKET = "LMERASER_TESTS_PRELOADED"
 COLD = {SOCKET: ""}  # variables of a command that must be a process of its own from the beginning
+# The first: else each compiles all code. The second: torch sets it where a test imported it, and a settled process has it not.
+DROPPED = ("PYTHONDONTWRITEBYTECODE", "TORCHINDUCTOR_CACHE_DIR")
 START_S = 300
 
 _listening: list[str] = []  # where this worker's servers listen; the last one is asked
@@ -26,7 +28,7 @@ _listening: list[str] = []  # where this worker's servers listen; the last one i
 
 def variables(given: Mapping[str, str]) -> dict[str, str]:
     """The variables of a command, with those that hand it to the server, unless it has a `sitecustomize` of its own."""
-    kept = {name: value for name, value in given.items() if name != "PYTHONDONTWRITEBYTECODE"}  # else each compiles all code
+    kept = {name: value for name, value in given.items() if name not in DROPPED}
     folders = [folder for folder in kept.get("PYTHONPATH", "").split(os.pathsep) if folder]
     if not _listening or any((Path(folder) / "sitecustomize.py").exists() for folder in folders):
         return kept
