@@ -7,6 +7,7 @@ BIN := $(VENV)/bin
 # The environment is as it should be if these three are: what is asked for, what is pinned, which interpreter.
 KEY := $(shell { cat pyproject.toml constraints.txt; $(PYTHON) --version; } 2>/dev/null | cksum | tr ' ' '-')
 STAMP := $(VENV)/.installed-$(KEY)
+PIP := --disable-pip-version-check -c constraints.txt
 
 .PHONY: demo serve test check quick campaign install
 demo: install
@@ -40,7 +41,9 @@ $(STAMP):
 	@echo "Installing into $(VENV): about 2.7 GB to download, 6.6 GB on disk, 2 to 5 minutes, once."
 	@echo "1 of 2: an empty environment"
 	@$(PYTHON) -m venv $(VENV)
-	@echo "2 of 2: packages, as pip tells"
-	@$(BIN)/python -m pip install --disable-pip-version-check -c constraints.txt -e '.[dev]'
+	@echo "2 of 2: packages, by uv where it is here or the registry has it, else by pip"
+	@uv=$$(command -v uv || { $(BIN)/python -m pip install --quiet $(PIP) uv >&2 && echo $(BIN)/uv; }); \
+	if [ -n "$$uv" ] && "$$uv" pip install --python $(BIN)/python -c constraints.txt -e '.[dev]'; then :; \
+	else echo "uv could not; pip does it"; $(BIN)/python -m pip install $(PIP) -e '.[dev]'; fi
 	@rm -f $(VENV)/.installed-*
 	@touch $(STAMP)
