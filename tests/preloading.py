@@ -26,6 +26,11 @@ START_S = 300
 _listening: list[str] = []  # where this worker's servers listen; the last one is asked
 
 
+def cold() -> bool:
+    """Whether every process starts from nothing and every size is the real one: in `make campaign`."""
+    return bool(os.environ.get("LMERASER_TESTS_COLD"))
+
+
 def variables(given: Mapping[str, str]) -> dict[str, str]:
     """The variables of a command, with those that hand it to the server, unless it has a `sitecustomize` of its own."""
     kept = {name: value for name, value in given.items() if name not in DROPPED}
@@ -41,7 +46,7 @@ def server(folder: Path, pins: Mapping[str, str] = MappingProxyType({})) -> Iter
 
     Args: pins: variables that libraries read when they are imported; it serves commands with these alone.
     """
-    if os.environ.get("LMERASER_TESTS_COLD") or not hasattr(os, "pidfd_open"):
+    if cold() or not hasattr(os, "pidfd_open"):
         yield
         return
     short = Path(tempfile.mkdtemp(prefix="lmt-"))  # a socket's path has at most 100 characters

@@ -11,6 +11,7 @@ from contextlib import contextmanager
 from importlib.metadata import distributions
 from pathlib import Path
 
+import preloading
 import pytest
 from sandbox import REPOSITORY
 
@@ -41,7 +42,7 @@ def key(makers: tuple[Path, ...]) -> str:
     libraries = sorted(f"{each.metadata['Name']} {each.version}" for each in distributions())
     processor = Path("/proc/cpuinfo")
     flags = [line for line in processor.read_text().splitlines() if line.startswith(("flags", "model name"))][:2]
-    pins = [f"{name}={os.environ.get(name)}" for name in PINS]
+    pins = [f"{name}={os.environ.get(name)}" for name in PINS] + [f"cold={preloading.cold()}"]
     return sha256("\n".join([*code, *libraries, platform.python_version(), *flags, *pins]).encode())[:24]
 
 
