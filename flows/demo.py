@@ -5,12 +5,12 @@ About 3 minutes on 2 cores.
 
 import json
 import shutil
-import subprocess
 import sys
 import time
 from pathlib import Path
 from typing import Any
 
+from flows import git
 from flows.audit.rebuild import copy_code, rebuild
 from flows.project import Project, workspace
 from flows.requests.coordinator import run_open
@@ -34,13 +34,6 @@ def prepare(origin: Layout) -> Project:
     layout = Layout(target)
     ErasedList(None, frozenset()).write(layout.erased)  # the copy has no key to read another list with
     return Project(layout)
-
-
-def commit(project: Project, message: str) -> None:
-    author = ["-c", "user.name=lmeraser demo", "-c", "user.email=demo@localhost"]
-    git = ["git", "-C", str(project.layout.root), *author]
-    subprocess.run([*git, "add", "--all"], check=True)
-    subprocess.run([*git, "commit", "--quiet", "--message", message], check=True)
 
 
 def somebody(project: Project) -> str:
@@ -67,7 +60,7 @@ def demo() -> bool:
         start = time.monotonic()
         build(project.layout)
         built = time.monotonic() - start
-        commit(project, "A model of everybody")
+        git.commit_all(project.layout.root, "lmeraser demo", "demo@localhost", "A model of everybody")
         before = accuracy(project)
         say("2/3 erasing one person (about half a minute)")
         request = receive(project, [somebody(project)], None, False)
@@ -77,7 +70,8 @@ def demo() -> bool:
         after = accuracy(project)
         say("3/3 building again without that person, in a clean copy, to compare every artifact (about a minute)")
         found = rebuild(project)
-    plan = plan_of(project, request) or {}
+    planned = plan_of(project, request)
+    plan = planned.to_json() if planned else {}
     rows = [
         ("accuracy before", f"{before['served']:.3f}  (one linear head on all private data: {before['linear_head']:.3f})"),
         ("accuracy after", f"{after['served']:.3f}  (one linear head on all private data: {after['linear_head']:.3f})"),

@@ -8,13 +8,15 @@ from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
 
-from flows.dvc import command as dvc
+from flows import processes
 from lmeraser.core.layout import Layout
 from lmeraser.core.own_code import require_own_code
 from lmeraser.core.params import Params, load_params
 from lmeraser.core.progress import say
 from lmeraser.erase.erased import ErasedList, SubjectKey, key_path, load_key, load_or_create_key
+from lmeraser.erase.facts import gather_facts, identity_of
 from lmeraser.erase.ledger import Ledger, sqlite_url
+from lmeraser.erase.roster import Roster
 
 PROJECT_VARIABLE = "LMERASER_PROJECT"  # the folder that a worker serves; else the working folder
 LEDGER_VARIABLE = "LMERASER_LEDGER_URL"  # a PostgreSQL ledger; it may hold a password, so it is no param
@@ -49,7 +51,7 @@ class Project:
         url = os.environ.get(LEDGER_VARIABLE)
         if url is None:
             self.layout.private_state.mkdir(exist_ok=True, mode=0o700)
-            return Ledger.open(sqlite_url(self.layout.private_state / "ledger.db"))
+            return Ledger.open(sqlite_url(self.layout.ledger))
         return Ledger.open(url)
 
     @property
@@ -61,15 +63,42 @@ class Project:
         """Everybody who is kept out, by the branch's list or by this machine's memory."""
         return ErasedList.known(self.layout)
 
-    def key(self) -> SubjectKey:
-        """The subject key; made on first use, and never again once the ledger knows somebody by it."""
+    def subject_key(self) -> SubjectKey:
+        """The subject key, by which somebody is known already. Raises: ProjectError if it is missing, damaged or not private."""
+        return load_key(self.key_file)
+
+    def ensure_subject_key(self) -> SubjectKey:
+        """The subject key; made for the first request, and never again once the lists or the ledger know somebody by it."""
         used = self.erased.pseudonyms or self.ledger.head()[0]
         return load_key(self.key_file) if used else load_or_create_key(self.key_file)
+
+    def roster(self, layout: Layout) -> Roster:
+        """Who is in a built state: the workspace's or a copy's. Gathered once, as long as its files are the same ones.
+
+        Raises: ProjectError if something is missing.
+        """
+        params = load_params(layout.params)
+        before = identity_of(layout, params)
+        if before is None or before not in self._rosters:
+            made = Roster(gather_facts(layout, params), self.subject_key())
+            self._rosters.clear()  # one state at a time: with many records it takes much memory
+            if before is None or identity_of(layout, params) != before:
+                return made
+            self._rosters[before] = made
+        return self._rosters[before]
+
+    def drop_roster(self) -> None:
+        """Let go of it: the state is about to change."""
+        self._rosters.clear()
+
+    @cached_property
+    def _rosters(self) -> dict[tuple[tuple[int, ...], ...], Roster]:
+        return {}
 
 
 @contextmanager
 def locked(path: Path, waiting: str) -> Iterator[None]:
-    """Hold a lock file; a second process waits here. What we start inherits the lock (see `dvc.HELD`)."""
+    """Hold a lock file; a second process waits here. What we start inherits the lock (see `processes.INHERITED_LOCKS`)."""
     path.parent.mkdir(exist_ok=True, mode=0o700)
     with path.open("w") as handle:
         try:
@@ -77,17 +106,17 @@ def locked(path: Path, waiting: str) -> Iterator[None]:
         except BlockingIOError:
             say(waiting)
             fcntl.flock(handle, fcntl.LOCK_EX)
-        dvc.HELD.append(handle.fileno())
+        processes.INHERITED_LOCKS.append(handle.fileno())
         try:
             yield
         finally:
-            dvc.HELD.remove(handle.fileno())
+            processes.INHERITED_LOCKS.remove(handle.fileno())
 
 
 @contextmanager
 def workspace(project: Project) -> Iterator[None]:
     """Change the project alone: also an orphan of a killed process has ended."""
-    with locked(project.layout.private_state / "workspace.lock", "another process is changing this project; waiting for it"):
+    with locked(project.layout.workspace_lock, "another process is changing this project; waiting for it"):
         with project.layout.stage_lock.open("w") as stages:
             try:
                 fcntl.flock(stages, fcntl.LOCK_EX | fcntl.LOCK_NB)

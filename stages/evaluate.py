@@ -103,7 +103,7 @@ def evaluate(layout: Layout, params: Params, _: list[str]) -> None:
     answers: Answers = model.predict(pixels)
     training = [record for part in params.parts for record in read_records(layout.part(part), TRAIN)]
     subject_of = {record.id: record.subject for record in training}
-    people = [len({subject_of[member["id"]] for member in load_members(layout.members(slot))}) for slot in model.slots]
+    people = [len({subject_of[member.id] for member in load_members(layout.members(slot))}) for slot in model.slots]
     scores = score(model, tests, answers, people)
     known = {record.label for record in training}
     linear, penalty = yardstick(model, tests, pixels, layout, params)

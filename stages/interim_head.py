@@ -16,14 +16,14 @@ from lmeraser.data.decoding import decode_all
 from lmeraser.data.records import TRAIN, read_images, read_records
 from lmeraser.learn.backbone import load_backbone, make_deterministic
 from lmeraser.learn.embedding import embed_part
-from lmeraser.serve.quarantine import copies, read_quarantine
+from lmeraser.serve.quarantine import read_quarantine
 from stages.runtime.entry import enter
 
 
 def interim_head(project: Layout, _: Params, folders: list[str]) -> None:
     for folder in folders:
         try:
-            _solve_without(Layout(copies(project) / folder))
+            _solve_without(Layout(project.quarantine_copies / folder))
         except (LmeraserError, OSError):
             # A request that came meanwhile made a copy of its own and dropped this one; whoever accepted it solves that.
             now = read_quarantine(project)

@@ -8,7 +8,7 @@ import copy
 import io
 import json
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -25,7 +25,8 @@ from lmeraser.core.digest import sha256
 from lmeraser.core.errors import BlockedError, CheckFailedError, LmeraserError
 from lmeraser.core.params import ImageParams, Params
 from lmeraser.data.records import PRIVATE, Record, record_id
-from lmeraser.sources.table import COLUMNS
+from lmeraser.erase.plan import Plan
+from lmeraser.sources.base import COLUMNS
 
 if TYPE_CHECKING:  # torch costs seconds where it is not needed
     from lmeraser.learn.backbone import Backbone
@@ -193,6 +194,30 @@ def make_record(
 ) -> Record:
     digest = sha256(image)
     return Record(record_id(digest, subject, label, visibility, split), digest, label, subject, split)
+
+
+def example_plan(**changes: Any) -> Plan:
+    """The plan of one person with two training records in one of three clusters."""
+    plan = Plan(
+        subjects=1,
+        records_removed=2,
+        train_removed=2,
+        test_removed=0,
+        public_removed=0,
+        parts=["p00"],
+        slots_retrained=["c00"],
+        slots_emptied=[],
+        clusters_total=3,
+        records_retrained=10,
+        records_total=30,
+        cut_changes=False,
+        labels_lost=0,
+        shared_images=0,
+        rebuild=False,
+        exact=True,
+        source="outside the project's control",
+    )
+    return replace(plan, **changes)
 
 
 def make_tree(seed: int, leaves: int, units: int = 40, dim: int = 3) -> Hierarchy:

@@ -34,13 +34,15 @@ class Fault:
 class FaultyStore:
     """A delete counts once for each key: what real stores do in one call can end between any two of them.
 
-    Attributes: calls: how often each was made, those that failed too; deleted: the keys that were to be deleted, in their order.
+    Attributes: calls: how often each was made, those that failed too; deleted: the keys that were to be deleted, in their order;
+    failed: of those the ones that failed.
     """
 
     inner: Store
     faults: Sequence[Fault] = ()
     calls: Counter[str] = field(default_factory=Counter)
     deleted: Sequence[str] = ()
+    failed: Sequence[str] = ()
 
     @property
     def name(self) -> str:
@@ -85,13 +87,13 @@ class FaultyStore:
 
     def delete(self, keys: Iterable[str]) -> int:
         """As the protocol says: what fails is told after all others were tried."""
-        deleted, failed = 0, 0
+        deleted, before = 0, len(self.failed)
         for key in keys:
             self.deleted = (*self.deleted, key)
             try:
                 deleted += self._do("delete", lambda: self.inner.delete((key,)), lambda: 1)  # noqa: B023 (called at once)
             except StepFailedError:
-                failed += 1
-        if failed:
+                self.failed = (*self.failed, key)
+        if failed := len(self.failed) - before:
             raise undeletable(self.name, failed, "a fault of the test")
         return deleted

@@ -18,7 +18,8 @@ from bench.exactness.projects import command, make_project, make_source, without
 from bench.lab import ROOT
 from bench.lab.changes import read_changes
 from bench.lab.report import provenance
-from flows.requests.certify import code_revision
+from flows import git
+from flows.requests.certify import CODE
 from lmeraser.core.digest import number_from
 from lmeraser.learn.environment import network_environment
 from lmeraser.pipeline.locks import compare, read_outs
@@ -135,7 +136,7 @@ def campaign(options: argparse.Namespace, work: Path) -> Results:
         "command": provenance()["command"],
         "people": {"private": len(private), "erased one by one": options.singles, "erased at once": options.batch},
         "seconds": round(time.monotonic() - start),
-        "revision": code_revision(ROOT),
+        "revision": git.revision(ROOT, CODE),
         "environment": network_environment(params["device"]),
     }
     return cast("Results", {**found, **about})

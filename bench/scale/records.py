@@ -25,7 +25,7 @@ from bench.lab import ROOT
 from bench.lab.report import table
 from lmeraser.core.layout import Layout
 from lmeraser.core.params import Params, load_params
-from lmeraser.sources.table import COLUMNS, Source
+from lmeraser.sources.base import COLUMNS, Source
 
 if TYPE_CHECKING:
     from lmeraser.data.records import Record
@@ -77,12 +77,6 @@ class Synthetic(Source):
         stream = io.BytesIO()
         Image.frombytes("L", (SIDE, SIDE), word.to_bytes(8, "little") * SIDE).save(stream, format="PNG", compress_level=0)
         return stream.getvalue()
-
-    def check_erasable(self) -> None:
-        raise NotImplementedError
-
-    def drop(self, is_gone: Callable[[str], bool]) -> int:
-        raise NotImplementedError
 
 
 def write_project(root: Path, records: int) -> None:

@@ -9,7 +9,7 @@ import random
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
-from lmeraser.clusters.files import load_members, load_sizes
+from lmeraser.clusters.files import SlotMember, load_members, load_sizes
 from lmeraser.core.digest import seed_for
 from lmeraser.core.errors import BadInputError, RequestError
 from lmeraser.core.layout import Layout
@@ -22,7 +22,7 @@ from lmeraser.prove.membership import Verdict, check_references, in_words, judge
 if TYPE_CHECKING:
     from lmeraser.learn.membership import ClusterRecords
 
-Clusters = dict[str, list[dict[str, str]]]  # slot to its members
+Clusters = dict[str, list[SlotMember]]  # slot to its members
 
 
 def _eligible(layout: Layout, params: Params, clusters: Clusters) -> tuple[dict[str, list[str]], dict[str, str]]:
@@ -31,7 +31,7 @@ def _eligible(layout: Layout, params: Params, clusters: Clusters) -> tuple[dict[
     slots: dict[str, list[str]] = {}
     alone = set()
     for slot, members in clusters.items():
-        people = {owner[member["id"]] for member in members}
+        people = {owner[member.id] for member in members}
         for person in people:
             slots.setdefault(person, []).append(slot)
         if len(people) == 1:
@@ -57,16 +57,16 @@ def _drawn(eligible: dict[str, list[str]], named: Sequence[str], people: int, se
     return wanted
 
 
-def _records(layout: Layout, params: Params, slot: str, members: list[dict[str, str]]) -> "ClusterRecords":
+def _records(layout: Layout, params: Params, slot: str, members: list[SlotMember]) -> "ClusterRecords":
     from lmeraser.data.decoding import decode_all
     from lmeraser.learn.membership import ClusterRecords
 
     images: dict[str, bytes] = {}
-    for part in sorted({member["part"] for member in members}):
-        images |= read_images(layout.part(part), {one["id"]: one["sha256"] for one in members if one["part"] == part})
-    ids = [member["id"] for member in members]
+    for part in sorted({member.part for member in members}):
+        images |= read_images(layout.part(part), {member.id: member.sha256 for member in members if member.part == part})
+    ids = [member.id for member in members]
     pixels = decode_all([images[identity] for identity in ids], params, f"decode {slot}")
-    return ClusterRecords(slot, ids, pixels, [member["label"] for member in members])
+    return ClusterRecords(slot, ids, pixels, [member.label for member in members])
 
 
 def membership(layout: Layout, params: Params, subjects: Sequence[str], people: int, retrainings: int) -> dict[str, Any]:
@@ -82,7 +82,7 @@ def membership(layout: Layout, params: Params, subjects: Sequence[str], people: 
     from lmeraser.learn.membership import trial
 
     check_references(retrainings)
-    clusters = {size["slot"]: load_members(layout.members(size["slot"])) for size in load_sizes(layout.clusters)}
+    clusters = {size.slot: load_members(layout.members(size.slot)) for size in load_sizes(layout.clusters)}
     eligible, owner = _eligible(layout, params, clusters)
     chosen = _drawn(eligible, subjects, people, params.seed)
     make_deterministic(params.device)

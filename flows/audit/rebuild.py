@@ -4,18 +4,17 @@ The copy is given a source that never had the erased subjects and an empty list 
 are, byte for byte, those of a project that never saw them.
 """
 
-import subprocess
 import tempfile
 from pathlib import Path
 
 import yaml
 
+from flows import git
 from flows.dvc import command as dvc
 from flows.project import Project
 from flows.purge.leftovers import AUDIT, mark_audit
 from flows.run.build import build
 from lmeraser.core.digest import sha256
-from lmeraser.core.errors import ProjectError
 from lmeraser.core.layout import Layout
 from lmeraser.core.params import HUB
 from lmeraser.core.progress import say, track
@@ -31,23 +30,16 @@ SUFFIXES = {b"\x89PNG": ".png", b"\xff\xd8\xff\xe0": ".jpg", b"RIFF": ".webp"}
 
 def copy_code(origin: Path, target: Path) -> None:
     """Copy what git would keep (tracked, and new but not ignored) as it is in the working tree, without what was built."""
-    listed = subprocess.run(
-        ["git", "-C", str(origin), "ls-files", "-z", "--cached", "--others", "--exclude-standard"],
-        capture_output=True,
-        check=False,
-    )
-    if listed.returncode:
-        raise ProjectError("the project is not in a git repository; run `git init && git add -A && git commit` first")
     made = ("metrics/", "certificates/", "data/certificate-keys.pem", "data/project-id")
-    for name in listed.stdout.decode().split("\0"):
+    for name in git.would_keep(origin):
         source = origin / name
-        if not name or name.startswith(made) or is_lock(name) or not source.is_file():
+        if name.startswith(made) or is_lock(name) or not source.is_file():
             continue
         copy = target / name
         copy.parent.mkdir(parents=True, exist_ok=True)
         copy.write_bytes(source.read_bytes())
         copy.chmod(source.stat().st_mode)
-    subprocess.run(["git", "init", "--quiet", str(target)], check=True)
+    git.init(target)
 
 
 def people_back(project: Project) -> int:

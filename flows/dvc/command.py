@@ -1,109 +1,44 @@
-"""DVC as a command: a subprocess with its own process group and an explicit folder.
-
-DVC's Python API is internal and unsafe in threads; killing dvc alone would leave a stage's process writing.
-"""
+"""DVC as a command: its Python API is internal, and unsafe in threads."""
 
 import errno
 import json
-import os
-import signal
-import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Mapping, Sequence
-from pathlib import Path
-from types import MappingProxyType
+from collections.abc import Sequence
 from typing import Any
 
 import yaml
 
-from lmeraser.core import determinism
-from lmeraser.core.errors import REPORT_VARIABLE, ProjectError, StepFailedError
+from flows import processes
+from flows.dvc.config import cache
+from lmeraser.core.errors import ProjectError, StepFailedError
 from lmeraser.core.layout import Layout
 from lmeraser.core.params import load_params
 from lmeraser.core.progress import say
 from lmeraser.pipeline.files import ROOT_FILE, check_files, file_of, plain_name
 from lmeraser.pipeline.locks import read_outs
 
-# Descriptors of the locks that this process holds. What it starts inherits them, so that after a kill nobody else changes the
-# project while an orphan still writes.
-HELD: list[int] = []
 
-
-def surroundings(layout: Layout) -> dict[str, str]:
-    """The environment of every command: this interpreter first on PATH, no analytics, a place for a stage's error line.
-
-    Variables that reach bits are settled already: a command that plain `dvc` starts finds them as a stage would make them.
-    """
-    here = str(Path(sys.executable).parent)
-    return determinism.settled(os.environ) | {
-        "PATH": os.pathsep.join((here, os.environ.get("PATH", ""))),
-        "DVC_NO_ANALYTICS": "1",
-        # Beside the project: what DVC remembers there goes when the project goes, and copies do not share it.
-        "DVC_SITE_CACHE_DIR": str(layout.root / ".dvc" / "tmp" / "site"),
-        "DO_NOT_TRACK": "1",
-        REPORT_VARIABLE: str(layout.private_state / "error.json"),
-    }
-
-
-def start(
-    command: Sequence[str], layout: Layout, extra: Mapping[str, str] = MappingProxyType({}), **pipes: Any
-) -> "subprocess.Popen[str]":
-    """Args: extra: variables of this command alone."""
-    return subprocess.Popen(
-        list(command),
-        cwd=layout.root,
-        env=surroundings(layout) | dict(extra),
-        stdin=subprocess.DEVNULL,
-        text=True,
-        start_new_session=True,
-        pass_fds=tuple(HELD),
-        **pipes,
-    )
-
-
-def stop(process: "subprocess.Popen[str]") -> None:
-    """End a command and everything that it started."""
-    try:
-        os.killpg(process.pid, signal.SIGTERM)
-        process.wait(timeout=10)
-    except subprocess.TimeoutExpired:
-        os.killpg(process.pid, signal.SIGKILL)
-        process.wait()
-    except ProcessLookupError:
-        process.wait()
-
-
-def finish(processes: Sequence["subprocess.Popen[str]"], layout: Layout, what: str) -> None:
-    """Wait for commands; if one fails or we are interrupted, end the others. Raises: StepFailedError with the stage's line."""
-    try:
-        codes = [process.wait() for process in processes]
-    except BaseException:
-        for process in processes:
-            stop(process)
-        raise
-    if any(codes):
+def finish(started: Sequence[processes.Process], layout: Layout, what: str) -> None:
+    """Wait for commands; if we are interrupted, end them. Raises: StepFailedError with the line of a stage that failed."""
+    if not processes.succeed(started):
         raise failure(layout, what)
 
 
 def failure(layout: Layout, what: str) -> StepFailedError:
     """The error of a stage that failed, by its own line where it left one."""
-    report = layout.private_state / "error.json"
-    if report.exists():
-        told = json.loads(report.read_bytes())
-        report.unlink()
-        return StepFailedError(told["line"], told["exit_code"])
+    reported = processes.reported_failure(layout)
+    if reported:
+        return reported
     obstacle = _obstacle(layout)
     if obstacle:
-        return StepFailedError(f"{what} failed: {obstacle}; mend that and retry: nothing is lost")
-    return StepFailedError(f"{what} failed; its own output above says why. Mend that and retry: nothing is lost")
+        return StepFailedError(f"{what} failed because {obstacle}; fix that and retry: no data was lost")
+    return StepFailedError(f"{what} failed; its output above says why. Fix that and retry: no data was lost")
 
 
 def _obstacle(layout: Layout) -> str | None:
     """A folder that cannot be written, and why: DVC does not say it where it must be quiet, nor where nobody reads its output."""
-    from flows.dvc.config import cache
-
     for name, folder in (("DVC's cache", cache(layout).root), ("the project's folder", layout.root)):
         try:
             if folder.exists():
@@ -112,12 +47,6 @@ def _obstacle(layout: Layout) -> str | None:
         except OSError as error:
             return "the disk is full" if error.errno == errno.ENOSPC else f"{name} cannot be written ({error.strerror})"
     return None
-
-
-def clear_report(layout: Layout) -> None:
-    """Forget an earlier stage's error line."""
-    layout.private_state.mkdir(exist_ok=True, mode=0o700)
-    (layout.private_state / "error.json").unlink(missing_ok=True)
 
 
 def mend_rwlock(layout: Layout) -> None:
@@ -142,10 +71,16 @@ def mend_rwlock(layout: Layout) -> None:
 
 def run(layout: Layout, *arguments: str) -> None:
     """A dvc command whose output goes to people (standard error). Raises: StepFailedError."""
-    clear_report(layout)
+    processes.clear_report(layout)
     mend_rwlock(layout)
-    process = start([sys.executable, "-m", "dvc", *arguments], layout, stdout=sys.stderr)
+    process = processes.start([sys.executable, "-m", "dvc", *arguments], layout, stdout=sys.stderr)
     finish([process], layout, f"dvc {arguments[0]}")
+
+
+def ask(layout: Layout, *arguments: str) -> tuple[int, str, str]:
+    """Exit status, standard output and standard error of a dvc command. What it says may name an image: it goes to no log."""
+    mend_rwlock(layout)
+    return processes.output_of([sys.executable, "-m", "dvc", *arguments], layout)
 
 
 def _by_file(layout: Layout, names: Sequence[str]) -> dict[str, list[str]]:
@@ -188,29 +123,24 @@ def commit(layout: Layout, names: Sequence[str]) -> None:
 
 def status(layout: Layout) -> dict[str, Any]:
     """What is stale, by the plain names of stages; empty if nothing. Raises: ProjectError if DVC cannot tell."""
-    mend_rwlock(layout)
-    process = start(
-        [sys.executable, "-m", "dvc", "status", "--json"],
-        layout,
-        stdout=subprocess.PIPE,
-        stderr=subprocess.PIPE,
-    )
-    output, complaint = process.communicate()
-    if process.returncode:
+    code, output, complaint = ask(layout, "status", "--json")
+    if code:
         # What DVC says may name a path, and this line may be stored for good: it goes to the terminal alone.
         say("\n".join(line for line in complaint.splitlines() if line.startswith("ERROR")) or "dvc gave no reason")
-        raise ProjectError("dvc status failed (its own line is above; `dvc status` shows it again); mend the project and retry")
+        raise ProjectError("`dvc status` failed; its error is printed above (run `dvc status` to see it again). Fix it and retry")
     try:
         stale: dict[str, Any] = json.loads(output)
     except json.JSONDecodeError as error:
-        raise ProjectError("dvc status gave no JSON; is this a DVC project?") from error
+        raise ProjectError(
+            "`dvc status --json` did not print valid JSON; check that this folder is a DVC project, then retry"
+        ) from error
     return {plain_name(target): reasons for target, reasons in stale.items()}
 
 
 def require_built(layout: Layout) -> None:
     """Raise ProjectError if nothing was built."""
     if not layout.lock.exists():
-        raise ProjectError("nothing was built yet (dvc.lock is missing); run `dvc repro` and retry")
+        raise ProjectError("the pipeline has not been built yet (dvc.lock is missing); run `dvc repro` and retry")
 
 
 def require_current(layout: Layout) -> None:
@@ -221,4 +151,4 @@ def require_current(layout: Layout) -> None:
     stale = status(layout)
     if stale:
         names = ", ".join(sorted(stale)[:4]) + (" …" if len(stale) > 4 else "")
-        raise ProjectError(f"the pipeline is not up to date: {len(stale)} stages are stale ({names}); run `dvc repro` first")
+        raise ProjectError(f"the pipeline is not up to date: {len(stale)} stages are stale ({names}); run `dvc repro` and retry")

@@ -11,7 +11,7 @@ import sys
 from pathlib import Path
 from typing import Any
 
-from flows.dvc.command import surroundings
+from flows.processes import environment_of
 from lmeraser.core.errors import ProjectError
 from lmeraser.core.layout import Layout
 from lmeraser.stores.base import Store
@@ -56,7 +56,7 @@ def read_config(layout: Layout) -> Settings:
             raw: dict[str, Any] = ConfigObj(str(path), encoding="utf-8", interpolation=False).dict()
         except (ConfigObjError, UnicodeDecodeError) as error:
             raise ProjectError(
-                f"DVC's {path.name} file is damaged; mend it (`dvc config --list` says where) and retry"
+                f"DVC's {path.name} file cannot be parsed; fix it (`dvc config --list` shows where) and retry"
             ) from error
         for title, section in raw.items():
             if not isinstance(section, dict):
@@ -84,7 +84,9 @@ def _follow(name: str, config: Settings) -> dict[str, str]:
         other, _, rest = settings["url"].removeprefix("remote://").partition("/")
         base = f"remote {other.lower()}"
         if base not in config or base in seen:
-            raise ProjectError(f"{name} points at {base}, which DVC's config does not hold; mend it and retry")
+            raise ProjectError(
+                f"{name} refers to {base}, which is missing from DVC's config or refers back to it; fix the config and retry"
+            )
         seen.add(base)
         settings = config[base] | {"url": config[base].get("url", "").rstrip("/") + "/" + rest}
     return settings
@@ -111,13 +113,15 @@ def remotes(layout: Layout, config: Settings | None = None) -> list[Store]:
         scheme = _scheme(url)
         advice = f"clear it yourself, then `dvc remote remove {name.removeprefix('remote ')}`, and retry"
         if "true" in (settings.get("version_aware", "").lower(), settings.get("worktree", "").lower()):
-            raise ProjectError(f"{name} keeps files by path (version_aware or worktree), purge expects digests: {advice}")
+            raise ProjectError(
+                f"{name} stores files by path (version_aware or worktree), but purge finds them by digest only: {advice}"
+            )
         if scheme == "s3":
             found.append(BucketStore(name, url, settings))
         elif url and scheme in FOLDERS:
             found.append(FolderStore(name, Path(SCHEME.sub("", url)), must_exist=True))
         else:
-            raise ProjectError(f"{name} is {scheme}://; purge knows folders and S3 only: {advice}")
+            raise ProjectError(f"{name} is of type {scheme}://, but purge supports only folders and S3: {advice}")
     return found
 
 
@@ -139,7 +143,7 @@ def site_folders(layout: Layout) -> list[Path]:
     from importlib.metadata import version
 
     root, mark = layout.root, layout.root / ".dvc" / "tmp" / "btime"
-    own = Path(surroundings(layout)["DVC_SITE_CACHE_DIR"])
+    own = Path(environment_of(layout)["DVC_SITE_CACHE_DIR"])
     named = (os.environ.get("DVC_SITE_CACHE_DIR"), read_config(layout).get("core", {}).get("site_cache_dir"))
     default = "/Library/Caches/dvc" if sys.platform == "darwin" else "/var/tmp/dvc"  # noqa: S108 (DVC's place)
     folders = [own]

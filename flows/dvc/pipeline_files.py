@@ -4,26 +4,20 @@ The list only grows. params.yaml is written first, and every byte but the list s
 other files should be, and the same command finishes them. What the locks record moves with its slot: nothing is trained again.
 """
 
-import argparse
-import re
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 import yaml
 
-from flows.project import Project, workspace
 from lmeraser.core.errors import BadInputError, ParamsError, ProjectError
 from lmeraser.core.files import write_atomically
 from lmeraser.core.layout import Layout
 from lmeraser.core.params import IN_ROOT, Params, read_params, slot_name
 from lmeraser.pipeline.files import LOCK, ROOT_FILE, SLOTS_A_LINE, expected, file_of, files, locks_there
+from lmeraser.pipeline.locks import SCHEMA, written_entries
 
 MOST = 10_000  # slots
-ENTRY = re.compile(r"^  (?P<name>[^ ].*?):\n(?:   .*\n)*", re.MULTILINE)  # a stage as DVC writes it into a lock
-SCHEMA = "schema: '2.0'\nstages:\n"
-
-Result = tuple[dict[str, Any], list[str]]
 
 
 def next_names(slots: Sequence[str], wanted: int) -> list[str]:
@@ -71,7 +65,9 @@ def _append(layout: Layout, params: Params, wanted: int) -> list[str]:
     write_atomically(draft, text.encode())
     try:
         if read_params(draft) != params.model_copy(update={"slots": (*params.slots, *names)}):
-            raise ParamsError("params.yaml: no slot can be appended to a list that is written like this; append by hand")
+            raise ParamsError(
+                "params.yaml: cannot append to the slots list in the way it is written; add the slots by hand and retry"
+            )
     finally:
         draft.unlink()
     if text != before:
@@ -81,12 +77,13 @@ def _append(layout: Layout, params: Params, wanted: int) -> list[str]:
 
 def _entries(path: Path) -> dict[str, str]:
     """What a lock records, by stage, as it is written. Raises: ProjectError if it is not as DVC writes it."""
-    text = path.read_text(encoding="utf-8")
-    found = {match["name"].strip("'\""): match[0] for match in ENTRY.finditer(text)}
-    if text != SCHEMA + "".join(found.values()):
+    try:
+        return written_entries(path.read_text(encoding="utf-8"))
+    except ValueError as error:
         name = path.relative_to(path.parents[2] if path.parent.parent.name == "tune" else path.parent)
-        raise ProjectError(f"{name} is not as DVC writes it; restore it from git, or delete it and build again after this")
-    return found
+        raise ProjectError(
+            f"{name} is not in the format that DVC writes; restore it from git, or delete it, retry, and build again"
+        ) from error
 
 
 def _move_entries(layout: Layout, params: Params) -> int:
@@ -140,18 +137,3 @@ def grow(layout: Layout, wanted: int) -> dict[str, Any]:
     moved = _move_entries(layout, params)
     changed = _write_files(layout, params)
     return {"slots": len(params.slots), "added": added, "files": changed, "entries_moved": moved}
-
-
-def slots(options: argparse.Namespace) -> Result:
-    project = Project.find()
-    with workspace(project):
-        begun = [one for one in project.ledger.all(open_only=True) if one.batch_id]
-        if begun:  # what they keep for a crash is divided among files as it was
-            raise ProjectError(f"{len(begun)} requests are being carried out; run `lmeraser resume` first, then retry")
-        told = grow(project.layout, options.count)
-    added = f"{told['added'][0]} to {told['added'][-1]}" if told["added"] else "none"
-    return told, [
-        f"slots               {told['slots']} (added: {added})",
-        f"files written       {', '.join(told['files']) or 'none'}",
-        "next                raise skeleton.leaves in params.yaml to use them, then `lmeraser build`",
-    ]

@@ -1,6 +1,7 @@
 """The deletes: what a journal names, in every store, then what lies outside of stores (`leftovers`).
 
-Safe to repeat after a crash: run-cache entries go first, so what a killed purge leaves can bring nothing back.
+Safe to repeat after a crash or a failure: run-cache entries go first, so what a killed purge leaves can bring nothing back; and
+what alone tells that something else must go, goes last.
 """
 
 from collections.abc import Mapping
@@ -52,10 +53,15 @@ def _clear_store(store: Store, planned: Condemned, current: frozenset[str], own:
     stored = contents(store)
     condemned = _with_namers(store, stored, planned, current)
     entries = [stored.runs[identity] for identity in sorted(condemned.run_entries & stored.runs.keys())]
-    objects = [key for md5 in sorted((condemned.objects - current) & stored.objects.keys()) for key in stored.objects[md5]]
+    objects, folders = (
+        [key for md5 in sorted((md5s - current) & stored.objects.keys()) for key in stored.objects[md5]]
+        for md5s in (planned.objects, condemned.objects - planned.objects)
+    )
     # In a folder that others use too, only what DVC calls its drafts is surely nobody's.
     drafts = [key for key in stored.leftovers if own or key.endswith(DRAFT)]
-    return store.delete([*entries, *drafts, *objects])
+    deleted = store.delete([*entries, *drafts, *objects])
+    # No journal names these folders. While one is there, the next try finds by it the run entries that could not be deleted.
+    return deleted + store.delete(folders)
 
 
 def _without(condemned: Condemned, current: frozenset[str]) -> Condemned:

@@ -7,12 +7,12 @@ it is told as a problem (`Repository.problem`), never as "nothing known".
 
 import os
 import re
-import subprocess
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path, PurePosixPath
 
+from flows import git, processes
 from lmeraser.core.errors import StepFailedError
 from lmeraser.core.layout import Layout
 from lmeraser.pipeline.files import LOCK
@@ -149,9 +149,9 @@ class Repository:
         return texts, len(texts) == len(wanted)
 
 
-def _run(folder: Path, *arguments: str, given: bytes = b"") -> "subprocess.CompletedProcess[bytes]":
-    command = ["git", "-C", str(folder), "-c", "log.showRoot=true", "-c", "core.quotePath=false", *arguments]
-    return subprocess.run(command, input=given, capture_output=True, env=os.environ | QUIET, check=False)
+def _run(folder: Path, *arguments: str, given: bytes = b"") -> processes.Completed:
+    settings = ("-c", "log.showRoot=true", "-c", "core.quotePath=false")
+    return git.run(folder, *settings, *arguments, given=given, variables=QUIET)
 
 
 def walked(root: Path) -> dict[str, Path]:

@@ -121,7 +121,7 @@ def clear_audits(layout: Layout) -> int:
 def clear_demo(layout: Layout) -> int:
     """The demo is a whole copy of the project. Raises: StepFailedError if it runs."""
     folder = layout.root / DEMO
-    lock = Layout(folder).private_state / "workspace.lock"
+    lock = Layout(folder).workspace_lock
     if lock.exists():
         with lock.open("r+") as handle:
             try:

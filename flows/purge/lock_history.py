@@ -10,14 +10,12 @@ from collections.abc import Iterable
 from dataclasses import dataclass, field
 from pathlib import PurePosixPath
 
-import yaml
-
 from flows.purge.git_history import BROKEN, PARTIAL, Blob, Repository, walked
 from lmeraser.core.errors import StepFailedError
 from lmeraser.core.layout import Layout
 from lmeraser.erase.taint import StageRun
 from lmeraser.pipeline.files import LOCK, is_lock, locks_there
-from lmeraser.stores.dvc_objects import Loader, Named, named_of
+from lmeraser.pipeline.locks import Named, load_yaml, named_of
 
 WORKING = "working copy"
 File = tuple[str, bytes]  # (path relative to the project, text)
@@ -109,14 +107,6 @@ def versions(layout: Layout) -> Versions:
     return Versions(list(distinct.values()), past.problem)
 
 
-def _load(raw: bytes) -> object:
-    try:
-        tree: object = yaml.load(raw, Loader=Loader)  # noqa: S506 (a SafeLoader)
-    except (yaml.YAMLError, UnicodeDecodeError, RecursionError):
-        return None
-    return tree
-
-
 def _may_lie(lock: str, named: Named) -> Named:
     """Where the paths that a lock names may lie, relative to the project.
 
@@ -137,7 +127,10 @@ def _may_lie(lock: str, named: Named) -> Named:
 
 def parse_lock(origin: str, raw: bytes, path: str = LOCK) -> list[StageRun]:
     """The stages of a dvc.lock, or what a .dvc file names; nothing if it is neither whole. Args: path: where it lies."""
-    tree = _load(raw)
+    try:
+        tree = load_yaml(raw)
+    except ValueError:
+        return []
     if not isinstance(tree, dict):
         return []
     stages = tree.get("stages")

@@ -12,12 +12,12 @@ from collections.abc import Mapping
 from contextlib import closing
 from pathlib import Path
 
-from flows.service.client import EVENT
 from lmeraser.core.errors import RequestError, StepFailedError
 from lmeraser.core.layout import Layout
 from lmeraser.erase.requests import check_request_id
 
 BUSY = 10  # s to wait for the server
+EVENT = "lmeraser.deletion.requested"  # an event of ours, by its name and by the id of its resource
 RESOURCE = "lmeraser.request."
 
 

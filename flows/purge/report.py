@@ -3,12 +3,12 @@ files only names that everybody has who has the repository.
 """
 
 import os
-import subprocess
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
 from typing import Any
 
+from flows import git
 from flows.purge.plan import by_store
 from lmeraser.core.layout import Layout
 from lmeraser.prove.parquet import UNREADABLE
@@ -96,8 +96,7 @@ def _tracked(layout: Layout, report: StoreReport, keys: Iterable[str]) -> list[s
     wanted = set(keys)
     if report.store != "workspace" or not wanted:
         return []
-    listed = subprocess.run(["git", "-C", str(layout.root), "ls-files", "-z"], capture_output=True, check=False)
-    return sorted(wanted & set(os.fsdecode(listed.stdout).split("\0")))
+    return sorted(wanted & git.tracked(layout.root))
 
 
 def _exempt(stores: Iterable[Store], reports: Iterable[StoreReport]) -> list[str]:

@@ -6,13 +6,12 @@ through standard input alone, and what goes out is counts and names of files tha
 """
 
 import json
-import subprocess
 import sys
 from collections.abc import Iterable
 from dataclasses import replace
 from pathlib import Path
 
-from flows.dvc.command import surroundings
+from flows import processes
 from flows.purge.delete import live
 from flows.purge.git_history import Repository
 from flows.purge.journal import remembered
@@ -33,19 +32,17 @@ def scan_stores(layout: Layout, search_terms: SearchTerms, pseudonyms: Iterable[
 
     Raises: StepFailedError if a store could not be looked at, or if nothing was.
     """
-    done = subprocess.run(
+    done = processes.read_only(
         [sys.executable, "-m", "flows.purge.scan", str(layout.root)],
-        input=json.dumps({"search_terms": search_terms.to_json(), "pseudonyms": sorted(pseudonyms)}),
-        cwd=layout.root,
-        env=surroundings(layout),
-        capture_output=True,
-        text=True,
-        check=False,
+        layout.root,
+        json.dumps({"search_terms": search_terms.to_json(), "pseudonyms": sorted(pseudonyms)}).encode(),
+        processes.environment_of(layout),
     )
     if done.returncode:
-        lines = [line.removeprefix("error: ") for line in done.stderr.splitlines() if line.startswith("error: ")]
+        complaint = done.stderr.decode(errors="replace")
+        lines = [line.removeprefix("error: ") for line in complaint.splitlines() if line.startswith("error: ")]
         # A traceback's text may hold a path; its last line begins with the kind of error, which holds none.
-        kind = (done.stderr.strip().splitlines() or [""])[-1].partition(":")[0]
+        kind = (complaint.strip().splitlines() or [""])[-1].partition(":")[0]
         kind = kind if kind.isidentifier() else f"exit status {done.returncode}"
         raise StepFailedError(
             lines[0] if lines else f"the scan of all stores failed ({kind}); `lmeraser audit --stores` repeats it"

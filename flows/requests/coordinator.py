@@ -8,42 +8,64 @@ import os
 import socket
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from datetime import datetime
+from typing import TypeVar
 
+from flows.dvc import lock_backups as kept_locks
 from flows.project import Project
-from flows.requests import ground, intake, steps
+from flows.requests import batch as batches
+from flows.requests import ground, intake
 from flows.requests.certify import certify
-from flows.requests.quarantine import mend
+from flows.requests.purge_step import drop_search_terms, purge
+from flows.requests.quarantine import leave_quarantine, mend
+from flows.requests.retrain import retrain
+from flows.requests.verify import verify
+from flows.requests.work import Step, Work
 from flows.run.build import Tuner
 from lmeraser.core.errors import LmeraserError, StepFailedError
 from lmeraser.core.progress import say
 from lmeraser.core.redaction import storable
+from lmeraser.erase.batches import BatchRecord
 from lmeraser.erase.ledger import Claim, ClaimLostError
-from lmeraser.erase.requests import Batch, Request
-from lmeraser.erase.states import reached
+from lmeraser.erase.requests import Request
+from lmeraser.erase.states import CERTIFIED, reached
 
-Seconds = dict[str, float]
-WORK = ("quarantined", "removed", "retrained", "verified", "purged")  # states that a coordinator moves on
+Result = TypeVar("Result")
+
+STEPS: tuple[tuple[str, Step], ...] = (
+    ("removed", batches.remove),
+    ("retrained", retrain),
+    ("verified", verify),
+    ("purged", purge),
+    (CERTIFIED, certify),
+)
+# Taken by every try once the state is reached: each does nothing where there is nothing to do.
+AFTERWARDS: Mapping[str, Callable[[Work], None]] = {
+    "verified": leave_quarantine,
+    "purged": drop_search_terms,
+    CERTIFIED: batches.discard,
+}
+WAITING = ("quarantined", *(state for state, _ in STEPS[:-1]))  # states that a coordinator moves on
 
 
 class Runner:
     """How steps are run and shown. This one runs them here and shows nothing; Prefect's is in `flows/service/forget.py`."""
 
-    def run(self, state: str, act: Callable[[], Seconds | None]) -> Seconds | None:
+    def run(self, state: str, act: Callable[[], Result]) -> Result:
         """Take a step."""
         return act()
 
-    def tune(self, project: Project, batch: Batch) -> Tuner | None:
+    def tune(self, project: Project, batch: BatchRecord) -> Tuner | None:
         """Who tunes the clusters of a batch; None: this machine's own processes."""
         return None
 
-    def planned(self, batch: Batch, ids: list[str]) -> None:
+    def planned(self, batch: BatchRecord, ids: Sequence[str]) -> None:
         """A batch was formed."""
 
-    def reached(self, state: str, ids: list[str]) -> None:
+    def reached(self, state: str, ids: Sequence[str]) -> None:
         """Requests reached a state."""
 
 
@@ -76,83 +98,67 @@ def renewing(project: Project, claim: Claim) -> Iterator[threading.Event]:
         thread.join()
 
 
-@dataclass
-class Work:
-    """One batch in the hands of this process."""
+@dataclass(frozen=True)
+class Turn:
+    """A claim while this process works on it. Attributes: lost: set once somebody else took it over; by_person: see `realign`."""
 
     project: Project
     claim: Claim
-    batch: Batch
-    ids: list[str]
     lost: threading.Event
     runner: Runner
-    by_person: bool = False
-
-    @property
-    def requests(self) -> list[Request]:
-        return [self.project.ledger.get(one) for one in self.ids]
-
-    def step(self, state: str, act: Callable[[], Seconds | None]) -> None:
-        """Take a step unless it was taken, time it, and store that it was taken."""
-        waiting = [one.request_id for one in self.requests if not reached(one.reached, state)]
-        if not waiting:
-            return
-        if self.lost.is_set():
-            raise ClaimLostError("another coordinator took these requests over; it finishes them")
-        start = time.monotonic()
-        parts = self.runner.run(state, act) or {}
-        took = time.monotonic() - start
-        ledger = self.project.ledger
-        ledger.add_time(waiting, state, took, self.claim)
-        for name, seconds in parts.items():
-            ledger.add_time(waiting, f"{state}: {name}", seconds, self.claim)
-        ledger.move(waiting, state, self.claim)
-        self.runner.reached(state, waiting)
+    by_person: bool
 
 
-def carry_out(work: Work) -> None:
+def carry_out(turn: Turn, batch: BatchRecord, ids: tuple[str, ...]) -> None:
     """Every step of a batch, in order, from where the working tree shows that it is."""
-    project, batch = work.project, work.batch
-    ground.realign(project, batch, work.requests, work.claim, work.by_person)
-    work.step("removed", lambda: steps.remove(project, work.requests))
+    project, claim = turn.project, turn.claim
+    requests = [project.ledger.get(request_id) for request_id in ids]
+    batch = ground.realign(project, batch, requests, claim, turn.by_person)
+    work = Work(project, claim, batch, ids, turn.runner.tune(project, batch))
+    for state, step in STEPS:
+        # Certificates one by one: each names the one before.
+        groups = [(request_id,) for request_id in ids] if state == CERTIFIED else [ids]
+        for group in groups:
+            work = replace(work, batch=take(turn, replace(work, ids=group), state, step), ids=ids)
+        if state in AFTERWARDS:
+            AFTERWARDS[state](work)
 
-    def retrain() -> Seconds:
-        seconds = steps.retrain(project, batch, work.runner.tune(project, batch))
-        project.ledger.save_batch(batch, work.claim)
-        return seconds
 
-    work.step("retrained", retrain)
-
-    def verify() -> None:
-        try:
-            batch.facts["checks"] = steps.verify(project, batch, work.requests)
-        finally:
-            project.ledger.save_batch(batch, work.claim)
-
-    work.step("verified", verify)
-    steps.leave_quarantine(project)
-    work.step("purged", lambda: steps.purge(project, batch, work.requests, work.claim))
-    steps.forget_search_terms(project, batch)
-    for one in work.ids:  # one by one: each certificate names the one before
-        single = Work(project, work.claim, batch, [one], work.lost, work.runner)
-        single.step("certified", lambda one=one: certify(project, batch, one, work.claim))  # type: ignore[misc]
-    steps.discard(project, batch)
+def take(turn: Turn, work: Work, state: str, step: Step) -> BatchRecord:
+    """Take a step unless it was taken, time it, and store what it found and that it was taken. Returns the batch then."""
+    ledger, claim = turn.project.ledger, turn.claim
+    waiting = [request.request_id for request in work.requests if not reached(request.reached, state)]
+    if not waiting:
+        return work.batch
+    if turn.lost.is_set():
+        raise ClaimLostError("another coordinator took these requests over; it finishes them")
+    start = time.monotonic()
+    done = turn.runner.run(state, lambda: step(work))
+    took = time.monotonic() - start
+    if done.batch != work.batch:
+        ledger.save_batch(done.batch, claim)
+    ledger.add_time(waiting, state, took, claim)
+    for part, seconds in done.seconds.items():
+        ledger.add_time(waiting, f"{state}: {part}", seconds, claim)
+    ledger.move(waiting, state, claim)
+    turn.runner.reached(state, waiting)
+    return done.batch
 
 
 @contextmanager
-def attempt(work: Work) -> Iterator[None]:
+def attempt(project: Project, claim: Claim, ids: Sequence[str]) -> Iterator[None]:
     """One try: a failure is stored with the requests, which stay open and can be resumed."""
-    ledger = work.project.ledger
+    ledger = project.ledger
     try:
         yield
     except ClaimLostError:
         raise
     except LmeraserError as error:
-        still = [one.request_id for one in work.requests if one.is_open]
+        still = [request_id for request_id in ids if ledger.get(request_id).is_open]
         if not still:  # all were set aside
             raise
         line = storable(str(error))
-        ledger.fail(still, line, work.project.params.service.attempts, work.claim, type(error).__name__)
+        ledger.fail(still, line, project.params.service.attempts, claim, type(error).__name__)
         state = ledger.get(still[0]).reached
         which = f"request {still[0]}" if len(still) == 1 else f"{len(still)} requests"
         stays = "stays" if len(still) == 1 else "stay"
@@ -174,9 +180,10 @@ def take_in(project: Project) -> list[LmeraserError]:
 def _wait_for_window(project: Project) -> None:
     """Let requests come together that come close together."""
     window = project.params.service.window_s
-    waiting = [one for one in project.ledger.all(open_only=True) if one.state == "quarantined" and one.batch_id is None]
+    open_requests = project.ledger.all(open_only=True)
+    waiting = [request for request in open_requests if request.state == "quarantined" and request.batch_id is None]
     if window and waiting:
-        age = time.time() - min(datetime.fromisoformat(one.received_at).timestamp() for one in waiting)
+        age = time.time() - min(datetime.fromisoformat(request.received_at).timestamp() for request in waiting)
         time.sleep(min(window, max(0.0, window - age)))
 
 
@@ -193,6 +200,7 @@ def run_open(project: Project, runner: Runner | None = None, retry_failed: bool 
             if request.state == "failed":
                 ledger.move([request.request_id], request.reached)
     mend(project)
+    kept_locks.drop_finished(project.layout, {request.batch_id or "" for request in ledger.all(open_only=True)})
     if retry_failed:
         intake.take_up_again(project)
     problems: list[LmeraserError] = []
@@ -200,61 +208,74 @@ def run_open(project: Project, runner: Runner | None = None, retry_failed: bool 
     while True:
         kept = take_in(project)  # again after each batch: it may have kept somebody from being validated
         _wait_for_window(project)
-        claim = ledger.claim(owner(), project.params.service.lease_s, states=WORK)
-        mine = [one for one in claim.requests if one.request_id not in tried]
+        claim = ledger.claim(owner(), project.params.service.lease_s, states=WAITING)
+        mine = [request for request in claim.requests if request.request_id not in tried]
         if not mine:
             ledger.release(claim)
             break
-        tried += [one.request_id for one in mine]
+        tried += [request.request_id for request in mine]
         with renewing(project, claim) as lost:
-            problems += _run_claim(project, claim, mine, lost, runner, by_person=retry_failed)
+            problems += _run_claim(Turn(project, claim, lost, runner, by_person=retry_failed), mine)
         ledger.release(claim)
     problems += kept
     if problems:
         raise problems[0]
-    return [ledger.get(one) for one in tried]
+    return [ledger.get(request_id) for request_id in tried]
 
 
-def _run_claim(
-    project: Project, claim: Claim, mine: list[Request], lost: threading.Event, runner: Runner, by_person: bool
-) -> list[LmeraserError]:
+def _run_claim(turn: Turn, mine: list[Request]) -> list[LmeraserError]:
     """Finish the batches that were begun, oldest first, then form one of what is new."""
+    ledger = turn.project.ledger
     problems: list[LmeraserError] = []
-    batches: dict[str, list[Request]] = {}
-    for request in mine:
-        if request.batch_id:
-            batches.setdefault(request.batch_id, []).append(request)
-    for batch_id in [batch_id for batch_id, held in batches.items() if all(one.reached == "quarantined" for one in held)]:
-        if ground.is_outdated(project, project.ledger.get_batch(batch_id)):  # planned on another state, and nothing done yet
-            project.ledger.dissolve_batch(batch_id, claim)
-            mine = [replace(one, batch_id=None) if one.batch_id == batch_id else one for one in mine]
-            del batches[batch_id]
     unverified = False
-    for batch_id, requests in batches.items():
-        batch = project.ledger.get_batch(batch_id)
-        work = Work(project, claim, batch, [one.request_id for one in requests], lost, runner, by_person)
-        problem = _try(work)
+    begun = _begun(turn, mine)
+    for batch_id, ids in begun.items():
+        problem = _finish(turn, ledger.get_batch(batch_id), ids)
         if problem:
             problems.append(problem)
-            unverified |= not all(reached(one.reached, "verified") for one in work.requests)
-    fresh = [one for one in mine if one.batch_id is None]
+            unverified |= not all(reached(ledger.get(request_id).reached, "verified") for request_id in ids)
+    taken = {request_id for ids in begun.values() for request_id in ids}
+    fresh = [request for request in mine if request.request_id not in taken]
     if fresh and not unverified:
-        empty = Batch("", "", {}, {}, {})
-        work = Work(project, claim, empty, [one.request_id for one in fresh], lost, runner, by_person)
-        problem = _try(work, form=True)
+        problem = _start(turn, fresh)
         if problem:
             problems.append(problem)
     return problems
 
 
-def _try(work: Work, form: bool = False) -> LmeraserError | None:
+def _begun(turn: Turn, mine: Sequence[Request]) -> dict[str, tuple[str, ...]]:
+    """The requests of each batch, oldest first, without batches that were planned on another state and not begun: those are
+    dissolved, and their requests planned anew."""
+    ledger = turn.project.ledger
+    batch_ids = list(dict.fromkeys(request.batch_id for request in mine if request.batch_id))
+    begun: dict[str, tuple[str, ...]] = {}
+    for batch_id in batch_ids:
+        requests = [request for request in mine if request.batch_id == batch_id]
+        unbegun = all(request.reached == "quarantined" for request in requests)
+        if unbegun and ground.is_outdated(turn.project, ledger.get_batch(batch_id)):
+            ledger.dissolve_batch(batch_id, turn.claim)
+        else:
+            begun[batch_id] = tuple(request.request_id for request in requests)
+    return begun
+
+
+def _start(turn: Turn, requests: Sequence[Request]) -> LmeraserError | None:
+    """Form a batch of requests and carry it out; returns why that failed."""
+    ids = tuple(request.request_id for request in requests)
     try:
-        with attempt(work):
-            if form:
-                work.batch, formed = steps.form_batch(work.project, work.claim, work.requests)
-                work.ids = [one.request_id for one in formed]
-                work.runner.planned(work.batch, work.ids)
-            carry_out(work)
+        with attempt(turn.project, turn.claim, ids):
+            batch, formed = batches.form(turn.project, turn.claim, requests)
+            turn.runner.planned(batch, formed)
+    except LmeraserError as error:
+        return error
+    return _finish(turn, batch, formed)
+
+
+def _finish(turn: Turn, batch: BatchRecord, ids: tuple[str, ...]) -> LmeraserError | None:
+    """Carry a batch out; returns why that failed."""
+    try:
+        with attempt(turn.project, turn.claim, ids):
+            carry_out(turn, batch, ids)
     except LmeraserError as error:
         return error
     return None

@@ -7,20 +7,22 @@ set back to where it really is, and the way goes on from there; what somebody el
 """
 
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import replace
 from typing import Any
 
 from flows.dvc import command as dvc
-from flows.dvc import lock_backups as kept_locks
+from flows.dvc import lock_backups
 from flows.project import Project
 from flows.purge import step as purge
 from flows.requests.quarantine import refresh
+from flows.run.build import drop_drafts
 from lmeraser.core.digest import sha256_of_file
 from lmeraser.core.errors import ProjectError, StepFailedError, VerificationError
 from lmeraser.core.progress import say
+from lmeraser.erase.batches import BatchRecord, Ground
 from lmeraser.erase.erased import ErasedList
 from lmeraser.erase.ledger import Claim
-from lmeraser.erase.requests import Batch, Request
+from lmeraser.erase.requests import Request
 from lmeraser.erase.states import reached
 from lmeraser.pipeline.locks import digest_of_locks
 
@@ -28,42 +30,29 @@ ERASED = "data/erased.json"
 MADE = ("artifacts/", "metrics/")  # what the pipeline itself writes
 
 
-@dataclass(frozen=True)
-class Ground:
-    """SHA-256 of all locks together, and of the list of erased people in git."""
-
-    locks: str
-    erased: str
-
-    @classmethod
-    def of(cls, project: Project) -> "Ground":
-        listed = project.layout.erased
-        return cls(digest_of_locks(project.layout.root), sha256_of_file(listed) if listed.exists() else "")
+def current(project: Project) -> Ground:
+    """The ground that the working tree shows now."""
+    listed = project.layout.erased
+    return Ground(digest_of_locks(project.layout.root), sha256_of_file(listed) if listed.exists() else "")
 
 
-def recorded(batch: Batch) -> Ground | None:
-    """The ground that the batch's last step left; None for a batch of an older version."""
-    held = batch.facts.get("ground")
-    return Ground(**held) if held else None
+def record(project: Project, batch: BatchRecord) -> BatchRecord:
+    """The batch, standing on what the working tree shows now."""
+    return replace(batch, ground=current(project))
 
 
-def record(project: Project, batch: Batch) -> None:
-    batch.facts["ground"] = asdict(Ground.of(project))
-
-
-def require_ground(project: Project, batch: Batch) -> None:
+def require_ground(project: Project, batch: BatchRecord) -> None:
     """Raise StepFailedError if locks or list are not those that were verified: nothing is destroyed or signed on old evidence."""
-    if recorded(batch) != Ground.of(project):
+    if batch.ground != current(project):
         raise StepFailedError(
             "the locks or data/erased.json changed after the checks (git or dvc, by somebody else); run `lmeraser resume`, which "
             "makes the checks again"
         )
 
 
-def is_outdated(project: Project, batch: Batch) -> bool:
+def is_outdated(project: Project, batch: BatchRecord) -> bool:
     """Whether the locks are not those that a batch was planned on."""
-    planned = recorded(batch)
-    return planned is not None and planned.locks != Ground.of(project).locks
+    return batch.ground is not None and batch.ground.locks != current(project).locks
 
 
 def everybody(requests: Sequence[Request]) -> set[str]:
@@ -98,7 +87,7 @@ def keep_out(project: Project, requests: Sequence[Request]) -> bool:
     wanted = everybody(requests) | ever_erased(project)
     lacking = not wanted <= ErasedList.read(project.layout.erased).pseudonyms
     if wanted:
-        project.erased.add(wanted, project.key()).keep(project.layout)
+        project.erased.add(wanted, project.subject_key()).keep(project.layout)
     return lacking
 
 
@@ -136,30 +125,38 @@ def _only_files_differ(stale: dict[str, Any]) -> bool:
     return made and not any(ERASED in reason.get("changed deps", {}) for reason in reasons)
 
 
-def source_of(project: Project, batch: Batch) -> str | None:
+def source_of(project: Project, batch: BatchRecord) -> str | None:
     """The source's path as dvc.yaml names it, if this batch began to clear it."""
-    return project.params.source.path if "source_rows" in batch.facts else None
+    return project.params.source.path if batch.source_rows is not None else None
 
 
-def realign(project: Project, batch: Batch, requests: Sequence[Request], claim: Claim, by_person: bool = False) -> None:
-    """Let the ledger say of a batch what the working tree shows, before a step trusts it.
+def realign(
+    project: Project, batch: BatchRecord, requests: Sequence[Request], claim: Claim, by_person: bool = False
+) -> BatchRecord:
+    """Let the ledger say of a batch what the working tree shows, before a step trusts it. Returns the batch as it stands then.
 
     Args: by_person: somebody read why the last try failed, and lets what was not planned stand.
     Raises: ProjectError if something changed that is not the batch's to decide.
     """
     started = [one for one in requests if reached(one.reached, "removed")]
     if not started:
-        return
-    if batch.facts.get("unplanned") and by_person:
-        batch.facts["moved"] = True
-    remake = batch.facts.pop("mixed", False)  # what was retrained is of another environment: this one may be the right one
+        return batch
+    if batch.unplanned and by_person and not batch.moved:
+        batch = replace(batch, moved=True)
+        project.ledger.save_batch(batch, claim)
+    remake = batch.mixed  # what was retrained is of another environment: this one may be the right one
     lacked = keep_out(project, requests)
-    stands = not lacked and not remake and recorded(batch) == Ground.of(project)
+    stands = not lacked and not remake and batch.ground == current(project)
     retrained = all(reached(one.reached, "retrained") for one in started)
     if stands and not retrained:
-        return
-    kept_locks.mend(project.layout, batch.batch_id)  # a kill may have left one empty, and DVC reads none then
+        return batch
+    lock_backups.mend(project.layout, batch.batch_id)  # a kill may have left one empty, and DVC reads none then
+    drop_drafts(project.layout)
     stale = dvc.status(project.layout)
+    if source_of(project, batch) and any("changed outs" in reason for reason in stale.get("split", ())):
+        # Killed while `split` ran again on the shorter source: DVC deletes a stage's outs before it runs it.
+        dvc.run(project.layout, "checkout", "--quiet", "--force", "split")
+        stale = dvc.status(project.layout)
     require_own_changes(stale, source_of(project, batch))
     if _only_files_differ(stale) and retrained:
         raise ProjectError(
@@ -167,19 +164,31 @@ def realign(project: Project, batch: Batch, requests: Sequence[Request], claim: 
             "where that finds none, then `lmeraser resume`"
         )
     if stands:
-        return  # nothing that anybody edited since would make another model than the one that is being signed
+        return batch  # nothing that anybody edited since would make another model than the one that is being signed
     ids = [one.request_id for one in started if reached(one.reached, "retrained")]
     if not ids:
-        return  # killed in the middle of the retraining, which is taken up again
+        return replace(batch, mixed=False)  # killed in the middle of the retraining, which is taken up again
     if not remake:
         say("the working tree is not the one that the last step left (git or dvc, by somebody else); what it undid is done again")
-        batch.facts["moved"] = True
+    batch = replace(batch, mixed=False, moved=batch.moved or not remake)
     project.ledger.save_batch(batch, claim)
     purge.retire_journal(project.layout, batch.batch_id)
     if stale:
-        kept_locks.drop(project.layout, batch.batch_id)  # copies of another state
+        lock_backups.drop(project.layout, batch.batch_id)  # copies of another state
     project.ledger.set_back(ids, "removed" if stale or remake else "retrained", claim)
     refresh(project)
+    return batch
+
+
+def require_key(project: Project, requests: Sequence[Request]) -> None:
+    """Raise ProjectError unless the subject key is the one by which the requests name their people: another finds nobody."""
+    key = project.subject_key().id
+    for request in requests:
+        for event in project.ledger.events(request.request_id):
+            if event.kind == "validated" and event.data.get("key", key) != key:
+                raise ProjectError(
+                    "the subject key is not the one that the request was accepted with; restore that from your backup"
+                )
 
 
 def require_listed(project: Project, requests: Sequence[Request]) -> None:

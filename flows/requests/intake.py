@@ -4,19 +4,18 @@ None of this waits for an erasure that is being carried out.
 """
 
 from collections.abc import Sequence
-from typing import Any
 
 from flows.dvc import command as dvc
 from flows.project import Project
-from flows.requests.quarantine import named, refresh, solve, whole_layout
+from flows.requests.quarantine import refresh, solve, whole_layout
 from lmeraser.core.errors import BadInputError, BlockedError, LmeraserError, ProjectError, RequestError, UnknownSubjectError
 from lmeraser.core.layout import Layout
-from lmeraser.core.params import load_params
 from lmeraser.core.progress import say
 from lmeraser.erase.erased import SubjectKey, load_key
 from lmeraser.erase.facts import check_known, gather_facts, normalise_subjects
 from lmeraser.erase.plan import Facts, Plan, make_plan
 from lmeraser.erase.requests import Request, check_request_id
+from lmeraser.erase.roster import Roster
 from lmeraser.erase.states import BLOCKED, FAILED, FINAL, REJECTED, reached
 from lmeraser.sources import check_untracked
 
@@ -49,7 +48,7 @@ def receive(project: Project, subjects: Sequence[str], request_id: str | None, i
     names = normalise_subjects(subjects)
     dvc.require_built(project.layout)
     check_untracked(params.source, project.layout.root)
-    key = project.key()
+    key = project.ensure_subject_key()
     request, _ = project.ledger.receive(
         identity, [key.pseudonym(name) for name in names], include_public, params.service.due_days
     )
@@ -66,39 +65,38 @@ def validate(project: Project, request: Request, subjects: Sequence[str] = ()) -
     if request.state != "received":
         return request
     layout = whole_layout(project)
-    facts = gather_facts(layout, load_params(layout.params))
-    key = project.key()
-    names = normalise_subjects(subjects) if subjects else named(project, facts, request.pseudonyms)
+    roster = project.roster(layout)
+    names = normalise_subjects(subjects) if subjects else roster.named(request.pseudonyms)
     move = project.ledger.move
     try:
-        _check(project, request, facts, names, layout)
-        plan = make_plan(names, facts, request.include_public)
+        _check(project, request, roster.facts, names, layout)
+        plan = roster.plan(request.pseudonyms, request.include_public)
         _check_size(project, request, plan)
     except BlockedError as error:
         move([request.request_id], BLOCKED, reason=str(error))
     except RequestError as error:
         move([request.request_id], REJECTED, reason=str(error))
     else:
-        obstacle = _obstacle(project, facts, _ahead(project, request), request)
+        obstacle = _obstacle(roster, [*_ahead(project, request), request])
         if obstacle:
             set_aside(project, request, obstacle)
         else:
-            move([request.request_id], "validated", note={"plan": plan.to_json(), "key": key.id})
+            move([request.request_id], "validated", note={"plan": plan.to_json(), "key": project.subject_key().id})
     return project.ledger.get(request.request_id)
 
 
 def _check(project: Project, request: Request, facts: Facts, names: list[str], layout: Layout) -> None:
     """Raise RequestError if subjects are unknown or erased; ProjectError while nobody can tell."""
-    key = project.key()
+    key = project.subject_key()
     project.erased.check_key(key)
     try:
         check_known(names, facts, project.erased, key)
         if len(names) < len(request.pseudonyms):
-            gone = sum(one in project.erased.pseudonyms for one in request.pseudonyms)
-            unknown = len(request.pseudonyms) - len(names) - gone
+            erased = len(project.erased.pseudonyms.intersection(request.pseudonyms))
+            unknown = len(request.pseudonyms) - len(names) - erased
             if unknown:
                 raise UnknownSubjectError(f"{unknown} of {len(request.pseudonyms)} subjects are unknown: no record has them")
-            raise RequestError(f"{gone} of {len(request.pseudonyms)} subjects are already erased; send the others alone")
+            raise RequestError(f"{erased} of {len(request.pseudonyms)} subjects are already erased; send the others alone")
     except UnknownSubjectError:
         _require_unknown_everywhere(project, request, layout)
         raise
@@ -109,13 +107,13 @@ def _require_unknown_everywhere(project: Project, request: Request, layout: Layo
     try:
         dvc.require_current(project.layout)
     except ProjectError as error:
-        if any(reached(one.reached, "removed") for one in project.ledger.all(open_only=True)):
+        if any(reached(other.reached, "removed") for other in project.ledger.all(open_only=True)):
             raise ProjectError(
                 "no record of the model that is served has these people, and an erasure is under way; the request is kept, and "
                 "looked at again once that is done (`lmeraser resume` or a server's sweep)"
             ) from error
         raise
-    if layout != project.layout and named(project, gather_facts(project.layout, project.params), request.pseudonyms):
+    if layout != project.layout and project.roster(project.layout).named(request.pseudonyms):
         raise ProjectError(
             "people of this request joined after the model that is served; it is kept, and taken up when the open requests are "
             "done (`lmeraser resume`)"
@@ -138,18 +136,17 @@ def _check_size(project: Project, request: Request, plan: Plan) -> None:
 def _ahead(project: Project, request: Request) -> list[Request]:
     """Requests that were accepted and whose records may still be there."""
     return [
-        one
-        for one in project.ledger.all(open_only=True)
-        if one.request_id != request.request_id and one.state != "received" and not reached(one.reached, "retrained")
+        other
+        for other in project.ledger.all(open_only=True)
+        if other.request_id != request.request_id and other.state != "received" and not reached(other.reached, "retrained")
     ]
 
 
-def _obstacle(project: Project, facts: Facts, ahead: Sequence[Request], request: Request) -> str | None:
-    """Why a request that could be carried out alone cannot be together with those ahead of it; None if it can."""
-    together = [*ahead, request]
-    names = named(project, facts, {name for one in together for name in one.pseudonyms})
+def _obstacle(roster: Roster, together: Sequence[Request]) -> str | None:
+    """Why requests cannot be carried out together; None if they can."""
+    everybody = {pseudonym for request in together for pseudonym in request.pseudonyms}
     try:
-        make_plan(names, facts, any(one.include_public for one in together))
+        roster.plan(everybody, any(request.include_public for request in together))
     except (RequestError, BlockedError) as error:
         return str(error)
     return None
@@ -167,12 +164,12 @@ def set_aside(project: Project, request: Request, obstacle: str) -> None:
         refresh(project)
 
 
-def divide(project: Project, facts: Facts, requests: Sequence[Request]) -> tuple[list[Request], list[tuple[Request, str]]]:
+def divide(roster: Roster, requests: Sequence[Request]) -> tuple[list[Request], list[tuple[Request, str]]]:
     """Which of the requests, in their order, can be carried out together; and the others, each with its obstacle."""
     fit: list[Request] = []
     culprits: list[tuple[Request, str]] = []
     for request in requests:
-        obstacle = _obstacle(project, facts, [], request) or _obstacle(project, facts, fit, request)
+        obstacle = _obstacle(roster, [request]) or _obstacle(roster, [*fit, request])
         if obstacle:
             culprits.append((request, obstacle))
         else:
@@ -182,11 +179,10 @@ def divide(project: Project, facts: Facts, requests: Sequence[Request]) -> tuple
 
 def take_up_again(project: Project) -> None:
     """Look once more at requests that were set aside: the others may be done, or records were added."""
-    layout = whole_layout(project)
     for request in project.ledger.all():
         if request.state == BLOCKED and _was_set_aside(project, request):
-            facts = gather_facts(layout, load_params(layout.params))
-            if not _obstacle(project, facts, _ahead(project, request), request):
+            roster = project.roster(whole_layout(project))
+            if not _obstacle(roster, [*_ahead(project, request), request]):
                 project.ledger.receive_again(request.request_id)
 
 
@@ -253,11 +249,10 @@ def accept(project: Project, request: Request, subjects: Sequence[str] = (), sol
     return request
 
 
-def plan_of(project: Project, request: Request) -> dict[str, Any] | None:
+def plan_of(project: Project, request: Request) -> Plan | None:
     """What carrying out the request alone touches, as it was planned last."""
     if request.batch_id:
-        plans: dict[str, Any] = project.ledger.get_batch(request.batch_id).facts["plans"]
-        found: dict[str, Any] = plans[request.request_id]
-        return found
+        return project.ledger.get_batch(request.batch_id).plans[request.request_id]
     notes = [event.data for event in project.ledger.events(request.request_id) if event.kind == "validated"]
-    return notes[-1].get("plan") if notes else None
+    noted = notes[-1].get("plan") if notes else None
+    return Plan.from_json(noted) if noted else None

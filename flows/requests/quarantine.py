@@ -5,23 +5,22 @@ global head is withheld. Then, in under a second where a process is warm: the he
 """
 
 import secrets
-from collections.abc import Collection, Iterable
+from collections.abc import Iterable
 from dataclasses import replace
 
 import pyarrow as pa
 import pyarrow.compute as pc
 
 from flows.project import Project, locked
+from flows.requests.work import Work
 from flows.run.warm_client import run_chains
 from lmeraser.core.digest import readable_json
 from lmeraser.core.errors import BadInputError, ProjectError
 from lmeraser.core.files import write_atomically
 from lmeraser.core.layout import Layout
-from lmeraser.core.params import load_params
 from lmeraser.data.records import TRAIN
-from lmeraser.erase.facts import gather_facts, subjects_of
-from lmeraser.erase.plan import Facts, make_plan
 from lmeraser.erase.requests import Request
+from lmeraser.pipeline.files import StageName
 from lmeraser.serve.quarantine import (
     INTERIM,
     WHOLE,
@@ -43,12 +42,6 @@ def whole_layout(project: Project) -> Layout:
     return quarantine.layout(project.layout) if quarantine else project.layout
 
 
-def named(project: Project, facts: Facts, pseudonyms: Collection[str]) -> list[str]:
-    """The subjects behind pseudonyms, as far as a record of theirs is there. They never leave memory."""
-    key = project.key()
-    return sorted(subject for subject in subjects_of(facts) if key.pseudonym(subject) in pseudonyms)
-
-
 def refresh(project: Project, accepting: Iterable[str] = (), renewed: bool = False) -> str | None:
     """Leave out the people of every open request, and nobody else; lift the quarantine if there is none.
 
@@ -57,8 +50,9 @@ def refresh(project: Project, accepting: Iterable[str] = (), renewed: bool = Fal
     Returns: the copy's folder if its global head is still to be solved.
     """
     accepting = set(accepting)
-    with locked(project.layout.private_state / "quarantine.lock", "another process is changing the quarantine; waiting"):
-        held = [one for one in project.ledger.all(open_only=True) if _is_held(one) or one.request_id in accepting]
+    with locked(project.layout.quarantine_lock, "another process is changing the quarantine; waiting"):
+        open_requests = project.ledger.all(open_only=True)
+        held = [request for request in open_requests if _is_held(request) or request.request_id in accepting]
         if not held:
             lift(project.layout)
             return None
@@ -66,20 +60,31 @@ def refresh(project: Project, accepting: Iterable[str] = (), renewed: bool = Fal
             old = None if renewed else read_quarantine(project.layout)
             damaged = False
         except ProjectError:
-            old, damaged = None, any(one.batch_id for one in held)
+            old, damaged = None, any(request.batch_id for request in held)
         folder = secrets.token_hex(4)
         copy = copy_artifacts(old.layout(project.layout) if old else project.layout, project.layout, folder)
-        made = _decide(project, copy, folder, {name for one in held for name in one.pseudonyms}, damaged)
+        made = _decide(project, copy, folder, {pseudonym for request in held for pseudonym in request.pseudonyms}, damaged)
         write_quarantine(project.layout, made)
         drop_other_copies(project.layout, folder)
     return folder if made.head == WITHHELD and not made.model_withheld else None
 
 
+def leave_quarantine(work: Work) -> None:
+    """Serve the new artifacts; people of other open requests stay left out."""
+    project = work.project
+    folder = refresh(project, renewed=True)
+    if folder:
+        solve(project, folder)
+
+
 def mend(project: Project) -> None:
-    """Make the quarantine again if its pointer is damaged."""
+    """Make the quarantine again if its pointer is damaged; lift it if nobody is in it (a `cancel` was killed halfway)."""
     try:
-        read_quarantine(project.layout)
+        there = read_quarantine(project.layout) is not None or project.layout.quarantine_copies.exists()
+        left_over = there and not any(map(_is_held, project.ledger.all(open_only=True)))
     except ProjectError:
+        left_over = True
+    if left_over:
         refresh(project)
 
 
@@ -91,31 +96,31 @@ def _decide(project: Project, copy: Layout, folder: str, pseudonyms: set[str], d
     """What to leave out of a copy."""
     if damaged:  # the workspace may be half changed: nothing that is known to be whole is left
         return Quarantine(folder, [], WITHHELD, True)
-    facts = gather_facts(copy, load_params(copy.params))
-    names = named(project, facts, pseudonyms)
-    private = facts.private
+    roster = project.roster(copy)
+    names = roster.named(pseudonyms)
+    private = roster.facts.private
     theirs = pc.and_(pc.is_in(private["subject"], value_set=pa.array(names, pa.string())), pc.equal(private["split"], TRAIN))
     without = sorted(private["id"].filter(theirs).to_pylist())
     write_atomically(copy.root / "without.json", readable_json(without), mode=0o600)
     try:
-        plan = make_plan(names, facts, include_public=True)
+        plan = roster.plan(pseudonyms, include_public=True)
     except BadInputError:  # nothing would be left to learn from
         return Quarantine(folder, [], WITHHELD, True)
     # Where only a replay can tell what changes (the paper's clustering), every cluster may.
-    changed = {*plan.slots_retrained, *plan.slots_emptied} if plan.exact else set(facts.used_slots)
-    slots = sorted(changed & set(facts.used_slots)) if without else []
+    changed = {*plan.slots_retrained, *plan.slots_emptied} if plan.exact else set(roster.facts.used_slots)
+    slots = sorted(changed & set(roster.facts.used_slots)) if without else []
     return Quarantine(folder, slots, WITHHELD if without else WHOLE, plan.rebuild)
 
 
 def solve(project: Project, folder: str) -> None:
     """Solve the global head of a copy without the people of open requests, and serve it. Raises: StepFailedError."""
-    run_chains(project.layout, [[f"interim_head@{folder}"]])
+    run_chains(project.layout, [[str(StageName("interim_head", folder))]])
     serve_solved(project, folder)
 
 
 def serve_solved(project: Project, folder: str) -> None:
     """Serve the head that the stage `quarantine` solved, unless another request came meanwhile."""
-    with locked(project.layout.private_state / "quarantine.lock", "another process is changing the quarantine; waiting"):
+    with locked(project.layout.quarantine_lock, "another process is changing the quarantine; waiting"):
         now = read_quarantine(project.layout)
         if now and now.folder == folder and (now.layout(project.layout).root / "interim.safetensors").exists():
             write_quarantine(project.layout, replace(now, head=INTERIM))

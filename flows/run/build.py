@@ -8,8 +8,6 @@ trained the same way.
 """
 
 import shutil
-import subprocess
-import sys
 import time
 from collections.abc import Callable, Sequence
 from typing import Any
@@ -27,7 +25,7 @@ from lmeraser.core.layout import Layout
 from lmeraser.core.params import Params, load_params
 from lmeraser.core.private import close_private
 from lmeraser.core.progress import say
-from lmeraser.pipeline.files import check_files, files
+from lmeraser.pipeline.files import StageName, check_files, files
 from lmeraser.sources import check_source
 
 Tuner = Callable[[Sequence[str]], dict[str, float]]  # trains slots somewhere, their files lie here afterwards; seconds by stage
@@ -39,9 +37,15 @@ def _inputs(layout: Layout) -> str:
     return sha256("".join([code_digest(layout.root), *map(sha256_of_file, read)]).encode())
 
 
+def drop_drafts(layout: Layout) -> None:
+    """Delete what killed stages had not finished: DVC would take it for a part of the folder that it lies in."""
+    for draft in layout.artifacts.rglob(f"{DRAFT}*"):
+        draft.unlink()
+
+
 def _shares(slots: Sequence[str], layout: Layout, count: int) -> list[list[str]]:
     """Divide slots among processes, the largest cluster first to the least loaded."""
-    records = {size["slot"]: size["records"] for size in load_sizes(layout.clusters)}
+    records = {size.slot: size.records for size in load_sizes(layout.clusters)}
     shares: list[list[str]] = [[] for _ in range(count)]
     load = [0] * len(shares)
     for slot in sorted(slots, key=lambda slot: (-records.get(slot, 0), slot)):
@@ -56,8 +60,7 @@ def _run_stages(
 ) -> dict[str, float]:
     """Run `before`, then the slots side by side, then `after`, and record all of them. Returns seconds by stage."""
     inputs = _inputs(layout)
-    for draft in layout.artifacts.rglob(f"{DRAFT}*"):  # left by a killed process; `dvc commit` would record it
-        draft.unlink()
+    drop_drafts(layout)
     tuning = [f"tune@{slot}" for slot in slots]
     params = load_params(layout.params)
     count = processes(params)
@@ -80,12 +83,14 @@ def _run_stages(
 def _check(layout: Layout, inputs: str) -> None:
     """`dvc commit` does not look at inputs: they must be those that were used."""
     if _inputs(layout) != inputs:
-        raise StepFailedError("params, code or the erased list changed during the run; retry with nobody else writing here")
+        raise StepFailedError(
+            "params.yaml, the code or data/erased.json changed during the run; retry when nobody else is changing the project"
+        )
 
 
 def _commit(layout: Layout, names: Sequence[str]) -> dict[str, float]:
     start = time.monotonic()
-    dvc.commit(layout, [name for name in names if not name.startswith("interim_head@")])
+    dvc.commit(layout, [name for name in names if StageName.parse(name).recorded])
     close_private(layout)  # DVC copied some of the files anew
     return {"dvc commit": time.monotonic() - start}
 
@@ -116,16 +121,18 @@ def check_early(layout: Layout, params: Params) -> None:
     """Raise BadInputError for what `dvc commit` would refuse after hours of training; nothing is changed."""
     above = (layout.root, *layout.root.parents)
     if not any((folder / ".dvc").is_dir() for folder in above):
-        raise ProjectError("this is no DVC repository (.dvc is missing); restore it from git, or run `dvc init`, and retry")
+        raise ProjectError("this is not a DVC repository (.dvc is missing); restore it from git, or run `dvc init`, and retry")
     config = remotes.read_config(layout)
     without_git = config.get("core", {}).get("no_scm", "").lower() == "true"
     if not without_git and not any((folder / ".git").exists() for folder in above):
         raise ProjectError(
-            "this is no git repository (.git is missing), and DVC wants one; clone the project or run `git init`, and retry"
+            "this is not a git repository (.git is missing), and DVC needs one; clone the project or run `git init`, and retry"
         )
     place = (layout.root / params.source.path).resolve()
     if any(place.is_relative_to(folder.resolve()) for folder in remotes.folders(layout, config)):
-        raise ParamsError("params.yaml: source.path lies in DVC's cache or in a remote, which a purge clears; move your data")
+        raise ParamsError(
+            "params.yaml: source.path is inside DVC's cache or a DVC remote, which a purge clears; move your data and retry"
+        )
     check_source(params.source, layout.root)
     if not layout.lock.exists():
         _ask_dvc(layout)
@@ -136,17 +143,14 @@ def _ask_dvc(layout: Layout) -> None:
 
     Raises: ProjectError without DVC's own words, which may name an image.
     """
-    dvc.mend_rwlock(layout)
-    process = dvc.start(
-        [sys.executable, "-m", "dvc", "status", "--json", "split"], layout, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL
-    )
-    if process.wait():
-        raise ProjectError("DVC cannot read the project or its source; `dvc status split` says why: mend that and retry")
+    code, _, _ = dvc.ask(layout, "status", "--json", "split")
+    if code:
+        raise ProjectError("DVC cannot read the project or its source; run `dvc status split` to see why, fix it and retry")
 
 
 def _train_stale(layout: Layout, params: Params, stale: dict[str, Any]) -> None:
     """Bring everything before `tune` up to date, then train the slots whose inputs changed side by side and record them."""
-    if any(not name.startswith(("tune@", "head", "evaluate")) for name in stale):
+    if any(StageName.parse(name).kind not in ("tune", "head", "evaluate") for name in stale):
         dvc.run(layout, "repro", "--quiet", "validate", "recipe")
         stale = dvc.status(layout)
     slots = [slot for slot in params.slots if _inputs_changed(stale.get(f"tune@{slot}", []))]

@@ -7,10 +7,10 @@ remote below `lmeraser-jobs/` while it is open.
 
 import json
 import shutil
-import subprocess
 import time
 from collections.abc import Sequence
 
+from flows import git
 from flows.dvc import command as dvc
 from flows.dvc.config import read_config, remotes
 from flows.project import Project, workspace
@@ -36,7 +36,9 @@ def _shared(project: Project) -> Store:
     name = config.get("core", {}).get("remote", "").lower()
     found = [store for store in remotes(project.layout, config) if store.name == f"remote {name}"]
     if not found:
-        raise ProjectError("service.fan_out is clones, but DVC has no default remote; run `dvc remote add -d NAME URL`")
+        raise ProjectError(
+            "service.fan_out is `clones`, but DVC has no default remote; run `dvc remote add -d NAME URL` and retry"
+        )
     return found[0]
 
 
@@ -74,10 +76,10 @@ def work_in_clone(project: Project, batch_id: str, slot: str) -> float:
         _require_ephemeral(layout)
         held = _shared(project).read([_key(batch_id)])
         if _key(batch_id) not in held:
-            raise StepFailedError("the job is not in the remote any more: its coordinator gave up; nothing is lost")
+            raise StepFailedError("the job is no longer in the remote because its coordinator gave up; no data was lost")
         job = json.loads(held[_key(batch_id)])
         if (job["code"], job["params"]) != (code_digest(layout.root), sha256_of_file(layout.params)):
-            raise ProjectError("this clone has other code or params than the coordinator; run `git pull` here and retry")
+            raise ProjectError("this clone's code or params.yaml differs from the coordinator's; run `git pull` here and retry")
         check_files(layout.root, project.params.slots)
         try:
             for lock in locks(layout.root):
@@ -96,9 +98,9 @@ def work_in_clone(project: Project, batch_id: str, slot: str) -> float:
 
 def _require_ephemeral(layout: Layout) -> None:
     """Raise ProjectError if this folder holds work of its own, which `wipe` would delete; else clear what a killed try left."""
-    marker = layout.private_state / "clone"
-    if not marker.exists() and (layout.artifacts.exists() or (layout.private_state / "ledger.db").exists()):
-        raise ProjectError("this folder holds a built project; a worker for clones needs a fresh clone of its own")
+    marker = layout.clone_marker
+    if not marker.exists() and (layout.artifacts.exists() or layout.ledger.exists()):
+        raise ProjectError("this folder holds a built project; start the worker in a fresh clone of its own")
     layout.private_state.mkdir(exist_ok=True, mode=0o700)
     marker.touch()
     wipe(layout)
@@ -107,7 +109,7 @@ def _require_ephemeral(layout: Layout) -> None:
 def _pull(layout: Layout, slot: str) -> None:
     members = layout.members(slot)
     dvc.run(layout, "pull", "--quiet", str(members.relative_to(layout.root)), *FROZEN)
-    parts = sorted({layout.part(member["part"]) for member in load_members(members)})
+    parts = sorted({layout.part(member.part) for member in load_members(members)})
     if parts:
         dvc.run(layout, "pull", "--quiet", *(str(part.relative_to(layout.root)) for part in parts))
 
@@ -121,4 +123,4 @@ def wipe(layout: Layout) -> None:
         lock.unlink(missing_ok=True)
     # As git has them, so that the clone can follow the code; the locks may not be in git.
     for name in (*(lock.relative_to(layout.root).as_posix() for lock in held), "data/erased.json"):
-        subprocess.run(["git", "-C", str(layout.root), "checkout", "--quiet", "--", name], capture_output=True, check=False)
+        git.restore(layout.root, name)

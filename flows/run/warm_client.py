@@ -3,13 +3,13 @@
 import fcntl
 import json
 import socket
-import subprocess
 import sys
 import threading
 from collections.abc import Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
 
+from flows import processes
 from flows.dvc import command as dvc
 from flows.run.devices import place
 from lmeraser.core.code import code_digest
@@ -64,7 +64,7 @@ def ask(layout: Layout, path: Path, names: Sequence[str]) -> Seconds | None:
                 answer += more
         told = json.loads(answer)
     except (OSError, ValueError) as error:
-        raise StepFailedError("the warm process died while it ran a stage; retry: nothing is lost") from error
+        raise StepFailedError("the warm process died while it ran a stage; retry: no data was lost") from error
     if told.get("stale"):
         return None
     if "line" in told:
@@ -79,7 +79,7 @@ def run_chains(layout: Layout, shares: Sequence[Sequence[str]], gpus: int = 0) -
     Raises: StepFailedError with the line of the one that failed.
     """
     wanted = [share for share in shares if share]
-    dvc.clear_report(layout)
+    processes.clear_report(layout)
     with reserved(layout, len(wanted)) as warm:
         cold = [_start(layout, share, place(number, gpus)) for number, share in enumerate(wanted[len(warm) :], len(warm))]
         told, problems = _ask_all(layout, list(zip(warm, wanted, strict=False)), cold)
@@ -91,12 +91,12 @@ def run_chains(layout: Layout, shares: Sequence[Sequence[str]], gpus: int = 0) -
     return {name: seconds for found in told if found for name, seconds in found.items()}
 
 
-def _start(layout: Layout, share: Sequence[str], extra: dict[str, str]) -> "subprocess.Popen[str]":
-    return dvc.start([sys.executable, "-m", "stages.runtime.chain", *share], layout, extra, stdout=sys.stderr)
+def _start(layout: Layout, share: Sequence[str], extra: dict[str, str]) -> processes.Process:
+    return processes.start([sys.executable, "-m", "stages.runtime.chain", *share], layout, extra, stdout=sys.stderr)
 
 
 def _ask_all(
-    layout: Layout, jobs: Sequence[tuple[Path, Sequence[str]]], cold: Sequence["subprocess.Popen[str]"]
+    layout: Layout, jobs: Sequence[tuple[Path, Sequence[str]]], cold: Sequence[processes.Process]
 ) -> tuple[list[Seconds | None], list[StepFailedError]]:
     """The answers of warm processes, one thread each; if one fails, the cold processes are ended."""
     told: list[Seconds | None] = [{} for _ in jobs]
@@ -107,8 +107,7 @@ def _ask_all(
             told[place] = ask(layout, *jobs[place])
         except StepFailedError as error:
             problems.append(error)
-            for process in cold:
-                dvc.stop(process)
+            processes.stop(cold)
 
     threads = [threading.Thread(target=one, args=(place,)) for place in range(len(jobs))]
     for thread in threads:

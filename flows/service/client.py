@@ -12,10 +12,9 @@ import uuid
 from datetime import UTC, datetime
 from typing import Any
 
+from flows.purge.prefect_events import EVENT, RESOURCE
 from lmeraser.core.layout import Layout
 from lmeraser.core.progress import say
-
-EVENT = "lmeraser.deletion.requested"
 
 
 def server_of(layout: Layout) -> tuple[str, str] | None:
@@ -38,7 +37,7 @@ def announce(layout: Layout, request_id: str) -> bool:
         "id": str(uuid.uuid4()),
         "occurred": datetime.now(UTC).isoformat(),
         "event": EVENT,
-        "resource": {"prefect.resource.id": f"lmeraser.request.{request_id}"},
+        "resource": {"prefect.resource.id": f"{RESOURCE}{request_id}"},
         "payload": {"request_id": request_id},
     }
     return _post(server, "/events", [event]) is not None

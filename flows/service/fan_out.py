@@ -12,12 +12,12 @@ from flows.project import Project
 from flows.run.build import Tuner
 from lmeraser.core.errors import StepFailedError
 from lmeraser.core.progress import say
-from lmeraser.erase.requests import Batch
+from lmeraser.erase.batches import BatchRecord
 
 ATTEMPTS = 3  # a worker may die; another one, or the next, tries again
 
 
-def tuner(project: Project, batch: Batch) -> Tuner | None:
+def tuner(project: Project, batch: BatchRecord) -> Tuner | None:
     """Who tunes the clusters of a batch, by `service.fan_out`."""
     where = project.params.service.fan_out
     if where == "here":
@@ -58,7 +58,7 @@ def _on_workers(batch_id: str, slots: Sequence[str], clone: bool) -> dict[str, f
             if run.state is not None and run.state.is_completed():
                 return (run.end_time - run.start_time).total_seconds() if run.end_time and run.start_time else 0.0
             say(f"fan-out: {slot}: try {attempt} of {ATTEMPTS} ended {run.state.name if run.state else 'without a state'}")
-        raise StepFailedError(f"{slot} could not be tuned on a worker in {ATTEMPTS} tries; see the worker's log, then retry")
+        raise StepFailedError(f"{slot} could not be tuned on a worker in {ATTEMPTS} attempts; read the worker's log, then retry")
 
     with ThreadPoolExecutor(max_workers=max(1, len(slots))) as threads:
         return dict(zip((f"tune@{slot}" for slot in slots), threads.map(one, slots), strict=True))

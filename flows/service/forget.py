@@ -5,7 +5,7 @@ enter it: no subject, no path. Steps are idempotent and their state is in the le
 """
 
 import traceback
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Annotated, cast
 from uuid import UUID
 
@@ -24,12 +24,13 @@ from pydantic import Field
 
 from flows.project import Project, workspace
 from flows.requests import intake
-from flows.requests.coordinator import Runner, Seconds, run_open
+from flows.requests.coordinator import Result, Runner, run_open
 from flows.run.build import Tuner
 from flows.service.fan_out import tuner
 from lmeraser.core.errors import LmeraserError, RequestError, StepFailedError
 from lmeraser.core.redaction import storable
-from lmeraser.erase.requests import Batch, check_request_id
+from lmeraser.erase.batches import BatchRecord
+from lmeraser.erase.requests import check_request_id
 from lmeraser.erase.states import CERTIFIED, WAY
 
 # The server refuses a run with another parameter, so that no name can come in by mistake and be stored.
@@ -54,15 +55,14 @@ class PrefectRunner(Runner):
     def __init__(self) -> None:
         self._progress: UUID | None = None
 
-    def run(self, state: str, act: Callable[[], Seconds | None]) -> Seconds | None:
-        seconds: dict[str, Seconds | None] = {}
-
+    def run(self, state: str, act: Callable[[], Result]) -> Result:
+        results: list[Result] = []  # not returned by the task: Prefect stores what a task returns
         problem: list[LmeraserError] = []
 
         @task(name=state, persist_result=False, cache_policy=NO_CACHE, log_prints=False)
         def step() -> None:
             try:
-                seconds[state] = act()
+                results.append(act())
             except LmeraserError as error:
                 problem.append(error)
                 raise without_words(error) from None
@@ -73,21 +73,22 @@ class PrefectRunner(Runner):
             if problem:
                 raise problem[0] from None
             raise
-        return seconds[state]
+        return results[0]
 
-    def tune(self, project: Project, batch: Batch) -> Tuner | None:
+    def tune(self, project: Project, batch: BatchRecord) -> Tuner | None:
         return tuner(project, batch)
 
-    def planned(self, batch: Batch, ids: list[str]) -> None:
-        counts = {name: batch.plan[name] for name in ("records_removed", "records_retrained", "records_total", "clusters_total")}
-        named = {name: batch.plan[name] for name in ("slots_retrained", "slots_emptied", "parts")}
+    def planned(self, batch: BatchRecord, ids: Sequence[str]) -> None:
+        plan = batch.plan.to_json()
+        counts = {name: plan[name] for name in ("records_removed", "records_retrained", "records_total", "clusters_total")}
+        named = {name: plan[name] for name in ("slots_retrained", "slots_emptied", "parts")}
         rows = [{"what": "requests", "count": len(ids), "which": ""}]
         rows += [{"what": name.replace("_", " "), "count": count, "which": ""} for name, count in counts.items()]
         rows += [{"what": name.replace("_", " "), "count": len(of), "which": ", ".join(of)} for name, of in named.items()]
-        for one in ids:
-            create_table_artifact(rows, key=f"blast-radius-{one}", description="What this erasure touches")
+        for request_id in ids:
+            create_table_artifact(rows, key=f"blast-radius-{request_id}", description="What this erasure touches")
 
-    def reached(self, state: str, ids: list[str]) -> None:
+    def reached(self, state: str, ids: Sequence[str]) -> None:
         share = 100 * WAY.index(state) / (len(WAY) - 1)
         if self._progress is None:
             self._progress = cast("UUID", create_progress_artifact(share, key="erasure-progress", description="Erasure"))
@@ -124,7 +125,7 @@ def forget(request_id: RequestId) -> str:
         raise
     except Exception as error:  # its text may hold a path or more: it stays in the worker's log
         traceback.print_exc()
-        raise StepFailedError(f"the run ended with {type(error).__name__}; the worker's log says where") from None
+        raise StepFailedError(f"the run ended with an unexpected {type(error).__name__}; the worker's log shows where") from None
 
 
 def _forget(identity: str) -> str:

@@ -5,26 +5,22 @@ GPU for the pool `gpu`. What dies is started again. Everything it keeps lies in 
 """
 
 import argparse
-import ctypes
 import fcntl
-import os
 import secrets
 import signal
 import socket
-import subprocess
 import sys
 import time
 import urllib.error
 import urllib.request
 from collections.abc import Sequence
-from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 from types import FrameType
 
+from flows import processes
 from flows.project import PROJECT_VARIABLE, Project
 from flows.run import devices
-from lmeraser.core import determinism
 from lmeraser.core.digest import readable_json
 from lmeraser.core.errors import LmeraserError, ProjectError, StepFailedError
 from lmeraser.core.files import write_atomically
@@ -33,7 +29,6 @@ from lmeraser.core.progress import say
 HOST = "127.0.0.1"
 STARTING = 120  # s that the server has to come up
 PATIENCE = 15  # s that a child has to end
-PR_SET_PDEATHSIG = 1  # prctl(2)
 
 
 @dataclass
@@ -43,14 +38,9 @@ class Child:
     name: str
     command: list[str]
     env: dict[str, str]
-    process: "subprocess.Popen[bytes] | None" = None
+    process: processes.Service | None = None
     started: float = 0.0
     failures: int = 0
-
-
-def _die_with_parent() -> None:
-    if sys.platform == "linux":  # elsewhere an orphan must be ended by hand
-        ctypes.CDLL(None).prctl(PR_SET_PDEATHSIG, signal.SIGTERM)
 
 
 @dataclass
@@ -69,9 +59,7 @@ class Service:
 
     def environment(self, auth: str) -> dict[str, str]:
         """Of every child; the server's password stands in the environment, never on a command line."""
-        here = str(Path(sys.executable).parent)
-        return determinism.settled(os.environ) | {
-            "PATH": os.pathsep.join((here, os.environ.get("PATH", ""))),
+        return processes.base_environment() | {
             PROJECT_VARIABLE: str(self.project.layout.root),
             "PYTHONPATH": str(self.project.layout.root),
             "PREFECT_HOME": str(self.project.layout.private_state / "prefect"),
@@ -79,7 +67,6 @@ class Service:
             "PREFECT_API_AUTH_STRING": auth,
             "PREFECT_SERVER_API_AUTH_STRING": auth,
             "PREFECT_SERVER_ANALYTICS_ENABLED": "false",
-            "DO_NOT_TRACK": "1",
             "PREFECT_FLOWS_HEARTBEAT_FREQUENCY": "30",
             "PREFECT_RESULTS_PERSIST_BY_DEFAULT": "false",
         }
@@ -87,16 +74,7 @@ class Service:
     def start(self, child: Child) -> None:
         self.logs.mkdir(parents=True, exist_ok=True, mode=0o700)
         with (self.logs / f"{child.name}.log").open("ab") as log:
-            child.process = subprocess.Popen(
-                child.command,
-                cwd=self.project.layout.root,
-                env=child.env,
-                stdin=subprocess.DEVNULL,
-                stdout=log,
-                stderr=subprocess.STDOUT,
-                start_new_session=True,
-                preexec_fn=_die_with_parent,  # noqa: PLW1509  (one thread here; an orphan would keep the port)
-            )
+            child.process = processes.start_service(child.command, self.project.layout.root, child.env, log)
         child.started = time.monotonic()
 
     def add(self, name: str, command: Sequence[str], env: dict[str, str]) -> None:
@@ -111,26 +89,16 @@ class Service:
                 continue
             child.failures = child.failures + 1 if time.monotonic() - child.started < PATIENCE else 1
             if child.failures > 5:
-                raise StepFailedError(f"{child.name} ends again and again; see .lmeraser/logs/{child.name}.log")
+                raise StepFailedError(
+                    f"{child.name} exited {child.failures} times soon after it was started; see .lmeraser/logs/{child.name}.log"
+                )
             say(f"serve: {child.name} ended ({child.process.returncode}); starting it again")
             self.start(child)
 
     def stop(self) -> None:
         """End everything, the workers before the server."""
         running = [child.process for child in reversed(self.children) if child.process and child.process.poll() is None]
-        for process in running:
-            _signal_group(process, signal.SIGTERM)
-        deadline = time.monotonic() + PATIENCE
-        for process in running:
-            with suppress(subprocess.TimeoutExpired):
-                process.wait(timeout=max(0.1, deadline - time.monotonic()))
-            _signal_group(process, signal.SIGKILL)
-            process.wait()
-
-
-def _signal_group(process: "subprocess.Popen[bytes]", number: int) -> None:
-    with suppress(ProcessLookupError):
-        os.killpg(process.pid, number)
+        processes.stop(running, PATIENCE)
 
 
 def free_port(wanted: int) -> int:
@@ -140,7 +108,9 @@ def free_port(wanted: int) -> int:
         try:
             probe.bind((HOST, wanted))
         except OSError as error:
-            raise ProjectError(f"port {wanted} is taken; end what listens there, or choose another with --port") from error
+            raise ProjectError(
+                f"port {wanted} is already in use; stop the program that listens there, or choose another port with --port"
+            ) from error
         port: int = probe.getsockname()[1]
         return port
 
@@ -157,7 +127,7 @@ def _wait_for_server(service: Service) -> None:
             time.sleep(0.5)
         if service.children[0].process and service.children[0].process.poll() is not None:
             break
-    raise StepFailedError("the Prefect server does not come up; see .lmeraser/logs/server.log")
+    raise StepFailedError("the Prefect server did not start; see .lmeraser/logs/server.log")
 
 
 def _password(project: Project) -> str:
@@ -166,7 +136,9 @@ def _password(project: Project) -> str:
     if not path.exists():
         write_atomically(path, f"lmeraser:{secrets.token_urlsafe(24)}".encode(), mode=0o600)
     if path.stat().st_mode & 0o077:
-        raise ProjectError(f"{path.name} can be read by others; run `chmod 600` on it")
+        raise ProjectError(
+            f"{path.name} holds a password and other users can read it; run `chmod 600 .lmeraser/{path.name}` and retry"
+        )
     return path.read_text(encoding="utf-8").strip()
 
 
@@ -174,17 +146,9 @@ def _setup(service: Service, env: dict[str, str]) -> None:
     """Pools, deployments, and the rule that notices dead runs."""
     for command in (["-m", "flows.service.server_setup"], ["-m", "prefect", "--no-prompt", "deploy", "--all"]):
         with (service.logs / "setup.log").open("ab") as log:
-            done = subprocess.run(
-                [sys.executable, *command],
-                cwd=service.project.layout.root,
-                env=env,
-                stdin=subprocess.DEVNULL,
-                stdout=log,
-                stderr=log,
-                check=False,
-            )
-        if done.returncode:
-            raise StepFailedError("the deployments could not be made; see .lmeraser/logs/setup.log")
+            code = processes.run_logged([sys.executable, *command], service.project.layout.root, env, log)
+        if code:
+            raise StepFailedError("the work pools and deployments could not be created; see .lmeraser/logs/setup.log")
 
 
 def _start_all(service: Service, warm: int, workers: int) -> None:
@@ -228,14 +192,18 @@ def serve(port: int, warm: int | None, workers: int | None) -> None:
     """Run until interrupted."""
     project = Project.find()
     if "?" in str(project.layout.root):  # Prefect makes a URL of it, and would keep its database outside of the project
-        raise ProjectError("the project's path holds a question mark, which Prefect's database cannot have; move the project")
+        raise ProjectError(
+            "the project's path contains a question mark, which breaks the URL of Prefect's database; move the project and retry"
+        )
     gpus = devices.gpus(project.params)
     project.layout.private_state.mkdir(exist_ok=True, mode=0o700)
     with (project.layout.private_state / "serve.lock").open("w") as handle:
         try:
             fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError as error:
-            raise ProjectError("the service already runs here; end it with Ctrl-C where it was started") from error
+            raise ProjectError(
+                "the service is already running for this project; stop it with Ctrl-C where it was started, then retry"
+            ) from error
         service = Service(project, free_port(port))
         for number in (signal.SIGINT, signal.SIGTERM):  # a shell's `&` starts it with SIGINT ignored
             signal.signal(number, _interrupt)

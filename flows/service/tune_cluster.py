@@ -23,9 +23,11 @@ def tune_cluster(batch_id: BatchId, slot: Slot, clone: bool = False) -> float:
     """Tune one cluster; returns seconds. Raises: StepFailedError."""
     project = Project.find()
     if slot not in project.params.slots:
-        raise RequestError("the slot is not in params.yaml; coordinator and worker must have the same code and params")
+        raise RequestError(
+            "the slot is not listed in params.yaml; give coordinator and worker the same code and params, then retry"
+        )
     if not re.fullmatch(BATCH_ID, batch_id):  # a deployment need not enforce the pattern, and the id becomes a file's name
-        raise RequestError("the batch's id is none; a coordinator sends hexadecimal digits and hyphens")
+        raise RequestError("the batch id is not valid; expected 1 to 64 hexadecimal digits and hyphens")
     if clone:
         from flows.run.clones import work_in_clone
 

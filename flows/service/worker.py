@@ -50,7 +50,9 @@ class OwnFlows(ProcessJobConfiguration):
         layout = Project.find().layout
         deployment = await client.read_deployment(flow_run.deployment_id) if flow_run.deployment_id else None
         if deployment is None or deployment.entrypoint not in entrypoints(layout):
-            raise RequestError("the run is of no flow of this project; deploy prefect.yaml from the project's folder and retry")
+            raise RequestError(
+                "the run does not belong to a flow of this project; deploy prefect.yaml from the project's folder and retry"
+            )
         pool = work_pool.model_copy(update={"base_job_template": TEMPLATE})
         named["deployment"] = deployment.model_copy(update={"job_variables": {}})
         plain = flow_run.model_copy(update={"job_variables": {}})

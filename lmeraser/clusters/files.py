@@ -2,7 +2,7 @@
 
 import json
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from itertools import repeat
 from pathlib import Path
 from typing import Any
@@ -41,6 +41,28 @@ class Member:
     part: str
 
 
+@dataclass(frozen=True, slots=True)
+class SlotMember:
+    """A record as its slot's file names it, with the part that holds its image."""
+
+    id: str
+    sha256: str
+    label: str
+    part: str
+
+
+@dataclass(frozen=True)
+class ClusterSize:
+    """A row of the table of clusters that hold somebody. Attributes: as of `Cluster`; records, units: how many it holds."""
+
+    slot: str
+    node: int
+    first_leaf: int
+    last_leaf: int
+    records: int
+    units: int
+
+
 @dataclass(frozen=True)
 class Cluster:
     """One cluster.
@@ -57,6 +79,11 @@ class Cluster:
     members: list[Member]
     prototype: Integers
 
+    @property
+    def size(self) -> ClusterSize:
+        units = {member.unit for member in self.members}
+        return ClusterSize(self.slot, self.node, self.first_leaf, self.last_leaf, len(self.members), len(units))
+
 
 def save_clusters(folder: Path, clusters: Sequence[Cluster], slots: Sequence[str], made_in: Environment) -> None:
     """Write one member file a slot (empty ones too), the router and a table of sizes.
@@ -68,30 +95,18 @@ def save_clusters(folder: Path, clusters: Sequence[Cluster], slots: Sequence[str
         members = by_slot[slot].members if slot in by_slot else []
         columns = {name: [getattr(member, name) for member in members] for name in MEMBER_SCHEMA.names}
         write_table(folder / "members" / f"{slot}.parquet", pa.table(columns, schema=MEMBER_SCHEMA))
-    sizes = [
-        {
-            "slot": cluster.slot,
-            "node": cluster.node,
-            "first_leaf": cluster.first_leaf,
-            "last_leaf": cluster.last_leaf,
-            "records": len(cluster.members),
-            "units": len({member.unit for member in cluster.members}),
-        }
-        for cluster in clusters
-    ]
-    write_atomically(folder / "clusters.json", readable_json(sizes))
+    write_atomically(folder / "clusters.json", readable_json([asdict(cluster.size) for cluster in clusters]))
     prototypes = np.array([cluster.prototype for cluster in clusters])
     note = {"slots": [cluster.slot for cluster in clusters], "environment": made_in}
     write_tensors(folder / "router.safetensors", {"prototypes": prototypes}, note)
 
 
-def load_sizes(folder: Path) -> list[dict[str, Any]]:
-    """The table of non-empty clusters: slot, node, first_leaf, last_leaf, records, units."""
+def load_sizes(folder: Path) -> list[ClusterSize]:
+    """The table of non-empty clusters. Raises: ProjectError."""
     try:
-        sizes: list[dict[str, Any]] = json.loads((folder / "clusters.json").read_bytes())
-    except (FileNotFoundError, ValueError) as error:
+        return [ClusterSize(**row) for row in json.loads((folder / "clusters.json").read_bytes())]
+    except (FileNotFoundError, TypeError, ValueError) as error:
         raise ProjectError("clusters.json is missing or damaged; run `dvc repro` (or `dvc checkout`)") from error
-    return sizes
 
 
 def load_router(path: Path) -> tuple[Integers, list[str]]:
@@ -100,10 +115,9 @@ def load_router(path: Path) -> tuple[Integers, list[str]]:
     return tensors["prototypes"], note["slots"]
 
 
-def load_members(path: Path) -> list[dict[str, str]]:
-    """A slot's records (id, sha256, label, part), sorted by id; empty for an empty slot."""
-    rows: list[dict[str, str]] = read_table(path).to_pylist()
-    return rows
+def load_members(path: Path) -> list[SlotMember]:
+    """A slot's records, sorted by id; empty for an empty slot."""
+    return [SlotMember(*row) for row in zip(*read_columns(read_table(path, MEMBER_SCHEMA.names)), strict=True)]
 
 
 def save_placements(path: Path, members: Sequence[Member], finite: Sequence[bool], dim: int) -> None:

@@ -76,6 +76,11 @@ class Layout:
     def clusters(self) -> Path:
         return self.artifacts / "cluster"
 
+    @property
+    def sizes(self) -> Path:
+        """The table of clusters."""
+        return self.clusters / "clusters.json"
+
     def members(self, slot: str) -> Path:
         return self.clusters / "members" / f"{slot}.parquet"
 
@@ -102,6 +107,49 @@ class Layout:
     def private_state(self) -> Path:
         """Requests, keys and logs of this machine: never in git, folder mode 0700."""
         return self.root / ".lmeraser"
+
+    @property
+    def ledger(self) -> Path:
+        """The SQLite ledger, where no other is named."""
+        return self.private_state / "ledger.db"
+
+    @property
+    def workspace_lock(self) -> Path:
+        """Held by the one process that changes the project."""
+        return self.private_state / "workspace.lock"
+
+    @property
+    def quarantine(self) -> Path:
+        """The pointer that says what is left out while requests are open."""
+        return self.private_state / "quarantine.json"
+
+    @property
+    def quarantine_lock(self) -> Path:
+        return self.private_state / "quarantine.lock"
+
+    @property
+    def quarantine_copies(self) -> Path:
+        """Copies of the artifacts (hard links), one folder each."""
+        return self.private_state / "quarantine"
+
+    def lock_copies(self, batch_id: str) -> Path:
+        """Copies of the locks from before a batch."""
+        return self.private_state / f"{batch_id}.locks"
+
+    @property
+    def known_environment(self) -> Path:
+        """What this machine told of its environment last."""
+        return self.private_state / "environment.json"
+
+    @property
+    def error_report(self) -> Path:
+        """Where a stage leaves the line of its failure."""
+        return self.private_state / "error.json"
+
+    @property
+    def clone_marker(self) -> Path:
+        """Marks a clone whose worker may delete everything in it."""
+        return self.private_state / "clone"
 
     @property
     def stage_lock(self) -> Path:

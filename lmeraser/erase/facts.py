@@ -25,8 +25,23 @@ def gather_facts(layout: Layout, params: Params) -> Facts:
         private=pa.concat_tables([read_table(layout.part(part), FACTS) for part in params.parts]),
         placements=pa.concat_tables([read_table(layout.leaves(part), PLACED) for part in params.parts]),
         tree=load_skeleton(layout.skeleton).hierarchy,
-        used_slots=[size["slot"] for size in load_sizes(layout.clusters)],
+        used_slots=[size.slot for size in load_sizes(layout.clusters)],
     )
+
+
+def identity_of(layout: Layout, params: Params) -> tuple[tuple[int, ...], ...] | None:
+    """What tells one state of the files that `gather_facts` reads from another; None if one is missing.
+
+    The pipeline replaces files and never writes into them, so a hard link of a file is the same content, and another inode,
+    size or time is another one.
+    """
+    parts = [path(part) for path in (layout.part, layout.leaves) for part in params.parts]
+    files = (layout.params, layout.public, *parts, layout.skeleton, layout.sizes)
+    try:
+        states = [file.stat() for file in files]
+    except FileNotFoundError:
+        return None
+    return tuple((state.st_dev, state.st_ino, state.st_size, state.st_mtime_ns) for state in states)
 
 
 def normalise_subjects(given: Sequence[str]) -> list[str]:

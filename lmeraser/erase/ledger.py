@@ -8,7 +8,8 @@ import json
 import time
 import uuid
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from contextlib import closing
+from dataclasses import dataclass, fields, replace
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
@@ -17,13 +18,15 @@ from sqlalchemy.engine import URL
 
 from lmeraser.core.digest import canonical_json, sha256
 from lmeraser.core.errors import ClaimLostError, ProjectError, RequestError, VerificationError
+from lmeraser.erase.batches import BatchRecord
 from lmeraser.erase.ledger_schema import batches, connect, events, requests, sqlite_url, transaction, words
-from lmeraser.erase.requests import Batch, Request
+from lmeraser.erase.requests import Request
 from lmeraser.erase.states import BLOCKED, FAILED, FINAL, WAY, may_follow
 
 __all__ = ["Claim", "ClaimLostError", "Ledger", "LedgerEvent", "sqlite_url"]
 
 GENESIS = "0" * 64
+UNCLAIMED = {"claim_id": None, "claim_owner": None, "lease_until": None, "lease_s": None}
 
 
 @dataclass(frozen=True)
@@ -52,24 +55,9 @@ def _text(value: Any) -> str:
 
 
 def _request(row: Any) -> Request:
-    return Request(
-        request_id=row.request_id,
-        received_at=row.received_at,
-        due_at=row.due_at,
-        state=row.state,
-        reached=row.reached,
-        pseudonyms=tuple(json.loads(row.pseudonyms)),
-        include_public=bool(row.include_public),
-        batch_id=row.batch_id,
-        attempts=row.attempts,
-        seconds=row.seconds,
-        timings=json.loads(row.timings),
-        problem=row.problem,
-        certificate=row.certificate,
-        reason=row.reason,
-        claim_id=row.claim_id,
-        lease_until=row.lease_until,
-    )
+    values = {column.name: getattr(row, column.name) for column in fields(Request)}
+    read = {"pseudonyms": tuple(json.loads(row.pseudonyms)), "include_public": bool(row.include_public)}
+    return Request(**values | read | {"timings": json.loads(row.timings)})
 
 
 def _event(row: Any) -> LedgerEvent:
@@ -144,10 +132,8 @@ class Ledger:
             return _request(row) if row else None
 
     def get(self, request_id: str) -> Request:
-        found = self.find(request_id)
-        if found is None:
-            raise RequestError(f"request {request_id} is unknown here; `lmeraser status` lists the requests")
-        return found
+        with transaction(self._engine) as connection:
+            return _request(self._known(connection, request_id))
 
     def all(self, open_only: bool = False) -> list[Request]:
         """Every request, in the order of receipt."""
@@ -185,7 +171,7 @@ class Ledger:
                 if resumed:
                     values["attempts"] = 0
                 if state in FINAL:
-                    values |= {"problem": None, "claim_id": None, "claim_owner": None, "lease_until": None, "lease_s": None}
+                    values |= {"problem": None, **UNCLAIMED}
                 self._set(connection, [request_id], **values)
                 self._append(connection, request_id, "resumed" if resumed else state, dict(note or {}))
 
@@ -194,11 +180,8 @@ class Ledger:
         with transaction(self._engine) as connection:
             for request_id in ids:
                 row = self._owned(connection, request_id, claim)
-                if (
-                    row.state in WAY
-                    and WAY.index(row.state) > WAY.index(state) >= WAY.index("removed")
-                    and row.state not in FINAL
-                ):
+                open_on_way = row.state in WAY and row.state not in FINAL
+                if open_on_way and WAY.index(row.state) > WAY.index(state) >= WAY.index("removed"):
                     self._set(connection, [request_id], state=state, reached=state)
                     self._append(connection, request_id, "set back", {"from": row.state, "to": state})
 
@@ -261,7 +244,7 @@ class Ledger:
             free = sa.select(requests.c.request_id).where(requests.c.state.in_(list(states)), run_out)
             ids = [row.request_id for row in connection.execute(free.order_by(requests.c.number).limit(limit))]
             self._set(connection, ids, claim_id=claim_id, claim_owner=owner, lease_until=now + lease_s, lease_s=lease_s)
-            return Claim(claim_id, owner, lease_s, tuple(_request(self._row(connection, one)) for one in ids))
+            return Claim(claim_id, owner, lease_s, tuple(_request(self._row(connection, request_id)) for request_id in ids))
 
     def renew(self, claim: Claim) -> None:
         """Raises: ClaimLostError if all of it is somebody else's now."""
@@ -272,63 +255,63 @@ class Ledger:
                 raise ClaimLostError("another coordinator took these requests over; it finishes them")
 
     def release(self, claim: Claim) -> None:
-        free = {"claim_id": None, "claim_owner": None, "lease_until": None, "lease_s": None}
         with transaction(self._engine) as connection:
-            connection.execute(requests.update().where(requests.c.claim_id == claim.claim_id).values(**free))
+            connection.execute(requests.update().where(requests.c.claim_id == claim.claim_id).values(**UNCLAIMED))
 
     def void_claims(self, owner_prefix: str) -> None:
         """End the claims of owners whose names begin so; for who knows that they are gone."""
-        free = {"claim_id": None, "claim_owner": None, "lease_until": None, "lease_s": None}
         with transaction(self._engine) as connection:
             gone = requests.c.claim_owner.startswith(owner_prefix, autoescape=True)
-            connection.execute(requests.update().where(gone).values(**free))
+            connection.execute(requests.update().where(gone).values(**UNCLAIMED))
 
     def _all_final(self, connection: sa.Connection, claim: Claim) -> bool:
-        rows = (self._row(connection, one.request_id) for one in claim.requests)
+        rows = (self._row(connection, request.request_id) for request in claim.requests)
         return all(row is not None and row.state in FINAL for row in rows)
 
     # Batches
 
-    def open_batch(
-        self, claim: Claim, ids: Sequence[str], plan: dict[str, Any], before: dict[str, str], facts: dict[str, Any]
-    ) -> Batch:
-        """Put requests together for one retraining."""
-        batch = Batch(str(uuid.uuid4()), self._now(), plan, before, facts)
+    def open_batch(self, claim: Claim, ids: Sequence[str], batch: BatchRecord) -> BatchRecord:
+        """Put requests together for one retraining; returns the batch with its id."""
+        batch = replace(batch, batch_id=str(uuid.uuid4()), opened_at=self._now())
+        columns = {name: _text(value) for name, value in batch.to_json().items()}
         with transaction(self._engine) as connection:
             for request_id in ids:
                 self._owned(connection, request_id, claim)
-            values = {name: _text(getattr(batch, name)) for name in ("plan", "before", "facts")}
-            connection.execute(batches.insert().values(batch_id=batch.batch_id, opened_at=batch.opened_at, **values))
+            connection.execute(batches.insert().values(batch_id=batch.batch_id, opened_at=batch.opened_at, **columns))
             self._set(connection, ids, batch_id=batch.batch_id)
             for request_id in ids:
                 self._append(connection, request_id, "planned", {"batch": batch.batch_id, "requests": len(ids)})
         return batch
 
-    def get_batch(self, batch_id: str) -> Batch:
+    def get_batch(self, batch_id: str) -> BatchRecord:
+        """Raises: ProjectError if it is missing, or not as any version wrote it."""
         with transaction(self._engine) as connection:
             row = connection.execute(sa.select(batches).where(batches.c.batch_id == batch_id)).one_or_none()
         if row is None:
             raise ProjectError("a batch of the ledger is missing; restore .lmeraser/ledger.db from your backup")
-        return Batch(row.batch_id, row.opened_at, *(json.loads(text) for text in (row.plan, row.before, row.facts)))
+        try:
+            plan, before, facts = (json.loads(text) for text in (row.plan, row.before, row.facts))
+            return BatchRecord.from_json(plan, before, facts, row.batch_id, row.opened_at)
+        except (AttributeError, KeyError, TypeError, ValueError) as error:
+            raise ProjectError("a batch of the ledger is damaged; restore .lmeraser/ledger.db from your backup") from error
 
     def dissolve_batch(self, batch_id: str, claim: Claim | None = None) -> None:
         """Let go of a batch for whose requests nothing was done yet: they are planned anew."""
         with transaction(self._engine) as connection:
-            held = [row.request_id for row in connection.execute(sa.select(requests).where(requests.c.batch_id == batch_id))]
-            for request_id in held:
+            ids = self._ids_of(connection, batch_id)
+            for request_id in ids:
                 self._owned(connection, request_id, claim)
                 self._append(connection, request_id, "plan dropped", {"batch": batch_id})
-            self._set(connection, held, batch_id=None)
+            self._set(connection, ids, batch_id=None)
 
-    def save_batch(self, batch: Batch, claim: Claim | None = None) -> None:
-        """Keep a batch's changed facts."""
+    def save_batch(self, batch: BatchRecord, claim: Claim | None = None) -> None:
+        """Keep what the steps of a batch found."""
         with transaction(self._engine) as connection:
-            owned = sa.select(requests.c.request_id).where(requests.c.batch_id == batch.batch_id)
-            for row in connection.execute(owned).all():
-                if self._known(connection, row.request_id).state not in FINAL:
-                    self._owned(connection, row.request_id, claim)
+            for request_id in self._ids_of(connection, batch.batch_id):
+                if self._known(connection, request_id).state not in FINAL:
+                    self._owned(connection, request_id, claim)
             chosen = batches.update().where(batches.c.batch_id == batch.batch_id)
-            connection.execute(chosen.values(facts=_text(batch.facts)))
+            connection.execute(chosen.values(facts=_text(batch.to_json()["facts"])))
 
     # Events
 
@@ -370,16 +353,16 @@ class Ledger:
     def scrub(self) -> None:
         """Leave no old page behind: SQLite's write-ahead log is written back and cut."""
         if self._engine.dialect.name == "sqlite":
-            raw = self._engine.raw_connection()
-            try:
+            with closing(self._engine.raw_connection()) as raw:
                 raw.cursor().execute("PRAGMA wal_checkpoint(TRUNCATE)")
-            finally:
-                raw.close()
 
     # Inside a transaction
 
     def _row(self, connection: sa.Connection, request_id: str) -> Any:
         return connection.execute(sa.select(requests).where(requests.c.request_id == request_id)).one_or_none()
+
+    def _ids_of(self, connection: sa.Connection, batch_id: str) -> list[str]:
+        return [row.request_id for row in connection.execute(sa.select(requests).where(requests.c.batch_id == batch_id))]
 
     def _receive_again(self, connection: sa.Connection, row: Any, include_public: bool) -> None:
         values = {"state": "received", "reached": "received", "include_public": include_public, "reason": None}

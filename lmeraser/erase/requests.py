@@ -1,6 +1,5 @@
-"""Requests and batches as the ledger keeps them, and how a request comes in. Subjects are pseudonyms (HMAC) from the start."""
+"""Requests as the ledger keeps them, and how one comes in. Subjects are pseudonyms (HMAC) from the start."""
 
-import json
 import uuid
 from collections.abc import Iterable
 from dataclasses import dataclass
@@ -8,6 +7,7 @@ from datetime import datetime
 from typing import Any
 
 from lmeraser.core.errors import RequestError
+from lmeraser.core.strict_json import strict_json
 from lmeraser.erase.states import BLOCKED, FINAL
 
 MAX_BODY = 64 * 2**20  # bytes
@@ -50,20 +50,6 @@ class Request:
 
 
 @dataclass(frozen=True)
-class Batch:
-    """Requests that share one retraining.
-
-    Attributes: plan: as `Plan.to_json`; before: dvc.lock's outs when it was formed; facts: what steps keep for later ones.
-    """
-
-    batch_id: str
-    opened_at: str
-    plan: dict[str, Any]
-    before: dict[str, str]
-    facts: dict[str, Any]
-
-
-@dataclass(frozen=True)
 class Event:
     """A request as a controller sends it; everything else in the message is dropped."""
 
@@ -79,28 +65,15 @@ def check_request_id(text: str | None) -> str:
     try:
         return str(uuid.UUID(text))
     except (ValueError, AttributeError, TypeError) as error:
-        raise RequestError("the request id is no UUID; expected 8-4-4-4-12 hex digits, or leave it out") from error
-
-
-def _once(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
-    found: dict[str, Any] = {}
-    for key, value in pairs:
-        if key in found:
-            raise ValueError("a field stands twice")
-        found[key] = value
-    return found
-
-
-def _refuse_constant(_: str) -> None:
-    raise ValueError("NaN and Infinity are no JSON")
+        raise RequestError("the request id is not a valid UUID (8-4-4-4-12 hex digits); correct it, or leave it out") from error
 
 
 def _parse(data: bytes) -> dict[str, Any]:
     if len(data) > MAX_BODY:
         raise RequestError(f"event: {len(data)} bytes, expected at most {MAX_BODY}; split the request")
     try:
-        raw = json.loads(data.decode(), object_pairs_hook=_once, parse_constant=_refuse_constant)
-    except (ValueError, RecursionError) as error:
+        raw = strict_json(data)
+    except ValueError as error:
         raise RequestError("event: not valid JSON (UTF-8, each field once); expected an OpenDSR 2.0 request") from error
     if not isinstance(raw, dict):
         raise RequestError("event: no JSON object; expected an OpenDSR 2.0 request")

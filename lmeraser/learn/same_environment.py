@@ -20,7 +20,7 @@ def _known_network(layout: Layout, device: str) -> Environment:
         return network_environment(device)
     pins = {name: os.environ.get(name) for name in determinism.PINS}
     asked = sha256(canonical_json([environment(), pins]))
-    path = layout.private_state / "environment.json"
+    path = layout.known_environment
     try:
         known = json.loads(path.read_bytes())
         if known["asked"] == asked:

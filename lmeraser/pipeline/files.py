@@ -11,6 +11,7 @@ appended slot moves no other one. `evaluate` depends on `artifacts/tune`, so a p
 
 import re
 from collections.abc import Sequence
+from dataclasses import dataclass
 from pathlib import Path
 
 from lmeraser.core.errors import ProjectError
@@ -23,6 +24,27 @@ INLINE, ELSEWHERE = "${slots}", "[]  # the slots are in tune/NN/dvc.yaml, which 
 TUNE = re.compile(
     r"^  tune:\n    foreach: (?P<items>.*)\n(?P<do>    do:\n(?:      .*\n)+)", re.MULTILINE
 )  # the stage as dvc.yaml spells it
+
+
+@dataclass(frozen=True)
+class StageName:
+    """A stage's plain name: `head`, `tune@c07`. Attributes: item: the slot, part or folder; "" where there is one of the kind."""
+
+    kind: str
+    item: str = ""
+
+    @classmethod
+    def parse(cls, name: str) -> "StageName":
+        kind, _, item = name.partition("@")
+        return cls(kind, item)
+
+    def __str__(self) -> str:
+        return f"{self.kind}@{self.item}" if self.item else self.kind
+
+    @property
+    def recorded(self) -> bool:
+        """Whether a lock records it. `interim_head` runs when a request is accepted, and DVC knows nothing of it."""
+        return self.kind != "interim_head"
 
 
 def shards(slots: Sequence[str]) -> list[tuple[str, ...]]:
@@ -38,10 +60,10 @@ def shard_file(number: int) -> str:
 
 def file_of(stage: str, slots: Sequence[str]) -> str:
     """The pipeline file, relative to the root, that holds a stage; `stage` is a plain name: `head`, `tune@c07`."""
-    kind, _, item = stage.partition("@")
-    if kind != "tune" or len(slots) <= IN_ROOT or item not in slots:
+    name = StageName.parse(stage)
+    if name.kind != "tune" or len(slots) <= IN_ROOT or name.item not in slots:
         return ROOT_FILE
-    return shard_file(slots.index(item) // SHARD)
+    return shard_file(slots.index(name.item) // SHARD)
 
 
 def plain_name(target: str) -> str:

@@ -6,7 +6,8 @@ stands for all of them: a state is whole only if each is.
 
 import hashlib
 import json
-from collections.abc import Iterable
+import re
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -19,7 +20,10 @@ from lmeraser.pipeline.files import locks
 
 DAMAGED = "dvc.lock is empty or damaged; run `git checkout dvc.lock && dvc repro` and retry"
 Outs = dict[str, str]  # path of an out to its digest (MD5, as DVC names content)
-_Loader = getattr(yaml, "CSafeLoader", yaml.SafeLoader)  # hundreds of slots: seconds without libyaml
+Loader = getattr(yaml, "CSafeLoader", yaml.SafeLoader)  # six times as fast where libyaml is there
+Named = tuple[tuple[str, str], ...]  # (path, MD5)
+ENTRY = re.compile(r"^  (?P<name>[^ ].*?):\n(?:   .*\n)*", re.MULTILINE)  # a stage as DVC writes it
+SCHEMA = "schema: '2.0'\nstages:\n"
 
 
 def damaged(name: str) -> str:
@@ -27,13 +31,47 @@ def damaged(name: str) -> str:
     return DAMAGED.replace("dvc.lock", name)
 
 
+def load_yaml(raw: bytes | str) -> Any:
+    """What DVC wrote: a lock, a `.dvc` file or a run entry. Raises: ValueError if it is no YAML."""
+    try:
+        return yaml.load(raw, Loader=Loader)  # noqa: S506 (a SafeLoader)
+    except (yaml.YAMLError, UnicodeDecodeError, RecursionError) as error:
+        raise ValueError("not YAML") from error
+
+
+def named_of(stage: Mapping[str, object]) -> tuple[Named, Named]:
+    """Deps and outs of one stage of a lock or of a run entry. Raises: ValueError, KeyError."""
+    sides = []
+    for side in ("deps", "outs"):
+        entries = stage.get(side) or []
+        if not isinstance(entries, list):
+            raise ValueError("not a stage")
+        named: list[tuple[str, str]] = []
+        for entry in (entry for entry in entries if isinstance(entry, dict)):
+            named += [(str(entry["path"]), str(entry["md5"]))] if "md5" in entry else []
+            # DVC lists a folder's files here where it keeps no manifest of them.
+            members = entry.get("files")
+            inside = (member for member in members if isinstance(member, dict)) if isinstance(members, list) else ()
+            named += [(f"{entry['path']}/{member['relpath']}", str(member["md5"])) for member in inside if "md5" in member]
+        sides.append(tuple(named))
+    return sides[0], sides[1]
+
+
+def written_entries(text: str) -> dict[str, str]:
+    """A lock's text by stage, each entry as it is written. Raises: ValueError if it is not as DVC writes it."""
+    entries = {match["name"].strip("'\""): match[0] for match in ENTRY.finditer(text)}
+    if text != SCHEMA + "".join(entries.values()):
+        raise ValueError("not as DVC writes it")
+    return entries
+
+
 def outs_of(path: Path, name: str) -> dict[str, Outs]:
     """The outs of each stage of one lock. Raises: ProjectError if it is not whole."""
     try:
-        raw = yaml.load(path.read_text(encoding="utf-8"), Loader=_Loader)  # noqa: S506 (a SafeLoader)
+        raw = load_yaml(path.read_text(encoding="utf-8"))
     except FileNotFoundError as error:
         raise ProjectError(f"{name} is missing: nothing was built yet; run `dvc repro` and retry") from error
-    except (yaml.YAMLError, UnicodeDecodeError) as error:
+    except ValueError as error:  # also what is no UTF-8
         raise ProjectError(damaged(name)) from error
     try:
         stages: dict[str, Any] = raw["stages"]
@@ -98,6 +136,6 @@ class Comparison:
         return self.artifacts > 0 and not self.differing
 
 
-def compare(one: Outs, other: Outs) -> Comparison:
-    paths = sorted(one.keys() | other.keys())
-    return Comparison(len(paths), [path for path in paths if one.get(path) != other.get(path)])
+def compare(before: Mapping[str, str], after: Mapping[str, str]) -> Comparison:
+    paths = sorted(before.keys() | after.keys())
+    return Comparison(len(paths), [path for path in paths if before.get(path) != after.get(path)])

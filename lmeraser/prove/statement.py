@@ -12,12 +12,15 @@ import re
 from collections.abc import Callable, Mapping
 from dataclasses import asdict, dataclass, fields
 from datetime import datetime, timedelta
-from typing import Any
+from typing import TYPE_CHECKING, Any
 from uuid import UUID
 
 from lmeraser.core.digest import canonical_json
 from lmeraser.core.errors import VerificationError
 from lmeraser.prove.consistency import check_consistency
+
+if TYPE_CHECKING:  # whoever verifies a certificate needs no tables
+    from lmeraser.erase.plan import Plan
 
 STATEMENT_TYPE = "https://in-toto.io/Statement/v1"
 PREDICATE_TYPE = "urn:lmeraser:erasure:v1"
@@ -54,9 +57,9 @@ class Counts:
     exact: bool
 
     @classmethod
-    def of(cls, plan: Mapping[str, Any]) -> "Counts":
-        """The part of a plan (`Plan.to_json`) that a certificate tells."""
-        picked: dict[str, Any] = {one.name: plan[one.name] for one in fields(cls)}
+    def of(cls, plan: "Plan") -> "Counts":
+        """The part of a plan that a certificate tells."""
+        picked: dict[str, Any] = {count.name: getattr(plan, count.name) for count in fields(cls)}
         for name in ("parts", "slots_retrained", "slots_emptied"):
             picked[name] = tuple(picked[name])
         return cls(**picked)

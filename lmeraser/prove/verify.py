@@ -13,7 +13,6 @@ Sources: DSSE v1.0.2 (github.com/secure-systems-lab/dsse), in-toto Statement v1,
 
 import base64
 import binascii
-import json
 import re
 import shlex
 from collections.abc import Sequence
@@ -24,6 +23,7 @@ from typing import TYPE_CHECKING, Any, NoReturn
 
 from lmeraser.core.digest import canonical_json, sha256
 from lmeraser.core.errors import BadInputError, VerificationError
+from lmeraser.core.strict_json import RepeatedNameError, strict_json
 from lmeraser.prove.statement import PREDICATE_TYPE, STATEMENT_TYPE, check_content
 
 if TYPE_CHECKING:  # 0.2 s that only verifying needs
@@ -181,23 +181,12 @@ def _refuse(where: str, why: str) -> NoReturn:
     raise CertificateError(f"{where}: {why}")
 
 
-def _once(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
-    made = dict(pairs)
-    if len(made) != len(pairs):
-        raise KeyError("a name stands twice")
-    return made
-
-
-def _no_constant(_: str) -> NoReturn:
-    raise ValueError("NaN and Infinity are no JSON")
-
-
 def _json(data: bytes, where: str, what: str) -> Any:
     """Step 2. Two readers may pick different values of a repeated name, so that is refused."""
     try:
-        value = json.loads(data.decode(), object_pairs_hook=_once, parse_constant=_no_constant)
+        value = strict_json(data)
         canonical_json(value)  # lone surrogates and numbers beyond float: valid JSON that has no bytes
-    except KeyError as error:
+    except RepeatedNameError as error:
         raise CertificateError(f"{where}: its {what} has a name twice, so two readers could read it differently") from error
     except (ValueError, RecursionError) as error:
         raise CertificateError(f"{where}: its {what} is not JSON; it is damaged, or no certificate") from error

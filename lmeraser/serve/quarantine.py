@@ -34,7 +34,7 @@ class Quarantine:
     model_withheld: bool
 
     def layout(self, project: Layout) -> Layout:
-        return Layout(copies(project) / self.folder)
+        return Layout(project.quarantine_copies / self.folder)
 
     def head_file(self, project: Layout) -> Path | None:
         """The global head to use; None while it is withheld."""
@@ -44,18 +44,10 @@ class Quarantine:
         return layout.root / "interim.safetensors" if self.head == INTERIM else layout.head
 
 
-def copies(project: Layout) -> Path:
-    return project.private_state / "quarantine"
-
-
-def pointer(project: Layout) -> Path:
-    return project.private_state / "quarantine.json"
-
-
 def read_quarantine(project: Layout) -> Quarantine | None:
     """None if nothing is left out: the artifacts themselves are served."""
     try:
-        raw = json.loads(pointer(project).read_bytes())
+        raw = json.loads(project.quarantine.read_bytes())
         return Quarantine(str(raw["folder"]), [str(slot) for slot in raw["slots"]], raw["head"], raw["model_withheld"])
     except FileNotFoundError:
         return None
@@ -64,12 +56,12 @@ def read_quarantine(project: Layout) -> Quarantine | None:
 
 
 def write_quarantine(project: Layout, quarantine: Quarantine) -> None:
-    write_atomically(pointer(project), readable_json(asdict(quarantine)), mode=0o600)
+    write_atomically(project.quarantine, readable_json(asdict(quarantine)), mode=0o600)
 
 
 def copy_artifacts(origin: Layout, project: Layout, folder: str) -> Layout:
     """Link the artifacts, params and locks of `origin` into a new copy. Takes no space."""
-    target = copies(project) / folder
+    target = project.quarantine_copies / folder
     shutil.rmtree(target, ignore_errors=True)
     target.mkdir(parents=True, mode=0o700)
     for path in [*origin.artifacts.rglob("*"), origin.params, *locks_there(origin.root)]:
@@ -82,11 +74,11 @@ def copy_artifacts(origin: Layout, project: Layout, folder: str) -> Layout:
 
 def lift(project: Layout) -> None:
     """Serve the artifacts themselves again, and delete every copy."""
-    pointer(project).unlink(missing_ok=True)
-    shutil.rmtree(copies(project), ignore_errors=True)
+    project.quarantine.unlink(missing_ok=True)
+    shutil.rmtree(project.quarantine_copies, ignore_errors=True)
 
 
 def drop_other_copies(project: Layout, kept: str) -> None:
-    for folder in copies(project).iterdir():
+    for folder in project.quarantine_copies.iterdir():
         if folder.name != kept:
             shutil.rmtree(folder, ignore_errors=True)

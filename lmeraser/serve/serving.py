@@ -91,7 +91,7 @@ class ServedModel:
     def _load(cls, layout: Layout, params: Params, left_out: frozenset[str], head: Path | None) -> "ServedModel":
         prototypes, slots = load_router(layout.router)
         kept = [index for index, slot in enumerate(slots) if slot not in left_out]
-        sizes = np.array([size["records"] for size in load_sizes(layout.clusters)], dtype=np.float64)
+        sizes = np.array([size.records for size in load_sizes(layout.clusters)], dtype=np.float64)
         if not kept and head is None:
             raise ProjectError("every cluster is in quarantine and the global head is being solved; retry in a moment")
         return cls(

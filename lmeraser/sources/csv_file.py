@@ -10,7 +10,7 @@ from dataclasses import dataclass
 
 from lmeraser.core.errors import ManifestError
 from lmeraser.data.records import PRIVATE, PUBLIC, TEST, TRAIN
-from lmeraser.sources.table import COLUMNS
+from lmeraser.sources.base import COLUMNS
 
 BOM = b"\xef\xbb\xbf"
 WIDE_BOMS = (b"\xff\xfe", b"\xfe\xff")  # UTF-16

@@ -6,7 +6,7 @@ the writers of the original test set: Alpaydin and Kaynak 1998, UCI Optical Reco
 """
 
 import sys
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from functools import cached_property
 from pathlib import Path
 from typing import Any
@@ -15,11 +15,11 @@ import numpy as np
 import pandas as pd
 
 from lmeraser.core.digest import number_from
-from lmeraser.core.errors import ImageError, ParamsError
+from lmeraser.core.errors import ImageError
 from lmeraser.data.images import stored_png
 from lmeraser.data.records import PRIVATE, PUBLIC, TEST, TRAIN
+from lmeraser.sources.base import COLUMNS, Source
 from lmeraser.sources.manifest import ManifestSource
-from lmeraser.sources.table import COLUMNS, Source
 
 PREFIX = "digits:"
 
@@ -45,13 +45,6 @@ class DigitsSource(Source):
         if not path.startswith(PREFIX) or not number.isdecimal() or int(number) >= len(self._images):
             raise ImageError(f"the path names no digit; expected {PREFIX}0000 to {PREFIX}{len(self._images) - 1}")
         return stored_png(np.rint(self._images[int(number)] * (255 / 16)).astype(np.uint8))
-
-    def check_erasable(self) -> None:
-        raise ParamsError("the digits come with scikit-learn and cannot be deleted there; set source.erase to false")
-
-    def drop(self, is_gone: Callable[[str], bool]) -> int:
-        self.check_erasable()
-        return 0
 
 
 def assign_subjects(labels: Sequence[int]) -> pd.DataFrame:

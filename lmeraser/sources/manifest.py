@@ -8,16 +8,16 @@ import pandas as pd
 
 from lmeraser.core.errors import ImageError, ManifestError, StepFailedError
 from lmeraser.sources import erasing
+from lmeraser.sources.base import COLUMNS, ErasableSource, make_table
 from lmeraser.sources.csv_file import CsvFile, read_csv
 from lmeraser.sources.parquet_file import check_writable, read_parquet, write_without
 from lmeraser.sources.place import OWN_FOLDERS
-from lmeraser.sources.table import COLUMNS, Source, make_table
 
 MANIFESTS = ("manifest.csv", "manifest.parquet")
 ENDINGS = (".csv", ".parquet")
 
 
-class ManifestSource(Source):
+class ManifestSource(ErasableSource):
     """Images in a folder. A path may not leave the folder, neither by `..` nor by a link."""
 
     def __init__(self, manifest: Path, own: tuple[Path, ...] = ()) -> None:

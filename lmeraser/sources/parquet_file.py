@@ -10,7 +10,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from lmeraser.core.errors import ManifestError, StepFailedError
-from lmeraser.sources.table import COLUMNS
+from lmeraser.sources.base import COLUMNS
 
 BROKEN = (pa.ArrowException, OSError, ValueError, KeyError, OverflowError)
 

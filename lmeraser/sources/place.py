@@ -17,7 +17,6 @@ from lmeraser.core.code import PACKAGES
 from lmeraser.core.errors import ParamsError
 from lmeraser.core.params import PublishedSource as PublishedParams
 from lmeraser.core.params import Source as SourceParams
-from lmeraser.sources.table import Source, open_source
 
 # Of the project itself: a build deletes, DVC hashes or git keeps what lies there.
 OWN_FOLDERS = ("artifacts", ".dvc", ".lmeraser", ".git", "metrics", "certificates", "tune", *PACKAGES)
@@ -44,22 +43,6 @@ def check_place(path: Path, root: Path) -> None:
         raise ParamsError(
             "params.yaml: source.path is data/, which holds the project's own lists; put your images into a folder below it"
         )
-
-
-def check_source(params: SourceParams | PublishedParams, root: Path) -> Source:
-    """Open the source and check everything that can be known of it before its images are read.
-
-    Raises: BadInputError in one line: absent, in a wrong place, tracked by DVC, not to be hashed, or not to be erased from
-        although `erase` is true.
-    """
-    source = open_source(params, root)
-    path = root / params.path
-    if path.is_dir():
-        check_tree(path)
-    check_untracked(params, root)
-    if params.erase:
-        source.check_erasable()
-    return source
 
 
 def check_untracked(params: SourceParams | PublishedParams, root: Path) -> None:

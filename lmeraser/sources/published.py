@@ -22,12 +22,12 @@ import pandas as pd
 from numpy.typing import NDArray
 
 from lmeraser.core.digest import number_from
-from lmeraser.core.errors import ImageError, LmeraserError, ManifestError, ParamsError
+from lmeraser.core.errors import ImageError, LmeraserError, ManifestError
 from lmeraser.core.params import PublishedSource as PublishedParams
 from lmeraser.core.progress import say
 from lmeraser.data.images import stored_png
 from lmeraser.data.records import PRIVATE, PUBLIC, TEST, TRAIN
-from lmeraser.sources.table import COLUMNS, Source
+from lmeraser.sources.base import COLUMNS, Source
 
 COMMAND = "python -m lmeraser.sources.published"
 SPLITS = (TRAIN, TEST)
@@ -236,13 +236,6 @@ class PublishedSource(Source):
         if path not in self._by_name:
             raise ImageError(f"the path names no image of {self.name}")
         return stored_png(self._by_name[path].pixels())
-
-    def check_erasable(self) -> None:
-        raise ParamsError("published data sets cannot be erased from; set source.erase to false")
-
-    def drop(self, is_gone: Callable[[str], bool]) -> int:
-        self.check_erasable()
-        return 0
 
 
 def download(root: Path, name: str) -> None:

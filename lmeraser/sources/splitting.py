@@ -13,7 +13,7 @@ from lmeraser.data.images import open_checked
 from lmeraser.data.records import PRIVATE, PUBLIC, TRAIN, Record, record_id
 from lmeraser.gate import expectations as expect
 from lmeraser.sources import Source
-from lmeraser.sources.table import ALLOWED, COLUMNS
+from lmeraser.sources.base import ALLOWED, COLUMNS
 
 
 @dataclass(frozen=True)

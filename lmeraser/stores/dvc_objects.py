@@ -10,18 +10,15 @@ Anything else in these places is a leftover of a copy that was killed: it may ho
 import json
 import re
 from collections import defaultdict
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable
 from dataclasses import dataclass, field
 
-import yaml
-
+from lmeraser.pipeline.locks import Named, load_yaml, named_of
 from lmeraser.stores.base import Store
 
 OBJECT = re.compile(r"(?:files/md5/)?([0-9a-f]{2})/([0-9a-f]{30}(?:\.dir)?)")
 ENTRY = re.compile(r"runs/[0-9a-f]{2}/([0-9a-f]{64}/[0-9a-f]{64})")
 OURS = re.compile(r"(?:files/|runs/|[0-9a-f]{2}/)")
-Loader = getattr(yaml, "CSafeLoader", yaml.SafeLoader)  # six times as fast where libyaml is there
-Named = tuple[tuple[str, str], ...]
 
 
 @dataclass(frozen=True)
@@ -59,29 +56,11 @@ def parse_manifest(raw: bytes) -> dict[str, str]:
         raise ValueError("not a manifest") from error
 
 
-def named_of(stage: Mapping[str, object]) -> tuple[Named, Named]:
-    """Deps and outs, as (path, MD5), of one stage of a dvc.lock or of a run entry. Raises: ValueError, KeyError."""
-    sides = []
-    for side in ("deps", "outs"):
-        entries = stage.get(side) or []
-        if not isinstance(entries, list):
-            raise ValueError("not a stage")
-        named: list[tuple[str, str]] = []
-        for one in (entry for entry in entries if isinstance(entry, dict)):
-            named += [(str(one["path"]), str(one["md5"]))] if "md5" in one else []
-            # DVC lists a folder's files here where it keeps no manifest of them.
-            members = one.get("files")
-            inside = (member for member in members if isinstance(member, dict)) if isinstance(members, list) else ()
-            named += [(f"{one['path']}/{member['relpath']}", str(member["md5"])) for member in inside if "md5" in member]
-        sides.append(tuple(named))
-    return sides[0], sides[1]
-
-
 def parse_run(raw: bytes) -> tuple[Named, Named]:
     """Deps and outs of a run entry. Raises: ValueError if it is none."""
     try:
-        stage = yaml.load(raw, Loader=Loader)  # noqa: S506 (a SafeLoader)
-    except (yaml.YAMLError, UnicodeDecodeError, RecursionError) as error:
+        stage = load_yaml(raw)
+    except ValueError as error:
         raise ValueError("not a run entry") from error
     if not isinstance(stage, dict):
         raise ValueError("not a run entry")

@@ -11,6 +11,7 @@ from typing import cast
 
 from lmeraser.core.layout import Layout
 from lmeraser.core.params import Params
+from lmeraser.pipeline.files import StageName
 from stages.runtime.entry import Stage, enter
 
 
@@ -23,9 +24,9 @@ def run(layout: Layout, params: Params, names: list[str]) -> dict[str, float]:
     """Run stages in order; returns the seconds of each."""
     seconds: dict[str, float] = {}
     for name in names:
-        stage, _, item = name.partition("@")
+        stage = StageName.parse(name)
         start = time.monotonic()
-        load(stage)(layout, params, [item] if item else [])
+        load(stage.kind)(layout, params, [stage.item] if stage.item else [])
         seconds[name] = seconds.get(name, 0.0) + time.monotonic() - start
     return seconds
 

@@ -8,7 +8,7 @@ import pytest
 sys.path.insert(0, str(Path(__file__).parent))
 from interruptions import interruptions
 
-pytestmark = pytest.mark.slow
+pytestmark = [pytest.mark.slow, pytest.mark.usefixtures("preloaded")]
 
 
 def test_certificates_are_true_or_refused_with_a_way_out_whatever_git_does_in_between() -> None:

@@ -64,9 +64,9 @@ def test_empty_lock_is_refused_or_mended_and_never_believed(project: Sandbox, tm
         trap.mkdir()
         (trap / "sitecustomize.py").write_text(
             "import sys\nif 'flows.cli' in ' '.join(sys.orig_argv):\n"
-            "    import flows.requests.steps as s, os\n"
+            "    import flows.run.build as b, os\n"
             "    def update(layout, *a):\n        layout.lock.write_bytes(b'')\n        os.kill(os.getpid(), 9)\n"
-            "    s.update = update\n"
+            "    b.update = update\n"
         )
         path = os.pathsep.join((str(trap), str(project.root)))
         assert project.lmeraser("resume", env={"PYTHONPATH": path}).returncode == -9

@@ -83,8 +83,8 @@ def _slots_of(project: Sandbox, person: str) -> list[str]:
     layout = Layout(project.root)
     params = load_params(layout.params)
     own = {one.id for part in params.parts for one in read_records(layout.part(part)) if one.subject == person}
-    slots = [size["slot"] for size in load_sizes(layout.clusters)]
-    return [slot for slot in slots if any(member["id"] in own for member in load_members(layout.members(slot)))]
+    slots = [size.slot for size in load_sizes(layout.clusters)]
+    return [slot for slot in slots if any(member.id in own for member in load_members(layout.members(slot)))]
 
 
 def test_warm_process_makes_the_same_bytes_and_the_next_request_finds_it_warm(project: Sandbox, tmp_path: Path) -> None:

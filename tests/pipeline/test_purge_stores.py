@@ -51,7 +51,7 @@ def test_a_remote_that_is_away_stops_planning_and_does_not_stop_the_others(scene
 def test_a_remote_of_another_kind_is_refused_before_anything_goes(scene: Scene, url: str) -> None:
     scene.dvc("remote", "add", "far", url)
     held = files(scene.cache)
-    with pytest.raises(ProjectError, match=r"^remote far is \w+://; purge knows folders and S3 only"):
+    with pytest.raises(ProjectError, match=r"^remote far is of type \w+://, but purge supports only folders and S3"):
         scene.plan()
     assert files(scene.cache) == held
 

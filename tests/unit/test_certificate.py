@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from builders import CANARY_LABEL, CANARY_PATH, CANARY_SUBJECT, refused
+from builders import CANARY_LABEL, CANARY_PATH, CANARY_SUBJECT, example_plan, refused
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 from securesystemslib.signer import CryptoSigner  # type: ignore[attr-defined]
 
@@ -21,19 +21,14 @@ from lmeraser.prove.statement import LIMITS, Check, Counts, Erasure, Store, chec
 from lmeraser.prove.verify import CertificateError, verify_files
 
 SUBJECTS = SubjectKey(b"k" * KEY_BYTES)
-PLAN = {
-    "subjects": 1,
-    "records_removed": 12,
-    "records_retrained": 96,
-    "records_total": 960,
-    "clusters_total": 9,
-    "parts": ["p01"],
-    "slots_retrained": ["c07", "c03"],
-    "slots_emptied": [],
-    "rebuild": False,
-    "exact": True,
-    "shared_images": 0,
-}
+PLAN = example_plan(
+    records_removed=12,
+    records_retrained=96,
+    records_total=960,
+    clusters_total=9,
+    parts=["p01"],
+    slots_retrained=["c07", "c03"],
+)
 
 
 def signer(letter: bytes) -> CryptoSigner:

@@ -11,7 +11,7 @@ import pytest
 from builders import ROOT
 from commands import blocks, calls
 
-from flows.cli.command_line import _parser
+from flows.cli.command_line import make_parser
 from lmeraser.core.errors import BadInputError
 
 DOCUMENTS = [ROOT / "README.md", *sorted((ROOT / "docs").rglob("*.md"))]
@@ -45,14 +45,14 @@ def test_documents_show_commands() -> None:
 
 @pytest.mark.parametrize("command", cases(in_blocks))
 def test_command_to_be_typed_is_one_that_the_parser_takes(command: str) -> None:
-    _parser().parse_args(arguments(command))
+    make_parser().parse_args(arguments(command))
 
 
 @pytest.mark.parametrize("command", cases(in_text))
 def test_command_that_a_text_mentions_exists_with_its_options(command: str) -> None:
     given = [word for word in arguments(command) if word != "more"]
     try:
-        _parser().parse_args(given)
+        make_parser().parse_args(given)
         problem = "cut short"
     except BadInputError as error:
         problem = str(error)

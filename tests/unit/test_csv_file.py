@@ -9,8 +9,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from lmeraser.core.errors import ManifestError
+from lmeraser.sources.base import COLUMNS
 from lmeraser.sources.csv_file import BOM, CsvFile, read_csv
-from lmeraser.sources.table import COLUMNS
 
 HEADER = [*COLUMNS, "note"]
 NOTES = st.text(st.sampled_from('ab ,;"\n\té'), max_size=8)

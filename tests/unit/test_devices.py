@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 from builders import make_params
 
-from flows.dvc import command as dvc
+from flows import processes
 from flows.run import devices
 from flows.run import warm_client as warm
 from lmeraser.core.layout import Layout
@@ -31,7 +31,7 @@ def test_each_gpu_has_a_process_that_sees_it_alone(monkeypatch: pytest.MonkeyPat
         seen.append(extra.get("CUDA_VISIBLE_DEVICES"))
         return subprocess.Popen([sys.executable, "-c", ""], text=True)
 
-    monkeypatch.setattr(dvc, "start", start)
+    monkeypatch.setattr(processes, "start", start)
     warm.run_chains(Layout(tmp_path), [["tune@c00"], ["tune@c01"], ["tune@c02"]], gpus=3)
     assert sorted(str(one) for one in seen) == ["0", "1", "2"]
     seen.clear()
@@ -42,6 +42,7 @@ def test_each_gpu_has_a_process_that_sees_it_alone(monkeypatch: pytest.MonkeyPat
 def test_variable_of_a_command_is_its_own_alone(tmp_path: Path) -> None:
     before = dict(os.environ)
     show = "import os; print(os.environ.get('CUDA_VISIBLE_DEVICES'))"
-    process = dvc.start([sys.executable, "-c", show], Layout(tmp_path), {"CUDA_VISIBLE_DEVICES": "7"}, stdout=subprocess.PIPE)
+    command, variables = [sys.executable, "-c", show], {"CUDA_VISIBLE_DEVICES": "7"}
+    process = processes.start(command, Layout(tmp_path), variables, stdout=subprocess.PIPE)
     assert process.communicate()[0].strip() == "7"
     assert dict(os.environ) == before

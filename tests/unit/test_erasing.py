@@ -11,8 +11,8 @@ from hypothesis import strategies as st
 
 from lmeraser.core.errors import ManifestError, StepFailedError
 from lmeraser.sources import erasing
+from lmeraser.sources.base import COLUMNS
 from lmeraser.sources.manifest import ManifestSource
-from lmeraser.sources.table import COLUMNS
 
 HEADER = ",".join(COLUMNS)
 

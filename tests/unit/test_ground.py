@@ -4,11 +4,12 @@ import tempfile
 import uuid
 from collections.abc import Iterator
 from contextlib import contextmanager
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import pytest
-from builders import make_params, refused
+from builders import example_plan, make_params, refused
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -17,9 +18,10 @@ from flows.project import Project
 from flows.requests import ground
 from lmeraser.core.errors import ProjectError, StepFailedError, VerificationError
 from lmeraser.core.layout import Layout
+from lmeraser.erase.batches import BatchRecord
 from lmeraser.erase.erased import ErasedList
 from lmeraser.erase.ledger import Claim
-from lmeraser.erase.requests import Batch, Request
+from lmeraser.erase.requests import Request
 from lmeraser.erase.states import WAY
 
 LOCK = "schema: '2.0'\nstages:\n  split:\n    outs: [{{path: artifacts/split/private, md5: {}}}]\n"
@@ -47,13 +49,13 @@ class Scene:
         patch.setattr(Project, "params", make_params({}))
         patch.setattr(dvc, "status", lambda _: self.stale)
         patch.setattr(ground, "refresh", lambda *_: None)
-        self.pseudonym = self.project.key().pseudonym("anna")
+        self.pseudonym = self.project.ensure_subject_key().pseudonym("anna")
         identity = str(uuid.uuid4())
         self.project.ledger.receive(identity, [self.pseudonym], False, 30)
         for state in ("validated", "quarantined"):
             self.project.ledger.move([identity], state)
         self.claim: Claim = self.project.ledger.claim("me", 60, ["quarantined"])
-        self.batch: Batch = self.project.ledger.open_batch(self.claim, [identity], {}, {}, {"plans": {}})
+        self.batch = self.project.ledger.open_batch(self.claim, [identity], BatchRecord(example_plan(), {}))
         self.identity = identity
 
     def lock(self, content: str) -> None:
@@ -66,7 +68,7 @@ class Scene:
             if one == "retrained":
                 self.lock("without her")
             if one != "removed":
-                ground.record(self.project, self.batch)
+                self.batch = ground.record(self.project, self.batch)
             self.project.ledger.move([self.identity], one, self.claim)
 
     @property
@@ -77,8 +79,8 @@ class Scene:
     def listed(self) -> bool:
         return self.pseudonym in ErasedList.read(self.project.layout.erased).pseudonyms
 
-    def realign(self) -> None:
-        ground.realign(self.project, self.batch, [self.request], self.claim)
+    def realign(self, by_person: bool = False) -> None:
+        self.batch = ground.realign(self.project, self.batch, [self.request], self.claim, by_person)
 
     def reset(self, lock: str = "before", listed: bool = False) -> None:
         """What `git reset --hard && dvc checkout` leaves: an older lock, an older list."""
@@ -101,7 +103,7 @@ def test_nothing_moved_nothing_is_done_again(state: str) -> None:
         made.reach(state)
         made.realign()
         assert made.request.state == state
-        assert "moved" not in made.batch.facts
+        assert not made.batch.moved
 
 
 @pytest.mark.parametrize("state", STATES)
@@ -123,7 +125,7 @@ def test_state_that_somebody_brought_up_to_date_is_verified_again(state: str) ->
         made.lock("without her, and with newcomers")  # `dvc repro` after rows were added
         made.realign()
         assert made.request.state == "retrained"
-        assert made.batch.facts["moved"]
+        assert made.batch.moved
 
 
 @pytest.mark.parametrize("foreign", FOREIGN, ids=str)
@@ -232,8 +234,8 @@ def test_whoever_the_ledger_says_to_be_erased_is_told_and_put_back_though_the_ma
 def test_what_was_not_planned_stands_only_once_a_person_asked_again() -> None:
     with scene() as made:
         made.reach("retrained")
-        made.batch.facts["unplanned"] = True
-        ground.realign(made.project, made.batch, [made.request], made.claim)
-        assert "moved" not in made.batch.facts
-        ground.realign(made.project, made.batch, [made.request], made.claim, by_person=True)
-        assert made.batch.facts["moved"]
+        made.batch = replace(made.batch, unplanned=True)
+        made.realign()
+        assert not made.batch.moved
+        made.realign(by_person=True)
+        assert made.batch.moved

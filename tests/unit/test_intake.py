@@ -21,6 +21,7 @@ from lmeraser.data.records import Record
 from lmeraser.erase.erased import ErasedList
 from lmeraser.erase.plan import Facts, make_plan
 from lmeraser.erase.requests import Request
+from lmeraser.erase.roster import Roster
 from lmeraser.erase.states import BLOCKED, REJECTED
 
 PARAMS = make_params({"cluster.n_max": 3, "skeleton.leaves": 2})
@@ -48,12 +49,14 @@ class World:
         self.stale = False
         copy = Layout(root / "copy")
         monkeypatch.setattr(Project, "params", PARAMS)
-        monkeypatch.setattr(intake, "load_params", lambda _: PARAMS)
         monkeypatch.setattr(intake, "refresh", lambda *_, **__: None)
         monkeypatch.setattr(dvc, "require_built", lambda _: None)
         monkeypatch.setattr(dvc, "require_current", self._require_current)
         monkeypatch.setattr(intake, "whole_layout", lambda project: project.layout if self.served is self.workspace else copy)
-        monkeypatch.setattr(intake, "gather_facts", lambda layout, _: self.served if layout == copy else self.workspace)
+        monkeypatch.setattr(Project, "roster", lambda _, layout: self.roster(self.served if layout == copy else self.workspace))
+
+    def roster(self, facts: Facts) -> Roster:
+        return Roster(facts, self.project.subject_key())
 
     def _require_current(self, _: Layout) -> None:
         if self.stale:
@@ -115,7 +118,7 @@ def test_who_gained_public_records_after_acceptance_does_not_keep_others() -> No
     with world(MANY) as made:
         early, harmless = made.submit("person-4"), made.submit("person-5")
         facts = facts_of(MANY, [*PUBLIC, ("person-4", "one")])
-        fit, culprits = intake.divide(made.project, facts, [early, harmless])
+        fit, culprits = intake.divide(made.roster(facts), [early, harmless])
         assert [one.request_id for one in fit] == [harmless.request_id]
         assert [one.request_id for one, _ in culprits] == [early.request_id]
         assert "public records" in culprits[0][1]
@@ -148,7 +151,7 @@ def test_all_that_are_accepted_can_be_carried_out_together(labels: list[str], or
                     with pytest.raises(RequestError):
                         make_plan(names, made.workspace, include_public=False)
         held = made.project.ledger.all(open_only=True)
-        assert intake.divide(made.project, made.workspace, held) == (held, [])
+        assert intake.divide(made.roster(made.workspace), held) == (held, [])
 
 
 def test_a_person_of_the_workspace_is_not_unknown_while_another_copy_is_served() -> None:

@@ -3,16 +3,18 @@
 import sqlite3
 import uuid
 from collections.abc import Iterator
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
 
 import pytest
-from builders import CANARY_SUBJECT, refused
+from builders import CANARY_SUBJECT, example_plan, refused
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from hypothesis.stateful import Bundle, RuleBasedStateMachine, invariant, rule
 
 from lmeraser.core.errors import ProjectError, RequestError, VerificationError
+from lmeraser.erase.batches import BatchRecord
 from lmeraser.erase.erased import SubjectKey
 from lmeraser.erase.ledger import ClaimLostError, Ledger, sqlite_url
 from lmeraser.erase.ledger_schema import transaction
@@ -91,7 +93,7 @@ def test_who_lost_its_claim_stores_nothing_more(ledger: Ledger, clock: Clock) ->
         lambda: ledger.move([ID], "validated", slow),
         lambda: ledger.fail([ID], "x", 3, slow),
         lambda: ledger.add_time([ID], "x", 1.0, slow),
-        lambda: ledger.open_batch(slow, [ID], {}, {}, {}),
+        lambda: ledger.open_batch(slow, [ID], BatchRecord(example_plan(), {})),
         lambda: ledger.renew(slow),
     ):
         refused(ClaimLostError, act)
@@ -234,11 +236,21 @@ def test_names_of_people_are_in_no_file_of_the_ledger(ledger: Ledger, tmp_path: 
 def test_a_batch_keeps_what_its_steps_found(ledger: Ledger) -> None:
     ledger.receive(ID, [ANNA], False, 30)
     claim = ledger.claim("one", 10, OPEN)
-    batch = ledger.open_batch(claim, [ID], {"slots": ["c01"]}, {"a": "1"}, {"plans": {}})
-    batch.facts["source"] = "kept"
+    opened = ledger.open_batch(claim, [ID], BatchRecord(example_plan(), {"a": "1"}, {ID: example_plan()}))
+    batch = replace(opened, source="kept")
     ledger.save_batch(batch, claim)
     assert ledger.get_batch(batch.batch_id) == batch
     assert ledger.get(ID).batch_id == batch.batch_id
+
+
+@pytest.mark.parametrize("stored", ["{}", "[]", '{"plans": 3}', '{"plans": {"x": {"odd": 1}}}', "{"])
+def test_batch_that_no_version_wrote_is_refused_in_one_line(ledger: Ledger, tmp_path: Path, stored: str) -> None:
+    ledger.receive(ID, [ANNA], False, 30)
+    batch = ledger.open_batch(ledger.claim("one", 10, OPEN), [ID], BatchRecord(example_plan(), {}))
+    with sqlite3.connect(tmp_path / "ledger.db") as plain:
+        plain.execute("UPDATE batches SET facts = ?", (stored,))
+    plain.close()
+    assert "batch of the ledger is damaged" in refused(ProjectError, lambda: ledger.get_batch(batch.batch_id))
 
 
 class Machine(RuleBasedStateMachine):

@@ -22,7 +22,7 @@ from builders import (
 )
 
 from lmeraser.core.errors import ImageError, ManifestError, ParamsError, StepFailedError
-from lmeraser.sources import COLUMNS, open_source
+from lmeraser.sources import COLUMNS, ErasableSource, open_erasable_source, open_source
 from lmeraser.sources.digits import DigitsSource, assign_subjects
 from lmeraser.sources.manifest import ManifestSource
 
@@ -222,8 +222,8 @@ def test_relative_source_path_starts_at_the_projects_folder(tmp_path: Path) -> N
 def test_digits_cannot_be_deleted_at_scikit_learn() -> None:
     params = make_params({"source.erase": True})
     assert "source.erase" in refused(ParamsError, lambda: open_source(params.source, ROOT))
-    source = open_source(make_params().source, ROOT)
-    refused(ParamsError, lambda: source.drop(ada))
+    assert not isinstance(open_source(make_params().source, ROOT), ErasableSource)
+    refused(ParamsError, lambda: open_erasable_source(make_params().source, ROOT))
 
 
 def test_table_of_digits_is_the_one_that_the_code_prints() -> None:

@@ -11,7 +11,7 @@ from builders import ROOT, make_params, refused
 from hypothesis import given
 from hypothesis import strategies as st
 
-from flows.cli.request_commands import mixing_line
+from flows.cli.status import mixing_line
 from flows.project import Project
 from lmeraser.core.environment import LONGEST, Environment, as_line, differing, environment, fingerprint, grouped
 from lmeraser.core.errors import ProjectError, VerificationError

@@ -11,8 +11,8 @@ from hypothesis import strategies as st
 from lmeraser.core.errors import BadInputError, ManifestError, RequestError
 from lmeraser.core.names import normalise_name, unseen
 from lmeraser.erase.facts import normalise_subjects
+from lmeraser.sources.base import make_table
 from lmeraser.sources.splitting import check_table
-from lmeraser.sources.table import make_table
 
 INVISIBLE = {
     "zero-width blank": "\u200b",
@@ -100,7 +100,7 @@ def test_names_that_look_foreign_are_kept() -> None:
 
 
 def test_list_of_people_is_read_as_editors_save_it(tmp_path: Path) -> None:
-    from flows.cli.request_commands import read_lines
+    from flows.cli.subjects import read_lines
 
     text = "Zoé\r\n\r\nben\r\ncem"
     for encoding in ("utf-8", "utf-8-sig", "utf-16"):

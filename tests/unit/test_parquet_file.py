@@ -13,8 +13,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from lmeraser.core.errors import ManifestError
+from lmeraser.sources.base import COLUMNS
 from lmeraser.sources.manifest import ManifestSource
-from lmeraser.sources.table import COLUMNS
 
 WIDTHS = [pa.int8(), pa.uint8(), pa.int16(), pa.uint16(), pa.int32(), pa.uint32(), pa.int64(), pa.uint64()]
 

@@ -168,4 +168,4 @@ def test_source_in_dvcs_cache_or_in_a_remote_is_refused(root: Path, tmp_path: Pa
     for place in ("cache", "remote"):
         write_source(tmp_path / place / "people", standard_rows())
         known = make_params({"source": {**vars(params(tmp_path / place / "people"))}})
-        assert "cache or in a remote" in refused(ParamsError, partial(check_early, Layout(root), known))
+        assert "cache or a DVC remote" in refused(ParamsError, partial(check_early, Layout(root), known))

@@ -9,8 +9,7 @@ import pytest
 import yaml
 from builders import CANARY_SUBJECT, ROOT, refused
 
-from flows.purge.prefect_events import clear, holds_more
-from flows.service.client import EVENT
+from flows.purge.prefect_events import EVENT, clear, holds_more
 from lmeraser.core.errors import StepFailedError
 from lmeraser.core.layout import Layout
 

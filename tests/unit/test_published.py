@@ -17,7 +17,7 @@ from published_sets import images, published, write_all, write_gtsrb
 
 from lmeraser.core.errors import ImageError, ManifestError, ParamsError
 from lmeraser.core.params import load_params
-from lmeraser.sources import Source, open_source
+from lmeraser.sources import ErasableSource, Source, open_erasable_source, open_source
 from lmeraser.sources.published import choose, download, read_items
 from lmeraser.sources.splitting import Split, split_source
 
@@ -263,7 +263,8 @@ def test_pickle_that_was_not_published_is_never_opened(root: Path, tmp_path: Pat
 
 def test_published_sets_cannot_be_erased_from(root: Path) -> None:
     assert "set it to false" in refused(ParamsError, lambda: opened(root, erase=True))
-    refused(ParamsError, lambda: opened(root).drop(lambda _: True))
+    assert not isinstance(opened(root), ErasableSource)
+    refused(ParamsError, lambda: open_erasable_source(published(root, "cifar100", "cifar10"), ROOT))
 
 
 def test_path_that_names_no_image_is_refused(root: Path) -> None:

@@ -20,11 +20,9 @@ from lmeraser.serve.quarantine import (
     WHOLE,
     WITHHELD,
     Quarantine,
-    copies,
     copy_artifacts,
     drop_other_copies,
     lift,
-    pointer,
     read_quarantine,
     write_quarantine,
 )
@@ -108,7 +106,7 @@ def test_nothing_answers_where_nothing_may(lab: Lab, tmp_path: Path) -> None:
     assert "retry in a moment" in refused(ProjectError, lambda: ServedModel.load_served(layout, lab.params))
     quarantined(layout, [], WITHHELD, withheld=True)
     assert "the model is withheld" in refused(ProjectError, lambda: ServedModel.load_served(layout, lab.params))
-    pointer(layout).write_text("CANARY")
+    layout.quarantine.write_text("CANARY")
     assert "lmeraser resume" in refused(ProjectError, lambda: ServedModel.load_served(layout, lab.params))
 
 
@@ -123,9 +121,9 @@ def test_copy_stays_whole_while_the_workspace_changes_and_takes_no_space(lab: La
     assert copy.router.exists()
     copy_artifacts(copy, layout, "two")
     drop_other_copies(layout, "two")
-    assert [path.name for path in copies(layout).iterdir()] == ["two"]
+    assert [path.name for path in layout.quarantine_copies.iterdir()] == ["two"]
     lift(layout)
-    assert not copies(layout).exists()
+    assert not layout.quarantine_copies.exists()
     assert read_quarantine(layout) is None
     lift(layout)  # again, as after a crash
 

@@ -10,7 +10,7 @@ from flows.dvc.pipeline_files import grow, next_names, with_names
 from lmeraser.core.errors import BadInputError, ParamsError, ProjectError, SlotError
 from lmeraser.core.layout import Layout
 from lmeraser.core.params import IN_ROOT, expand_slots, load_params
-from lmeraser.pipeline.files import SHARD, check_files, file_of, files, is_lock, locks, plain_name, shards
+from lmeraser.pipeline.files import SHARD, StageName, check_files, file_of, files, is_lock, locks, plain_name, shards
 from lmeraser.pipeline.locks import outs_by_stage, read_outs
 
 
@@ -199,3 +199,11 @@ def test_locks_are_known_by_their_place() -> None:
     assert not any(map(is_lock, ("dvc.yaml", "other/03/dvc.lock", "tune/03/deep/dvc.lock", "data/dvc.lock")))
     assert plain_name("tune/03/dvc.yaml:tune@c99") == "tune@c99"
     assert plain_name("head") == "head"
+
+
+@pytest.mark.parametrize("name", ["head", "tune@c07", "embed@p00", "interim_head@0a1b2c3d"])
+def test_stage_name_is_spelt_as_it_was_read_and_only_dvcs_stages_are_recorded(name: str) -> None:
+    parsed = StageName.parse(name)
+    assert str(parsed) == name
+    assert (parsed.kind, parsed.item) == (*name.split("@"), "")[:2]
+    assert parsed.recorded == (not name.startswith("interim_head"))

@@ -1,6 +1,5 @@
 """Verifying: frozen vectors, each tampering with its own line; any flipped byte; a second opinion by OpenSSL; light and alone."""
 
-import argparse
 import base64
 import json
 import subprocess
@@ -13,7 +12,7 @@ from builders import ROOT, refused
 from hypothesis import given
 from hypothesis import strategies as st
 
-from flows.cli import certificate_commands
+from flows.cli.command_line import make_parser
 from lmeraser.core.digest import readable_json
 from lmeraser.core.errors import BadInputError, ProjectError
 from lmeraser.prove.home import Home
@@ -238,22 +237,9 @@ def test_openssl_refuses_one_changed_bit(tmp_path: Path, name: str) -> None:
 # the commands
 
 
-def options(*words: str) -> argparse.Namespace:
-    top = argparse.ArgumentParser()
-    commands = top.add_subparsers()
-
-    def command(name: str, act: Any, text: str) -> argparse.ArgumentParser:
-        added = commands.add_parser(name, help=text)
-        added.set_defaults(act=act)
-        return added
-
-    certificate_commands.add_parsers(command)
-    return top.parse_args(words)
-
-
 def run(*words: object) -> tuple[dict[str, Any], list[str]]:
-    found = options(*map(str, words))
-    told: tuple[dict[str, Any], list[str]] = found.act(found)
+    options = make_parser().parse_args(list(map(str, words)))
+    told: tuple[dict[str, Any], list[str]] = options.act(options)
     return told
 
 
@@ -310,16 +296,9 @@ def test_verifying_imports_nothing_of_learning_or_the_engine() -> None:
     heavy = ("torch", "numpy", "prefect", "dvc", "great_expectations", "sqlalchemy", "lmeraser.learn")
     words = ["verify", *map(str, GOOD), "--key", str(VECTORS / "keys.pem")]
     script = f"""
-import argparse, sys
-from flows.cli import certificate_commands
-top = argparse.ArgumentParser()
-commands = top.add_subparsers()
-def command(name, act, text):
-    added = commands.add_parser(name)
-    added.set_defaults(act=act)
-    return added
-certificate_commands.add_parsers(command)
-options = top.parse_args({words!r})
+import sys
+from flows.cli.command_line import make_parser
+options = make_parser().parse_args({words!r})
 print(options.act(options)[0]["valid"], [name for name in {heavy!r} if name in sys.modules])
 """
     done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, cwd=ROOT, check=False)

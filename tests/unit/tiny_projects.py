@@ -72,6 +72,7 @@ class Tiny:
     cache: FolderStore | MemoryStore
     remote: MemoryStore
     stores: list[Store] = field(default_factory=list)
+    failed: set[tuple[str, str]] = field(default_factory=set)  # stores and keys of the last deletes that failed
 
     @classmethod
     def of(cls, root: Path, current: Sequence[Stage], earlier: Sequence[Sequence[Stage]] = (), on_disk: bool = False) -> "Tiny":
@@ -109,6 +110,7 @@ class Tiny:
         try:
             act()
         finally:
+            self.failed = {(store.name, key) for store in faulty for key in store.failed}
             self.stores = [self.cache, self.remote]
         return [key for store in faulty for key in store.deleted]
 

@@ -1,15 +1,12 @@
-"""The table of records that every source gives, and the way to the source that params.yaml names."""
+"""What every source gives, a table of records and their images; and what one gives that can be erased from."""
 
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Sequence
-from pathlib import Path, PurePosixPath
+from pathlib import PurePosixPath
 
 import pandas as pd
 
-from lmeraser.core.errors import ParamsError
 from lmeraser.core.names import normalise_name
-from lmeraser.core.params import PublishedSource as PublishedParams
-from lmeraser.core.params import Source as SourceParams
 from lmeraser.data.records import PRIVATE, PUBLIC, TEST, TRAIN
 
 COLUMNS = ("path", "label", "subject", "visibility", "split")
@@ -31,6 +28,10 @@ class Source(ABC):
     @abstractmethod
     def image(self, path: str) -> bytes:
         """The bytes of one image. Raises ImageError without naming the path."""
+
+
+class ErasableSource(Source):
+    """A source from which people can be deleted."""
 
     @abstractmethod
     def check_erasable(self) -> None:
@@ -59,30 +60,3 @@ def make_table(columns: Sequence[Sequence[str]], lines: Sequence[int]) -> pd.Dat
 def _normalise_path(path: str) -> str:
     plain = "//" not in path and "/." not in path and not path.startswith(".") and not path.endswith("/")  # nearly all are
     return (path if plain else str(PurePosixPath(path))) if path.strip() else ""
-
-
-def open_source(params: SourceParams | PublishedParams, root: Path) -> Source:
-    """The source that params.yaml names; relative paths start at the project's folder.
-
-    Raises: BadInputError if it is absent, or lies where a build would delete or hash it.
-    """
-    from lmeraser.sources.digits import DigitsSource
-    from lmeraser.sources.manifest import ManifestSource
-    from lmeraser.sources.place import check_place
-
-    path = root / params.path
-    check_place(path, root)
-    if params.kind == "torchvision":
-        from lmeraser.sources.published import PublishedSource
-
-        if params.erase:
-            raise ParamsError("params.yaml: source.erase is true, but published data sets cannot be erased from; set it to false")
-        return PublishedSource(params, path)
-    if params.kind == "digits":
-        if params.erase:
-            raise ParamsError(
-                "params.yaml: source.erase is true, but the digits come with scikit-learn and cannot be deleted there; "
-                "set it to false"
-            )
-        return DigitsSource(path)
-    return ManifestSource.open(path, root)

@@ -1,0 +1,62 @@
+"""`lmeraser forget`: accept a request and carry it out, to the certificate."""
+
+import argparse
+
+from flows.cli.command import BAD_INPUT, PUBLIC, Result
+from flows.cli.receiving import add_accept_unknown, add_request, receive
+
+HELP = "erase people: quarantine, remove, retrain, verify, purge, certify"
+EXIT_CODES = {
+    0: "certified, or the request waits for approval",
+    1: "a check or a step failed; the request stays open: `lmeraser resume` goes on",
+    2: f"{BAD_INPUT}, or the request is rejected",
+    3: f"{PUBLIC}; or remotes hold objects that nobody can tell what they were made of, and --accept-unknown was not given",
+}
+
+
+def arguments(parser: argparse.ArgumentParser) -> None:
+    add_request(parser)
+    add_accept_unknown(parser)
+    parser.add_argument("--timings", action="store_true", help="print where the time went")
+
+
+def act(options: argparse.Namespace) -> Result:
+    from flows.cli.summary import plan_lines, summary, timing_lines
+    from flows.project import Project, workspace
+    from flows.requests import intake
+    from flows.requests.coordinator import run_open
+    from lmeraser.core.errors import LmeraserError
+    from lmeraser.core.progress import say
+    from lmeraser.erase.states import CERTIFIED
+
+    project = Project.find(options.accept_unknown)
+    request, subjects = receive(project, options)
+    if request.is_open or request.state == "blocked":
+        failed = request.state == "failed"
+        request = intake.accept(project, request, subjects, solved=False)
+        if not intake.needs_approval(project, request):
+            with workspace(project):
+                try:
+                    run_open(project, retry_failed=failed)
+                except LmeraserError as error:
+                    if project.ledger.get(request.request_id).state != CERTIFIED:
+                        raise
+                    say(f"another request is still open: {error}")
+    request = project.ledger.get(request.request_id)
+    intake.refuse(request)
+    planned = intake.plan_of(project, request)
+    lines = [
+        *(plan_lines(planned.to_json()) if planned else []),
+        f"state               {request.state} in {request.seconds:.1f} s",
+    ]
+    if request.certificate:
+        lines += [
+            f"certificate         {request.certificate}",
+            f"check it           lmeraser verify {request.certificate}",
+            "prove it           lmeraser audit --rebuild --stores; review it: dvc metrics diff",
+        ]
+    else:
+        lines.append(f"waits for approval: lmeraser approve {request.request_id} --by NAME")
+    if options.timings:
+        lines += timing_lines(request)
+    return summary(project, request), lines

@@ -1,0 +1,20 @@
+"""The commands, in the order of `lmeraser --help`."""
+
+from flows.cli import approve, audit, build, cancel, forget, keys, plan, predict, resume, slots, status, submit, verify
+from flows.cli.command import Command
+
+COMMANDS: tuple[Command, ...] = (
+    plan,
+    submit,
+    forget,
+    approve,
+    cancel,
+    status,
+    resume,
+    build,
+    slots,
+    audit,
+    verify,
+    keys,
+    predict,
+)

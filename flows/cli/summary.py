@@ -1,0 +1,81 @@
+"""What people and programs are told of requests. Imported within commands: it imports the ledger's database."""
+
+from datetime import UTC, datetime
+from typing import Any
+
+from flows.project import Project
+from flows.requests import intake
+from lmeraser.erase.requests import Request
+from lmeraser.erase.states import CERTIFIED
+from lmeraser.erase.states import status as opendsr_status
+
+
+def summary(project: Project, request: Request) -> dict[str, Any]:
+    """No pseudonym: who may read the ledger finds it there."""
+    planned = intake.plan_of(project, request)
+    batch = project.ledger.get_batch(request.batch_id) if request.batch_id else None
+    own_plan = planned.to_json() if planned else {}
+    shared = batch.outcome.to_json() if batch else own_plan
+    now = datetime.now(UTC)
+    return {
+        "request_id": request.request_id,
+        "state": request.state,
+        "reached": request.reached,
+        "request_status": opendsr_status(request.state),
+        "received_at": request.received_at,
+        "due_at": request.due_at,
+        "late": request.late(now),
+        "certificate": request.certificate,
+        "records_removed": own_plan.get("records_removed"),
+        "clusters_retrained": len(shared.get("slots_retrained", ())),
+        "clusters_total": shared.get("clusters_total"),
+        "slots_retrained": shared.get("slots_retrained"),
+        "records_retrained": shared.get("records_retrained"),
+        "records_total": shared.get("records_total"),
+        "attempts": request.attempts,
+        "seconds": round(request.seconds, 3),
+        "timings": {name: round(seconds, 3) for name, seconds in request.timings.items()},
+        "problem": request.problem if request.state != CERTIFIED else None,
+        "reason": request.reason,
+        "approved_by": next((text for kind, text in project.ledger.words(request.request_id) if kind == "approved by"), None),
+    }
+
+
+def plan_lines(plan: dict[str, Any]) -> list[str]:
+    """Args: plan: as `Plan.to_json` gives it."""
+    lines = [
+        f"records removed     {plan['records_removed']} ({plan['train_removed']} training, {plan['test_removed']} test, "
+        f"{plan['public_removed']} public) of {plan['subjects']} subjects, parts {', '.join(plan['parts']) or 'none'}",
+        f"clusters retrained  {'' if plan['exact'] else 'at most '}{len(plan['slots_retrained'])} of "
+        f"{plan['clusters_total']}: {', '.join(plan['slots_retrained']) or 'none'}",
+        f"records retrained   {'' if plan['exact'] else 'at most '}{plan['records_retrained']} of {plan['records_total']}",
+        f"source              {plan['source']}",
+    ]
+    if plan["rebuild"]:
+        lines.append("backbone            rebuilt, and everything after it: public records go too")
+    if plan["slots_emptied"]:
+        lines.append(f"slots emptied       {', '.join(plan['slots_emptied'])}")
+    if plan["cut_changes"] and plan["exact"]:
+        lines.append("cut                 changes: clusters merge or split")
+    if plan["labels_lost"]:
+        lines.append(f"labels lost         {plan['labels_lost']}: nobody else has them in training")
+    if plan["shared_images"]:
+        lines.append(f"shared images       {plan['shared_images']}: another subject holds the same image, which stays")
+    return lines
+
+
+def timing_lines(request: Request) -> list[str]:
+    """Where the time of a request went: steps, and below each what it spent it on."""
+    lines = [f"{'seconds':>9}  step"]
+    for name, seconds in request.timings.items():
+        step, _, part = name.partition(": ")
+        lines.append(f"{seconds:9.2f}  {'    ' + part if part else step}")
+    return [*lines, f"{request.seconds:9.2f}  all steps"]
+
+
+def missing_line(missing: int) -> str:
+    """What to do where the branch's list lacks people whom this machine erased."""
+    return (
+        f"data/erased.json of this branch lacks {missing} people who were erased here; run `lmeraser build`, which puts them "
+        "back and keeps them out"
+    )

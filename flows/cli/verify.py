@@ -1,0 +1,95 @@
+"""`lmeraser verify`: check certificates offline. It imports neither the engine nor a database nor anything of learning."""
+
+import argparse
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from flows.cli.command import Result
+from lmeraser.core.errors import BadInputError
+
+if TYPE_CHECKING:
+    from lmeraser.prove.verify import Verdict
+
+HELP = "check certificates offline: signature, content, chain"
+EXIT_CODES = {0: "valid", 1: "not valid; the line on standard error says why", 2: "a file cannot be read, or bad input"}
+
+
+def arguments(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("certificate", nargs="+", type=Path, metavar="CERTIFICATE", help="in the order of their numbers")
+    parser.add_argument("--key", type=Path, metavar="PUBLIC.pem", help="the issuer's public keys, oldest first")
+    parser.add_argument("--head", metavar="SEQ:SHA256|FILE", help="the last certificate as you know it: nothing is cut off")
+    parser.add_argument("--openssl", action="store_true", help="also print shell lines that check the signature with OpenSSL")
+
+
+def act(options: argparse.Namespace) -> Result:
+    """Raises: CertificateError (exit status 1); BadInputError if a file cannot be read (2)."""
+    from lmeraser.prove.home import Home, check_head_file
+    from lmeraser.prove.keys import load_public
+    from lmeraser.prove.verify import openssl_way, parse_head, shown, verify_files
+
+    files: list[Path] = options.certificate
+    for place, path in enumerate(files, start=1):
+        if not path.is_file():
+            raise BadInputError(f"{shown(path, place, len(files))}: the file does not exist; expected a file of certificates/")
+    head = parse_head(options.head) if options.head is not None else None
+    home = Home.of(files) if options.key is None else None
+    keys = home.keys if home else options.key
+    keys_from = "data/certificate-keys.pem beside the certificates" if home else "the file that --key names"
+    verdict = verify_files(files, load_public(keys), head, home.project() if home else None)
+    folder_of = [file.resolve().parent for file in files]
+    for folder in sorted(set(folder_of)):
+        inside = [certificate for certificate, parent in zip(verdict.certificates, folder_of, strict=True) if parent == folder]
+        check_head_file(folder, inside, at_home=home is not None)
+    lines = _lines(verdict, keys_from, at_home=home is not None)
+    if options.openssl:
+        for file, certificate in zip(files, verdict.certificates, strict=True):
+            lines += openssl_way(file, keys, verdict.keys.index(certificate.key_id) + 1)
+    return _result(verdict, keys_from), [*lines, "what this does not show:", *(f"- {text}" for text in verdict.limits)]
+
+
+def _result(verdict: "Verdict", keys_from: str) -> dict[str, Any]:
+    return {
+        "valid": True,
+        "certificates": [
+            {
+                "file": certificate.file,
+                "format": certificate.version,
+                "project": certificate.project,
+                "request_id": certificate.request_id,
+                "sequence": certificate.sequence,
+                "sha256": certificate.digest,
+                "key_id": certificate.key_id,
+                "completed_at": certificate.completed_at,
+                "key_changed": certificate.break_from is not None,
+            }
+            for certificate in verdict.certificates
+        ],
+        "chain": verdict.chain,
+        "anchored": verdict.anchored,
+        "keys": list(verdict.keys),
+        "keys_from": keys_from,
+        "limits": verdict.limits,
+    }
+
+
+def _lines(verdict: "Verdict", keys_from: str, at_home: bool) -> list[str]:
+    """Args: at_home: whether the keys are those that lie beside the certificates."""
+    first, last = verdict.certificates[0], verdict.certificates[-1]
+    lines = []
+    for certificate in verdict.certificates:
+        unnamed = "" if certificate.project else f", format {certificate.version}: it does not say of which project and state"
+        replaced = ", signed break: the key was replaced" if certificate.break_from else ""
+        lines.append(
+            f"valid: certificate {certificate.sequence}, request {certificate.request_id}, completed {certificate.completed_at}, "
+            f"key {certificate.key_id[:16]}{unnamed}{replaced}"
+        )
+    lines.append(f"keys: {', '.join(verdict.keys)} from {keys_from}")
+    if at_home:
+        lines.append("whoever can write here can exchange keys too: compare their ids with what the issuer told you elsewhere")
+    lines.append("chain: whole from the first on" if verdict.chain else f"chain: from {first.sequence} on only")
+    lines.append(
+        "anchored: the last one is the head that you gave"
+        if verdict.anchored
+        else f"not anchored: later ones could be missing; check with --head {last.sequence}:SHA256 kept elsewhere"
+    )
+    return lines

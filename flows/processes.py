@@ -1,0 +1,159 @@
+"""How child processes are run: by a list of arguments, never a shell; in a folder that is named; ended with all they started.
+
+No other module starts one (a contract in pyproject.toml). Each has a group of its own: to end dvc alone would leave a stage's
+process writing. What changes the project also inherits its locks.
+"""
+
+import ctypes
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Mapping, Sequence
+from contextlib import suppress
+from pathlib import Path
+from types import MappingProxyType
+from typing import Any, BinaryIO
+
+from lmeraser.core import determinism
+from lmeraser.core.errors import REPORT_VARIABLE, StepFailedError
+from lmeraser.core.layout import Layout
+
+Process = subprocess.Popen[str]
+Service = subprocess.Popen[bytes]
+Completed = subprocess.CompletedProcess[bytes]
+
+PATIENCE = 10  # s that a command has to end when it is told to
+PR_SET_PDEATHSIG = 1  # prctl(2)
+
+# Descriptors of the locks that this process holds. What it starts inherits them, so that after a kill nobody else changes the
+# project while an orphan still writes.
+INHERITED_LOCKS: list[int] = []
+
+
+def base_environment() -> dict[str, str]:
+    """The environment of every child: this interpreter first on PATH, and no analytics.
+
+    Variables that reach bits are settled already: a command that plain `dvc` starts finds them as a stage would make them.
+    """
+    here = str(Path(sys.executable).parent)
+    path = os.pathsep.join((here, os.environ.get("PATH", "")))
+    return determinism.settled(os.environ) | {"PATH": path, "DO_NOT_TRACK": "1"}
+
+
+def environment_of(layout: Layout) -> dict[str, str]:
+    """The environment of what works on a project, DVC's own variables included."""
+    return base_environment() | {
+        "DVC_NO_ANALYTICS": "1",
+        # Beside the project: what DVC remembers there goes when the project goes, and copies do not share it.
+        "DVC_SITE_CACHE_DIR": str(layout.root / ".dvc" / "tmp" / "site"),
+        REPORT_VARIABLE: str(layout.error_report),  # DVC hides a stage's exit status
+    }
+
+
+def start(command: Sequence[str], layout: Layout, extra: Mapping[str, str] = MappingProxyType({}), **pipes: Any) -> Process:
+    """Start a command that may change the project. Args: extra: variables of this command alone."""
+    return subprocess.Popen(
+        list(command),
+        cwd=layout.root,
+        env=environment_of(layout) | dict(extra),
+        stdin=subprocess.DEVNULL,
+        text=True,
+        start_new_session=True,
+        pass_fds=tuple(INHERITED_LOCKS),
+        **pipes,
+    )
+
+
+def output_of(command: Sequence[str], layout: Layout) -> tuple[int, str, str]:
+    """Exit status, standard output and standard error of a command that may change the project."""
+    process = start(command, layout, stdout=subprocess.PIPE, stderr=subprocess.PIPE)
+    output, complaint = process.communicate()
+    return process.returncode, output, complaint
+
+
+def read_only(
+    command: Sequence[str], folder: Path | None = None, given: bytes = b"", environment: Mapping[str, str] | None = None
+) -> Completed:
+    """Run a command that changes nothing of the project, and keep what it prints.
+
+    Args: folder: to run it in, else this process's own; given: its standard input; environment: all of its variables, else
+        this process's own.
+    Raises: FileNotFoundError if there is no such program or folder.
+    """
+    return subprocess.run(list(command), input=given, cwd=folder, env=environment, capture_output=True, check=False)
+
+
+def stop(processes: Sequence["subprocess.Popen[Any]"], patience: float = PATIENCE) -> None:
+    """End commands and everything that they started: all are asked at once, and killed if they do not end in time.
+
+    Args: patience: s that they have together.
+    """
+    for process in processes:
+        _signal_group(process, signal.SIGTERM)
+    deadline = time.monotonic() + patience
+    for process in processes:
+        with suppress(subprocess.TimeoutExpired):
+            process.wait(timeout=max(0.1, deadline - time.monotonic()))
+        _signal_group(process, signal.SIGKILL)
+        process.wait()
+
+
+def _signal_group(process: "subprocess.Popen[Any]", number: int) -> None:
+    with suppress(ProcessLookupError):
+        os.killpg(process.pid, number)
+
+
+def succeed(processes: Sequence[Process]) -> bool:
+    """Wait for commands; if we are interrupted, end them. Returns whether all of them succeeded."""
+    try:
+        codes = [process.wait() for process in processes]
+    except BaseException:
+        for process in processes:
+            stop([process])
+        raise
+    return not any(codes)
+
+
+def clear_report(layout: Layout) -> None:
+    """Delete an earlier stage's error line."""
+    layout.private_state.mkdir(exist_ok=True, mode=0o700)
+    layout.error_report.unlink(missing_ok=True)
+
+
+def reported_failure(layout: Layout) -> StepFailedError | None:
+    """The error of a stage that failed, by its own line; None if it left none."""
+    report = layout.error_report
+    if not report.exists():
+        return None
+    failure = json.loads(report.read_bytes())
+    report.unlink()
+    return StepFailedError(failure["line"], failure["exit_code"])
+
+
+def _die_with_parent() -> None:
+    if sys.platform == "linux":  # elsewhere an orphan must be ended by hand
+        ctypes.CDLL(None).prctl(PR_SET_PDEATHSIG, signal.SIGTERM)
+
+
+def start_service(command: Sequence[str], folder: Path, environment: Mapping[str, str], log: BinaryIO) -> Service:
+    """Start a process that runs as long as this one, with its output in a log."""
+    return subprocess.Popen(
+        list(command),
+        cwd=folder,
+        env=environment,
+        stdin=subprocess.DEVNULL,
+        stdout=log,
+        stderr=subprocess.STDOUT,
+        start_new_session=True,
+        preexec_fn=_die_with_parent,  # noqa: PLW1509  (one thread here; an orphan would keep the port)
+    )
+
+
+def run_logged(command: Sequence[str], folder: Path, environment: Mapping[str, str], log: BinaryIO) -> int:
+    """Run a command to its end, with its output in a log; returns its exit status."""
+    return subprocess.run(
+        list(command), cwd=folder, env=environment, stdin=subprocess.DEVNULL, stdout=log, stderr=log, check=False
+    ).returncode

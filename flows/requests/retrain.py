@@ -1,0 +1,84 @@
+"""retrained: the pipeline is up to date without the people; only what they touched ran."""
+
+from dataclasses import replace
+
+from flows.dvc import command as dvc
+from flows.dvc import lock_backups
+from flows.project import Project
+from flows.requests import ground
+from flows.requests.quarantine import serve_solved
+from flows.requests.work import Done, Work
+from flows.run import build
+from lmeraser.core.errors import LmeraserError
+from lmeraser.core.private import close_private
+from lmeraser.core.progress import say
+from lmeraser.erase.batches import BatchRecord
+from lmeraser.erase.plan import Plan
+from lmeraser.pipeline.files import StageName
+from lmeraser.pipeline.locks import Outs, outs_by_stage
+from lmeraser.serve.quarantine import WITHHELD, read_quarantine
+
+
+def retrain(work: Work) -> Done:
+    """Bring the pipeline up to date without the subjects: only what they touched runs. Returns seconds by stage.
+
+    Where the locks are no longer those that the plan was made on, the whole pipeline is replayed: DVC finds out by content.
+    If a stage fails, the last whole state is brought back and the requests stay open; the served model leaves them out anyway.
+    """
+    project, batch = work.project, work.batch
+    plan = batch.outcome
+    lock_backups.keep(project.layout, batch.batch_id)
+    lock_backups.mend(project.layout, batch.batch_id)
+    seconds: dict[str, float] = {}
+    try:
+        if plan.exact and plan.records_removed and changed_stages(project, batch)[0] <= expected_changes(project, plan):
+            seconds = _update(project, plan, work.tuner)
+        else:
+            if plan.exact and plan.records_removed:  # not the state that was planned on
+                batch = replace(batch, moved=True)
+            build.build(project.layout)
+    except LmeraserError:
+        restore(project, batch)
+        raise
+    return Done(ground.record(project, batch), seconds)
+
+
+def _update(project: Project, plan: Plan, tuner: build.Tuner | None) -> dict[str, float]:
+    """Run what the plan names; the global head that the served copy still lacks comes first, if it has a backbone to stand on."""
+    withheld = read_quarantine(project.layout)
+    solves = withheld is not None and withheld.head == WITHHELD and not plan.rebuild
+    first = [str(StageName("interim_head", withheld.folder))] if withheld and solves else []
+    slots = [*plan.slots_retrained, *plan.slots_emptied]
+    seconds = build.update(project.layout, plan.parts, slots, first, tuner)
+    if withheld and first:
+        serve_solved(project, withheld.folder)
+    return seconds
+
+
+def restore(project: Project, batch: BatchRecord) -> None:
+    """Bring back the artifacts as they were before the batch."""
+    try:
+        lock_backups.put_back(project.layout, batch.batch_id)
+        dvc.run(project.layout, "checkout", "--quiet", "--force")
+        close_private(project.layout)
+    except (OSError, LmeraserError):
+        say("the last whole state could not be brought back; run `dvc checkout` once the cause is mended")
+
+
+def changed_stages(project: Project, batch: BatchRecord) -> tuple[set[str], dict[str, Outs]]:
+    """Stages whose outs are not those from before the batch; and all that is recorded now."""
+    after = outs_by_stage(project.layout.lock)
+    changed = {stage for stage, outs in after.items() if any(batch.before.get(path) != md5 for path, md5 in outs.items())}
+    return changed, after
+
+
+def expected_changes(project: Project, plan: Plan) -> set[str]:
+    """The DVC stages whose outs this plan may change."""
+    slots = {*plan.slots_retrained, *plan.slots_emptied}
+    if plan.rebuild:
+        return set(outs_by_stage(project.layout.lock))
+    if not plan.exact:
+        slots = set(project.params.slots)
+    changed = {"split", "cluster", "validate", "head", "evaluate"}
+    names = [StageName("embed", part) for part in plan.parts] + [StageName("tune", slot) for slot in slots]
+    return changed | set(map(str, names))

@@ -1,0 +1,131 @@
+"""verified: what must hold before anything is deleted or signed. Checks, and never repairs."""
+
+from dataclasses import replace
+from pathlib import Path
+
+from flows.dvc import command as dvc
+from flows.project import Project
+from flows.requests import ground
+from flows.requests.retrain import changed_stages, expected_changes
+from flows.requests.work import Done, Work
+from lmeraser.clusters.files import load_members, load_placements, load_sizes
+from lmeraser.core.digest import sha256_of_file
+from lmeraser.core.errors import VerificationError
+from lmeraser.data.records import read_records
+from lmeraser.erase.plan import Plan
+from lmeraser.erase.requests import Request
+from lmeraser.pipeline.locks import compare, read_files, read_outs
+from lmeraser.pipeline.mixing import require_one_environment
+
+FROZEN = {"pretrain", "skeleton", "recipe"}  # stages of what public records alone decide
+
+
+def verify(work: Work) -> Done:
+    """Show that the subjects are gone and that nothing else changed, or raise VerificationError. Changes nothing in the project.
+
+    Returns: the batch with what was checked and what was found, on which ground, and the digests of what is served. An error's
+    cause that decides what the next try does is stored with the batch (`mixed`, `unplanned`).
+    """
+    project, requests = work.project, work.requests
+    layout = project.layout
+    stale = dvc.status(layout)
+    if stale:
+        ground.require_own_changes(stale, ground.source_of(project, work.batch))
+        raise VerificationError(f"{len(stale)} stages are not up to date; run `dvc repro`, then `lmeraser resume`")
+    _require_one_environment(work)
+    ground.require_key(project, requests)
+    ground.require_listed(project, requests)
+    kept = _require_gone(project, requests)
+    placed, used = _require_partition(project, kept)
+    changed, after = changed_stages(project, work.batch)
+    replayed = _require_planned(work, changed, used)
+    recorded = {path: md5 for outs in after.values() for path, md5 in outs.items()}
+    found = compare(recorded, read_files(layout.root, recorded))
+    if not found.equal:
+        raise VerificationError(
+            f"{found.differing[0]} is not what the lock names ({len(found.differing)} such artifacts); delete what is not, run "
+            "`dvc checkout` (metrics: `dvc repro`), then `lmeraser resume`"
+        )
+    checks = (
+        ("the pipeline is up to date", f"{len(after)} stages"),
+        ("every artifact is the file that its lock names, byte for byte", f"{found.artifacts} artifacts"),
+        ("everybody of the request is on the list of erased people", f"{len(ground.everybody(requests))} people"),
+        ("no retained record belongs to the erased subjects", f"{len(kept)} records"),
+        ("each training record is in exactly one cluster", f"{placed} records in {len(used)} clusters"),
+        ("only planned stages changed", f"{len(changed)} changed, {len(after) - len(changed)} untouched"),
+    )
+    return Done(replace(ground.record(project, work.batch), replayed=replayed, served=served_digests(project), checks=checks))
+
+
+def _require_one_environment(work: Work) -> None:
+    """Raise VerificationError where artifacts of two environments are in the model; then the retraining is taken again."""
+    try:
+        require_one_environment(work.project.layout, work.project.params)
+    except VerificationError:
+        work.keep(replace(work.batch, mixed=True))
+        raise
+
+
+def _require_gone(project: Project, requests: list[Request]) -> set[str]:
+    """Raise VerificationError if a part holds a record of the subjects; returns the ids of all records."""
+    key, wanted = project.subject_key(), ground.everybody(requests)
+    files = [project.layout.public, *(project.layout.part(part) for part in project.params.parts)]
+    kept = {record.id: record.subject for file in files for record in read_records(file)}
+    if not kept:
+        raise VerificationError("no record was found to check; checking nothing proves nothing")
+    if wanted & set(map(key.pseudonym, set(kept.values()))):
+        raise VerificationError(
+            "records of the request's subjects are still in the parts; run `dvc repro`, then `lmeraser resume`"
+        )
+    return set(kept)
+
+
+def _require_partition(project: Project, kept: set[str]) -> tuple[int, set[str]]:
+    """Raise VerificationError unless each training record is in one cluster. Returns how many there are, and the slots in use."""
+    layout, params = project.layout, project.params
+    placed = [member.id for part in params.parts for member in load_placements(layout.leaves(part), part)]
+    tuned = [member.id for slot in params.slots for member in load_members(layout.members(slot))]
+    if not set(placed) | set(tuned) <= kept or sorted(placed) != sorted(tuned):
+        raise VerificationError(
+            "a cluster holds a record that is in no part, or misses one; run `dvc repro`, then `lmeraser resume`"
+        )
+    return len(tuned), {size.slot for size in load_sizes(layout.clusters)}
+
+
+def _require_planned(work: Work, changed: set[str], used: set[str]) -> Plan | None:
+    """Raise VerificationError if something changed that the plan does not name. Returns what it came to where it was replayed.
+
+    Where somebody else changed the project on the way (and the pipeline was brought up to date with that), the plan becomes what
+    it came to: a replay, of which every artifact that changed is named.
+    """
+    project, batch = work.project, work.batch
+    plan = batch.outcome
+    surplus = sorted(changed - expected_changes(project, plan))
+    other = plan.exact and (len(used) != plan.clusters_total or not used >= set(plan.slots_retrained))
+    if (surplus or other) and batch.moved:
+        total = sum(size.records for size in load_sizes(project.layout.clusters))
+        public = str(project.layout.public.relative_to(project.layout.root))
+        remade = bool(changed & FROZEN) or batch.before.get(public) != read_outs(project.layout.lock).get(public)
+        return plan.as_replay(sorted(used), project.params.parts, total, remade)
+    if surplus or other:
+        work.keep(replace(batch, unplanned=True))
+        what = f"{surplus[0]} changed, and the plan did not name it ({len(surplus)} such stages)"
+        raise VerificationError(
+            f"{what if surplus else f'{len(used)} clusters came out, the plan said {plan.clusters_total}'}; look why, then "
+            "`lmeraser resume` takes it as it is, and the certificate says that the pipeline was replayed"
+        )
+    return batch.replayed
+
+
+def served_files(project: Project) -> list[Path]:
+    """Every file that the served model is made of."""
+    layout = project.layout
+    slots = [size.slot for size in load_sizes(layout.clusters)]
+    tuned = [layout.tuned(slot) for slot in slots]
+    return [layout.backbone, layout.skeleton, layout.router, layout.clusters / "clusters.json", *tuned, layout.head]
+
+
+def served_digests(project: Project) -> dict[str, str]:
+    """SHA-256 of each served file that is there, by its path in the project."""
+    root = project.layout.root
+    return {str(path.relative_to(root)): sha256_of_file(path) for path in served_files(project) if path.exists()}
