@@ -32,7 +32,7 @@ def measure(peer: Peer, sizes: list[int], batches: int, compared: int) -> dict[s
     work = float(everybody.records.sum()) * peer.epochs
     parts, seconds = build(peer, list(chains.values()))
     made = list(zip(chains, (chain[-1] for chain in chains.values()), parts, strict=True))
-    answers = {part: (found, ground.labels) for part, found in peer.answer(made).items()}
+    answers = {part: (probabilities, ground.labels) for part, probabilities in peer.answer(made).items()}
     costs = sample_costs(peer, everybody, sizes, batches, ground.params.seed)
     per_work = seconds / work
     return {
@@ -49,10 +49,10 @@ def measure(peer: Peer, sizes: list[int], batches: int, compared: int) -> dict[s
     }
 
 
-def scored(found: dict[str, Any], truth: list[str]) -> dict[str, Any]:
+def scored(measurement: dict[str, Any], truth: list[str]) -> dict[str, Any]:
     """The answers, which are large, as accuracies."""
-    answers = found.pop("answers")
-    return found | {"accuracy": {part: accuracy(rows, known, truth) for part, (rows, known) in answers.items()}}
+    answers = measurement.pop("answers")
+    return measurement | {"accuracy": {part: accuracy(rows, known, truth) for part, (rows, known) in answers.items()}}
 
 
 def made_by(preset: Params) -> str:
@@ -64,52 +64,54 @@ def made_by(preset: Params) -> str:
 def measured(data_name: str, preset: Params) -> dict[str, Any]:
     """What is kept of a data set, but for results of other params."""
     kept = RESULTS / f"compare-{data_name}.json"
-    told: dict[str, Any] = json.loads(kept.read_bytes())["results"] if kept.exists() else {"runs": []}
+    results: dict[str, Any] = json.loads(kept.read_bytes())["results"] if kept.exists() else {"runs": []}
     digest = made_by(preset)
-    return told | {"runs": [run for run in told["runs"] if run["params"] == digest]}
+    return results | {"runs": [run for run in results["runs"] if run["params"] == digest]}
 
 
 def contest(data_name: str, preset: Params, args: argparse.Namespace) -> None:
     """Measure what is missing, and keep it as soon as it is there."""
     kept = RESULTS / f"compare-{data_name}.json"
-    told: dict[str, Any] = {"runs": []} if args.fresh else measured(data_name, preset)
+    results: dict[str, Any] = {"runs": []} if args.fresh else measured(data_name, preset)
     makers = peers_of(data_name, preset)
     wanted = [name for name in (*CLOSED, *makers) if not args.peers or any(part in name for part in args.peers)]
     open_runs = [
         (seed, name)
         for seed in args.seeds
         for name in wanted
-        if not any(run["seed"] == seed and run["peer"] == name for run in told["runs"])
+        if not any(run["seed"] == seed and run["peer"] == name for run in results["runs"])
     ]
     if open_runs and not args.report:
         with source_of(preset) as located:
             data = pipe.read_data(located, ROOT)
         people = len({record.subject for record in data.train.records})
-        told["counts"] = {"public": len(data.public.records), "train": len(data.train.records), "test": len(data.test.records),
+        results["counts"] = {"public": len(data.public.records), "train": len(data.train.records), "test": len(data.test.records),
                           "people": people}  # fmt: skip
         sizes = sorted({*SIZES, round(people / 100)} - {0})
         for seed in sorted({seed for seed, _ in open_runs}):
             ground = Ground.prepare(data, changed(preset, {"seed": seed}))
-            for name in (name for one, name in open_runs if one == seed):
+            for name in (name for other_seed, name in open_runs if other_seed == seed):
                 start = time.monotonic()
-                found = CLOSED[name](ground, sizes) if name in CLOSED else measure(makers[name](ground), sizes, 20, args.compared)
+                measurement = (
+                    CLOSED[name](ground, sizes) if name in CLOSED else measure(makers[name](ground), sizes, 20, args.compared)
+                )
                 run = {
                     "seed": seed,
                     "peer": name,
                     "params": made_by(preset),
                     "provenance": provenance(),
-                    **scored(found, data.test.labels),
+                    **scored(measurement, data.test.labels),
                 }
-                told["runs"].append(run)
-                write_atomically(kept, readable_json(provenance() | {"results": told}))
+                results["runs"].append(run)
+                write_atomically(kept, readable_json(provenance() | {"results": results}))
                 sys.stderr.write(f"seed {seed}, {name}: {time.monotonic() - start:.0f} s, {run['accuracy']}\n")
-    write_tables(data_name, told, [*CLOSED, *makers], preset)
+    write_tables(data_name, results, [*CLOSED, *makers], preset)
 
 
 def overview() -> None:
     """The table over all data sets, measured or not."""
-    found = {}
+    contests = {}
     for data_name in PACKS:
         preset = preset_of(data_name)
-        found[data_name] = (measured(data_name, preset), [*CLOSED, *peers_of(data_name, preset)], preset)
-    write_overview(found)
+        contests[data_name] = (measured(data_name, preset), [*CLOSED, *peers_of(data_name, preset)], preset)
+    write_overview(contests)

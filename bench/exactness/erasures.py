@@ -27,14 +27,14 @@ AMOUNTS = ("clusters_retrained", "clusters_total", "records_retrained")
 
 def in_turn(folder: Path, people: list[str], share: int = 1) -> list[dict[str, Any]]:
     """Erase people one after the other, `share` of them at a time; what was planned and what was done."""
-    told = []
+    retrainings = []
     for first in range(0, len(people), share):
         named = people[first : first + share]
         planned = command(folder, "plan", "--subject", *named)
         done = command(folder, "forget", "--subject", *named)
-        told.append({"people": len(named), "cut_changes": planned["cut_changes"], **done})
+        retrainings.append({"people": len(named), "cut_changes": planned["cut_changes"], **done})
         print(f"{folder.name}: {first + len(named)} of {len(people)}, {done['seconds']:.0f} s", file=sys.stderr, flush=True)
-    return told
+    return retrainings
 
 
 def compared(first: Path, people: list[str], singles: int, work: Path, never: Path) -> dict[str, Any]:
@@ -44,14 +44,14 @@ def compared(first: Path, people: list[str], singles: int, work: Path, never: Pa
     with ThreadPoolExecutor() as pool:
         forwards = pool.submit(audited, first, people, singles)
         backwards = pool.submit(in_turn, work / "C", people[::-1])
-        found = forwards.result()
+        report = forwards.result()
         at_once = command(work / "B", "forget", "--subject", *people)
         backwards.result()
     dvc = [sys.executable, "-m", "dvc", "repro", "--quiet"]
     path = os.pathsep.join((str(Path(sys.executable).parent), os.environ["PATH"]))
     subprocess.run(dvc, cwd=never, check=True, stdout=sys.stderr, env=os.environ | {"PATH": path})
     outs = read_outs(first / "dvc.lock")
-    return found | {
+    return report | {
         "all_at_once": {key: at_once[key] for key in AMOUNTS},
         "at_once_equal": compare(outs, read_outs(work / "B" / "dvc.lock")).equal,
         "reverse_order_equal": compare(outs, read_outs(work / "C" / "dvc.lock")).equal,
@@ -61,13 +61,13 @@ def compared(first: Path, people: list[str], singles: int, work: Path, never: Pa
 
 def audited(folder: Path, people: list[str], singles: int, share: int = 1) -> dict[str, Any]:
     """Erase the first in turn and the others at once, then build again and compare."""
-    told = in_turn(folder, people[:singles], share)
+    retrainings = in_turn(folder, people[:singles], share)
     together = command(folder, "forget", "--subject", *people[singles:])
     return {
-        "people_per_retraining": [one["people"] for one in told],
-        "clusters_retrained": [one["clusters_retrained"] for one in told],
-        "records_share": [round(one["records_retrained"] / one["records_total"], 4) for one in told],
-        "cut_changes": sum(one["cut_changes"] for one in told),
+        "people_per_retraining": [retraining["people"] for retraining in retrainings],
+        "clusters_retrained": [retraining["clusters_retrained"] for retraining in retrainings],
+        "records_share": [round(retraining["records_retrained"] / retraining["records_total"], 4) for retraining in retrainings],
+        "cut_changes": sum(retraining["cut_changes"] for retraining in retrainings),
         "batch": {key: together[key] for key in AMOUNTS},
         "audit": command(folder, "audit", "--rebuild"),
     }
@@ -82,11 +82,11 @@ def campaign(options: argparse.Namespace, work: Path) -> dict[str, Any]:
     command(first, "build")
     start = time.monotonic()
     if options.audit_only:
-        found = audited(first, people, options.singles, options.share)
+        report = audited(first, people, options.singles, options.share)
     else:
         never = make_project(work / "D", without(params, manifest, people, work))
-        found = compared(first, people, options.singles, work, never)
-    return found | {
+        report = compared(first, people, options.singles, work, never)
+    return report | {
         "data": options.data,
         "command": provenance()["command"],
         "people": {"private": len(private), "erased one by one": options.singles, "erased at once": options.batch},

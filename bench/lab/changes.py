@@ -24,4 +24,4 @@ def changed(params: Params, changes: dict[str, Any]) -> Params:
 
 def read_changes(given: Iterable[str]) -> dict[str, Any]:
     """`section.key=value` as people write it on a command line."""
-    return {key: yaml.safe_load(value) for key, value in (one.split("=", 1) for one in given)}
+    return {key: yaml.safe_load(value) for key, value in (change.split("=", 1) for change in given)}

@@ -49,7 +49,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     preset = preset_of(args.data)
     preset = changed(preset, read_changes(args.change))
     if args.change:
-        name += "-" + "-".join(one.replace("=", "") for one in sorted(args.change))
+        name += "-" + "-".join(change.replace("=", "") for change in sorted(args.change))
     if args.diversity:
         name += "-diversity"
         variants = {key: value for key, value in VARIANTS.items() if value["cluster.unit"] == "subject"}

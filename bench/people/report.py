@@ -16,9 +16,9 @@ def mean_of(values: list[float]) -> str:
 def accuracy_rows(runs: list[dict[str, Any]]) -> list[list[str]]:
     default = [run["linear"][YARDSTICK] for run in runs]
     best = [max(value for name, value in run["linear"].items() if name != "penalty") for run in runs]
-    told = ", ".join(sorted({f"{run['linear']['penalty']:g}" for run in runs}))
+    penalties = ", ".join(sorted({f"{run['linear']['penalty']:g}" for run in runs}))
     rows = [
-        [f"linear head on all private data, penalty {told}", *[""] * 3, mean_of(default)],
+        [f"linear head on all private data, penalty {penalties}", *[""] * 3, mean_of(default)],
         ["the same, best penalty on the test records", *[""] * 3, mean_of(best)],
     ]
     for name in runs[0]["variants"]:
@@ -31,20 +31,20 @@ def accuracy_rows(runs: list[dict[str, Any]]) -> list[list[str]]:
 def blast_rows(runs: list[dict[str, Any]]) -> list[list[str]]:
     rows = []
     for name in runs[0]["variants"]:
-        found = [run["variants"][name] for run in runs]
+        measures = [run["variants"][name] for run in runs]
 
-        def middle(key: str, found: list[dict[str, Any]] = found) -> float:
-            return statistics.mean([float(variant["blast"][key]) for variant in found])
+        def middle(key: str, measures: list[dict[str, Any]] = measures) -> float:
+            return statistics.mean([float(variant["blast"][key]) for variant in measures])
 
         rows.append(
             [
                 name,
-                f"{statistics.mean(one['clusters'] for one in found):.1f}",
-                f"{middle('clusters_mean'):.2f} ({max(one['blast']['clusters_max'] for one in found):.0f})",
+                f"{statistics.mean(measure['clusters'] for measure in measures):.1f}",
+                f"{middle('clusters_mean'):.2f} ({max(measure['blast']['clusters_max'] for measure in measures):.0f})",
                 f"{middle('share_mean'):.3f}",
                 f"{middle('share_p95'):.3f}",
                 f"{middle('cut_changes'):.3f}",
-                f"{statistics.mean(one['largest_share'] for one in found):.3f}",
+                f"{statistics.mean(measure['largest_share'] for measure in measures):.3f}",
                 f"{middle('people'):.0f}",
             ]
         )

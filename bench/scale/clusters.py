@@ -33,8 +33,8 @@ SPY = """
 import atexit, json, os, resource, sys
 def tell():
     own, ended = (sum(resource.getrusage(who)[:2]) for who in (resource.RUSAGE_SELF, resource.RUSAGE_CHILDREN))
-    told = {"argv": sys.orig_argv[:4], "cpu": own, "children": ended, "process": os.getpid(), "parent": os.getppid()}
-    line = json.dumps(told) + "\\n"
+    usage = {"argv": sys.orig_argv[:4], "cpu": own, "children": ended, "process": os.getpid(), "parent": os.getppid()}
+    line = json.dumps(usage) + "\\n"
     handle = os.open(os.environ["LMERASER_BENCH_LOG"], os.O_WRONLY | os.O_APPEND | os.O_CREAT)
     os.write(handle, line.encode())
 atexit.register(tell)
@@ -58,22 +58,22 @@ class Spent:
     ran: int
 
 
-def attribute(told: Sequence[dict[str, Any]], total: float) -> Spent:
+def attribute(processes: Sequence[dict[str, Any]], total: float) -> Spent:
     """Divide a command's processor seconds between its stages and the rest.
 
-    Args: told: what each Python process said at its end (see SPY); total: of the command and everything that it waited for.
+    Args: processes: what each Python process said at its end (see SPY); total: of the command and everything that it waited for.
     """
 
-    def is_stage(one: dict[str, Any]) -> bool:
-        return any(word.startswith("stages.") for word in one["argv"])
+    def is_stage(process: dict[str, Any]) -> bool:
+        return any(word.startswith("stages.") for word in process["argv"])
 
-    stages = sum(one["cpu"] for one in told if is_stage(one))
-    outside = sum(one["cpu"] for one in told) - stages
-    for parent in told:
-        children = [one for one in told if one["parent"] == parent["process"]]
-        if children and all(is_stage(one) for one in children):
-            stages += parent["children"] - sum(one["cpu"] for one in children)
-    ran = sum(map(is_stage, told))
+    stages = sum(process["cpu"] for process in processes if is_stage(process))
+    outside = sum(process["cpu"] for process in processes) - stages
+    for parent in processes:
+        children = [process for process in processes if process["parent"] == parent["process"]]
+        if children and all(is_stage(process) for process in children):
+            stages += parent["children"] - sum(process["cpu"] for process in children)
+    ran = sum(map(is_stage, processes))
     return Spent(round(outside, 2), round(stages, 2), round(total - outside - stages, 2), ran)
 
 
@@ -147,10 +147,10 @@ def measure(slots: int, plain: bool) -> dict[str, Any]:
     with tempfile.TemporaryDirectory(prefix="lmeraser-scale-") as name:
         bench = Bench(Path(name), slots)
         people = bench.people()
-        found = {"warm build": bench.lmeraser("build"), "dvc repro, nothing to do": bench.dvc("repro", "--quiet")}
+        commands = {"warm build": bench.lmeraser("build"), "dvc repro, nothing to do": bench.dvc("repro", "--quiet")}
         bench.erase(people[0])
-        found["dvc repro after one deletion"] = bench.dvc("repro", "--quiet")
-        found["lmeraser forget"] = bench.lmeraser("forget", "--subject", people[1])
+        commands["dvc repro after one deletion"] = bench.dvc("repro", "--quiet")
+        commands["lmeraser forget"] = bench.lmeraser("forget", "--subject", people[1])
         clusters = len(json.loads((bench.root / "artifacts" / "cluster" / "clusters.json").read_bytes()))
         if plain:
             # Few clusters: an empty slot costs DVC what a full one does, and its own process little.
@@ -159,8 +159,8 @@ def measure(slots: int, plain: bool) -> dict[str, Any]:
                 shutil.rmtree(bench.root / path)
             for lock in [bench.root / "dvc.lock", *bench.root.glob("tune/*/dvc.lock")]:
                 lock.unlink(missing_ok=True)
-            found["dvc repro, first build"] = bench.dvc("repro", "--quiet")
-        return {"slots": slots, "clusters": clusters, "commands": {name: asdict(spent) for name, spent in found.items()}}
+            commands["dvc repro, first build"] = bench.dvc("repro", "--quiet")
+        return {"slots": slots, "clusters": clusters, "commands": {name: asdict(spent) for name, spent in commands.items()}}
 
 
 COMMANDS = (
@@ -172,12 +172,12 @@ COMMANDS = (
 )
 
 
-def markdown(found: Sequence[dict[str, Any]]) -> list[str]:
-    def cell(one: dict[str, Any], name: str) -> str:
-        spent = one["commands"].get(name)
+def markdown(runs: Sequence[dict[str, Any]]) -> list[str]:
+    def cell(run: dict[str, Any], name: str) -> str:
+        spent = run["commands"].get(name)
         return f"{spent['outside']:.1f} + {spent['untold']:.1f} ({spent['stages']:.1f})" if spent else "not measured"
 
-    rows = [[one["slots"], one["clusters"], *(cell(one, name) for name in COMMANDS)] for one in found]
+    rows = [[run["slots"], run["clusters"], *(cell(run, name) for name in COMMANDS)] for run in runs]
     note = (
         "Processor seconds of the processes that ran no stage + what no process told (the ends of such processes and, for "
         "`warm build` and `lmeraser forget`, of stages, so the sum is an upper bound); in brackets those of the stages. "

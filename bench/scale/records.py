@@ -40,9 +40,9 @@ class Synthetic(Source):
         public = number < PUBLIC
         person = np.where(public, number, (number - PUBLIC) // 2)
         columns = (
-            [f"{one}.png" for one in number],
-            [str(one % 10) for one in number],
-            [f"{'open' if is_public else 'person'}-{one:07d}" for one, is_public in zip(person, public, strict=True)],
+            [f"{index}.png" for index in number],
+            [str(index % 10) for index in number],
+            [f"{'open' if is_public else 'person'}-{owner:07d}" for owner, is_public in zip(person, public, strict=True)],
             np.where(public, "public", "private"),
             np.where(person % 100 == 99, "test", "train"),
         )
@@ -191,16 +191,16 @@ def main() -> None:
     params = load_params(layout.params)
     if name in ("freeze", "scatter"):
         {"freeze": freeze, "scatter": scatter}[name](layout, params)
-        told: dict[str, Any] = {}
+        facts: dict[str, Any] = {}
     else:
-        told = ACTS[name](layout, params)
+        facts = ACTS[name](layout, params)
     used = resource.getrusage(resource.RUSAGE_SELF)
-    print(json.dumps(told | {"cpu": used.ru_utime + used.ru_stime, "peak_gib": used.ru_maxrss / 2**20}))
+    print(json.dumps(facts | {"cpu": used.ru_utime + used.ru_stime, "peak_gib": used.ru_maxrss / 2**20}))
 
 
 def measure(records: int) -> dict[str, Any]:
     """Every step for one number of private records."""
-    found: dict[str, Any] = {"records": records}
+    costs: dict[str, Any] = {"records": records}
     with tempfile.TemporaryDirectory(prefix="lmeraser-scale-") as name:
         root = Path(name)
         write_project(root, records)
@@ -208,24 +208,24 @@ def measure(records: int) -> dict[str, Any]:
         for step in ("split", "freeze", "embed", "scatter", "cluster", "validate", "plan"):
             command = [sys.executable, "-m", "bench.scale.records", step, name]
             done = subprocess.run(command, cwd=ROOT, stdout=subprocess.PIPE, text=True, check=True)
-            found[step] = json.loads(done.stdout.splitlines()[-1])
-        found["parts"] = len(load_params(root / "params.yaml").parts)
-    return found
+            costs[step] = json.loads(done.stdout.splitlines()[-1])
+        costs["parts"] = len(load_params(root / "params.yaml").parts)
+    return costs
 
 
-def markdown(found: Sequence[dict[str, Any]]) -> list[str]:
-    def cell(one: dict[str, Any], step: str) -> str:
-        return f"{one[step]['cpu']:.1f} s, {one[step]['peak_gib']:.2f} GiB"
+def markdown(runs: Sequence[dict[str, Any]]) -> list[str]:
+    def cell(run: dict[str, Any], step: str) -> str:
+        return f"{run[step]['cpu']:.1f} s, {run[step]['peak_gib']:.2f} GiB"
 
     rows = [
         [
-            f"{one['records']:,}",
-            one["parts"],
-            *(cell(one, step) for step in STEPS),
-            f"{one['plan']['plan_seconds']:.2f} s",
-            f"{one['plan']['touched']} of {one['plan']['clusters']}",
+            f"{run['records']:,}",
+            run["parts"],
+            *(cell(run, step) for step in STEPS),
+            f"{run['plan']['plan_seconds']:.2f} s",
+            f"{run['plan']['touched']} of {run['plan']['clusters']}",
         ]
-        for one in found
+        for run in runs
     ]
     note = (
         f"Processor seconds and peak memory of a process of its own, imports included. {SIDE} px grey images, two records a "

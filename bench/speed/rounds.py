@@ -40,9 +40,9 @@ def measure(args: argparse.Namespace) -> dict[str, Any]:
     for place in range(args.rounds + 1):
         calm = wait_for_quiet(args.patience)
         # Under load a gang of threads takes minutes for what it does in a second: it runs in calm rounds alone.
-        found = {name: teams[team].do(job) for name, (team, job) in jobs.items() if calm or name != "plain_threads"}
+        spent_by_job = {name: teams[team].do(job) for name, (team, job) in jobs.items() if calm or name != "plain_threads"}
         if place:  # the first round warms up
-            rounds.append(found)
+            rounds.append(spent_by_job)
     for team in teams.values():
         team.close()
     return summary(rounds, args)
@@ -55,7 +55,7 @@ def middle(values: Sequence[float]) -> float | None:
 def _pass(rounds: Sequence[dict[str, Spent]], job: str, args: argparse.Namespace) -> dict[str, float | None]:
     """Images a processor second of embedding or routing, and their ratio."""
     times = args.images * CORES * {"embed": EMBEDDINGS, "route": ROUTINGS}[job]
-    ours, plain = ([one[f"{job} {team}"].cpu for one in rounds] for team in ("ours", "plain_processes"))
+    ours, plain = ([costs[f"{job} {team}"].cpu for costs in rounds] for team in ("ours", "plain_processes"))
     return {
         "ours": middle([times / cpu for cpu in ours]),
         "plain": middle([times / cpu for cpu in plain]),
@@ -66,24 +66,27 @@ def _pass(rounds: Sequence[dict[str, Spent]], job: str, args: argparse.Namespace
 def summary(rounds: Sequence[dict[str, Spent]], args: argparse.Namespace) -> dict[str, Any]:
     """Medians. Rates per processor second hold under load; wall ratios of quiet rounds alone are kept for the gang of threads."""
     seen = args.images * args.epochs * CORES
-    quiet = [one for one in rounds if "plain_threads" in one and max(one[name].foreign for name in CONTENDERS) < QUIET]
+    quiet = [costs for costs in rounds if "plain_threads" in costs and max(costs[name].foreign for name in CONTENDERS) < QUIET]
     flops = flops_per_image(args.batch)
-    per_cpu = {name: middle([seen / one[name].cpu for one in rounds]) for name in ("ours", "plain_processes")}
+    per_cpu = {name: middle([seen / costs[name].cpu for costs in rounds]) for name in ("ours", "plain_processes")}
     ceiling = {
-        kind: middle([CORES * products * 2 * SQUARE**3 / one[kind].cpu for one in rounds]) for kind, products in PRODUCTS.items()
+        kind: middle([CORES * products * 2 * SQUARE**3 / costs[kind].cpu for costs in rounds])
+        for kind, products in PRODUCTS.items()
     }
     return {
-        "rounds": [{name: asdict(spent) for name, spent in one.items()} for one in rounds],
+        "rounds": [{name: asdict(spent) for name, spent in costs.items()} for costs in rounds],
         "quiet_rounds": len(quiet),
-        "images_per_wall_second": {name: middle([seen / one[name].wall for one in quiet]) for name in CONTENDERS},
+        "images_per_wall_second": {name: middle([seen / costs[name].wall for costs in quiet]) for name in CONTENDERS},
         "images_per_cpu_second": per_cpu,
-        "ratio_threads_wall_quiet": middle([one["plain_threads"].wall / one["ours"].wall for one in quiet]),
-        "ratio_processes_wall": middle([one["plain_processes"].wall / one["ours"].wall for one in rounds]),
-        "ratio_processes_cpu": middle([one["plain_processes"].cpu / one["ours"].cpu for one in rounds]),
-        "ratio_processes_cpu_range": [f(one["plain_processes"].cpu / one["ours"].cpu for one in rounds) for f in (min, max)],
+        "ratio_threads_wall_quiet": middle([costs["plain_threads"].wall / costs["ours"].wall for costs in quiet]),
+        "ratio_processes_wall": middle([costs["plain_processes"].wall / costs["ours"].wall for costs in rounds]),
+        "ratio_processes_cpu": middle([costs["plain_processes"].cpu / costs["ours"].cpu for costs in rounds]),
+        "ratio_processes_cpu_range": [
+            f(costs["plain_processes"].cpu / costs["ours"].cpu for costs in rounds) for f in (min, max)
+        ],
         "passes": {job: _pass(rounds, job, args) for job in PASSES},
         "flops_per_image": flops,
         "flops_per_cpu_second": ceiling,
-        "foreign_load": middle([one["ours"].foreign for one in rounds]),
+        "foreign_load": middle([costs["ours"].foreign for costs in rounds]),
         "settings": {"batch": args.batch, "images": args.images, "epochs": args.epochs, "clusters_plain": CLUSTERS},
     }

@@ -18,5 +18,5 @@ def test_ends_of_stages_are_the_stages_own() -> None:
 
 
 def test_what_a_mixed_parent_waited_for_stays_untold() -> None:
-    told_by_all = [*STAGES, told(4, 1, "dvc", 1.0), DVC]
-    assert attribute(told_by_all, total=11.5) == Spent(outside=3.0, stages=7.0, untold=1.5, ran=2)
+    processes = [*STAGES, told(4, 1, "dvc", 1.0), DVC]
+    assert attribute(processes, total=11.5) == Spent(outside=3.0, stages=7.0, untold=1.5, ran=2)
