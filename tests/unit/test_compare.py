@@ -59,7 +59,7 @@ def test_results_of_other_params_are_told_apart_and_those_of_another_seed_or_pla
 def test_nothing_is_said_of_prompts_that_a_preset_does_not_tune() -> None:
     runs = {name: [run(name, 0, 0.9)] for name in ("ours, unit subject", "ours, unit subject, heads only")}
     runs |= {"linear head on all private data": [run("linear head on all private data", 0, 0.8)]}
-    for found in runs.values():
-        found[0]["accuracy"]["clusters_hard"] = 0.5
+    for peer_runs in runs.values():
+        peer_runs[0]["accuracy"]["clusters_hard"] = 0.5
     assert "What the prompt adds" in verdict(runs, framed=True)
     assert "What the prompt adds" not in verdict(runs, framed=False)

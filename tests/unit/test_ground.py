@@ -64,12 +64,12 @@ class Scene:
     def reach(self, state: str) -> None:
         """Take the way up to a state as the steps do: list, locks, ground."""
         ground.keep_out(self.project, [self.request])
-        for one in WAY[WAY.index("removed") : WAY.index(state) + 1]:
-            if one == "retrained":
+        for step in WAY[WAY.index("removed") : WAY.index(state) + 1]:
+            if step == "retrained":
                 self.lock("without her")
-            if one != "removed":
+            if step != "removed":
                 self.batch = ground.record(self.project, self.batch)
-            self.project.ledger.move([self.identity], one, self.claim)
+            self.project.ledger.move([self.identity], step, self.claim)
 
     @property
     def request(self) -> Request:

@@ -102,7 +102,7 @@ class Yard:
         )
         return made
 
-    def held(self, store: Path) -> set[str]:
+    def objects_in(self, store: Path) -> set[str]:
         return {path.parent.name + path.name for path in (store / "files" / "md5").glob("*/*")}
 
     def purge(self) -> purge.PurgePlan:
@@ -171,7 +171,7 @@ def test_what_another_pipeline_made_stays_wherever_git_or_the_tree_has_its_lock(
             ignored.write(f"/{place}/\n")
     planned = yard.purge()
     for store in (yard.cache, yard.remote):
-        assert yard.held(store) == {report, added, *new.values()}
+        assert yard.objects_in(store) == {report, added, *new.values()}
     assert planned.unknown == {}
 
 
@@ -189,14 +189,14 @@ def test_what_another_pipeline_made_of_tainted_content_goes(yard: Yard) -> None:
     yard.git("stash", "pop", "--quiet")
     yard.purge()
     for store in (yard.cache, yard.remote):
-        assert yard.held(store) == {clean, *new.values()}
+        assert yard.objects_in(store) == {clean, *new.values()}
 
 
 def test_a_copy_that_was_added_by_hand_vouches_for_nothing(yard: Yard) -> None:
     old, new = two_states(yard)
     (yard.root / "export.dvc").write_text(f"outs:\n- md5: {old['model']}\n  path: export\n")
     yard.purge()
-    assert yard.held(yard.remote) == set(new.values())
+    assert yard.objects_in(yard.remote) == set(new.values())
 
 
 def test_a_neighbour_s_lock_in_a_monorepo_is_known(tmp_path: Path, yard: Yard) -> None:
@@ -206,7 +206,7 @@ def test_a_neighbour_s_lock_in_a_monorepo_is_known(tmp_path: Path, yard: Yard) -
     mono.lock("../theirs/dvc.lock", train=({}, {"model": theirs}))
     _old, new = two_states(mono)
     planned = mono.purge()
-    assert mono.held(mono.remote) == {theirs, *new.values()}
+    assert mono.objects_in(mono.remote) == {theirs, *new.values()}
     assert planned.unknown == {}
 
 
@@ -217,15 +217,15 @@ def test_locks_of_other_worktrees_are_known(tmp_path: Path, yard: Yard) -> None:
     theirs = yard.store(b"of the other worktree, committed nowhere")
     second.lock("dvc.lock", other=({}, {"model": theirs}))
     assert yard.purge().unknown == {}
-    assert theirs in yard.held(yard.remote)
+    assert theirs in yard.objects_in(yard.remote)
 
 
 def test_what_is_only_unknown_is_deleted_from_the_own_cache_and_nowhere_else(yard: Yard) -> None:
     _, new = two_states(yard)
     everywhere = yard.store(b"of nobody knows what")
     planned = yard.purge()
-    assert yard.held(yard.cache) == set(new.values())
-    assert yard.held(yard.remote) == {everywhere, *new.values()}
+    assert yard.objects_in(yard.cache) == set(new.values())
+    assert yard.objects_in(yard.remote) == {everywhere, *new.values()}
     assert planned.unknown == {"remote disk": 1}
     assert everywhere not in purge.remembered(yard.layout).objects
 
@@ -242,7 +242,7 @@ def test_a_cache_outside_the_project_is_shared(yard: Yard, tmp_path: Path) -> No
     (shared / "files" / "md5" / "aa").mkdir()
     (shared / "files" / "md5" / "aa" / "readme").write_text("another program's")
     planned = yard.purge()
-    assert theirs in yard.held(shared)
+    assert theirs in yard.objects_in(shared)
     assert (shared / "files" / "md5" / "aa" / "readme").exists()
     assert planned.unknown == {"cache": 1}
 
@@ -262,8 +262,8 @@ def test_a_colleague_s_push_of_a_model_of_everybody_is_refused_and_told(yard: Ya
     purge.refuse_unknown(planned.unknown, True)
     purge.refuse_unknown({}, True)
     purge.carry_out(yard.layout, planned.journal)
-    assert {pushed[1], other} <= yard.held(yard.remote)
-    assert pushed[0] not in yard.held(yard.remote), "it was seen to hold her"
+    assert {pushed[1], other} <= yard.objects_in(yard.remote)
+    assert pushed[0] not in yard.objects_in(yard.remote), "it was seen to hold her"
 
 
 @pytest.mark.parametrize("form", ["bytes", "json"])
@@ -272,7 +272,7 @@ def test_an_unknown_file_that_is_seen_to_hold_her_goes_from_a_remote(yard: Yard,
     content = b"...." + png(1) + b"...." if form == "bytes" else json.dumps({"who": HER}).encode()
     yard.store(content, yard.remote)
     yard.purge()
-    assert yard.held(yard.remote) == set(new.values())
+    assert yard.objects_in(yard.remote) == set(new.values())
 
 
 def test_parts_from_before_a_name_was_corrected_go_by_their_images(yard: Yard) -> None:
@@ -289,7 +289,7 @@ def test_parts_from_before_a_name_was_corrected_go_by_their_images(yard: Yard) -
     assert BOBS[0].id not in search_terms.ids
     purge.carry_out(yard.layout, planned.journal)
     for store in (yard.cache, yard.remote):
-        assert yard.held(store) == set(new.values())
+        assert yard.objects_in(store) == set(new.values())
     assert {*first.values(), *second.values()} <= set(planned.journal.objects)
 
 
@@ -324,7 +324,7 @@ def test_a_part_with_an_image_that_a_retained_person_has_too_stays(yard: Yard) -
     yard.commit()
     yard.build(same, model=b"without her")
     planned = yard.purge()
-    assert set(other.values()) <= yard.held(yard.remote)
+    assert set(other.values()) <= yard.objects_in(yard.remote)
     assert png(1) not in planned.search_terms.images, "he has it too"
 
 
@@ -334,15 +334,15 @@ def test_a_shallow_clone_with_a_remote_is_refused_before_anything_goes(tmp_path:
     subprocess.run(["git", "clone", "--quiet", "--depth", "1", f"file://{yard.root}", str(tmp_path / "clone")], check=True)
     clone = Yard(tmp_path / "clone")
     yard.cache.rename(clone.cache)
-    held = clone.held(clone.cache)
+    before = clone.objects_in(clone.cache)
     for act in (clone.purge, lambda: purge.unknown_in_remotes(clone.layout)):
         message = refused(ProjectError, act)
         assert "git fetch --unshallow" in message
         assert "remote disk" in message
-    assert clone.held(clone.cache) == held
+    assert clone.objects_in(clone.cache) == before
     (clone.root / ".dvc" / "config").write_text("")
     assert clone.purge().lineage.problem == git_history.SHALLOW
-    assert clone.held(clone.cache) == set(new.values())
+    assert clone.objects_in(clone.cache) == set(new.values())
 
 
 @pytest.mark.parametrize("how", ["broken", "file", "dubious", "absent", "blobs"])
@@ -361,16 +361,16 @@ def test_a_history_that_cannot_be_read_is_no_empty_one(yard: Yard, monkeypatch: 
         monkeypatch.setattr(git_history, "_run", lambda *_: (_ for _ in ()).throw(FileNotFoundError("git")))
         expected = git_history.ABSENT
     else:
-        told = subprocess.run(
+        printed = subprocess.run(
             ["git", "-C", str(yard.root), "rev-parse", "HEAD:dvc.lock"], capture_output=True, text=True, check=True
         )
-        identity = told.stdout.strip()
+        identity = printed.stdout.strip()
         (yard.root / ".git" / "objects" / identity[:2] / identity[2:]).unlink()
         expected = git_history.PARTIAL
     assert versions(yard.layout).problem == expected
-    held = yard.held(yard.cache)
+    before = yard.objects_in(yard.cache)
     assert expected in refused(ProjectError, yard.purge)
-    assert yard.held(yard.cache) == held
+    assert yard.objects_in(yard.cache) == before
 
 
 def test_a_project_without_git_is_no_problem(tmp_path: Path, yard: Yard) -> None:
@@ -380,7 +380,7 @@ def test_a_project_without_git_is_no_problem(tmp_path: Path, yard: Yard) -> None
     new = plain.build(BOBS, model=b"without her")
     assert versions(plain.layout).problem == ""
     plain.purge()
-    assert plain.held(plain.cache) == {report, *new.values()}
+    assert plain.objects_in(plain.cache) == {report, *new.values()}
 
 
 def test_a_file_of_a_store_that_cannot_be_read_is_one_line(yard: Yard, monkeypatch: pytest.MonkeyPatch) -> None:
