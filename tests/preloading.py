@@ -32,11 +32,11 @@ def cold() -> bool:
 
 
 def variables(given: Mapping[str, str]) -> dict[str, str]:
-    """The variables of a command, with those that hand it to the server, unless it has a `sitecustomize` of its own."""
+    """The variables of a command, with those that hand it to the server."""
     kept = {name: value for name, value in given.items() if name not in DROPPED}
-    folders = [folder for folder in kept.get("PYTHONPATH", "").split(os.pathsep) if folder]
-    if not _listening or any((Path(folder) / "sitecustomize.py").exists() for folder in folders):
+    if not _listening:
         return kept
+    folders = [folder for folder in kept.get("PYTHONPATH", "").split(os.pathsep) if folder and folder != str(FOLDER)]
     return {SOCKET: _listening[-1]} | kept | {"PYTHONPATH": os.pathsep.join([str(FOLDER), *folders])}
 
 

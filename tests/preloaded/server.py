@@ -25,6 +25,8 @@ import traceback
 from functools import partial
 from typing import Any, NoReturn
 
+from handing import customize
+
 LIBRARIES = (
     *("numpy", "scipy.linalg", "pandas", "pyarrow.parquet", "PIL.Image", "safetensors.numpy", "sqlalchemy", "pydantic", "yaml"),
     *("torch", "torchvision", "timm", "torch.fx", "safetensors.torch", "sklearn.linear_model", "matplotlib.figure"),
@@ -86,6 +88,7 @@ def run(arguments: list[str]) -> int:
     sys.orig_argv[1:] = arguments
     sys.argv = ["-m", *rest]
     try:
+        customize()
         runpy.run_module(module, run_name="__main__", alter_sys=True)
     except SystemExit as end:
         if end.code is None or isinstance(end.code, int):
@@ -110,7 +113,8 @@ def child(request: dict[str, Any], descriptors: list[int]) -> NoReturn:
         with contextlib.suppress(OSError, ValueError):
             stream.flush()
     if status < 0:
-        signal.signal(-status, signal.SIG_DFL)
+        if -status not in (signal.SIGKILL, signal.SIGSTOP):
+            signal.signal(-status, signal.SIG_DFL)
         os.kill(os.getpid(), -status)
     os._exit(status)
 
