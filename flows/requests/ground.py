@@ -162,7 +162,7 @@ def realign(project: Project, batch: Batch, requests: Sequence[Request], claim: 
     kept_locks.mend(project.layout, batch.batch_id)  # a kill may have left one empty, and DVC reads none then
     drop_drafts(project.layout)
     stale = dvc.status(project.layout)
-    if source_of(project, batch) and any("changed outs" in reason for reason in stale.get("split", ())):
+    if stands and source_of(project, batch) and any("changed outs" in reason for reason in stale.get("split", ())):
         # Killed while `split` ran again on the shorter source: DVC deletes a stage's outs before it runs it.
         dvc.run(project.layout, "checkout", "--quiet", "--force", "split")
         stale = dvc.status(project.layout)
@@ -184,8 +184,8 @@ def realign(project: Project, batch: Batch, requests: Sequence[Request], claim: 
     purge.retire_journal(project.layout, batch.batch_id)
     if stale:
         kept_locks.drop(project.layout, batch.batch_id)  # copies of another state
+    refresh(project, accepting=ids)  # before the ledger says that they are to be left out again: a kill may come between
     project.ledger.set_back(ids, "removed" if stale or remake else "retrained", claim)
-    refresh(project)
 
 
 def require_listed(project: Project, requests: Sequence[Request]) -> None:

@@ -45,7 +45,7 @@ class Scene:
         ErasedList(None, frozenset()).write(layout.erased)
         patch.setattr(Project, "params", make_params({}))
         patch.setattr(ground.dvc, "status", lambda _: self.stale)
-        patch.setattr(ground, "refresh", lambda *_: None)
+        patch.setattr(ground, "refresh", lambda *_, **__: None)
         self.pseudonym = self.project.key().pseudonym("anna")
         identity = str(uuid.uuid4())
         self.project.ledger.receive(identity, [self.pseudonym], False, 30)
