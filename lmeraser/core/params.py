@@ -252,7 +252,7 @@ def _sections_of(annotation: Any) -> list[type[BaseModel]]:
     """The sections that a field may hold: one, none, or those of a union."""
     if isinstance(annotation, type):
         return [annotation] if issubclass(annotation, BaseModel) else []
-    return [section for one in get_args(annotation) for section in _sections_of(one)]
+    return [section for argument in get_args(annotation) for section in _sections_of(argument)]
 
 
 KINDS = {
@@ -297,10 +297,10 @@ def _one_line(path: Path, error: ValidationError) -> str:
         return f"{path.name}: param {where} is missing; every param is given once, see the comments of params.yaml"
     if first["type"] == "union_tag_invalid":
         return f"{path.name}: {where}.kind is {str(first['ctx']['tag'])[:40]!r}: expected {', '.join(KINDS)}"
-    found = "" if isinstance(first["input"], dict) else f" is {str(first['input'])[:40]!r}"
+    value = "" if isinstance(first["input"], dict) else f" is {str(first['input'])[:40]!r}"
     message = first["msg"].removeprefix("Value error, ")
     # A rule between values names them itself.
-    return f"{path.name}: {message}" if not where or first["type"] == "value_error" else f"{path.name}: {where}{found}: {message}"
+    return f"{path.name}: {message}" if not where or first["type"] == "value_error" else f"{path.name}: {where}{value}: {message}"
 
 
 def load_params(path: Path) -> Params:

@@ -114,10 +114,10 @@ def read_images(path: Path, wanted: dict[str, str]) -> dict[str, bytes]:
     for identity, promised in wanted.items():
         if identity not in images:
             raise DigestMismatchError(f"{path.name}: record {identity[:12]} is missing; run `dvc repro split` and retry")
-        found = sha256(images[identity])
-        if found != promised:
+        digest = sha256(images[identity])
+        if digest != promised:
             raise DigestMismatchError(
-                f"{path.name}: record {identity[:12]} has sha256 {found[:12]}, expected {promised[:12]}; "
+                f"{path.name}: record {identity[:12]} has sha256 {digest[:12]}, expected {promised[:12]}; "
                 "run `dvc repro split` and retry"
             )
     return images

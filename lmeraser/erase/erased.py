@@ -109,7 +109,7 @@ class ErasedList:
         try:
             raw = json.loads(path.read_bytes())
             key_id, subjects = raw["key_id"], raw["subjects"]
-            whole = isinstance(subjects, list) and all(isinstance(one, str) and PSEUDONYM.fullmatch(one) for one in subjects)
+            whole = isinstance(subjects, list) and all(isinstance(text, str) and PSEUDONYM.fullmatch(text) for text in subjects)
             if not whole or not (key_id is None or isinstance(key_id, str)):
                 raise ValueError("not a list of pseudonyms")
             listed = cls(key_id, frozenset(subjects))

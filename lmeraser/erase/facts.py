@@ -71,8 +71,9 @@ def normalise_subjects(given: Sequence[str]) -> list[str]:
 
 def subjects_of(facts: Facts) -> list[str]:
     """Everybody of whom a record is there, each once."""
-    found: list[str] = pa.chunked_array([*facts.private["subject"].chunks, *facts.public["subject"].chunks]).unique().to_pylist()
-    return found
+    column = pa.chunked_array([*facts.private["subject"].chunks, *facts.public["subject"].chunks])
+    subjects: list[str] = column.unique().to_pylist()
+    return subjects
 
 
 def check_known(subjects: Sequence[str], facts: Facts, erased: ErasedList, key: SubjectKey) -> None:

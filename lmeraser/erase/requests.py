@@ -81,13 +81,13 @@ def _parse(data: bytes) -> dict[str, Any]:
 
 
 def _identities(listed: Any) -> Iterable[str]:
-    for place, one in enumerate(listed, start=1):
+    for place, entry in enumerate(listed, start=1):
         where = f"event: subject_identities, entry {place} of {len(listed)}"
-        if not isinstance(one, dict) or not isinstance(one.get("identity_value"), str):
+        if not isinstance(entry, dict) or not isinstance(entry.get("identity_value"), str):
             raise RequestError(f"{where}: expected an object with a text identity_value")
-        if one.get("identity_format", "raw") != "raw":
+        if entry.get("identity_format", "raw") != "raw":
             raise RequestError(f"{where}: expected identity_format raw; a hash cannot be matched to the manifest's names")
-        yield one["identity_value"]
+        yield entry["identity_value"]
 
 
 def read_event(data: bytes) -> Event:
@@ -109,7 +109,7 @@ def read_event(data: bytes) -> Event:
         raise RequestError(f"event: {field} is missing or empty; expected a list of subjects")
     if len(listed) > MAX_SUBJECTS:
         raise RequestError(f"event: {len(listed)} subjects, expected at most {MAX_SUBJECTS} in one request; split it")
-    if short and not all(isinstance(one, str) for one in listed):
+    if short and not all(isinstance(subject, str) for subject in listed):
         raise RequestError("event: subjects holds something that is no text; name persons as the manifest does")
     subjects = tuple(listed) if short else tuple(_identities(listed))
     accepted = raw.get("include_public", False)

@@ -135,9 +135,9 @@ def _trial(image: ImageParams, count: int) -> Tensor:
 def _require_rows(features: Any, name: str) -> None:
     """Raise ParamsError unless the features of two images are (2, d) float numbers."""
     if not isinstance(features, Tensor) or features.ndim != 2 or len(features) != 2:
-        found = " x ".join(map(str, features.shape[1:])) if isinstance(features, Tensor) else "several tensors"
+        shape = " x ".join(map(str, features.shape[1:])) if isinstance(features, Tensor) else "several tensors"
         raise ParamsError(
-            f"params.yaml: {name} makes {found} of an image, expected one row of features; take another pretrain.model, or "
+            f"params.yaml: {name} makes {shape} of an image, expected one row of features; take another pretrain.model, or "
             "set global_pool in pretrain.kwargs"
         )
     if not bool(torch.isfinite(features).all()):
@@ -279,11 +279,11 @@ def _folded(model: nn.Module, trial: Tensor, features: Tensor) -> nn.Module:
     """
     try:
         fused = fuse(model).eval()
-        found = fused(trial)
+        traced = fused(trial)
     except Exception as error:  # whatever tracing makes of a model's own code
         if is_full(error):  # whether it is folded must not depend on free memory
             raise
         return model
     reach = float(features.abs().max())
-    same = isinstance(found, Tensor) and found.shape == features.shape and float((found - features).abs().max()) <= 1e-4 * reach
-    return fused if same else model
+    same_shape = isinstance(traced, Tensor) and traced.shape == features.shape
+    return fused if same_shape and float((traced - features).abs().max()) <= 1e-4 * reach else model

@@ -69,16 +69,16 @@ def _is_plain(module: nn.Module) -> bool:
 
 def _first(model: nn.Module, images: Tensor) -> str | None:
     """The name of the plain convolution that is given the images themselves; None if there is no such one or several."""
-    found: list[nn.Module] = []
+    receivers: list[nn.Module] = []
     hooks = [
-        module.register_forward_pre_hook(lambda module, given: found.append(module) if given and given[0] is images else None)
+        module.register_forward_pre_hook(lambda module, given: receivers.append(module) if given and given[0] is images else None)
         for module in model.modules()
         if _is_plain(module)
     ]
     model(images)
     for hook in hooks:
         hook.remove()
-    names = [name for name, module in model.named_modules() if module in found]
+    names = [name for name, module in model.named_modules() if module in receivers]
     return names[0] if len(names) == 1 else None
 
 
@@ -140,8 +140,8 @@ def framed(model: nn.Module, shape: tuple[int, int, int], precision: torch.dtype
     """
     model = copy.deepcopy(model).to(precision)
     plain = _plain(model, precision)
-    features, found = _tried(plain, shape, device)
-    gradient = _require_sound(features, found, precision)
+    features, trial_gradient = _tried(plain, shape, device)
+    gradient = _require_sound(features, trial_gradient, precision)
     with torch.no_grad():
         name = _first(model, torch.zeros(1, *shape, device=device, dtype=precision))
     if name is None:

@@ -57,19 +57,19 @@ def read_head(folder: Path) -> Head | None:
 def read_chain(folder: Path, keys: "Sequence[SSlibKey]") -> list[Certificate]:
     """Every certificate of a folder, verified from the first on. Raises: CertificateError."""
     paths = sorted(folder.glob("*.json"), key=lambda path: (len(path.name), path.name))  # 100000 comes after 99999
-    found = []
+    chain = []
     for place, path in enumerate(paths, start=1):
         where = shown(path, place, len(paths))
-        found.append(verify_bytes(read(path, where), path.name, keys, where))
-    check_chain(found, keys)
-    if found and found[0].sequence != 1:
-        raise VerificationError(f"the first certificate here is {found[0].sequence}: those before it are missing")
-    return found
+        chain.append(verify_bytes(read(path, where), path.name, keys, where))
+    check_chain(chain, keys)
+    if chain and chain[0].sequence != 1:
+        raise VerificationError(f"the first certificate here is {chain[0].sequence}: those before it are missing")
+    return chain
 
 
 def _check_against_heads(chain: Sequence[Certificate], written: Head | None, expected: Head | None) -> None:
     """Raise VerificationError if a head that is known is not in the chain: something was cut off or exchanged."""
-    heads = {one.head for one in chain}
+    heads = {certificate.head for certificate in chain}
     if written is None and len(chain) > 1:
         raise VerificationError(f"certificates/{HEAD_FILE} is missing, so a cut tail would not be seen")
     if written is not None and written not in heads:
@@ -147,7 +147,7 @@ def issue(
                 f"nothing was signed, because the chain in certificates/ is broken: {error}; restore certificates/ and "
                 "data/certificate-keys.pem from git or a backup, then run `lmeraser resume`"
             ) from error
-        known = next((one for one in chain if one.request_id == erasure.request_id), None)
+        known = next((certificate for certificate in chain if certificate.request_id == erasure.request_id), None)
         if known is None:
             known, data = _new(chain, erasure, signer, public_keys)
             write_atomically(folder / known.file, data)

@@ -127,8 +127,8 @@ def load_signer(private: Path, public: Path) -> "CryptoSigner":
     """
     from securesystemslib.signer import CryptoSigner  # type: ignore[attr-defined]
 
-    found = _load_private(private)
-    key, listed = known_key(found.public_key()), [one.keyid for one in load_public(public)]
+    private_key = _load_private(private)
+    key, listed = known_key(private_key.public_key()), [listed_key.keyid for listed_key in load_public(public)]
     if key.keyid not in listed:
         raise ProjectError(
             f"the signing key is {key.keyid[:16]}, which is not among the {len(listed)} public keys; restore the key that is "
@@ -138,7 +138,7 @@ def load_signer(private: Path, public: Path) -> "CryptoSigner":
         raise ProjectError(
             f"the signing key is {key.keyid[:16]}, which was replaced by {listed[-1][:16]}; restore that one, or run {REPLACE}"
         )
-    return CryptoSigner(found, key)
+    return CryptoSigner(private_key, key)
 
 
 def init(private: Path, public: Path, replace: bool) -> str:
@@ -153,9 +153,9 @@ def init(private: Path, public: Path, replace: bool) -> str:
 
     listed = load_public(public) if public.exists() else []
     if private.exists() and not listed and not replace:  # the list was lost, or we were interrupted before it was written
-        found = _load_private(private).public_key()
-        write_atomically(public, public_pem(found))
-        return key_id(found)
+        public_key = _load_private(private).public_key()
+        write_atomically(public, public_pem(public_key))
+        return key_id(public_key)
     if private.exists() and not replace:
         raise ProjectError(f"there is a signing key already, and it was left as it is; to replace it run {REPLACE}")
     if listed and not replace:

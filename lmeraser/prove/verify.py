@@ -85,7 +85,7 @@ class Verdict:
     @property
     def limits(self) -> list[str]:
         """What the certificates say that they do not show, each sentence once."""
-        return list(dict.fromkeys(text for one in self.certificates for text in one.limits))
+        return list(dict.fromkeys(text for certificate in self.certificates for text in certificate.limits))
 
 
 def file_name(sequence: int, request_id: str) -> str:
@@ -105,13 +105,13 @@ def verify_files(
     """
     if not paths:
         raise BadInputError("no certificate was named; give at least one file of certificates/")
-    found = [verify_bytes(read(path, shown(path, n, len(paths))), path.name, keys, shown(path, n, len(paths)))
+    certificates = [verify_bytes(read(path, shown(path, n, len(paths))), path.name, keys, shown(path, n, len(paths)))
              for n, path in enumerate(paths, start=1)]  # fmt: skip
-    check_chain(found, keys)
-    check_project(found, project)
+    check_chain(certificates, keys)
+    check_project(certificates, project)
     if head is not None:
-        check_head(found[-1], head)
-    return Verdict(tuple(found), found[0].sequence == 1, head is not None, tuple(key.keyid for key in keys))
+        check_head(certificates[-1], head)
+    return Verdict(tuple(certificates), certificates[0].sequence == 1, head is not None, tuple(key.keyid for key in keys))
 
 
 def shown(path: Path, place: int, total: int) -> str:
@@ -154,26 +154,26 @@ def verify_bytes(data: bytes, name: str, keys: "Sequence[SSlibKey]", where: str)
         raise CertificateError(f"{where}: {error}") from error
     if len(statement) != 4:
         _refuse(where, "its statement has fields that in-toto Statement v1 does not have")
-    told = statement["predicate"]
-    expected = file_name(told["sequence"], told["request_id"])
+    predicate = statement["predicate"]
+    expected = file_name(predicate["sequence"], predicate["request_id"])
     if name != expected:  # 10
         _refuse(
             where, f"its content is certificate {expected}; give the file that name again, or find the certificate that had this"
         )
-    broken = told.get("break")
+    broken = predicate.get("break")
     return Certificate(
         name,
-        told["format"],
-        told.get("project"),
-        told["request_id"],
-        told["sequence"],
+        predicate["format"],
+        predicate.get("project"),
+        predicate["request_id"],
+        predicate["sequence"],
         key.keyid,
-        told["completed_at"],
+        predicate["completed_at"],
         sha256(envelope.payload),
-        told["previous"],
+        predicate["previous"],
         broken["previous_key"] if broken else None,
-        tuple(told["subjects"]),
-        tuple(told["limits"]),
+        tuple(predicate["subjects"]),
+        tuple(predicate["limits"]),
     )
 
 
@@ -229,11 +229,13 @@ def _signed_by(envelope: "Envelope", keys: "Sequence[SSlibKey]", where: str) -> 
     from securesystemslib.exceptions import VerificationError as Unverified
 
     named = next(iter(envelope.signatures))
-    key = next((one for one in keys if one.keyid == named), None)
+    key = next((candidate for candidate in keys if candidate.keyid == named), None)
     if key is None:
         which = f"key {named[:16]}" if re.fullmatch("[0-9a-f]{64}", named) else "a key without a proper id"
-        known = ", ".join(one.keyid[:16] for one in keys)
-        _refuse(where, f"it names {which} as its signer; known here: {known}; get the issuer's public key and name it with --key")
+        known_ids = ", ".join(candidate.keyid[:16] for candidate in keys)
+        _refuse(
+            where, f"it names {which} as its signer; known here: {known_ids}; get the issuer's public key and name it with --key"
+        )
     try:
         envelope.verify([key], 1)
     except Unverified as error:
@@ -243,13 +245,13 @@ def _signed_by(envelope: "Envelope", keys: "Sequence[SSlibKey]", where: str) -> 
     return key
 
 
-def check_chain(found: Sequence[Certificate], keys: "Sequence[SSlibKey]") -> None:
+def check_chain(certificates: Sequence[Certificate], keys: "Sequence[SSlibKey]") -> None:
     """Steps 11 to 14, for certificates that were verified one by one. Raises: CertificateError."""
-    for one in found:
-        if one.break_from == one.key_id:
-            _refuse(one.file, f"it says that the key changed, but both keys are {one.key_id[:16]}")
-    given = {one.sequence for one in found}
-    for old, new in pairwise(found):
+    for certificate in certificates:
+        if certificate.break_from == certificate.key_id:
+            _refuse(certificate.file, f"it says that the key changed, but both keys are {certificate.key_id[:16]}")
+    given = {certificate.sequence for certificate in certificates}
+    for old, new in pairwise(certificates):
         _check_order(old.sequence, new.sequence, given)
         if new.previous != old.digest:  # 12
             raise CertificateError(
@@ -260,22 +262,24 @@ def check_chain(found: Sequence[Certificate], keys: "Sequence[SSlibKey]") -> Non
         if new.version < old.version:
             raise CertificateError(f"certificate {new.sequence} is of format {new.version}, older than that of the one before")
     first: dict[str, int] = {}
-    for one in found:  # 14
-        if first.setdefault(one.request_id, one.sequence) != one.sequence:
+    for certificate in certificates:  # 14
+        if first.setdefault(certificate.request_id, certificate.sequence) != certificate.sequence:
             raise CertificateError(
-                f"certificates {first[one.request_id]} and {one.sequence} are both for request {one.request_id}; each has one"
+                f"certificates {first[certificate.request_id]} and {certificate.sequence} are both for request "
+                f"{certificate.request_id}; each has one"
             )
 
 
-def check_project(found: Sequence[Certificate], project: str | None) -> None:
+def check_project(certificates: Sequence[Certificate], project: str | None) -> None:
     """Step 15. Format 1 names no project. Raises: CertificateError."""
-    for one in found:
-        if one.project is None:
+    for certificate in certificates:
+        if certificate.project is None:
             continue
-        project = project or one.project
-        if one.project != project:
+        project = project or certificate.project
+        if certificate.project != project:
             raise CertificateError(
-                f"certificate {one.sequence} is of project {one.project}, expected {project}; it belongs to another chain"
+                f"certificate {certificate.sequence} is of project {certificate.project}, expected {project}; it belongs to "
+                "another chain"
             )
 
 
@@ -325,16 +329,16 @@ def check_head(last: Certificate, head: Head) -> None:
 def parse_head(text: str) -> Head:
     """A head from `SEQUENCE:SHA256`, or from the path of a HEAD file. Raises: BadInputError."""
     expected = "expected SEQUENCE:SHA256, or a HEAD file that holds `SEQUENCE SHA256`"
-    found = HEAD.fullmatch(text)
-    if not found:
+    match = HEAD.fullmatch(text)
+    if not match:
         try:
             with Path(text).open("rb") as stream:
-                found = HEAD.fullmatch(stream.read(200).decode("ascii"))
+                match = HEAD.fullmatch(stream.read(200).decode("ascii"))
         except (OSError, ValueError) as error:
             raise BadInputError(f"the head is neither written out nor a file that can be read; {expected}") from error
-    if not found:
+    if not match:
         raise BadInputError(f"the HEAD file is damaged; {expected}")
-    return int(found["sequence"]), found["digest"]
+    return int(match["sequence"]), match["digest"]
 
 
 def openssl_way(path: Path, keys: Path = Path("data/certificate-keys.pem"), number: int = 1) -> list[str]:

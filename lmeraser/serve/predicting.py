@@ -21,14 +21,14 @@ def _in_folder(folder: Path) -> list[Path]:
     if not folder.is_dir():
         raise BadInputError("--images names no folder; give a folder of PNG, JPEG or WebP files")
     there = sorted(folder.iterdir())
-    found = [path for path in there if path.is_file() and (path.suffix.lower() in ENDINGS or looks_like_image(_head(path)))]
-    if not found:
+    images = [path for path in there if path.is_file() and (path.suffix.lower() in ENDINGS or looks_like_image(_head(path)))]
+    if not images:
         raise BadInputError(
             f"--images: none of the {len(there)} files there is a PNG, JPEG or WebP image (.png, .jpg, .jfif, .webp)"
         )
-    if len(found) < len(there):
-        say(f"predict: {len(there) - len(found)} of {len(there)} files in the folder left out: no PNG, JPEG or WebP")
-    return found
+    if len(images) < len(there):
+        say(f"predict: {len(there) - len(images)} of {len(there)} files in the folder left out: no PNG, JPEG or WebP")
+    return images
 
 
 def _head(path: Path) -> bytes:

@@ -29,8 +29,8 @@ class CsvFile:
 
     def without(self, first_lines: set[int]) -> bytes:
         """The file without the rows that begin at these lines; every other byte stays."""
-        gone = {line for first, after, _ in self.rows if first in first_lines for line in range(first, after)}
-        return b"".join(line for number, line in enumerate(self.lines, start=1) if number not in gone)
+        erased_lines = {line for first, after, _ in self.rows if first in first_lines for line in range(first, after)}
+        return b"".join(line for number, line in enumerate(self.lines, start=1) if number not in erased_lines)
 
 
 def read_csv(data: bytes, name: str) -> CsvFile:
@@ -72,18 +72,18 @@ def _header(text: Sequence[str], first: int, name: str) -> tuple[list[str], str,
     """The header's names, the delimiter, and whether blanks follow it. Raises: ManifestError."""
     if not text:
         raise ManifestError(f"{name} is empty; expected the columns {','.join(COLUMNS)} in the header")
-    found: dict[str, list[str]] = {delimiter: [] for delimiter in DELIMITERS}
+    headers: dict[str, list[str]] = {delimiter: [] for delimiter in DELIMITERS}
     problems = []
     for delimiter in DELIMITERS:
         try:
             _, _, cells = next(_records(text, first, delimiter, f"{delimiter} " in text[first], name))
-            found[delimiter] = [cell.strip().strip("\ufeff").strip() for cell in cells]
+            headers[delimiter] = [cell.strip().strip("\ufeff").strip() for cell in cells]
         except ManifestError as error:
             problems.append(error)
     if len(problems) == len(DELIMITERS):
         raise problems[0]
-    chosen = max(DELIMITERS, key=lambda one: len(set(found[one]) & set(COLUMNS)))  # the first of the best
-    header = found[chosen]
+    chosen = max(DELIMITERS, key=lambda delimiter: len(set(headers[delimiter]) & set(COLUMNS)))  # the first of the best
+    header = headers[chosen]
     where = f"{name} line {first + 1}"
     for column in COLUMNS:
         if header.count(column) > 1:

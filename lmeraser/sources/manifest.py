@@ -33,12 +33,12 @@ class ManifestSource(ErasableSource):
     def open(cls, path: Path, project: Path | None = None) -> "ManifestSource":
         """Args: path: the manifest, or the folder that holds manifest.csv or manifest.parquet; project: whose source it is."""
         if path.is_dir():
-            found = [path / name for name in MANIFESTS if os.path.lexists(path / name)]
-            if len(found) > 1:
+            manifests = [path / name for name in MANIFESTS if os.path.lexists(path / name)]
+            if len(manifests) > 1:
                 raise ManifestError(f"source.path holds {' and '.join(MANIFESTS)}; keep one of them")
-            if not found and path.suffix not in ENDINGS:
+            if not manifests and path.suffix not in ENDINGS:
                 raise ManifestError(f"source.path holds neither {' nor '.join(MANIFESTS)}; put your manifest there")
-            path = found[0] if found else path
+            path = manifests[0] if manifests else path
         if path.is_dir():
             raise ManifestError(
                 f"{path.name} is a folder (of partitions or parts?), expected a single file; write the table into one file"

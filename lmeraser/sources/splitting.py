@@ -62,10 +62,10 @@ def check_table(table: pd.DataFrame, name: str, unit: str = "line") -> int:
     """
     check_letters(table, name, unit)
     checks = _checks(table)
-    found = expect.failures(table, [expect.rows_at_least(1), *(check[0] for check in checks)])
-    if not found:
+    failed = expect.failures(table, [expect.rows_at_least(1), *(check[0] for check in checks)])
+    if not failed:
         return len(checks) + 1
-    failure = found[0]
+    failure = failed[0]
     for expectation, broken, wanted in checks:
         if expectation == failure.expectation and broken.any():
             line = table.loc[broken, "line"].iloc[0]
@@ -109,7 +109,7 @@ def read_home(source: Source, rows: pd.DataFrame, max_pixels: int) -> list[tuple
     under two subjects is two records: each goes with its own subject.
     Raises: ImageError (with the line of the manifest).
     """
-    found: dict[str, tuple[Record, bytes]] = {}
+    records: dict[str, tuple[Record, bytes]] = {}
     fields = zip(*(rows[column].tolist() for column in ("line", *COLUMNS)), strict=True)
     for line, path, label, subject, visibility, split in track(fields, len(rows), "split", "image"):
         try:
@@ -119,8 +119,8 @@ def read_home(source: Source, rows: pd.DataFrame, max_pixels: int) -> list[tuple
             raise ImageError(f"{source.name} {source.unit} {line}: {error}") from error
         digest = sha256(image)
         identity = record_id(digest, subject, label, visibility, split)
-        found[identity] = (Record(identity, digest, label, subject, split), image)
-    return list(found.values())
+        records[identity] = (Record(identity, digest, label, subject, split), image)
+    return list(records.values())
 
 
 def split_source(source: Source, is_erased: Callable[[str], bool], n_parts: int, max_pixels: int) -> Split:
