@@ -3,9 +3,9 @@
 import itertools
 from collections.abc import Iterator
 from dataclasses import replace
-from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 
 from bench.lab import pipeline as pipe
 from bench.lab.changes import changed
@@ -55,10 +55,10 @@ def score_one(data: pipe.Data, params: Params, backbone: Backbone) -> dict[str, 
     plain = backbone.features(data.test.pixels, params.embed.batch)
     quantised = frozen.skeleton.quantise(plain)
     truth = data.test.labels
-    found: dict[str, float] = {"clusters": len(clusters)}
+    scores: dict[str, float] = {"clusters": len(clusters)}
 
-    def note(name: str, probabilities: Any) -> None:
-        found[name] = accuracy(probabilities, model.labels, truth) or 0.0
+    def note(name: str, probabilities: NDArray[np.float64]) -> None:
+        scores[name] = accuracy(probabilities, model.labels, truth) or 0.0
 
     parts = np.stack(
         [model._cluster_probabilities(index, data.test.pixels, plain) for index in range(len(clusters))]
@@ -77,8 +77,8 @@ def score_one(data: pipe.Data, params: Params, backbone: Backbone) -> dict[str, 
     standard = frozen.skeleton.standardise
     for penalty in PENALTIES:
         value = linear_head(standard(frozen.features), data.train.labels, standard(plain), truth, penalty)
-        found[f"linear head, penalty {penalty}"] = value or 0.0
-    return found
+        scores[f"linear head, penalty {penalty}"] = value or 0.0
+    return scores
 
 
 def best_by_mix(mean: dict[str, float]) -> list[str]:

@@ -2,18 +2,18 @@
 
 import statistics
 from collections.abc import Mapping, Sequence
-from typing import Any
 
 import matplotlib
 
 matplotlib.use("Agg")
 import matplotlib.pyplot as plt
 
+from bench.compare.results import Contest, Run
 from bench.lab import RESULTS
 from bench.lab.report import table, write_report
 from lmeraser.core.params import Params
 
-Runs = Sequence[dict[str, Any]]  # of one peer, one a seed
+Runs = Sequence[Run]  # of one peer, one a seed
 NONE = "not measured"
 YARDSTICKS = {"the linear head": "linear head on all private data", "the global head alone": "global head alone (ours, mix 0)"}
 
@@ -29,10 +29,10 @@ def mean(runs: Runs, *path: str) -> float | None:
     """Mean over the seeds of a number by its place in a run; None where no run has it."""
     found = []
     for run in runs:
-        value: Any = run
+        value: object = run
         for key in path:
             value = value.get(key) if isinstance(value, dict) else None
-        if value is not None:
+        if isinstance(value, int | float):
             found.append(float(value))
     return statistics.mean(found) if found else None
 
@@ -41,13 +41,13 @@ def shown(value: float | None, pattern: str = "{:,.0f}") -> str:
     return "" if value is None else pattern.format(value)
 
 
-def accuracy_rows(runs: dict[str, Runs]) -> list[list[str]]:
+def accuracy_rows(runs: Mapping[str, Runs]) -> list[list[str]]:
     """One row a peer, one column a part of its answer."""
     rows = []
     for name, found in runs.items():
         row = [name]
         for part in ("served", "clusters_soft", "clusters_hard"):
-            values = [run["accuracy"][part] for run in found if part in run["accuracy"]]
+            values = list(by_seed(found, part).values())
             row.append(spread(values) if values else "")
         rows.append(
             [*row, shown(mean(found, "groups")), shown(mean(found, "largest"))] if found else [name, NONE, "", "", "", ""]
@@ -55,30 +55,30 @@ def accuracy_rows(runs: dict[str, Runs]) -> list[list[str]]:
     return rows
 
 
-def by_peer(told: dict[str, Any], names: Sequence[str]) -> dict[str, Runs]:
-    return {name: [run for run in told["runs"] if run["peer"] == name] for name in names}
+def by_peer(contest: Contest, names: Sequence[str]) -> Mapping[str, Runs]:
+    return {name: [run for run in contest["runs"] if run["peer"] == name] for name in names}
 
 
-def share_of_all(runs: Runs, told: dict[str, Any], params: Params) -> str:
+def share_of_all(runs: Runs, contest: Contest, params: Params) -> str:
     """The mean cost of one random deletion as a share of one prompt tuned on all."""
     cost = mean(runs, "deletion", "1", "mean")
-    return f"1/{max(1, round(told['counts']['train'] * params.tune.epochs / cost)):,}" if cost else ""
+    return f"1/{max(1, round(contest['counts']['train'] * params.tune.epochs / cost)):,}" if cost else ""
 
 
-def cost_rows(runs: dict[str, Runs], told: dict[str, Any], params: Params) -> list[list[str]]:
+def cost_rows(runs: Mapping[str, Runs], contest: Contest, params: Params) -> list[list[str]]:
     """Records x epochs of a random single deletion, and as a share of one prompt tuned on all."""
     rows = []
     for name, found in runs.items():
         if not found:
             continue
         single = [mean(found, "deletion", "1", key) for key in ("mean", "p95", "max")]
-        share = share_of_all(found, told, params)
+        share = share_of_all(found, contest, params)
         seconds = [mean(found, "deletion_seconds", "1", key) for key in ("mean", "p95", "max")]
         rows.append([name, *(shown(value) for value in single), share, *(shown(value, "{:,.2f}") for value in seconds)])
     return rows
 
 
-def batch_rows(runs: dict[str, Runs], sizes: Sequence[str]) -> list[list[str]]:
+def batch_rows(runs: Mapping[str, Runs], sizes: Sequence[str]) -> list[list[str]]:
     rows = []
     for name, found in runs.items():
         if not found:
@@ -92,7 +92,7 @@ def batch_rows(runs: dict[str, Runs], sizes: Sequence[str]) -> list[list[str]]:
     return rows
 
 
-def draw(data_name: str, runs: dict[str, Runs]) -> str:
+def draw(data_name: str, runs: Mapping[str, Runs]) -> str:
     """Accuracy against the processor seconds of a single deletion; one point a peer."""
     figure, axes = plt.subplots(figsize=(8, 5), dpi=120)
     for name, found in runs.items():
@@ -117,10 +117,16 @@ def draw(data_name: str, runs: dict[str, Runs]) -> str:
     return path.name
 
 
+def by_seed(runs: Runs, part: str) -> dict[int, float]:
+    """Accuracy of a part of the answer, where it was measured."""
+    scores = {run["seed"]: run["accuracy"].get(part) for run in runs}
+    return {seed: score for seed, score in scores.items() if score is not None}
+
+
 def margin(runs: Mapping[str, Runs], one: str, other: str, part: str = "served") -> str | None:
     """Points by which one is ahead of another: mean (least to greatest) over the seeds that both have; None if there are none."""
-    ahead, behind = ({run["seed"]: run["accuracy"].get(part) for run in runs.get(name, [])} for name in (one, other))
-    both = [100 * (ahead[seed] - behind[seed]) for seed in ahead if ahead[seed] is not None and behind.get(seed) is not None]
+    ahead, behind = (by_seed(runs.get(name, []), part) for name in (one, other))
+    both = [100 * (ahead[seed] - behind[seed]) for seed in ahead if seed in behind]
     if not both:
         return None
     reach = f", {min(both):+.2f} to {max(both):+.2f}" if len(both) > 1 else ""
@@ -149,14 +155,14 @@ def verdict(runs: Mapping[str, Runs], framed: bool) -> str:
     return "Served, in points:\n\n" + "\n".join(lines) if lines else "Not measured: ours, the linear head or the global head."
 
 
-def write_tables(data_name: str, told: dict[str, Any], names: Sequence[str], params: Params) -> None:
+def write_tables(data_name: str, contest: Contest, names: Sequence[str], params: Params) -> None:
     """Markdown, JSON and picture of all that was measured so far."""
-    runs = by_peer(told, names)
-    counts = told.get("counts")
+    runs = by_peer(contest, names)
+    counts = contest.get("counts")
     if counts is None:
         raise SystemExit(f"bench.compare: nothing was measured for {data_name} yet; run it without --report")
-    sizes = sorted({size for run in told["runs"] for size in run["deletion"]} - {"1"}, key=int)
-    made = sorted({f"`{run['provenance']['command']}` at {run['provenance']['revision']}" for run in told["runs"]})
+    sizes = sorted({size for run in contest["runs"] for size in run["deletion"]} - {"1"}, key=int)
+    made = sorted({f"`{run['provenance']['command']}` at {run['provenance']['revision']}" for run in contest["runs"]})
     head = ["peer", "served", "clusters, soft", "clusters, hard", "groups", "largest"]
     single = ["peer", "mean", "p95", "worst", "of tuning all again", "processor s, mean", "p95", "worst"]
     several = [
@@ -173,7 +179,7 @@ def write_tables(data_name: str, told: dict[str, Any], names: Sequence[str], par
         "## Accuracy on private test records",
         table(head, accuracy_rows(runs)),
         "## One random subject leaves: records x epochs trained again, and processor seconds of that training",
-        table(single, cost_rows(runs, told, params)),
+        table(single, cost_rows(runs, contest, params)),
         "Seconds: records x epochs by this peer's own rate in this run, training alone (no start of processes, no DVC). The "
         "linear head counts an iteration over cached features as an epoch; a record that the global head subtracts counts once, "
         "and its seconds are the solve's.",
@@ -181,23 +187,23 @@ def write_tables(data_name: str, told: dict[str, Any], names: Sequence[str], par
         table(several, batch_rows(runs, sizes)),
         f"![accuracy against the cost of a deletion]({draw(data_name, runs)})",
     ]
-    write_report(f"compare-{data_name}", f"Ours against its peers: {data_name}", body, told)
+    write_report(f"compare-{data_name}", f"Ours against its peers: {data_name}", body, contest)
 
 
-def write_overview(contests: Mapping[str, tuple[dict[str, Any], Sequence[str], Params]]) -> None:
+def write_overview(contests: Mapping[str, tuple[Contest, Sequence[str], Params]]) -> None:
     """One table of ours over all data sets, and what was not measured. Args: by data set its results, peers and params."""
     rows: list[list[str]] = []
     missing: list[str] = []
-    for data_name, (told, names, params) in contests.items():
-        if not told["runs"]:
+    for data_name, (contest, names, params) in contests.items():
+        if not contest["runs"]:
             missing.append(f"- {data_name}: nothing")
             continue
-        runs = by_peer(told, names)
+        runs = by_peer(contest, names)
         for name in (name for name, found in runs.items() if name.startswith("ours") and found):
             against = [margin(runs, name, yardstick) or "" for yardstick in YARDSTICKS.values()]
-            served = spread([run["accuracy"]["served"] for run in runs[name]])
+            served = spread(list(by_seed(runs[name], "served").values()))
             rows.append(
-                [data_name, name, served, *against, share_of_all(runs[name], told, params), shown(mean(runs[name], "passes"))]
+                [data_name, name, served, *against, share_of_all(runs[name], contest, params), shown(mean(runs[name], "passes"))]
             )
         for seeds in (0, 1, 2):
             few = [name for name, found in runs.items() if len(found) == seeds]

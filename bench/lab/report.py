@@ -5,9 +5,9 @@ import platform
 import shlex
 import subprocess
 import sys
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import TypedDict
 
 from bench.lab import RESULTS, ROOT
 from lmeraser.core.code import code_digest
@@ -43,7 +43,16 @@ def command_line() -> str:
     return shlex.join(["python", "-m", module, *sys.argv[1:]])
 
 
-def provenance() -> dict[str, Any]:
+class Provenance(TypedDict):
+    command: str
+    revision: str
+    code: str
+    processor: str
+    cores: int
+    environment: Mapping[str, str]
+
+
+def provenance() -> Provenance:
     """What a reader needs to run it again."""
     return {
         "command": command_line(),
@@ -59,13 +68,13 @@ def provenance() -> dict[str, Any]:
 STARTED = (revision(), code_digest(ROOT)[:12])
 
 
-def table(header: Sequence[str], rows: Sequence[Sequence[Any]]) -> str:
+def table(header: Sequence[str], rows: Sequence[Sequence[object]]) -> str:
     """A Markdown table; numbers are the caller's to format."""
     lines = [header, ["---"] * len(header), *rows]
     return "\n".join("| " + " | ".join(str(cell) for cell in line) + " |" for line in lines)
 
 
-def write_report(name: str, title: str, body: Sequence[str], facts: dict[str, Any]) -> Path:
+def write_report(name: str, title: str, body: Sequence[str], facts: Mapping[str, object]) -> Path:
     """Write bench/results/NAME.md and NAME.json.
 
     Args: body: Markdown paragraphs and tables; facts: every number behind them.
@@ -78,7 +87,7 @@ def write_report(name: str, title: str, body: Sequence[str], facts: dict[str, An
         f"{processor()}, {made['cores']} cores, Python {where['python']}, {versions}."
     )
     text = "\n\n".join([f"# {title}", origin, *body]) + "\n"
-    write_atomically(RESULTS / f"{name}.json", readable_json(made | {"results": facts}))
+    write_atomically(RESULTS / f"{name}.json", readable_json({**made, "results": facts}))
     write_atomically(RESULTS / f"{name}.md", text.encode())
     print(text)
     return RESULTS / f"{name}.md"

@@ -16,7 +16,6 @@ Takes: about 2 (digits), 6 (signdigits) or 12 (mnist) minutes of processor.
 
 import sys
 from collections.abc import Sequence
-from typing import Any
 
 from bench.lab import ROOT
 from bench.lab import pipeline as pipe
@@ -27,7 +26,7 @@ from bench.lab.sources import source_of
 from bench.people.measure import one_seed
 from bench.people.report import report
 
-VARIANTS: dict[str, dict[str, Any]] = {
+VARIANTS: dict[str, dict[str, object]] = {
     "tree, unit subject": {"cluster.method": "tree", "cluster.unit": "subject"},
     "tree, unit record": {"cluster.method": "tree", "cluster.unit": "record"},
     "anchors, unit record (paper)": {"cluster.method": "anchors", "cluster.unit": "record"},
@@ -49,7 +48,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     preset = preset_of(args.data)
     preset = changed(preset, read_changes(args.change))
     if args.change:
-        name += "-" + "-".join(one.replace("=", "") for one in sorted(args.change))
+        name += "-" + "-".join(change.replace("=", "") for change in sorted(args.change))
     if args.diversity:
         name += "-diversity"
         variants = {key: value for key, value in VARIANTS.items() if value["cluster.unit"] == "subject"}

@@ -1,7 +1,8 @@
 """Accuracy and blast radius of each clustering, over one backbone a seed."""
 
 import time
-from typing import Any
+from collections.abc import Mapping
+from typing import TypedDict
 
 from bench.lab import pipeline as pipe
 from bench.lab.changes import changed
@@ -13,6 +14,23 @@ from lmeraser.serve.yardstick import PENALTIES, linear_head, penalty_for
 
 YARDSTICK = "yardstick"
 PARTS = ("served", "clusters_soft", "clusters_hard", "global_head")
+
+
+class Variant(TypedDict):
+    """One clustering. `blast`: see bench/people/blast.py; `tune_seconds`: wall time of all clusters."""
+
+    accuracy: dict[str, float]
+    blast: dict[str, float]
+    clusters: int
+    largest_share: float
+    smallest: int
+    tune_seconds: float
+
+
+class Seed(TypedDict):
+    pretrain_cpu_seconds: float
+    linear: dict[str, float]
+    variants: dict[str, Variant]
 
 
 def yardsticks(frozen: pipe.Frozen, data: pipe.Data, params: Params) -> dict[str, float]:
@@ -30,7 +48,7 @@ def yardsticks(frozen: pipe.Frozen, data: pipe.Data, params: Params) -> dict[str
     return found | {YARDSTICK: found[str(chosen)], "penalty": chosen}
 
 
-def one_variant(backbone: Backbone, data: pipe.Data, params: Params, sample: int) -> dict[str, Any]:
+def one_variant(backbone: Backbone, data: pipe.Data, params: Params, sample: int) -> Variant:
     """Accuracy and blast radius of one clustering over a backbone that is already there."""
     frozen = pipe.freeze(backbone, data, params)
     members = pipe.make_members(frozen, data.train, params)
@@ -40,7 +58,7 @@ def one_variant(backbone: Backbone, data: pipe.Data, params: Params, sample: int
     seconds = time.perf_counter() - start
     model = pipe.serve(clusters, models, pipe.make_sums(frozen, data.train, params), frozen, params)
     answers = model.predict(data.test.pixels)
-    scores = {part: accuracy(getattr(answers, part), answers.labels, data.test.labels) for part in PARTS}
+    scores = {part: accuracy(getattr(answers, part), answers.labels, data.test.labels) or 0.0 for part in PARTS}
     if params.cluster.method != "anchors":
         blast = blast_by_tree(members, data.train, frozen, params)
     else:
@@ -56,7 +74,7 @@ def one_variant(backbone: Backbone, data: pipe.Data, params: Params, sample: int
     }
 
 
-def one_seed(data: pipe.Data, params: Params, variants: dict[str, dict[str, Any]], sample: int) -> dict[str, Any]:
+def one_seed(data: pipe.Data, params: Params, variants: Mapping[str, Mapping[str, object]], sample: int) -> Seed:
     start = time.process_time()
     backbone = pipe.make_backbone(data.public, params)
     seconds = time.process_time() - start

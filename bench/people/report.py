@@ -1,10 +1,10 @@
 """The tables of `bench.people`."""
 
 import statistics
-from typing import Any
+from collections.abc import Sequence
 
 from bench.lab.report import table, write_report
-from bench.people.measure import PARTS, YARDSTICK
+from bench.people.measure import PARTS, YARDSTICK, Seed, Variant
 from lmeraser.core.params import Params
 
 
@@ -13,7 +13,7 @@ def mean_of(values: list[float]) -> str:
     return f"{statistics.mean(values):.4f} ({min(values):.4f} to {max(values):.4f})"
 
 
-def accuracy_rows(runs: list[dict[str, Any]]) -> list[list[str]]:
+def accuracy_rows(runs: Sequence[Seed]) -> list[list[str]]:
     default = [run["linear"][YARDSTICK] for run in runs]
     best = [max(value for name, value in run["linear"].items() if name != "penalty") for run in runs]
     told = ", ".join(sorted({f"{run['linear']['penalty']:g}" for run in runs}))
@@ -28,30 +28,30 @@ def accuracy_rows(runs: list[dict[str, Any]]) -> list[list[str]]:
     return rows
 
 
-def blast_rows(runs: list[dict[str, Any]]) -> list[list[str]]:
+def blast_rows(runs: Sequence[Seed]) -> list[list[str]]:
     rows = []
     for name in runs[0]["variants"]:
-        found = [run["variants"][name] for run in runs]
+        variants = [run["variants"][name] for run in runs]
 
-        def middle(key: str, found: list[dict[str, Any]] = found) -> float:
-            return statistics.mean([float(variant["blast"][key]) for variant in found])
+        def middle(key: str, variants: Sequence[Variant] = variants) -> float:
+            return statistics.mean([float(variant["blast"][key]) for variant in variants])
 
         rows.append(
             [
                 name,
-                f"{statistics.mean(one['clusters'] for one in found):.1f}",
-                f"{middle('clusters_mean'):.2f} ({max(one['blast']['clusters_max'] for one in found):.0f})",
+                f"{statistics.mean(variant['clusters'] for variant in variants):.1f}",
+                f"{middle('clusters_mean'):.2f} ({max(variant['blast']['clusters_max'] for variant in variants):.0f})",
                 f"{middle('share_mean'):.3f}",
                 f"{middle('share_p95'):.3f}",
                 f"{middle('cut_changes'):.3f}",
-                f"{statistics.mean(one['largest_share'] for one in found):.3f}",
+                f"{statistics.mean(variant['largest_share'] for variant in variants):.3f}",
                 f"{middle('people'):.0f}",
             ]
         )
     return rows
 
 
-def report(data_name: str, runs: list[dict[str, Any]], counts: dict[str, int], params: Params) -> None:
+def report(data_name: str, runs: Sequence[Seed], counts: dict[str, int], params: Params) -> None:
     columns = ["clustering", "clusters soft", "clusters hard", "global head", "served"]
     cost = [
         "clustering",

@@ -13,7 +13,6 @@ Takes: about 40 minutes on two cores for all three.
 
 import argparse
 from collections.abc import Callable, Sequence
-from typing import Any
 
 from bench.lab.commands import bench_parser
 from bench.lab.report import write_report
@@ -24,25 +23,25 @@ PARTS = ("clusters", "records", "requests")
 def clusters(options: argparse.Namespace) -> None:
     from bench.scale import clusters as parts
 
-    found: list[dict[str, Any]] = []
+    runs: list[parts.Run] = []
     for slots in options.slots:  # the table so far is written after each: the last take minutes
-        found.append(parts.measure(slots, slots <= options.plain))
-        write_report("scale-clusters", "Overhead of the pipeline", parts.markdown(found), {"runs": found})
+        runs.append(parts.measure(slots, slots <= options.plain))
+        write_report("scale-clusters", "Overhead of the pipeline", parts.markdown(runs), {"runs": runs})
 
 
 def records(options: argparse.Namespace) -> None:
     from bench.scale import records as parts
 
-    found = [parts.measure(count) for count in options.records]
-    write_report("scale-records", "Records", parts.markdown(found), {"runs": found})
+    runs = [parts.measure(count) for count in options.records]
+    write_report("scale-records", "Records", parts.markdown(runs), {"runs": [run.to_json() for run in runs]})
 
 
 def requests(options: argparse.Namespace) -> None:
     from bench.scale import requests as parts
 
-    found = parts.simulate(options)
-    parts.draw(found)
-    write_report("scale-requests", "Months of requests", parts.markdown(found), found)
+    simulation = parts.simulate(options)
+    parts.draw(simulation)
+    write_report("scale-requests", "Months of requests", parts.markdown(simulation), simulation)
 
 
 ACTS: dict[str, Callable[[argparse.Namespace], None]] = {"clusters": clusters, "records": records, "requests": requests}

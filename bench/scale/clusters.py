@@ -17,7 +17,7 @@ import tempfile
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, TypedDict
 
 import yaml
 
@@ -58,22 +58,41 @@ class Spent:
     ran: int
 
 
-def attribute(told: Sequence[dict[str, Any]], total: float) -> Spent:
+class Process(TypedDict):
+    """What a Python process says at its end (see SPY): seconds of processor of its own, and of children that it waited for."""
+
+    argv: list[str]
+    cpu: float
+    children: float
+    process: int
+    parent: int
+
+
+class Run(TypedDict):
+    """`commands`: by command, a `Spent`."""
+
+    slots: int
+    clusters: int
+    commands: dict[str, dict[str, float]]
+
+
+def attribute(processes: Sequence[Process], total: float) -> Spent:
     """Divide a command's processor seconds between its stages and the rest.
 
-    Args: told: what each Python process said at its end (see SPY); total: of the command and everything that it waited for.
+    Args:
+        processes: those that said something; total: of the command and everything that it waited for.
     """
 
-    def is_stage(one: dict[str, Any]) -> bool:
-        return any(word.startswith("stages.") for word in one["argv"])
+    def is_stage(process: Process) -> bool:
+        return any(word.startswith("stages.") for word in process["argv"])
 
-    stages = sum(one["cpu"] for one in told if is_stage(one))
-    outside = sum(one["cpu"] for one in told) - stages
-    for parent in told:
-        children = [one for one in told if one["parent"] == parent["process"]]
-        if children and all(is_stage(one) for one in children):
-            stages += parent["children"] - sum(one["cpu"] for one in children)
-    ran = sum(map(is_stage, told))
+    stages = sum(process["cpu"] for process in processes if is_stage(process))
+    outside = sum(process["cpu"] for process in processes) - stages
+    for parent in processes:
+        children = [process for process in processes if process["parent"] == parent["process"]]
+        if children and all(is_stage(child) for child in children):
+            stages += parent["children"] - sum(child["cpu"] for child in children)
+    ran = sum(map(is_stage, processes))
     return Spent(round(outside, 2), round(stages, 2), round(total - outside - stages, 2), ran)
 
 
@@ -142,7 +161,7 @@ class Bench:
         ErasedList.read(layout.erased).add([key.pseudonym(person)], key).write(layout.erased)
 
 
-def measure(slots: int, plain: bool) -> dict[str, Any]:
+def measure(slots: int, plain: bool) -> Run:
     """Every command for one number of slots."""
     with tempfile.TemporaryDirectory(prefix="lmeraser-scale-") as name:
         bench = Bench(Path(name), slots)
@@ -172,12 +191,12 @@ COMMANDS = (
 )
 
 
-def markdown(found: Sequence[dict[str, Any]]) -> list[str]:
-    def cell(one: dict[str, Any], name: str) -> str:
-        spent = one["commands"].get(name)
+def markdown(runs: Sequence[Run]) -> list[str]:
+    def cell(run: Run, name: str) -> str:
+        spent = run["commands"].get(name)
         return f"{spent['outside']:.1f} + {spent['untold']:.1f} ({spent['stages']:.1f})" if spent else "not measured"
 
-    rows = [[one["slots"], one["clusters"], *(cell(one, name) for name in COMMANDS)] for one in found]
+    rows = [[run["slots"], run["clusters"], *(cell(run, name) for name in COMMANDS)] for run in runs]
     note = (
         "Processor seconds of the processes that ran no stage + what no process told (the ends of such processes and, for "
         "`warm build` and `lmeraser forget`, of stages, so the sum is an upper bound); in brackets those of the stages. "

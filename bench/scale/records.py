@@ -13,8 +13,9 @@ import sys
 import tempfile
 import time
 from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING
 
 import numpy as np
 import pandas as pd
@@ -26,8 +27,24 @@ from lmeraser.core.layout import Layout
 from lmeraser.core.params import Params, load_params
 from lmeraser.sources.base import COLUMNS, Source
 
+if TYPE_CHECKING:
+    from lmeraser.data.records import Record
+
 SIDE, LEAVES, PUBLIC, PER_PART = 8, 512, 4_000, 16_384
 STEPS = ("split", "embed", "cluster", "validate", "plan")
+Step = dict[str, float]  # numbers of one step by name: cpu (s), peak_gib, and its own
+
+
+@dataclass(frozen=True)
+class Run:
+    """One number of private records. Attributes: parts: how many; steps: numbers by step."""
+
+    records: int
+    parts: int
+    steps: dict[str, Step]
+
+    def to_json(self) -> dict[str, object]:
+        return {"records": self.records, "parts": self.parts, **self.steps}
 
 
 class Synthetic(Source):
@@ -84,7 +101,7 @@ def write_project(root: Path, records: int) -> None:
     layout.erased.write_text('{"key_id": null, "subjects": []}\n', encoding="utf-8")
 
 
-def split(layout: Layout, params: Params) -> dict[str, Any]:
+def split(layout: Layout, params: Params) -> Step:
     from unittest.mock import patch
 
     from stages.split import split as stage
@@ -94,28 +111,28 @@ def split(layout: Layout, params: Params) -> dict[str, Any]:
     return {}
 
 
-def embed(layout: Layout, params: Params) -> dict[str, Any]:
+def embed(layout: Layout, params: Params) -> Step:
     from stages.embed import embed as stage
 
     stage(layout, params, list(params.parts[:1]))
     return {"records": len(_training(layout, params.parts[0]))}
 
 
-def cluster(layout: Layout, params: Params) -> dict[str, Any]:
+def cluster(layout: Layout, params: Params) -> Step:
     from stages.cluster import cluster as stage
 
     stage(layout, params, [])
     return {}
 
 
-def validate(layout: Layout, params: Params) -> dict[str, Any]:
+def validate(layout: Layout, params: Params) -> Step:
     from stages.validate import validate as stage
 
     stage(layout, params, [])
     return {}
 
 
-def plan(layout: Layout, params: Params) -> dict[str, Any]:
+def plan(layout: Layout, params: Params) -> Step:
     """From the files to the plan, as `lmeraser plan` does after asking DVC whether anything is stale."""
     from lmeraser.erase.erased import ErasedList, SubjectKey
     from lmeraser.erase.facts import check_known, gather_facts
@@ -135,7 +152,7 @@ def plan(layout: Layout, params: Params) -> dict[str, Any]:
     }
 
 
-ACTS: dict[str, Callable[[Layout, Params], dict[str, Any]]] = {
+ACTS: dict[str, Callable[[Layout, Params], Step]] = {
     "split": split,
     "embed": embed,
     "cluster": cluster,
@@ -144,7 +161,7 @@ ACTS: dict[str, Callable[[Layout, Params], dict[str, Any]]] = {
 }
 
 
-def _training(layout: Layout, part: str) -> list[Any]:
+def _training(layout: Layout, part: str) -> "list[Record]":
     from lmeraser.data.records import TRAIN, read_records
 
     return read_records(layout.part(part), TRAIN)
@@ -191,16 +208,16 @@ def main() -> None:
     params = load_params(layout.params)
     if name in ("freeze", "scatter"):
         {"freeze": freeze, "scatter": scatter}[name](layout, params)
-        told: dict[str, Any] = {}
+        numbers: Step = {}
     else:
-        told = ACTS[name](layout, params)
+        numbers = ACTS[name](layout, params)
     used = resource.getrusage(resource.RUSAGE_SELF)
-    print(json.dumps(told | {"cpu": used.ru_utime + used.ru_stime, "peak_gib": used.ru_maxrss / 2**20}))
+    print(json.dumps(numbers | {"cpu": used.ru_utime + used.ru_stime, "peak_gib": used.ru_maxrss / 2**20}))
 
 
-def measure(records: int) -> dict[str, Any]:
+def measure(records: int) -> Run:
     """Every step for one number of private records."""
-    found: dict[str, Any] = {"records": records}
+    steps: dict[str, Step] = {}
     with tempfile.TemporaryDirectory(prefix="lmeraser-scale-") as name:
         root = Path(name)
         write_project(root, records)
@@ -208,24 +225,23 @@ def measure(records: int) -> dict[str, Any]:
         for step in ("split", "freeze", "embed", "scatter", "cluster", "validate", "plan"):
             command = [sys.executable, "-m", "bench.scale.records", step, name]
             done = subprocess.run(command, cwd=ROOT, stdout=subprocess.PIPE, text=True, check=True)
-            found[step] = json.loads(done.stdout.splitlines()[-1])
-        found["parts"] = len(load_params(root / "params.yaml").parts)
-    return found
+            steps[step] = json.loads(done.stdout.splitlines()[-1])
+        return Run(records, len(load_params(root / "params.yaml").parts), steps)
 
 
-def markdown(found: Sequence[dict[str, Any]]) -> list[str]:
-    def cell(one: dict[str, Any], step: str) -> str:
-        return f"{one[step]['cpu']:.1f} s, {one[step]['peak_gib']:.2f} GiB"
+def markdown(runs: Sequence[Run]) -> list[str]:
+    def cell(run: Run, step: str) -> str:
+        return f"{run.steps[step]['cpu']:.1f} s, {run.steps[step]['peak_gib']:.2f} GiB"
 
     rows = [
         [
-            f"{one['records']:,}",
-            one["parts"],
-            *(cell(one, step) for step in STEPS),
-            f"{one['plan']['plan_seconds']:.2f} s",
-            f"{one['plan']['touched']} of {one['plan']['clusters']}",
+            f"{run.records:,}",
+            run.parts,
+            *(cell(run, step) for step in STEPS),
+            f"{run.steps['plan']['plan_seconds']:.2f} s",
+            f"{run.steps['plan']['touched']} of {run.steps['plan']['clusters']}",
         ]
-        for one in found
+        for run in runs
     ]
     note = (
         f"Processor seconds and peak memory of a process of its own, imports included. {SIDE} px grey images, two records a "

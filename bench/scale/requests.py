@@ -15,7 +15,7 @@ those who leave (their own training is not counted), and that every step costs a
 import argparse
 import json
 from collections.abc import Callable, Sequence
-from typing import Any
+from typing import Any, TypedDict
 
 import numpy as np
 from numpy.typing import NDArray
@@ -94,12 +94,33 @@ def queue(
     return done - arrivals, busy, batches
 
 
-def simulate(options: argparse.Namespace) -> dict[str, Any]:
+class Row(TypedDict):
+    """One way of forgetting at one rate of requests (a day)."""
+
+    rate: int
+    way: str
+    requests: int
+    batches: int
+    gpu_hours_a_month: float
+    gpu_seconds_a_request: float
+    busy_share: float
+    hours_mean: float
+    hours_p95: float
+    hours_max: float
+
+
+class Simulation(TypedDict):
+    rows: list[Row]
+    paper_share: float
+    arguments: dict[str, Any]  # of the command line
+
+
+def simulate(options: argparse.Namespace) -> Simulation:
     """Every way at every rate of requests."""
     share = options.paper_share or measured_share()
     speed: float = options.gpu_rate * options.gpus
     overhead: float = options.overhead
-    rows = []
+    rows: list[Row] = []
     for rate in RATES:
         for place, (name, cost) in enumerate(ways(options, share).items()):
             rng = np.random.default_rng([rate, place])
@@ -131,22 +152,27 @@ def simulate(options: argparse.Namespace) -> dict[str, Any]:
     return {"rows": rows, "paper_share": share, "arguments": arguments}
 
 
+def numbers_of(row: Row) -> list[float]:
+    """Those that the table shows."""
+    hours = [row["hours_mean"], row["hours_p95"], row["hours_max"]]
+    return [row["gpu_hours_a_month"], row["gpu_seconds_a_request"], *hours]
+
+
 def _number(value: float) -> str:
     return f"{value:,.0f}" if value >= 100 else f"{value:.3g}"
 
 
-def markdown(found: dict[str, Any]) -> list[str]:
-    given = found["arguments"]
-    numbers = ("gpu_hours_a_month", "gpu_seconds_a_request", "hours_mean", "hours_p95", "hours_max")
-    rows = found["rows"]
-    cells = [[f"{row['rate']:,}", row["way"], f"{row['batches']:,}", *(_number(row[name]) for name in numbers)] for row in rows]
+def markdown(simulation: Simulation) -> list[str]:
+    given = simulation["arguments"]
+    rows = simulation["rows"]
+    cells = [[f"{row['rate']:,}", row["way"], f"{row['batches']:,}", *map(_number, numbers_of(row))] for row in rows]
     header = ["requests a day", "way", "batches", "GPU hours a month", "GPU s a request", "h to forget, mean", "p95", "max"]
     assumed = (
         f"A simulation, no measurement: {given['subjects']:,} subjects of {given['per_subject']:g} records, {given['days']} "
         f"days, a window of {given['window']:g} s, {given['overhead']:g} s beside training for a batch, {given['gpus']} GPU of "
         f"{given['gpu_rate']:g} images/s in our step (an assumption), {given['epochs']} epochs a cluster, "
         f"{given['whole_epochs']} a whole model, whose step costs {given['whole']:g} of ours (assumptions). The paper's "
-        f"clustering retrains {found['paper_share']:.3f} of all records per deletion"
+        f"clustering retrains {simulation['paper_share']:.3f} of all records per deletion"
     )
     source = " (given)." if given["paper_share"] else ", as measured on MNIST writers (bench/results/people-mnist.json)."
     rest = (
@@ -159,7 +185,7 @@ def markdown(found: dict[str, Any]) -> list[str]:
     return [assumed + source, rest, f"![time to forget against requests a day]({PICTURE})", table(header, cells)]
 
 
-def draw(found: dict[str, Any]) -> None:
+def draw(simulation: Simulation) -> None:
     """Time to forget against the rate of requests: bench/results/scale-requests.png."""
     import matplotlib as mpl
 
@@ -167,9 +193,9 @@ def draw(found: dict[str, Any]) -> None:
     from matplotlib import pyplot as plt
 
     figure, axes = plt.subplots(figsize=(7, 4.5), layout="constrained")
-    names: Sequence[str] = list(dict.fromkeys(row["way"] for row in found["rows"]))
+    names: Sequence[str] = list(dict.fromkeys(row["way"] for row in simulation["rows"]))
     for name, marker in zip(names, "osD^v<>", strict=False):
-        rows = [row for row in found["rows"] if row["way"] == name]
+        rows = [row for row in simulation["rows"] if row["way"] == name]
         axes.plot([row["rate"] for row in rows], [row["hours_p95"] for row in rows], marker=marker, label=name)
     axes.set(xscale="log", yscale="log", xlabel="requests a day", ylabel="hours until forgotten, p95")
     axes.axhline(30 * 24, color="grey", linestyle=":", label="one month (GDPR, article 12(3))")

@@ -4,10 +4,9 @@ import argparse
 import statistics
 from collections.abc import Sequence
 from dataclasses import asdict
-from typing import Any
 
 from bench.speed.jobs import CLUSTERS, EMBEDDINGS, PRODUCTS, ROUTINGS, SIDE, fresh_model, lab_params
-from bench.speed.report import QUIET, SQUARE
+from bench.speed.report import QUIET, SQUARE, Summary
 from bench.speed.team import CORES, Spent, Team, wait_for_quiet
 
 CONTENDERS = ("ours", "plain_processes", "plain_threads")
@@ -27,7 +26,7 @@ def flops_per_image(batch: int) -> float:
     return total / batch
 
 
-def measure(args: argparse.Namespace) -> dict[str, Any]:
+def measure(args: argparse.Namespace) -> Summary:
     """Interleaved rounds of every contender, each doing the same number of images."""
     teams = {
         "ours": Team("ours", CORES, 1, args),
@@ -48,42 +47,44 @@ def measure(args: argparse.Namespace) -> dict[str, Any]:
     return summary(rounds, args)
 
 
-def middle(values: Sequence[float]) -> float | None:
+def middle_of_quiet(values: Sequence[float]) -> float | None:
+    """The median, or None where no round was quiet."""
     return statistics.median(values) if values else None
 
 
-def _pass(rounds: Sequence[dict[str, Spent]], job: str, args: argparse.Namespace) -> dict[str, float | None]:
+def _pass(rounds: Sequence[dict[str, Spent]], job: str, args: argparse.Namespace) -> dict[str, float]:
     """Images a processor second of embedding or routing, and their ratio."""
     times = args.images * CORES * {"embed": EMBEDDINGS, "route": ROUTINGS}[job]
-    ours, plain = ([one[f"{job} {team}"].cpu for one in rounds] for team in ("ours", "plain_processes"))
+    ours, plain = ([each[f"{job} {team}"].cpu for each in rounds] for team in ("ours", "plain_processes"))
     return {
-        "ours": middle([times / cpu for cpu in ours]),
-        "plain": middle([times / cpu for cpu in plain]),
-        "ratio": middle([slow / fast for fast, slow in zip(ours, plain, strict=True)]),
+        "ours": statistics.median([times / cpu for cpu in ours]),
+        "plain": statistics.median([times / cpu for cpu in plain]),
+        "ratio": statistics.median([slow / fast for fast, slow in zip(ours, plain, strict=True)]),
     }
 
 
-def summary(rounds: Sequence[dict[str, Spent]], args: argparse.Namespace) -> dict[str, Any]:
+def summary(rounds: Sequence[dict[str, Spent]], args: argparse.Namespace) -> Summary:
     """Medians. Rates per processor second hold under load; wall ratios of quiet rounds alone are kept for the gang of threads."""
     seen = args.images * args.epochs * CORES
-    quiet = [one for one in rounds if "plain_threads" in one and max(one[name].foreign for name in CONTENDERS) < QUIET]
+    quiet = [each for each in rounds if "plain_threads" in each and max(each[name].foreign for name in CONTENDERS) < QUIET]
     flops = flops_per_image(args.batch)
-    per_cpu = {name: middle([seen / one[name].cpu for one in rounds]) for name in ("ours", "plain_processes")}
+    per_cpu = {name: statistics.median([seen / each[name].cpu for each in rounds]) for name in ("ours", "plain_processes")}
     ceiling = {
-        kind: middle([CORES * products * 2 * SQUARE**3 / one[kind].cpu for one in rounds]) for kind, products in PRODUCTS.items()
+        kind: statistics.median([CORES * products * 2 * SQUARE**3 / each[kind].cpu for each in rounds])
+        for kind, products in PRODUCTS.items()
     }
     return {
-        "rounds": [{name: asdict(spent) for name, spent in one.items()} for one in rounds],
+        "rounds": [{name: asdict(used) for name, used in each.items()} for each in rounds],
         "quiet_rounds": len(quiet),
-        "images_per_wall_second": {name: middle([seen / one[name].wall for one in quiet]) for name in CONTENDERS},
+        "images_per_wall_second": {name: middle_of_quiet([seen / each[name].wall for each in quiet]) for name in CONTENDERS},
         "images_per_cpu_second": per_cpu,
-        "ratio_threads_wall_quiet": middle([one["plain_threads"].wall / one["ours"].wall for one in quiet]),
-        "ratio_processes_wall": middle([one["plain_processes"].wall / one["ours"].wall for one in rounds]),
-        "ratio_processes_cpu": middle([one["plain_processes"].cpu / one["ours"].cpu for one in rounds]),
-        "ratio_processes_cpu_range": [f(one["plain_processes"].cpu / one["ours"].cpu for one in rounds) for f in (min, max)],
+        "ratio_threads_wall_quiet": middle_of_quiet([each["plain_threads"].wall / each["ours"].wall for each in quiet]),
+        "ratio_processes_wall": statistics.median([each["plain_processes"].wall / each["ours"].wall for each in rounds]),
+        "ratio_processes_cpu": statistics.median([each["plain_processes"].cpu / each["ours"].cpu for each in rounds]),
+        "ratio_processes_cpu_range": [f(each["plain_processes"].cpu / each["ours"].cpu for each in rounds) for f in (min, max)],
         "passes": {job: _pass(rounds, job, args) for job in PASSES},
         "flops_per_image": flops,
         "flops_per_cpu_second": ceiling,
-        "foreign_load": middle([one["ours"].foreign for one in rounds]),
+        "foreign_load": statistics.median([each["ours"].foreign for each in rounds]),
         "settings": {"batch": args.batch, "images": args.images, "epochs": args.epochs, "clusters_plain": CLUSTERS},
     }

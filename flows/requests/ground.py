@@ -153,7 +153,7 @@ def realign(
     lock_backups.mend(project.layout, batch.batch_id)  # a kill may have left one empty, and DVC reads none then
     drop_drafts(project.layout)
     stale = dvc.status(project.layout)
-    if source_of(project, batch) and any("changed outs" in reason for reason in stale.get("split", ())):
+    if stands and source_of(project, batch) and any("changed outs" in reason for reason in stale.get("split", ())):
         # Killed while `split` ran again on the shorter source: DVC deletes a stage's outs before it runs it.
         dvc.run(project.layout, "checkout", "--quiet", "--force", "split")
         stale = dvc.status(project.layout)
@@ -175,8 +175,8 @@ def realign(
     purge.retire_journal(project.layout, batch.batch_id)
     if stale:
         lock_backups.drop(project.layout, batch.batch_id)  # copies of another state
+    refresh(project, accepting=ids)  # before the ledger says that they are to be left out again: a kill may come between
     project.ledger.set_back(ids, "removed" if stale or remake else "retrained", claim)
-    refresh(project)
     return batch
 
 

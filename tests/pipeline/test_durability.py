@@ -8,6 +8,7 @@ import subprocess
 import sys
 from pathlib import Path
 
+import preloading
 import pytest
 from sandbox import CANARY, Sandbox, refused
 
@@ -20,6 +21,7 @@ def certificates(project: Sandbox) -> list[str]:
     return sorted(path.name for path in (project.root / "certificates").glob("*.json"))
 
 
+@pytest.mark.campaign("in process: unit/test_open_requests.py, and with real stores test_purge_stores.py")
 def test_remote_that_is_down_during_the_purge_keeps_the_request_open_and_says_why(project: Sandbox, tmp_path: Path) -> None:
     disk, away = tmp_path / "disk", tmp_path / "away"
     disk.mkdir()
@@ -43,7 +45,10 @@ def test_remote_that_is_down_during_the_purge_keeps_the_request_open_and_says_wh
 def test_two_coordinators_at_once_certify_each_request_once(project: Sandbox) -> None:
     accepted = [project.json("submit", "--subject", person)["request_id"] for person in project.people()[:2]]
     command = [sys.executable, "-m", "flows.cli", "resume", "--json"]
-    both = [subprocess.Popen(command, cwd=project.root, stdout=subprocess.PIPE, stderr=subprocess.PIPE) for _ in range(2)]
+    env = preloading.variables(os.environ)
+    both = [
+        subprocess.Popen(command, cwd=project.root, env=env, stdout=subprocess.PIPE, stderr=subprocess.PIPE) for _ in range(2)
+    ]
     told = [one.communicate(timeout=300)[0] for one in both]
     assert [one.returncode for one in both] == [0, 0]
     worked = [one["request_id"] for text in told for one in json.loads(text)["finished"]]
@@ -51,6 +56,7 @@ def test_two_coordinators_at_once_certify_each_request_once(project: Sandbox) ->
     assert len(certificates(project)) == 2
 
 
+@pytest.mark.campaign("in process: unit/test_open_requests.py; real locks that a kill emptied: test_many_slots.py")
 @pytest.mark.parametrize("reached", ["quarantined", "removed"])
 def test_empty_lock_is_refused_or_mended_and_never_believed(project: Sandbox, tmp_path: Path, reached: str) -> None:
     person = project.people()[5]
@@ -82,6 +88,7 @@ def test_empty_lock_is_refused_or_mended_and_never_believed(project: Sandbox, tm
     assert project.dvc("status").strip().endswith("up to date.")
 
 
+@pytest.mark.campaign("in process: unit/test_open_requests.py")
 def test_bad_input_is_one_line_without_values_and_leaves_the_ledger_alone(project: Sandbox, tmp_path: Path) -> None:
     person = project.people()[0]
     project.json("submit", "--subject", person)
@@ -113,6 +120,7 @@ def test_bad_input_is_one_line_without_values_and_leaves_the_ledger_alone(projec
     assert project.json("resume")["finished"][0]["state"] == "certified"
 
 
+@pytest.mark.campaign("in process: unit/test_forgetting.py")
 def test_event_is_read_and_what_else_it_holds_is_dropped(project: Sandbox, tmp_path: Path) -> None:
     event = tmp_path / "event.json"
     identity = "7f6d3f5e-1111-4222-8333-444455556666"
@@ -135,6 +143,7 @@ def test_event_is_read_and_what_else_it_holds_is_dropped(project: Sandbox, tmp_p
             assert CANARY.encode() not in content, path.name
 
 
+@pytest.mark.campaign("in process: unit/test_open_requests.py")
 def test_lost_signing_key_is_told_and_the_chain_goes_on_with_a_signed_break(project: Sandbox) -> None:
     people = project.people()[:2]
     project.json("forget", "--subject", people[0])
@@ -149,6 +158,7 @@ def test_lost_signing_key_is_told_and_the_chain_goes_on_with_a_signed_break(proj
     project.json("verify", *files, "--head", str(project.root / "certificates" / "HEAD"))
 
 
+@pytest.mark.campaign("in process: unit/test_open_requests.py")
 def test_lost_or_changed_subject_key_never_certifies_somebody_who_was_not_found(project: Sandbox) -> None:
     key = project.root / ".lmeraser" / "subject.key"
     project.json("submit", "--subject", project.people()[0])
@@ -164,6 +174,7 @@ def test_lost_or_changed_subject_key_never_certifies_somebody_who_was_not_found(
     assert (told["state"], told["records_removed"] > 0) == ("certified", True)
 
 
+@pytest.mark.campaign("in process: unit/test_open_requests.py")
 def test_clock_that_moved_back_keeps_no_request_from_its_certificate(project: Sandbox) -> None:
     """Found by hand: a certificate that ends before its request began is refused, so nothing of the batch was certified."""
     person, other = project.people()[:2]
@@ -182,6 +193,7 @@ def test_clock_that_moved_back_keeps_no_request_from_its_certificate(project: Sa
     assert times[finished["request_id"]] < future
 
 
+@pytest.mark.campaign("in process: unit/test_open_requests.py")
 def test_damaged_quarantine_is_made_again(project: Sandbox) -> None:
     project.json("submit", "--subject", project.people()[0])
     pointer = project.root / ".lmeraser" / "quarantine.json"

@@ -53,6 +53,7 @@ def test_model_withheld_while_the_backbone_itself_must_forget(project: Sandbox) 
     assert "withheld" in refusal.stderr
 
 
+@pytest.mark.campaign("in process: unit/test_forgetting.py")
 def test_request_that_comes_during_another_s_erasure_is_in_effect_too(project: Sandbox) -> None:
     layout = Layout(project.root)
     first, second = project.people()[0], project.people()[-1]

@@ -52,7 +52,7 @@ def test_cache_that_is_read_only_keeps_the_request_open_and_says_why(project: Sa
     try:
         subprocess.run(["mount", "-o", "remount,ro,bind", cache], check=True)
         line = refused(project.lmeraser("forget", "--subject", project.people()[0]), 1)
-        assert "open at removed: dvc commit failed: DVC's cache cannot be written (Read-only file system)" in line
+        assert "open at removed: dvc commit failed because DVC's cache cannot be written (Read-only file system)" in line
         assert line.removeprefix("error: ").split(": ", 1)[1].startswith(project.json("status")["requests"][0]["problem"])
         assert read_outs(project.root / "dvc.lock") == before
         assert not list((project.root / "certificates").glob("*.json"))

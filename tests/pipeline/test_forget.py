@@ -38,6 +38,7 @@ def test_erasing_changes_what_the_plan_named_and_equals_a_rebuild_without_the_pe
     assert CANARY not in done.stdout + done.stderr
 
 
+@pytest.mark.campaign("in process: unit/test_forgetting.py")
 def test_same_request_id_twice_has_one_effect_and_another_subject_is_refused(project: Sandbox) -> None:
     identity = str(uuid.uuid4())
     people = project.people()
@@ -55,6 +56,7 @@ def test_same_request_id_twice_has_one_effect_and_another_subject_is_refused(pro
     assert project.json("resume") == {"finished": []}
 
 
+@pytest.mark.campaign("in process: unit/test_forgetting.py; real bytes: each erasure here is compared with a rebuild")
 def test_one_by_one_equals_all_at_once_in_another_order(project: Sandbox, built: Sandbox, tmp_path: Path) -> None:
     people = built.people()[5:8]
     for person in people:
@@ -85,6 +87,7 @@ def test_subject_with_public_records_is_blocked_until_a_rebuild_is_accepted(proj
     assert project.json("audit", "--rebuild")["equal"] is True
 
 
+@pytest.mark.campaign("in process: unit/test_forgetting.py")
 def test_source_under_our_control_loses_the_persons_rows_and_files(project: Sandbox) -> None:
     project.set_params(source={"erase": True})
     project.dvc("repro")

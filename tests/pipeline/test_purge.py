@@ -87,7 +87,10 @@ purge.carry_out(layout, purge.read_journal(layout, sys.argv[2]))
 """
 
 
-@pytest.mark.parametrize("deletes", [0, 1, 9, 40])
+OFTEN = pytest.mark.campaign("in process, before any delete: unit/test_purging.py and unit/test_purge_crash.py")
+
+
+@pytest.mark.parametrize("deletes", [9, *(pytest.param(count, marks=OFTEN) for count in (0, 1, 40))])
 def test_a_purge_that_was_killed_is_finished_from_its_journal(scene: Scene, deletes: int) -> None:
     planned, search_terms = scene.plan()
     purge.write_journal(scene.layout, BATCH, planned.journal)

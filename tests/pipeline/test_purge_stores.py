@@ -69,7 +69,10 @@ def test_a_stale_clone_s_push_is_found_and_purged_again(scene: Scene) -> None:
     assert purge.audit_stores(scene.layout).clean
 
 
-@pytest.mark.parametrize("versions", ["Suspended", "Enabled"])
+SUSPENDED = pytest.mark.campaign("a bucket whose versions are suspended: unit/test_store_conformance.py")
+
+
+@pytest.mark.parametrize("versions", ["Enabled", pytest.param("Suspended", marks=SUSPENDED)])
 def test_a_bucket_is_purged_with_all_versions(scene: Scene, s3: str, versions: str, monkeypatch: pytest.MonkeyPatch) -> None:
     import boto3
 

@@ -45,6 +45,7 @@ def nothing_kept(project: Sandbox) -> None:
         assert not path.is_file() or CANARY.encode() not in path.read_bytes(), path.name
 
 
+@pytest.mark.campaign("in process: unit/test_open_requests.py")
 def test_traces_that_were_found_keep_a_request_open_however_often_it_is_tried(project: Sandbox) -> None:
     """Found by following README.md: the second try no longer knew the name, found nothing and certified."""
     person = project.people()[3]
@@ -69,6 +70,7 @@ def test_traces_that_were_found_keep_a_request_open_however_often_it_is_tried(pr
     nothing_kept(project)
 
 
+@pytest.mark.campaign("in process: unit/test_open_requests.py and unit/test_purge_kinds.py")
 def test_unknown_models_in_a_remote_and_a_shallow_history_stop_an_erasure_until_somebody_decides(project: Sandbox) -> None:
     """A colleague's clone pushed a model of everybody: it was left in a remote that the certificate listed with no residue."""
     disk, person = project.root.parent / "disk", project.people()[3]

@@ -38,7 +38,7 @@ def test_flip_mirrors_about_half_of_the_images_and_changes_no_other() -> None:
     moved = augment(IMAGES, draws(IDS, 0, 0), 0, True)
     mirrored = [np.array_equal(new, old[:, ::-1]) for new, old in zip(moved, IMAGES, strict=True)]
     kept = [np.array_equal(new, old) for new, old in zip(moved, IMAGES, strict=True)]
-    assert all(one != other for one, other in zip(mirrored, kept, strict=True))
+    assert all(is_mirrored != is_kept for is_mirrored, is_kept in zip(mirrored, kept, strict=True))
     assert 5 < sum(mirrored) < 25
 
 

@@ -69,11 +69,11 @@ def test_folded_backbone_computes_what_the_trained_one_does(lab: Lab) -> None:
 def test_pretraining_twice_gives_the_same_bytes(tmp_path: Path, changes: dict[str, Any]) -> None:
     (tmp_path / "one").mkdir()
     (tmp_path / "other").mkdir()
-    one = make_lab(tmp_path / "one", changes)
+    first = make_lab(tmp_path / "one", changes)
     torch.manual_seed(12345)
     torch.rand(3)
     other = make_lab(tmp_path / "other", changes)
-    assert one.backbone_file.read_bytes() == other.backbone_file.read_bytes()
+    assert first.backbone_file.read_bytes() == other.backbone_file.read_bytes()
 
 
 def test_precision_that_is_not_reproducible_is_refused(tmp_path: Path) -> None:

@@ -20,17 +20,17 @@ def test_every_bench_tells_its_options_and_what_its_docstring_says(name: str, ca
     with pytest.raises(SystemExit) as end:
         command.main(["--help"])
     assert not end.value.code
-    told = capsys.readouterr().out
-    assert told.startswith(f"usage: python -m bench.{name} ")
-    assert (command.__doc__ or "?").strip() in told
+    printed = capsys.readouterr().out
+    assert printed.startswith(f"usage: python -m bench.{name} ")
+    assert (command.__doc__ or "?").strip() in printed
 
 
 def test_the_list_names_every_bench_with_one_sentence_and_its_duration(capsys: pytest.CaptureFixture[str]) -> None:
     runpy.run_module("bench", run_name="__main__")
-    told = capsys.readouterr().out
+    printed = capsys.readouterr().out
     assert set(NAMES) >= {"choose", "compare", "exactness", "people", "scale", "speed"}
     for bench in benches():
-        assert f"python -m bench.{bench.name}\n    {bench.purpose}\n    takes: {bench.takes.rstrip('.')}\n" in told
+        assert f"python -m bench.{bench.name}\n    {bench.purpose}\n    takes: {bench.takes.rstrip('.')}\n" in printed
         assert bench.purpose.endswith(".")
         assert bench.takes
 

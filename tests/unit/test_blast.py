@@ -28,8 +28,8 @@ def deletions(draw: st.DrawFn) -> tuple[Hierarchy, ClusterParams, list[Member], 
         }
     ).cluster
     members = members_on(draw(st.lists(st.integers(0, tree.n_leaves - 1), min_size=2, max_size=60)))
-    gone = draw(st.sets(st.integers(0, len(members) - 1), min_size=1, max_size=len(members) - 1))
-    return tree, params, members, [member for index, member in enumerate(members) if index not in gone]
+    leaving = draw(st.sets(st.integers(0, len(members) - 1), min_size=1, max_size=len(members) - 1))
+    return tree, params, members, [member for index, member in enumerate(members) if index not in leaving]
 
 
 def clusters(tree: Hierarchy, params: ClusterParams, members: list[Member]) -> dict[str, list[Member]]:
@@ -48,13 +48,13 @@ def test_deletion_changes_only_the_clusters_that_the_blast_names(
 ) -> None:
     tree, params, members, left = case
     before, after = clusters(tree, params, members), clusters(tree, params, left)
-    found = blast(tree, params, members, left)
+    radius = blast(tree, params, members, left)
     changed = {slot for slot in after if before.get(slot) != after[slot]}
-    assert changed <= set(found.retrained) <= set(after)
-    assert found.emptied == sorted(before.keys() - after.keys())
-    assert found.records_after == len(left)
-    assert found.clusters_after == len(after)
-    assert found.records_retrained == sum(len(after[slot]) for slot in found.retrained)
+    assert changed <= set(radius.retrained) <= set(after)
+    assert radius.emptied == sorted(before.keys() - after.keys())
+    assert radius.records_after == len(left)
+    assert radius.clusters_after == len(after)
+    assert radius.records_retrained == sum(len(after[slot]) for slot in radius.retrained)
 
 
 @settings(max_examples=40)
@@ -63,11 +63,11 @@ def test_deletion_that_moves_no_cut_changes_only_the_clusters_of_the_deleted(
     case: tuple[Hierarchy, ClusterParams, list[Member], list[Member]],
 ) -> None:
     tree, params, members, left = case
-    found = blast(tree, params, members, left)
-    if not found.merged:
-        gone = set(members) - set(left)
-        touched = {slot for slot, inside in clusters(tree, params, members).items() if gone & set(inside)}
-        assert touched == {*found.retrained, *found.emptied}
+    radius = blast(tree, params, members, left)
+    if not radius.merged:
+        leaving = set(members) - set(left)
+        touched = {slot for slot, inside in clusters(tree, params, members).items() if leaving & set(inside)}
+        assert touched == {*radius.retrained, *radius.emptied}
 
 
 def hand_made() -> tuple[Hierarchy, ClusterParams]:
@@ -80,22 +80,22 @@ def hand_made() -> tuple[Hierarchy, ClusterParams]:
 def test_deletion_within_a_cluster_retrains_that_cluster() -> None:
     tree, params = hand_made()
     members = members_on([0] * 4 + [1] * 4)
-    found = blast(tree, params, members, members[1:])
-    assert found == Blast(["c00"], [], 3, 7, 2, False)
+    radius = blast(tree, params, members, members[1:])
+    assert radius == Blast(["c00"], [], 3, 7, 2, False)
 
 
 def test_last_record_of_a_cluster_empties_its_slot() -> None:
     tree, params = hand_made()
     members = members_on([0] * 6 + [1])
-    found = blast(tree, params, members, members[:-1])
-    assert found == Blast([], ["c01"], 0, 6, 1, False)
+    radius = blast(tree, params, members, members[:-1])
+    assert radius == Blast([], ["c01"], 0, 6, 1, False)
 
 
 def test_counts_that_cross_the_limit_merge_two_clusters_into_the_left_slot() -> None:
     tree, params = hand_made()
     members = members_on([0] * 3 + [1] * 3)
-    found = blast(tree, params, members, members[1:])
-    assert found == Blast(["c00"], ["c01"], 5, 5, 1, True)
+    radius = blast(tree, params, members, members[1:])
+    assert radius == Blast(["c00"], ["c01"], 5, 5, 1, True)
 
 
 def test_cluster_that_moves_to_another_slot_is_named_though_it_loses_nobody() -> None:
@@ -117,8 +117,8 @@ def test_cost_of_each_person_is_that_of_erasing_that_person_alone() -> None:
     people = {member.id: f"person-{index % 4}" for index, member in enumerate(members)}
     costs = cost_per_subject(members, people, tree, rule_of(params), SLOTS)
     for row, person in zip(costs, sorted(set(people.values())), strict=True):
-        found = blast(tree, params, members, [member for member in members if people[member.id] != person])
-        assert row.tolist() == [len(found.retrained), found.records_retrained, found.merged]
+        radius = blast(tree, params, members, [member for member in members if people[member.id] != person])
+        assert row.tolist() == [len(radius.retrained), radius.records_retrained, radius.merged]
     assert np.array_equal(costs, cost_per_subject(members[::-1], people, tree, rule_of(params), SLOTS))
 
 
@@ -136,8 +136,8 @@ def test_cost_of_a_person_is_the_same_by_the_short_way_and_by_the_whole_cut(seed
     costs = cost_per_subject(members, people, tree, rule, SLOTS)
     for row, person in zip(costs, sorted(set(people.values())), strict=True):
         gap = leaf_counts(tree, [member.leaf for member in members if people[member.id] == person])
-        found = blast_of(tree, rule, SLOTS, counts, gap)
-        assert row.tolist() == [len(found.retrained), found.records_retrained, found.merged]
+        radius = blast_of(tree, rule, SLOTS, counts, gap)
+        assert row.tolist() == [len(radius.retrained), radius.records_retrained, radius.merged]
 
 
 def test_cluster_that_keeps_slot_and_members_is_not_called_retrained() -> None:

@@ -82,16 +82,16 @@ def payload(path: Path) -> bytes:
 
 
 def predicate(path: Path) -> dict[str, Any]:
-    told: dict[str, Any] = json.loads(payload(path))["predicate"]
-    return told
+    content: dict[str, Any] = json.loads(payload(path))["predicate"]
+    return content
 
 
 # what it says
 
 
 def test_certificate_says_what_was_done_and_what_it_does_not_show(tmp_path: Path) -> None:
-    told = predicate(issue(tmp_path, erasure(), OLD, KEYS))
-    assert told["plan"] == {
+    content = predicate(issue(tmp_path, erasure(), OLD, KEYS))
+    assert content["plan"] == {
         "records_removed": 12,
         "records_retrained": 96,
         "records_total": 960,
@@ -102,11 +102,11 @@ def test_certificate_says_what_was_done_and_what_it_does_not_show(tmp_path: Path
         "rebuild": False,
         "exact": True,
     }
-    assert told["subjects"] == [SUBJECTS.pseudonym(CANARY_SUBJECT)]
-    assert told["artifacts"]["artifacts/cluster"] == {"before": "d" * 32 + ".dir", "after": None}
-    assert told["limits"] == list(LIMITS)
-    assert (told["sequence"], told["previous"]) == (1, None)
-    assert "break" not in told
+    assert content["subjects"] == [SUBJECTS.pseudonym(CANARY_SUBJECT)]
+    assert content["artifacts"]["artifacts/cluster"] == {"before": "d" * 32 + ".dir", "after": None}
+    assert content["limits"] == list(LIMITS)
+    assert (content["sequence"], content["previous"]) == (1, None)
+    assert "break" not in content
 
 
 def test_certificate_names_nobody(tmp_path: Path) -> None:
@@ -172,11 +172,11 @@ def test_request_that_is_too_large_for_a_certificate_is_not_signed(tmp_path: Pat
 
 def test_each_certificate_names_the_one_before_and_head_the_last(tmp_path: Path) -> None:
     paths = chain_of(tmp_path, 3)
-    found = read_chain(tmp_path, KEYS)
-    assert [one.sequence for one in found] == [1, 2, 3]
-    assert [one.previous for one in found] == [None, found[0].digest, found[1].digest]
-    assert read_head(tmp_path) == found[-1].head
-    assert [one.file for one in found] == [path.name for path in paths]
+    chain = read_chain(tmp_path, KEYS)
+    assert [certificate.sequence for certificate in chain] == [1, 2, 3]
+    assert [certificate.previous for certificate in chain] == [None, chain[0].digest, chain[1].digest]
+    assert read_head(tmp_path) == chain[-1].head
+    assert [certificate.file for certificate in chain] == [path.name for path in paths]
 
 
 def test_old_certificate_stays_valid_and_as_it_was_after_later_ones(tmp_path: Path) -> None:
@@ -205,8 +205,8 @@ def test_new_key_signs_a_break_that_names_the_old_key_and_head(tmp_path: Path) -
     chain_of(tmp_path, 2)
     head = read_head(tmp_path)
     assert head is not None
-    told = predicate(issue(tmp_path, erasure(3), NEW, KEYS))
-    assert told["break"] == {
+    content = predicate(issue(tmp_path, erasure(3), NEW, KEYS))
+    assert content["break"] == {
         "previous_key": OLD.public_key.keyid,
         "previous_head": head[1],
         "reason": "the signing key was replaced",
@@ -307,4 +307,4 @@ def test_processes_that_issue_at_once_take_different_places(tmp_path: Path) -> N
 
     with ThreadPoolExecutor(8) as pool:
         list(pool.map(lambda number: issue(tmp_path, erasure(number), OLD, KEYS), range(1, 17)))
-    assert [one.sequence for one in read_chain(tmp_path, KEYS)] == list(range(1, 17))
+    assert [certificate.sequence for certificate in read_chain(tmp_path, KEYS)] == list(range(1, 17))

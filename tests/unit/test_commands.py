@@ -31,11 +31,13 @@ def in_blocks(document: Path) -> list[str]:
 
 def in_text(document: Path) -> list[str]:
     """What stands between backticks; it may be cut short."""
-    return [found.removeprefix("lmeraser ") for found in INLINE.findall(document.read_text(encoding="utf-8"))]
+    return [command.removeprefix("lmeraser ") for command in INLINE.findall(document.read_text(encoding="utf-8"))]
 
 
 def cases(of: Callable[[Path], list[str]]) -> list[Any]:
-    return [pytest.param(one, id=f"{document.name}: {one}") for document in DOCUMENTS for one in sorted(set(of(document)))]
+    return [
+        pytest.param(command, id=f"{document.name}: {command}") for document in DOCUMENTS for command in sorted(set(of(document)))
+    ]
 
 
 def test_documents_show_commands() -> None:

@@ -1,13 +1,14 @@
 """The contest measures the clustering that the preset asks for, and compares peers on the seeds that both have."""
 
 from types import SimpleNamespace
-from typing import Any
+from typing import Any, cast
 
 import pytest
 
 from bench.compare.contest import made_by
 from bench.compare.contestants import people_contest
 from bench.compare.report import margin, verdict
+from bench.compare.results import Run
 from bench.lab.changes import changed
 from bench.lab.presets import preset_of
 from lmeraser.core.params import Params
@@ -37,8 +38,8 @@ def test_ours_is_measured_with_the_presets_clustering(name: str, method: str) ->
     assert asked_for(name, "ours, unit subject, heads only").cluster.method == method
 
 
-def run(peer: str, seed: int, served: float) -> dict[str, Any]:
-    return {"peer": peer, "seed": seed, "accuracy": {"served": served}}
+def run(peer: str, seed: int, served: float) -> Run:
+    return cast("Run", {"peer": peer, "seed": seed, "accuracy": {"served": served}})
 
 
 def test_margin_is_taken_over_the_seeds_that_both_have() -> None:
@@ -58,7 +59,7 @@ def test_results_of_other_params_are_told_apart_and_those_of_another_seed_or_pla
 def test_nothing_is_said_of_prompts_that_a_preset_does_not_tune() -> None:
     runs = {name: [run(name, 0, 0.9)] for name in ("ours, unit subject", "ours, unit subject, heads only")}
     runs |= {"linear head on all private data": [run("linear head on all private data", 0, 0.8)]}
-    for found in runs.values():
-        found[0]["accuracy"]["clusters_hard"] = 0.5
+    for peer_runs in runs.values():
+        peer_runs[0]["accuracy"]["clusters_hard"] = 0.5
     assert "What the prompt adds" in verdict(runs, framed=True)
     assert "What the prompt adds" not in verdict(runs, framed=False)

@@ -43,12 +43,12 @@ def test_rows_are_read_in_every_dialect_and_go_without_touching_another_byte(
 ) -> None:
     rows = [row(number, note) for number, note in enumerate(notes)]
     text = (BOM if marked else b"") + write(rows, eol=eol, delimiter=delimiter, quoting=quoting).encode()
-    found = read(text)
-    assert [values for _, _, values in found.rows] == [one[:5] for one in rows]
-    gone = data.draw(st.sets(st.integers(0, len(rows) - 1)))
-    left = [one for number, one in enumerate(rows) if number not in gone]
+    manifest = read(text)
+    assert [values for _, _, values in manifest.rows] == [line[:5] for line in rows]
+    erased = data.draw(st.sets(st.integers(0, len(rows) - 1)))
+    left = [line for number, line in enumerate(rows) if number not in erased]
     wanted = (BOM if marked else b"") + write(left, eol=eol, delimiter=delimiter, quoting=quoting).encode()
-    assert found.without({found.rows[number][0] for number in gone}) == wanted
+    assert manifest.without({manifest.rows[number][0] for number in erased}) == wanted
 
 
 @settings(max_examples=150)
@@ -65,13 +65,13 @@ def test_quote_that_is_not_closed_swallows_nobody(
         if closed and number == place + closed:
             cells[column] += '"' if at_the_end else '"x'
         lines.append(",".join(cells))
-    found, told = 4, f"line {place + 2}:"
+    count, message = 4, f"line {place + 2}:"
     try:
-        found = len(read("\n".join([",".join(header), *lines])).rows)
+        count = len(read("\n".join([",".join(header), *lines])).rows)
     except ManifestError as error:
-        told = str(error)
-    assert found == 4
-    assert f"line {place + 2}:" in told
+        message = str(error)
+    assert count == 4
+    assert f"line {place + 2}:" in message
 
 
 def test_line_of_a_row_is_the_physical_one_below_quoted_line_breaks() -> None:

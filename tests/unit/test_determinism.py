@@ -58,7 +58,7 @@ print(json.dumps([hashlib.sha256(b"".join(one.tobytes() for one in parts)).hexdi
 """
 
 
-def told(code: str, variables: dict[str, str], cwd: Path = ROOT) -> Any:
+def printed_json(code: str, variables: dict[str, str], cwd: Path = ROOT) -> Any:
     """What code prints as JSON in a process of its own, with no variable of ours but those given."""
     kept = {name: value for name, value in os.environ.items() if name not in SETTINGS}
     path = os.pathsep.join((str(ROOT), str(ROOT / "tests")))
@@ -100,17 +100,17 @@ def test_command_line_gives_the_stages_bits_whatever_the_shell_sets(lab: Lab, tm
     (tmp_path / "params.json").write_text(lab.params.model_dump_json())
     (tmp_path / "backbone.safetensors").write_bytes(lab.backbone_file.read_bytes())
     save_skeleton(tmp_path / "skeleton.safetensors", lab.skeleton, {})
-    stage = told(SAYS.format(first="import stages.tune"), {}, tmp_path)
-    command = told(SAYS.format(first="import flows.cli, flows.audit.membership"), HOSTILE, tmp_path)
+    stage = printed_json(SAYS.format(first="import stages.tune"), {}, tmp_path)
+    command = printed_json(SAYS.format(first="import flows.cli, flows.audit.membership"), HOSTILE, tmp_path)
     assert command == stage
 
 
 @pytest.mark.slow
 def test_pin_that_torch_obeys_is_another_environment() -> None:
     code = "import json, stages\nfrom lmeraser.learn.environment import network_environment as f\nprint(json.dumps(f('cpu')))"
-    plain = told(code, {})
-    assert differing(plain, told(code, {"ATEN_CPU_CAPABILITY": "default"}))
-    assert differing(plain, told(code, {"ONEDNN_MAX_CPU_ISA": "SSE41"}))
+    plain = printed_json(code, {})
+    assert differing(plain, printed_json(code, {"ATEN_CPU_CAPABILITY": "default"}))
+    assert differing(plain, printed_json(code, {"ONEDNN_MAX_CPU_ISA": "SSE41"}))
 
 
 PINNED = {"OPENBLAS_CORETYPE": "Prescott", "NPY_DISABLE_CPU_FEATURES": "X86_V3 X86_V4", "GLIBC_TUNABLES": "glibc.malloc.check=0"}
@@ -118,11 +118,11 @@ PINNED = {"OPENBLAS_CORETYPE": "Prescott", "NPY_DISABLE_CPU_FEATURES": "X86_V3 X
 
 def test_pin_that_numpy_or_the_c_library_obeys_is_another_environment() -> None:
     code = "import json, stages\nfrom lmeraser.core.environment import environment as f\nprint(json.dumps(f()))"
-    plain = told(code, {})
+    plain = printed_json(code, {})
     for pin, value in PINNED.items():
         if plain["machine"] in ("x86_64", "AMD64"):
-            assert differing(plain, told(code, {pin: value})), pin
-    assert differing(plain, told(code, HOSTILE)) == []
+            assert differing(plain, printed_json(code, {pin: value})), pin
+    assert differing(plain, printed_json(code, HOSTILE)) == []
 
 
 REFUSES = """
@@ -147,10 +147,10 @@ except SystemExit as end:
 
 
 def test_process_that_imported_numpy_under_other_settings_computes_nothing() -> None:
-    line = told(REFUSES, {"OMP_NUM_THREADS": "2"})
+    line = printed_json(REFUSES, {"OMP_NUM_THREADS": "2"})
     assert "OMP_NUM_THREADS" in line
     assert "\n" not in line
-    assert told(COMMAND, {"KMP_BLOCKTIME": "0"}) == 1
+    assert printed_json(COMMAND, {"KMP_BLOCKTIME": "0"}) == 1
 
 
 def test_variables_that_a_library_sets_itself_are_no_reason_to_refuse(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -161,7 +161,7 @@ def test_variables_that_a_library_sets_itself_are_no_reason_to_refuse(monkeypatc
 
 def test_settling_imports_no_library_and_costs_nothing() -> None:
     code = "import sys, json\nimport lmeraser.core.determinism as d\nd.settle()\n"
-    assert told(code + "print(json.dumps([name for name in d.LIBRARIES if name in sys.modules]))", {}) == []
+    assert printed_json(code + "print(json.dumps([name for name in d.LIBRARIES if name in sys.modules]))", {}) == []
 
 
 def test_overview_does_not_depend_on_a_users_matplotlibrc() -> None:
@@ -218,4 +218,4 @@ def test_answers_of_the_network_are_asked_under_the_stages_switches_which_torch_
         torch.use_deterministic_algorithms(kept[0])
         torch.backends.cudnn.benchmark, torch.backends.cuda.matmul.allow_tf32, torch.backends.cudnn.allow_tf32 = kept[1:]
     assert seen
-    assert all(one == [True, False, False, False] for one in seen)
+    assert all(switched == [True, False, False, False] for switched in seen)

@@ -33,7 +33,7 @@ def test_each_gpu_has_a_process_that_sees_it_alone(monkeypatch: pytest.MonkeyPat
 
     monkeypatch.setattr(processes, "start", start)
     warm.run_chains(Layout(tmp_path), [["tune@c00"], ["tune@c01"], ["tune@c02"]], gpus=3)
-    assert sorted(str(one) for one in seen) == ["0", "1", "2"]
+    assert sorted(str(device) for device in seen) == ["0", "1", "2"]
     seen.clear()
     warm.run_chains(Layout(tmp_path), [["tune@c00"], ["tune@c01"]])
     assert seen == [None, None]

@@ -37,8 +37,8 @@ def half_then(error: Exception) -> Callable[[Path], None]:
 
 def test_numbers_seeds_and_parts_are_the_same_for_ever() -> None:
     # Frozen vectors: a change here moves every subject to another part and every training to another seed.
-    told = (seed_for(0, "tune"), part_of("anna", 4), number_from("a", 1))
-    assert told == (6394996759928877553, 3, 9331952569449725121)
+    numbers = (seed_for(0, "tune"), part_of("anna", 4), number_from("a", 1))
+    assert numbers == (6394996759928877553, 3, 9331952569449725121)
     other = subprocess.run(
         [
             sys.executable,
@@ -51,7 +51,7 @@ def test_numbers_seeds_and_parts_are_the_same_for_ever() -> None:
         cwd=ROOT,
         env={"PYTHONHASHSEED": "77", "PATH": ""},
     )
-    assert tuple(map(int, other.stdout.split())) == told
+    assert tuple(map(int, other.stdout.split())) == numbers
 
 
 @given(words, st.integers(1, 64))
@@ -73,8 +73,8 @@ def test_seeds_of_other_names_and_roots_differ() -> None:
 
 
 @given(words.filter(bool), words.filter(bool))
-def test_parts_of_a_number_are_not_glued_together(one: str, other: str) -> None:
-    assert number_from(one, other) != number_from(one + other)
+def test_parts_of_a_number_are_not_glued_together(first: str, other: str) -> None:
+    assert number_from(first, other) != number_from(first + other)
 
 
 @given(values)
@@ -101,7 +101,7 @@ def test_digest_of_a_file_is_the_digest_of_its_bytes(tmp_path: Path) -> None:
     assert sha256(b"").startswith("e3b0c44298fc1c14")
 
 
-def test_write_whole_makes_folders_and_sets_the_mode(tmp_path: Path) -> None:
+def test_write_atomically_makes_folders_and_sets_the_mode(tmp_path: Path) -> None:
     path = tmp_path / "a" / "b" / "file"
     write_atomically(path, b"new", mode=0o600)
     assert path.read_bytes() == b"new"

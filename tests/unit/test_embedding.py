@@ -51,9 +51,9 @@ def test_random_clusters_are_even_and_a_function_of_the_unit_alone(lab: Lab) -> 
 
 def test_records_of_a_subject_stand_on_one_leaf(lab: Lab) -> None:
     records, images = people()
-    found = embedded(lab, records, images)
-    assert len({(record.subject, leaf) for record, leaf in zip(records, found.leaf, strict=True)}) == 5
-    assert len(set(found.units)) == 5
+    part = embedded(lab, records, images)
+    assert len({(record.subject, leaf) for record, leaf in zip(records, part.leaf, strict=True)}) == 5
+    assert len(set(part.units)) == 5
 
 
 def test_sums_of_parts_add_up_to_the_sums_of_all(lab: Lab) -> None:
@@ -72,9 +72,9 @@ def test_sums_of_parts_add_up_to_the_sums_of_all(lab: Lab) -> None:
 
 
 def test_part_without_training_records_is_embedded(lab: Lab) -> None:
-    found = embedded(lab, [], people()[1][:0])
-    assert (found.units, found.labels, found.leaf.shape) == ([], [], (0,))
-    assert not found.gram.any()
+    part = embedded(lab, [], people()[1][:0])
+    assert (part.units, part.labels, part.leaf.shape) == ([], [], (0,))
+    assert not part.gram.any()
 
 
 class NoNumberForDarkImages(torch.nn.Module):
@@ -94,17 +94,17 @@ def test_record_whose_features_are_no_numbers_is_marked_and_disturbs_no_sum(lab:
     records, images = people()
     images[2] = 0
     broken = replace(lab.backbone, model=NoNumberForDarkImages(lab.backbone.dim))
-    found = embed_part(records, images, broken, lab.skeleton, lab.params)
-    assert np.flatnonzero(~found.finite).tolist() == [2]
-    assert np.isfinite(found.gram.astype(float)).all()
+    part = embed_part(records, images, broken, lab.skeleton, lab.params)
+    assert np.flatnonzero(~part.finite).tolist() == [2]
+    assert np.isfinite(part.gram.astype(float)).all()
 
 
 def test_unit_is_the_subject_or_the_record_and_tells_no_name() -> None:
-    one, other = make_record("CANARY-anna", image=b"1"), make_record("CANARY-anna", image=b"2")
-    assert unit_of(one, "subject") == unit_of(other, "subject")
-    assert (unit_of(one, "record"), unit_of(other, "record")) == (one.id, other.id)
-    assert "CANARY" not in unit_of(one, "subject")
-    names, index = group_units([one, other, make_record("ben")], "subject")
+    first, other = make_record("CANARY-anna", image=b"1"), make_record("CANARY-anna", image=b"2")
+    assert unit_of(first, "subject") == unit_of(other, "subject")
+    assert (unit_of(first, "record"), unit_of(other, "record")) == (first.id, other.id)
+    assert "CANARY" not in unit_of(first, "subject")
+    names, index = group_units([first, other, make_record("ben")], "subject")
     assert names == sorted(names)
     assert index[0] == index[1] != index[2]
 
@@ -112,8 +112,8 @@ def test_unit_is_the_subject_or_the_record_and_tells_no_name() -> None:
 def test_images_are_decoded_in_order_and_a_broken_one_is_refused() -> None:
     params = tiny_params()
     files = [encoded(Image.fromarray(pixels(seed, 8, 8, 1))) for seed in range(3)]
-    found = decode_all(files, params, "decode")
-    assert all(np.array_equal(found[seed, ..., 0], pixels(seed, 8, 8, 1)) for seed in range(3))
+    decoded = decode_all(files, params, "decode")
+    assert all(np.array_equal(decoded[seed, ..., 0], pixels(seed, 8, 8, 1)) for seed in range(3))
     assert params.image.max_pixels == MAX_PIXELS
     refused(ImageError, lambda: decode_all([files[0], b"CANARY"], params, "decode"))
 
@@ -131,8 +131,8 @@ def test_sums_do_not_depend_on_how_many_records_are_in_memory_at_once(lab: Lab, 
     whole = embedded(lab, records, images)
     for block in (1, 3, 20):
         monkeypatch.setattr(embedding, "BLOCK", block)
-        found = embedded(lab, records, images)
-        assert np.array_equal(found.gram, whole.gram)
-        assert np.array_equal(found.by_label, whole.by_label)
-        assert found.labels == whole.labels
+        part = embedded(lab, records, images)
+        assert np.array_equal(part.gram, whole.gram)
+        assert np.array_equal(part.by_label, whole.by_label)
+        assert part.labels == whole.labels
     assert whole.gram.any()

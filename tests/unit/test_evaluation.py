@@ -37,30 +37,30 @@ def scored(lab: Lab, people: list[tuple[str, str, int]]) -> Scores:
 def test_small_groups_show_no_number(lab: Lab) -> None:
     crowd = [(f"p{index}", "one", 0) for index in range(3)]
     few = [(f"q{index % 2}", "two", 1) for index in range(10)]  # ten records of two people: below min_group 3
-    found = scored(lab, crowd + few)
-    classes = found.classes.set_index("label")
+    scores = scored(lab, crowd + few)
+    classes = scores.classes.set_index("label")
     assert [*classes.loc["one"]] == [3, 1.0]
     assert classes.loc[["two"]].isna().to_numpy().all()
-    clusters = found.clusters.set_index("slot")
+    clusters = scores.clusters.set_index("slot")
     assert [*clusters.loc["c00", ["records", "subjects", "test_records", "accuracy"]]] == [9, 3, 3, 1.0]
     assert clusters.loc[["c01"]].isna().to_numpy().all()
 
 
 def test_table_of_scores_names_labels_and_slots_and_nobody(lab: Lab) -> None:
-    found = scored(lab, [(f"CANARY-{index}", "one", 0) for index in range(5)])
-    assert "CANARY" not in found.classes.to_csv() + found.clusters.to_csv()
+    scores = scored(lab, [(f"CANARY-{index}", "one", 0) for index in range(5)])
+    assert "CANARY" not in scores.classes.to_csv() + scores.clusters.to_csv()
 
 
 def test_accuracy_is_told_for_the_model_and_each_of_its_parts(lab: Lab) -> None:
-    found = scored(lab, [("a", "one", 0), ("b", "one", 0), ("c", "two", 1), ("d", "unknown", 1)])
-    assert found.overall == {"served": 0.5, "clusters_soft": 0.5, "clusters_hard": 0.5, "global_head": 0.25}
+    scores = scored(lab, [("a", "one", 0), ("b", "one", 0), ("c", "two", 1), ("d", "unknown", 1)])
+    assert scores.overall == {"served": 0.5, "clusters_soft": 0.5, "clusters_hard": 0.5, "global_head": 0.25}
 
 
 def test_without_tests_there_is_no_accuracy(lab: Lab) -> None:
-    found = scored(lab, [])
-    assert set(found.overall.values()) == {None}
-    assert found.classes.empty
-    assert found.clusters["accuracy"].isna().all()
+    scores = scored(lab, [])
+    assert set(scores.overall.values()) == {None}
+    assert scores.classes.empty
+    assert scores.clusters["accuracy"].isna().all()
     assert accuracy(np.zeros((0, 2)), LABELS, []) is None
 
 
@@ -69,9 +69,9 @@ def test_label_that_the_model_does_not_know_counts_as_wrong() -> None:
 
 
 def test_cost_of_a_deletion_is_told_as_mean_and_worst_case() -> None:
-    found = deletion_cost(np.array([[1.0, 10, 0], [3.0, 40, 1]]), records=100, clusters=7)
-    assert (found["clusters"], found["clusters_retrained_mean"], found["clusters_retrained_max"]) == (7, 2.0, 3)
-    assert (found["records_share_mean"], found["records_share_max"], found["cut_changes_share"]) == (0.25, 0.4, 0.5)
+    cost = deletion_cost(np.array([[1.0, 10, 0], [3.0, 40, 1]]), records=100, clusters=7)
+    assert (cost["clusters"], cost["clusters_retrained_mean"], cost["clusters_retrained_max"]) == (7, 2.0, 3)
+    assert (cost["records_share_mean"], cost["records_share_max"], cost["cut_changes_share"]) == (0.25, 0.4, 0.5)
 
 
 def test_picture_is_a_function_of_the_numbers() -> None:
@@ -79,9 +79,9 @@ def test_picture_is_a_function_of_the_numbers() -> None:
         "accuracy": dict.fromkeys(("served", "clusters_soft", "clusters_hard", "global_head"), 0.5) | {"linear_head": None}
     }
     clusters = pd.DataFrame({"slot": ["c00", "c01"], "records": [5, None], "accuracy": [0.5, None]})
-    one = draw_overview(metrics, clusters)
-    assert one.startswith(b"\x89PNG")
-    assert one == draw_overview(metrics, clusters)
+    picture = draw_overview(metrics, clusters)
+    assert picture.startswith(b"\x89PNG")
+    assert picture == draw_overview(metrics, clusters)
     nothing = {"accuracy": dict.fromkeys(metrics["accuracy"])}
     assert draw_overview(nothing, clusters).startswith(b"\x89PNG")
 

@@ -46,15 +46,15 @@ def test_missing_lock_is_refused(tmp_path: Path) -> None:
 
 
 def test_equal_outs_are_equal() -> None:
-    found = compare({"a": "1", "b": "2"}, {"b": "2", "a": "1"})
-    assert (found.equal, found.artifacts, found.differing) == (True, 2, [])
+    comparison = compare({"a": "1", "b": "2"}, {"b": "2", "a": "1"})
+    assert (comparison.equal, comparison.artifacts, comparison.differing) == (True, 2, [])
 
 
 def test_comparison_names_what_differs_and_what_stands_on_one_side_alone() -> None:
-    found = compare({"same": "1", "other": "1", "left": "1"}, {"same": "1", "other": "2", "right": "1"})
-    assert not found.equal
-    assert found.differing == ["left", "other", "right"]
-    assert found.artifacts == 4
+    comparison = compare({"same": "1", "other": "1", "left": "1"}, {"same": "1", "other": "2", "right": "1"})
+    assert not comparison.equal
+    assert comparison.differing == ["left", "other", "right"]
+    assert comparison.artifacts == 4
 
 
 def test_comparing_nothing_is_not_equal() -> None:
@@ -68,8 +68,8 @@ def test_files_are_named_as_dvc_names_them(tmp_path: Path) -> None:
         (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
         (tmp_path / name).write_bytes(name.encode() + b"\r\n")
     with Repo.init(str(tmp_path), no_scm=True) as repo:
-        told = {path: repo.add(str(tmp_path / path))[0].outs[0].hash_info.value for path in ("folder", "alone.txt")}
-    assert read_files(tmp_path, told) == told
+        hashes = {path: repo.add(str(tmp_path / path))[0].outs[0].hash_info.value for path in ("folder", "alone.txt")}
+    assert read_files(tmp_path, hashes) == hashes
 
 
 def test_one_flipped_bit_is_seen_though_size_and_time_are_kept(tmp_path: Path) -> None:

@@ -31,8 +31,8 @@ FRAME = pd.DataFrame(
     ids=lambda value: getattr(value, "name", value),
 )
 def test_expectation_that_fails_names_itself_its_column_and_how_many_rows(expectation: expect.Expectation, count: int) -> None:
-    found = expect.failures(FRAME, [expect.rows_at_least(1), expectation])
-    assert [(failure.expectation, failure.count, failure.rows) for failure in found] == [(expectation, count, 4)]
+    failures = expect.failures(FRAME, [expect.rows_at_least(1), expectation])
+    assert [(failure.expectation, failure.count, failure.rows) for failure in failures] == [(expectation, count, 4)]
     message = refused(ExpectationError, lambda: expect.require("records", FRAME, [expectation]))
     assert "suite records" in message
     assert f"{expectation.name} failed on column {expectation.column}: {count} of 4 rows" in message
@@ -40,9 +40,9 @@ def test_expectation_that_fails_names_itself_its_column_and_how_many_rows(expect
 
 def test_every_failure_is_told_in_the_order_of_the_expectations() -> None:
     wanted = [expect.unique("id"), expect.rows_at_least(1), expect.in_set("good", (True,)), expect.not_null("id")]
-    found = expect.failures(FRAME, wanted)
-    assert [failure.expectation for failure in found] == [wanted[0], wanted[2], wanted[3]]
-    for failure in found:
+    failures = expect.failures(FRAME, wanted)
+    assert [failure.expectation for failure in failures] == [wanted[0], wanted[2], wanted[3]]
+    for failure in failures:
         assert_clean(str(failure))
 
 
@@ -57,7 +57,7 @@ def test_missing_column_fails_on_every_row(expectation: expect.Expectation) -> N
     assert "column absent: 4 of 4 rows" in refused(ExpectationError, lambda: expect.require("records", FRAME, [expectation]))
 
 
-def test_empty_frame_fails() -> None:
+def test_table_without_rows_fails_a_minimum_of_rows() -> None:
     message = refused(ExpectationError, lambda: expect.require("records", FRAME[:0], [expect.rows_at_least(1)]))
     assert "failed on the table: 0 of 0 rows" in message
 

@@ -165,9 +165,9 @@ def test_family_is_loaded_as_it_was_and_its_frame_gets_the_plain_gradient(model:
     for precision, allowed in (("float32", 1e-3), ("bfloat16", 2e-2)):
         inputs, kind = backbone.normalise(images[:3]), PRECISIONS[precision]
         wanted = gradient(plain(backbone.model, kind), inputs)
-        found = gradient(framed(backbone.model, (3, size, size), kind, "cpu"), inputs)
+        short = gradient(framed(backbone.model, (3, size, size), kind, "cpu"), inputs)
         assert wanted.any()
-        assert (found - wanted).abs().max() <= allowed * wanted.abs().max(), precision
+        assert (short - wanted).abs().max() <= allowed * wanted.abs().max(), precision
     tuned = tune_cluster(ids, images, labels, backbone, skeleton, params, "c00")
     assert all(np.isfinite(array).all() for array in (tuned.frame, tuned.weight, tuned.bias))
     assert tuned.weight.any()
@@ -208,7 +208,7 @@ def test_network_that_will_not_do_is_refused_before_it_is_trained(model: str, si
     network = build(params.pretrain, params.image, 5)
     before, state = [value.clone() for value in network.state_dict().values()], torch.get_rng_state()
     assert reason in refused(ParamsError, lambda: require_size(network, params))
-    assert all(torch.equal(one, other) for one, other in zip(before, network.state_dict().values(), strict=True))
+    assert all(torch.equal(value, other) for value, other in zip(before, network.state_dict().values(), strict=True))
     assert network.training
     assert torch.equal(state, torch.get_rng_state())
 

@@ -39,11 +39,11 @@ def cluster(slot: str, members: list[Member]) -> Cluster:
 def build(root: Path, clusters: list[Cluster] | None = None, private: list[Record] | None = None, finite: bool = True) -> Layout:
     """A project as split, embed and cluster leave it: three training records in two clusters."""
     layout = Layout(root)
-    held = PRIVATE if private is None else private
+    records = PRIVATE if private is None else private
     write_records(layout.public, [(PUBLIC, b"public")])
-    write_records(layout.part("p00"), [(record, b"image") for record in [*held, TEST]])
+    write_records(layout.part("p00"), [(record, b"image") for record in [*records, TEST]])
     write_records(layout.part("p01"), [])
-    save_placements(layout.leaves("p00"), [member(record) for record in sorted(held)], [finite] * len(held), 4)
+    save_placements(layout.leaves("p00"), [member(record) for record in sorted(records)], [finite] * len(records), 4)
     save_placements(layout.leaves("p01"), [], [], 4)
     usual = [cluster("c00", [member(r) for r in PRIVATE[:2]]), cluster("c01", [member(r) for r in PRIVATE[2:]])]
     save_clusters(layout.clusters, usual if clusters is None else clusters, PARAMS.slots, {})

@@ -48,7 +48,7 @@ class Scene:
         ErasedList(None, frozenset()).write(layout.erased)
         patch.setattr(Project, "params", make_params({}))
         patch.setattr(dvc, "status", lambda _: self.stale)
-        patch.setattr(ground, "refresh", lambda *_: None)
+        patch.setattr(ground, "refresh", lambda *_, **__: None)
         self.pseudonym = self.project.ensure_subject_key().pseudonym("anna")
         identity = str(uuid.uuid4())
         self.project.ledger.receive(identity, [self.pseudonym], False, 30)
@@ -64,12 +64,12 @@ class Scene:
     def reach(self, state: str) -> None:
         """Take the way up to a state as the steps do: list, locks, ground."""
         ground.keep_out(self.project, [self.request])
-        for one in WAY[WAY.index("removed") : WAY.index(state) + 1]:
-            if one == "retrained":
+        for step in WAY[WAY.index("removed") : WAY.index(state) + 1]:
+            if step == "retrained":
                 self.lock("without her")
-            if one != "removed":
+            if step != "removed":
                 self.batch = ground.record(self.project, self.batch)
-            self.project.ledger.move([self.identity], one, self.claim)
+            self.project.ledger.move([self.identity], step, self.claim)
 
     @property
     def request(self) -> Request:

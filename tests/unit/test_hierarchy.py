@@ -38,7 +38,7 @@ def leaves_of(tree: Hierarchy, node: int) -> range:
     return range(int(tree.first_leaf[node]), int(tree.last_leaf[node]) + 1)
 
 
-def held(tree: Hierarchy, node: int, counts: np.ndarray) -> int:
+def count_under(tree: Hierarchy, node: int, counts: np.ndarray) -> int:
     return int(sum(counts[leaf] for leaf in leaves_of(tree, node)))
 
 
@@ -59,11 +59,11 @@ def test_every_public_unit_routes_to_a_leaf_whose_centroid_is_the_mean_of_its_un
 ) -> None:
     units = whole_numbers(np.random.default_rng(seed), n, dim, 20)
     tree = grow(units, leaves)
-    found = tree.route(units)
+    routed = tree.route(units)
     assert tree.n_leaves <= min(leaves, n)
-    assert set(found.tolist()) == set(range(tree.n_leaves))  # no public leaf is empty
+    assert set(routed.tolist()) == set(range(tree.n_leaves))  # no public leaf is empty
     for node in range(len(tree.right)):
-        inside = units[(found >= tree.first_leaf[node]) & (found <= tree.last_leaf[node])]
+        inside = units[(routed >= tree.first_leaf[node]) & (routed <= tree.last_leaf[node])]
         assert np.array_equal(tree.centroid[node], np.rint(inside.mean(0)))
 
 
@@ -79,8 +79,8 @@ def test_leaf_of_a_unit_does_not_depend_on_its_neighbours(tree: Hierarchy, seed:
 
 @given(seeds, leaf_numbers)
 def test_growing_twice_gives_the_same_tree(seed: int, leaves: int) -> None:
-    one, other = make_tree(seed, leaves), make_tree(seed, leaves)
-    assert all(np.array_equal(getattr(one, name), getattr(other, name)) for name in vars(one))
+    first, other = make_tree(seed, leaves), make_tree(seed, leaves)
+    assert all(np.array_equal(getattr(first, name), getattr(other, name)) for name in vars(first))
 
 
 def test_units_that_are_alike_are_one_leaf() -> None:
@@ -101,15 +101,15 @@ def test_cut_covers_every_leaf_that_holds_records_once(case: tuple[Hierarchy, np
     covered = [leaf for node in cut(tree, counts, rule) for leaf in leaves_of(tree, node)]
     assert covered == sorted(set(covered))  # from left to right, no overlap
     assert set(np.flatnonzero(counts)) <= set(covered)
-    assert all(held(tree, node, counts) for node in cut(tree, counts, rule))
+    assert all(count_under(tree, node, counts) for node in cut(tree, counts, rule))
 
 
 @given(cases())
 def test_cluster_above_n_max_cannot_be_split(case: tuple[Hierarchy, np.ndarray, CutRule]) -> None:
     tree, counts, rule = case
     for node in cut(tree, counts, rule):
-        if held(tree, node, counts) > rule.n_max and not tree.is_leaf(node):
-            halves = [held(tree, half, counts) for half in (node + 1, int(tree.right[node]))]
+        if count_under(tree, node, counts) > rule.n_max and not tree.is_leaf(node):
+            halves = [count_under(tree, half, counts) for half in (node + 1, int(tree.right[node]))]
             assert any(0 < half < rule.n_min for half in halves)
 
 
@@ -117,7 +117,7 @@ def test_cluster_above_n_max_cannot_be_split(case: tuple[Hierarchy, np.ndarray, 
 def test_no_split_leaves_a_cluster_of_fewer_than_n_min(case: tuple[Hierarchy, np.ndarray, CutRule]) -> None:
     tree, counts, rule = case
     nodes = cut(tree, counts, rule)
-    assert len(nodes) <= 1 or all(held(tree, node, counts) >= rule.n_min for node in nodes)
+    assert len(nodes) <= 1 or all(count_under(tree, node, counts) >= rule.n_min for node in nodes)
 
 
 @given(cases())
@@ -127,7 +127,7 @@ def test_cluster_that_could_stay_whole_is_not_split(case: tuple[Hierarchy, np.nd
     nodes = set(cut(tree, counts, by_count))
     for node in range(len(tree.right)):
         if not tree.is_leaf(node) and {node + 1, int(tree.right[node])} & nodes:
-            assert held(tree, node, counts) > rule.n_max
+            assert count_under(tree, node, counts) > rule.n_max
 
 
 @given(cases(), st.randoms(use_true_random=False))
@@ -155,10 +155,10 @@ def test_slots_of_a_cut_are_distinct_and_the_leftmost_leafs(case: tuple[Hierarch
 def test_diversity_is_no_less_than_zero_and_zero_for_a_single_leaf(case: tuple[Hierarchy, np.ndarray, CutRule]) -> None:
     tree, counts, _ = case
     for node in range(len(tree.right)):
-        found = diversity(tree, node, counts)
-        assert found >= 0
+        spread = diversity(tree, node, counts)
+        assert spread >= 0
         if tree.is_leaf(node) or np.count_nonzero(counts[list(leaves_of(tree, node))]) < 2:
-            assert found == 0
+            assert spread == 0
 
 
 def test_diversity_of_evenly_filled_leaves_is_the_public_one() -> None:

@@ -97,8 +97,8 @@ def test_16_bit_grey_is_scaled_and_not_clipped() -> None:
 def test_photo_that_the_camera_turned_is_upright() -> None:
     upright = pixels(3, 12, 12, 3)
     turned = Image.fromarray(np.rot90(upright, 1))  # orientation 6: turn clockwise to see it
-    told = decoded(encoded(turned, "PNG", exif=with_orientation(6)), size=12)
-    assert np.array_equal(told, upright)
+    image = decoded(encoded(turned, "PNG", exif=with_orientation(6)), size=12)
+    assert np.array_equal(image, upright)
     assert not np.array_equal(decoded(encoded(turned), size=12), upright)
 
 

@@ -30,8 +30,8 @@ def heavy_after(code: str, cwd: Path = ROOT, heavy: tuple[str, ...] = HEAVY) -> 
     script = f"import sys\n{code}\nprint([name for name in {heavy!r} if name in sys.modules])"
     done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, cwd=cwd, check=False)
     assert done.returncode == 0, done.stderr
-    found: list[str] = ast.literal_eval(done.stdout.splitlines()[-1])
-    return found
+    imported: list[str] = ast.literal_eval(done.stdout.splitlines()[-1])
+    return imported
 
 
 def test_domain_commands_and_erasing_import_nothing_heavy() -> None:
@@ -105,7 +105,7 @@ def imported_by(path: Path) -> set[Path]:
         elif isinstance(node, ast.ImportFrom) and node.module:
             assert not node.level, f"{path}: relative imports are not resolved here"
             names |= {node.module, *(f"{node.module}.{alias.name}" for alias in node.names)}
-    found = set()
+    files = set()
     for name in names:
         if name.split(".")[0] not in ("lmeraser", "stages"):
             continue
@@ -113,8 +113,8 @@ def imported_by(path: Path) -> set[Path]:
         for length in range(1, len(parts) + 1):
             file = source_of(".".join(parts[:length]))
             if file and (file.name != "__init__.py" or does_something(file)):
-                found.add(file)
-    return found
+                files.add(file)
+    return files
 
 
 def all_code_of(stage: str, free: Collection[Path] = ()) -> set[Path]:
@@ -206,13 +206,13 @@ def test_recipe_tells_of_all_that_the_stage_depends_on() -> None:
 def test_generated_files_hold_every_slot_once_by_the_definition_in_dvc_yaml(count: int) -> None:
     slots = [*PARAMS.slots, *next_names(PARAMS.slots, count)]
     texts = expected((ROOT / "dvc.yaml").read_text(encoding="utf-8"), slots)
-    held: list[str] = []
+    in_files: list[str] = []
     for name, text in texts.items():
         stage = yaml.safe_load(text)["stages"]["tune"]
-        held += slots if stage["foreach"] == "${slots}" else stage["foreach"]
+        in_files += slots if stage["foreach"] == "${slots}" else stage["foreach"]
         here = {} if name == "dvc.yaml" else {"wdir": "../.."}
         assert stage["do"] == definition("tune") | here
-    assert held == slots
+    assert in_files == slots
     assert all(file_of(f"tune@{slot}", slots) in texts for slot in slots)
 
 

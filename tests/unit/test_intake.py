@@ -34,7 +34,7 @@ def facts_of(people: People, public: People = PUBLIC) -> Facts:
         return [make_record(name, label, visibility, image=png(at)) for at, (name, label) in enumerate(pairs)]
 
     private = records(people, "private")
-    members = [Member(one.id, one.sha256, one.label, one.subject, at % 2, "p00") for at, one in enumerate(private)]
+    members = [Member(record.id, record.sha256, record.label, record.subject, at % 2, "p00") for at, record in enumerate(private)]
     return Facts.of(PARAMS, records(public, "public"), private, members, make_tree(0, 2), ["c00", "c01"])
 
 
@@ -85,7 +85,12 @@ def test_who_would_leave_one_label_is_set_aside_and_the_others_are_accepted() ->
     with world(MANY) as made:
         first, second, third = (made.submit(f"person-{number}") for number in range(3))
         fourth = made.submit("person-5")
-        assert [one.state for one in (first, second, third, fourth)] == ["quarantined", "quarantined", BLOCKED, "quarantined"]
+        assert [request.state for request in (first, second, third, fourth)] == [
+            "quarantined",
+            "quarantined",
+            BLOCKED,
+            "quarantined",
+        ]
         assert "one class" in (third.reason or "")
         assert "lmeraser cancel" in (third.reason or "")
         refused(BlockedError, lambda: intake.refuse(third))
@@ -119,8 +124,8 @@ def test_who_gained_public_records_after_acceptance_does_not_keep_others() -> No
         early, harmless = made.submit("person-4"), made.submit("person-5")
         facts = facts_of(MANY, [*PUBLIC, ("person-4", "one")])
         fit, culprits = intake.divide(made.roster(facts), [early, harmless])
-        assert [one.request_id for one in fit] == [harmless.request_id]
-        assert [one.request_id for one, _ in culprits] == [early.request_id]
+        assert [request.request_id for request in fit] == [harmless.request_id]
+        assert [request.request_id for request, _ in culprits] == [early.request_id]
         assert "public records" in culprits[0][1]
 
 
@@ -150,8 +155,8 @@ def test_all_that_are_accepted_can_be_carried_out_together(labels: list[str], or
                 if alone:
                     with pytest.raises(RequestError):
                         make_plan(names, made.workspace, include_public=False)
-        held = made.project.ledger.all(open_only=True)
-        assert intake.divide(made.roster(made.workspace), held) == (held, [])
+        requests = made.project.ledger.all(open_only=True)
+        assert intake.divide(made.roster(made.workspace), requests) == (requests, [])
 
 
 def test_a_person_of_the_workspace_is_not_unknown_while_another_copy_is_served() -> None:

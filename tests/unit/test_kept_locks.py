@@ -47,7 +47,7 @@ def test_only_the_lock_that_a_kill_damaged_is_taken_from_the_copy(layout: Layout
     write(layout, "changed", *NAMES)
     (layout.root / name).unlink() if damage is None else (layout.root / name).write_text(damage)
     kept_locks.mend(layout, "batch")
-    assert read(layout) == [text("before") if one == name else text("changed") for one in NAMES]
+    assert read(layout) == [text("before") if lock == name else text("changed") for lock in NAMES]
 
 
 def test_putting_back_that_was_killed_half_way_is_finished(layout: Layout) -> None:

@@ -174,5 +174,5 @@ def test_key_id_is_what_openssl_computes(private: Path, public: Path, tmp_path: 
 
     made = init(private, public, replace=False)
     der = subprocess.run(["openssl", "pkey", "-pubin", "-in", public, "-outform", "DER"], capture_output=True, check=True).stdout
-    told = subprocess.run(["openssl", "dgst", "-sha256", "-r"], input=der, capture_output=True, check=True, cwd=os.sep).stdout
-    assert told.split()[0].decode() == made
+    digest = subprocess.run(["openssl", "dgst", "-sha256", "-r"], input=der, capture_output=True, check=True, cwd=os.sep).stdout
+    assert digest.split()[0].decode() == made

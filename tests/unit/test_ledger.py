@@ -51,9 +51,9 @@ def test_ledger_lies_in_the_projects_folder_whatever_its_name(tmp_path: Path, na
     path = tmp_path / name / ".lmeraser" / "ledger.db"
     for _ in range(2):  # made, and found again
         assert Ledger.open(sqlite_url(path)).all() == []
-    files = [found for found in tmp_path.rglob("*") if found.is_file()]
+    files = [path for path in tmp_path.rglob("*") if path.is_file()]
     assert path in files
-    assert {found.parent for found in files} == {path.parent}
+    assert {path.parent for path in files} == {path.parent}
 
 
 def test_same_request_twice_is_one_and_about_the_same_people(ledger: Ledger) -> None:
@@ -124,19 +124,19 @@ def test_who_waited_long_for_the_ledger_takes_nothing_from_others(ledger: Ledger
     import threading
 
     ledger.receive(ID, [ANNA], False, 30)
-    found = []
+    claims = []
     with transaction(ledger._engine):
-        late = threading.Thread(target=lambda: found.append(ledger.claim("late", 10, OPEN)))
+        late = threading.Thread(target=lambda: claims.append(ledger.claim("late", 10, OPEN)))
         late.start()
         late.join(0.3)
         assert late.is_alive(), "it waits for the transaction"
         clock.now += 30
     late.join()
-    ledger.release(found[0])
+    ledger.release(claims[0])
     quick = ledger.claim("quick", 10, OPEN)
     assert len(quick.requests) == 1
     assert quick.requests[0].lease_until == clock.now + 10
-    assert found[0].requests[0].lease_until == clock.now + 10
+    assert claims[0].requests[0].lease_until == clock.now + 10
 
 
 def test_order_of_receipt_is_kept_when_the_clock_goes_back(ledger: Ledger, clock: Clock) -> None:

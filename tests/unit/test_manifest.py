@@ -176,13 +176,13 @@ def test_drop_deletes_the_rows_and_their_files_and_nothing_else(tmp_path: Path, 
     source = ManifestSource.open(folder)
     table = source.table()
     before = contents(folder)
-    gone = table[table["subject"] == "ada"]
+    erased = table[table["subject"] == "ada"]
     assert source.drop(ada) == 3
     after = contents(folder)
     assert set(before) - set(after) == {"image-2.png", "image-3.png", "image-4.png"}
     kept = table[table["subject"] != "ada"].drop(columns="line").to_numpy().tolist()
     assert rows_of(ManifestSource.open(folder)) == kept
-    assert not any(path.encode() in after[f"manifest.{kind}"] for path in gone["path"])
+    assert not any(path.encode() in after[f"manifest.{kind}"] for path in erased["path"])
 
 
 def test_drop_keeps_a_file_that_another_row_still_names(tmp_path: Path) -> None:

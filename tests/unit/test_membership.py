@@ -40,19 +40,21 @@ def test_too_few_references_are_refused() -> None:
         ([0.025], [0.5], "pass"),
     ],
 )
-def test_verdict(control: list[float], after: list[float], verdict: str) -> None:
-    told = judge(control, after, 39)
-    assert told.verdict == verdict
-    assert in_words(told)[-1].lower().startswith(verdict)
+def test_verdict_passes_only_if_the_control_was_detected_and_the_erased_was_not(
+    control: list[float], after: list[float], verdict: str
+) -> None:
+    judgement = judge(control, after, 39)
+    assert judgement.verdict == verdict
+    assert in_words(judgement)[-1].lower().startswith(verdict)
 
 
 @given(st.lists(st.tuples(st.floats(0.025, 1), st.floats(0.025, 1)), min_size=1, max_size=40))
 def test_no_drill_passes_whose_control_was_not_detected(pairs: list[tuple[float, float]]) -> None:
-    told = judge([a for a, _ in pairs], [b for _, b in pairs], 39)
-    if told.verdict == "pass":
-        assert told.control_detected > 0
-    low, high = told.power_interval
-    assert low <= told.power <= high
+    judgement = judge([a for a, _ in pairs], [b for _, b in pairs], 39)
+    if judgement.verdict == "pass":
+        assert judgement.control_detected > 0
+    low, high = judgement.power_interval
+    assert low <= judgement.power <= high
 
 
 def test_trial_tells_a_member_from_one_who_never_tuned_the_cluster(lab: Lab) -> None:
@@ -70,11 +72,11 @@ def test_trial_tells_a_member_from_one_who_never_tuned_the_cluster(lab: Lab) -> 
     # A head alone learns a convex problem: the references lie close together, whatever the processor's bits.
     params = lab.params.model_copy(update={"tune": lab.params.tune.model_copy(update={"epochs": 30, "frame_px": 0})})
     served = tune_cluster(records.ids, pixels, labels, lab.backbone, lab.skeleton, params, "c00")
-    *progress, found = trial([(records, own, served)], lab.backbone, lab.skeleton, params, 19)
+    *progress, outcome = trial([(records, own, served)], lab.backbone, lab.skeleton, params, 19)
     assert progress == [None] * 19
-    assert found is not None
-    assert rank_p(found.before, found.references) == ALPHA
-    assert rank_p(found.after, found.references) > ALPHA
+    assert outcome is not None
+    assert rank_p(outcome.before, outcome.references) == ALPHA
+    assert rank_p(outcome.after, outcome.references) > ALPHA
     kept = records.only(~own)
     without = tune_cluster(kept.ids, kept.pixels, kept.labels, lab.backbone, lab.skeleton, params, "c00")
     *_, again = trial([(records, own, without)], lab.backbone, lab.skeleton, params, 19)

@@ -29,8 +29,8 @@ class Full(nn.Module):
 
     def forward(self, inputs: Tensor) -> Tensor:
         refuse(1, inputs)
-        found: Tensor = self.inner(inputs)
-        return found
+        outputs: Tensor = self.inner(inputs)
+        return outputs
 
 
 def refuse(fits: int, inputs: Tensor) -> None:

@@ -94,7 +94,7 @@ def test_groups_are_a_partition_in_which_all_agree_whatever_the_order(made_in: d
     groups = grouped(made_in)
     assert sorted(name for _, names in groups for name in names) == sorted(made_in)
     for union, names in groups:
-        assert all(not differing(made_in[one], made_in[two]) for one, two in itertools.combinations(names, 2))
+        assert all(not differing(made_in[first], made_in[second]) for first, second in itertools.combinations(names, 2))
         assert all(not differing(union, made_in[name]) for name in names)
     again = grouped(dict(reversed(made_in.items())))
     assert len(again) == len(groups)
@@ -119,10 +119,10 @@ def test_erasure_in_another_environment_is_refused_before_it_retrains_and_torch_
 
 
 def test_values_fit_a_certificate_and_name_no_processor() -> None:
-    found = network_environment("cpu")
-    assert all(value.isprintable() and 0 < len(value) <= LONGEST for value in found.values())
-    assert environment().items() <= found.items()
-    assert fingerprint(found) != fingerprint(environment())
+    facts = network_environment("cpu")
+    assert all(value.isprintable() and 0 < len(value) <= LONGEST for value in facts.values())
+    assert environment().items() <= facts.items()
+    assert fingerprint(facts) != fingerprint(environment())
     assert as_line("two\nlines").startswith("sha256 ")
     assert as_line("x" * 501).startswith("sha256 ")
     info = Path("/proc/cpuinfo")
@@ -131,4 +131,4 @@ def test_values_fit_a_certificate_and_name_no_processor() -> None:
         if info.exists()
         else set()
     )
-    assert not names & set(found.values())
+    assert not names & set(facts.values())

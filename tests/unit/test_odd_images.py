@@ -31,12 +31,12 @@ def png_of(depth: int, colour: int, lines: list[bytes], *before: bytes, width: i
 
 def opened(data: bytes) -> Image.Image | None:
     """None if it was refused, which must be in one line."""
-    told, image = "one line", None
+    line, image = "one line", None
     try:
         image = open_checked(data, MAX_PIXELS)
     except ImageError as error:
-        told = str(error)
-    assert told.splitlines() == [told]
+        line = str(error)
+    assert line.splitlines() == [line]
     return image
 
 
@@ -80,10 +80,10 @@ def test_damaged_file_is_refused_in_one_line_or_read_in_every_later_stage(
 ) -> None:
     exif = Image.Exif()
     exif[0x112] = data.draw(st.integers(0, 9))
-    found = bytearray(encoded(Image.fromarray(pixels(1, 20, 30, 3)), kind, exif=exif.tobytes(), icc_profile=b"x" * 40))
+    damaged = bytearray(encoded(Image.fromarray(pixels(1, 20, 30, 3)), kind, exif=exif.tobytes(), icc_profile=b"x" * 40))
     for place, value in changes:
-        found[place % len(found)] = value
-    image = opened(bytes(found))
+        damaged[place % len(damaged)] = value
+    image = opened(bytes(damaged))
     assert image is None or to_array(image, image_params(8, 1)).shape == (8, 8, 1)
 
 
@@ -91,7 +91,7 @@ def test_damaged_file_is_refused_in_one_line_or_read_in_every_later_stage(
 def test_clear_level_of_shallow_grey_is_white_and_the_others_keep_their_shade(depth: int, level: int) -> None:
     per_byte = 8 // depth
     levels = list(range(8 * per_byte))
-    values = [one % 2**depth for one in levels] if depth < 8 else [0, 1, 2, 136, 137, 200, 254, 255]
+    values = [index % 2**depth for index in levels] if depth < 8 else [0, 1, 2, 136, 137, 200, 254, 255]
     packed = bytes(
         sum(value << (8 - depth * (place + 1)) for place, value in enumerate(values[first : first + per_byte]))
         for first in range(0, len(values), per_byte)

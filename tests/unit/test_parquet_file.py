@@ -43,7 +43,7 @@ def test_whole_numbers_of_every_width_are_exact_also_beside_empty_cells(
     coded = data.draw(st.booleans())
     array = pa.array(ids, kind).dictionary_encode() if coded else pa.array(ids, kind)
     source = source_of(table(array), tmp_path_factory.mktemp("source"))
-    assert subjects_of(source) == ["" if one is None else str(one) for one in ids]
+    assert subjects_of(source) == ["" if number is None else str(number) for number in ids]
 
 
 TEXTS = {
@@ -123,13 +123,13 @@ def test_folder_of_parquet_is_refused_by_what_is_wanted(tmp_path: Path, named: s
 def rich(count: int) -> pa.Table:
     """Columns of the user's own that pandas would change."""
     number = range(count)
-    nullable = [None if one == 3 else 2**60 + one for one in number]
+    nullable = [None if index == 3 else 2**60 + index for index in number]
     return table(
-        pa.array([f"person-{one % 5}" for one in number]).dictionary_encode(),
+        pa.array([f"person-{index % 5}" for index in number]).dictionary_encode(),
         photo_id=pa.array(nullable, pa.int64()),
-        stars=pa.array([None if one == 3 else one % 5 for one in number], pa.uint8()),
-        taken=pa.array([one * 10**9 + 1 for one in number], pa.timestamp("ns", "UTC")),
-        vector=pa.array([[one / 3, None] for one in number], pa.list_(pa.float32())),
+        stars=pa.array([None if index == 3 else index % 5 for index in number], pa.uint8()),
+        taken=pa.array([index * 10**9 + 1 for index in number], pa.timestamp("ns", "UTC")),
+        vector=pa.array([[index / 3, None] for index in number], pa.list_(pa.float32())),
         nothing=pa.nulls(count),
     ).replace_schema_metadata({b"owner": b"the team"})
 
@@ -154,7 +154,7 @@ def test_rows_go_and_types_values_metadata_groups_and_compression_stay(tmp_path:
     assert new.format_version == old.format_version
     columns = range(old.num_columns)
     for fact in ("compression", "path_in_schema", "is_stats_set"):
-        facts = [[getattr(found.row_group(0).column(place), fact) for place in columns] for found in (old, new)]
+        facts = [[getattr(file.row_group(0).column(place), fact) for place in columns] for file in (old, new)]
         assert facts[0] == facts[1]
     assert source.drop(lambda subject: subject == "person-2") == 0
 

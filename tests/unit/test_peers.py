@@ -65,16 +65,16 @@ def by_hand(peer: Peer, kept: Any) -> float:
     st.booleans(),
 )
 def test_a_deletion_costs_the_groups_that_it_changed(drawn: tuple[int, set[int]], shards: int, slices: int, moving: bool) -> None:
-    people, gone = drawn
+    people, leaving = drawn
     peer = Sums(people, shards, slices, moving)
-    kept = ~np.isin(np.repeat(np.arange(people), 2), list(gone))
+    kept = ~np.isin(np.repeat(np.arange(people), 2), list(leaving))
     assert cost(peer, divide(peer), divide(peer, kept)) == by_hand(peer, kept)
 
 
 def test_nobody_costs_nothing_and_one_person_of_one_group_costs_all_that_is_left() -> None:
     peer = Sums(10, 1)
-    found = sample_costs(peer, divide(peer), [1], 5, 0)["1"]
-    assert found == {"mean": 18 * 3, "p95": 18 * 3, "max": 18 * 3, "drawn": 10}
+    costs = sample_costs(peer, divide(peer), [1], 5, 0)["1"]
+    assert costs == {"mean": 18 * 3, "p95": 18 * 3, "max": 18 * 3, "drawn": 10}
 
 
 @pytest.mark.parametrize(("shards", "moving"), [(1, False), (4, False), (3, True)])

@@ -88,7 +88,7 @@ def test_last_records_of_a_cluster_empty_its_slot() -> None:
     assert (plan.slots_retrained, plan.slots_emptied, plan.clusters_total) == ([], ["c01"], 1)
 
 
-def test_merge_is_named() -> None:
+def test_plan_names_a_merge_of_clusters() -> None:
     placed = [(private(f"person-{i}", ("one", "two")[i % 2], i), int(i > 1)) for i in range(4)]
     plan = make_plan(["person-0"], facts_of(placed), include_public=False)
     assert (plan.cut_changes, plan.slots_retrained, plan.slots_emptied) == (True, ["c00"], ["c01"])

@@ -16,11 +16,11 @@ NATIVE = {"mkldnn": True, "avx512": True, "amx": False, "capability": "AVX512"}
 
 def processor(monkeypatch: pytest.MonkeyPatch, **changes: object) -> None:
     """Let torch report another processor."""
-    told = NATIVE | changes
-    monkeypatch.setattr(torch.ops.mkldnn, "_is_mkldnn_bf16_supported", lambda: told["mkldnn"])
-    monkeypatch.setattr(torch.cpu, "_is_avx512_bf16_supported", lambda: told["avx512"])
-    monkeypatch.setattr(torch.cpu, "_is_amx_tile_supported", lambda: told["amx"])
-    monkeypatch.setattr(torch.backends.cpu, "get_cpu_capability", lambda: told["capability"])
+    support = NATIVE | changes
+    monkeypatch.setattr(torch.ops.mkldnn, "_is_mkldnn_bf16_supported", lambda: support["mkldnn"])
+    monkeypatch.setattr(torch.cpu, "_is_avx512_bf16_supported", lambda: support["avx512"])
+    monkeypatch.setattr(torch.cpu, "_is_amx_tile_supported", lambda: support["amx"])
+    monkeypatch.setattr(torch.backends.cpu, "get_cpu_capability", lambda: support["capability"])
     for name in precision.LIMITS:
         monkeypatch.delenv(name, raising=False)
 

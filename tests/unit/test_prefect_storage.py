@@ -43,7 +43,7 @@ def home(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 
 def store(home: Path, identity: str, event: dict[str, Any]) -> None:
     named = str(event["resource"].get("prefect.resource.id"))
-    row = (identity, event["event"], named, *(json.dumps(event[one]) for one in ("resource", "related", "payload")))
+    row = (identity, event["event"], named, *(json.dumps(event[part]) for part in ("resource", "related", "payload")))
     with sqlite3.connect(home / "prefect.db") as connection:
         connection.execute("INSERT INTO events VALUES (?, ?, ?, ?, ?, ?)", row)
         connection.execute("INSERT INTO event_resources VALUES (?, ?)", (identity, named))
@@ -52,10 +52,12 @@ def store(home: Path, identity: str, event: dict[str, Any]) -> None:
 
 def kept(home: Path) -> list[str]:
     with sqlite3.connect(home / "prefect.db") as connection:
-        found = [one for (one,) in connection.execute("SELECT id FROM events ORDER BY id")]
-        assert found == [one for (one,) in connection.execute("SELECT event_id FROM event_resources ORDER BY event_id")]
+        events = [event_id for (event_id,) in connection.execute("SELECT id FROM events ORDER BY id")]
+        assert events == [
+            event_id for (event_id,) in connection.execute("SELECT event_id FROM event_resources ORDER BY event_id")
+        ]
     connection.close()
-    return found
+    return events
 
 
 @pytest.mark.parametrize("change", BAD.values(), ids=BAD)
@@ -112,7 +114,11 @@ def test_value_that_the_server_may_refuse_and_log_is_never_a_name(payload: dict[
 
     from prefect.server.utilities.user_templates import render_user_template, validate_user_template
 
-    [forget] = [one for one in yaml.safe_load((ROOT / "prefect.yaml").read_text())["deployments"] if one["name"] == "forget"]
+    [forget] = [
+        deployment
+        for deployment in yaml.safe_load((ROOT / "prefect.yaml").read_text())["deployments"]
+        if deployment["name"] == "forget"
+    ]
     template = forget["triggers"][0]["parameters"]["request_id"]
     validate_user_template(template)
     assert asyncio.run(render_user_template(template, {"event": SimpleNamespace(payload=payload)})) == value

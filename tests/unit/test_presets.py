@@ -21,8 +21,8 @@ def presets() -> dict[str, str]:
     assert spec.loader
     module: Any = importlib.util.module_from_spec(spec)
     spec.loader.exec_module(module)
-    found: dict[str, str] = module.presets()
-    return found
+    texts: dict[str, str] = module.presets()
+    return texts
 
 
 @pytest.mark.parametrize("path", FILES, ids=lambda path: path.stem)

@@ -31,11 +31,11 @@ def modes(*paths: Path) -> set[int]:
 
 def open_to_others(root: Path) -> list[str]:
     """Files below the root that another user reaches by open folders and may read."""
-    found = []
+    readable = []
     for place, folders, files in os.walk(root):
         folders[:] = [name for name in folders if Path(place, name).stat().st_mode & 0o011]
-        found += [name for name in files if Path(place, name).stat().st_mode & 0o044]
-    return found
+        readable += [name for name in files if Path(place, name).stat().st_mode & 0o044]
+    return readable
 
 
 @pytest.mark.usefixtures("umask")

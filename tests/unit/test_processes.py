@@ -59,7 +59,7 @@ def test_orphan_keeps_the_lock_that_it_inherited(tmp_path: Path) -> None:
         fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
 
 
-def test_one_that_fails_is_told(tmp_path: Path) -> None:
+def test_processes_succeed_only_if_all_of_them_do(tmp_path: Path) -> None:
     layout = Layout(tmp_path)
     good, bad = [[sys.executable, "-c", f"raise SystemExit({code})"] for code in (0, 3)]
     assert processes.succeed([processes.start(good, layout)])

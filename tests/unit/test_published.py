@@ -99,8 +99,8 @@ def test_what_is_shared_is_left_out_whatever_the_limits_and_the_erased(root: Pat
     assert names(opened(root, private_limit=1), visibility="public") == whole
 
     def public_of(erased: set[str]) -> list[str]:
-        found = split_source(opened(root), lambda subject: subject in erased, 2, 10_000)
-        return [record.subject for record, _ in found.public]
+        split = split_source(opened(root), lambda subject: subject in erased, 2, 10_000)
+        return [record.subject for record, _ in split.public]
 
     assert public_of({place("cifar10-train", 0), place("cifar10-test", 4)}) == public_of(set()) == whole
 
@@ -122,8 +122,8 @@ def test_limit_takes_the_same_share_of_train_and_test_and_a_larger_one_only_adds
 
 def test_a_record_is_the_same_under_any_limit(root: Path) -> None:
     def records(**changes: Any) -> dict[str, bytes]:
-        found = split_source(opened(root, **changes), lambda _: False, 1, 10_000)
-        return {record.id: image for record, image in [*found.public, *found.private[0]]}
+        split = split_source(opened(root, **changes), lambda _: False, 1, 10_000)
+        return {record.id: image for record, image in [*split.public, *split.private[0]]}
 
     whole, some = records(), records(public_limit=20, private_limit=20)
     assert some.items() <= whole.items()

@@ -106,15 +106,15 @@ def killed_everywhere(case: Case, on_disk: bool) -> None:
     with TemporaryDirectory() as folder:
         project = case.project(Path(folder) / "project", on_disk)
         with only_these_stores(project, Path(folder)):
-            before, expected = project.held(), project.outside(case.journal, case.live)
+            before, expected = project.contents(), project.outside(case.journal, case.live)
             total = sum(map(len, before.values())) - sum(map(len, expected.values()))
             for deletes in range(total + 1):
                 project.fill(case.cache, case.remote)
                 killed = project.killed(deletes, lambda: purge.carry_out(project.layout, case.journal))
                 assert killed == (deletes < total)
-                assert sum(map(len, project.held().values())) == sum(map(len, before.values())) - deletes
+                assert sum(map(len, project.contents().values())) == sum(map(len, before.values())) - deletes
                 purge.carry_out(project.layout, case.journal)
-                assert project.held() == expected, f"killed before delete {deletes} of {total}"
+                assert project.contents() == expected, f"killed before delete {deletes} of {total}"
             assert not any(purge.carry_out(project.layout, case.journal).values()), "nothing is left to do"
 
 
@@ -144,10 +144,10 @@ def test_deletes_that_fail_are_told_after_all_others_were_done(case: Case, fault
             except StepFailedError as error:
                 message = str(error)
             assert ("files cannot be deleted" in message) == bool(project.failed)
-            left = {(name, key) for name, files in project.held().items() for key in files.keys() - expected[name].keys()}
+            left = {(name, key) for name, files in project.contents().items() for key in files.keys() - expected[name].keys()}
             assert all(key.endswith(".dir") for _, key in left - project.failed), "folders tell what else must go: they are last"
             purge.carry_out(project.layout, case.journal)
-            assert project.held() == expected
+            assert project.contents() == expected
 
 
 # Journals of plans
@@ -211,7 +211,7 @@ def of_history(history: History, folder: str) -> Tiny:
 
 def holding_her(project: Tiny) -> set[str]:
     parts = {part(*people) for people in (*PARTS, (HER, CEM)) if HER in people}
-    return {key for files in project.held().values() for key, content in files.items() if content in parts}
+    return {key for files in project.contents().values() for key, content in files.items() if content in parts}
 
 
 @settings(max_examples=100)
@@ -228,11 +228,11 @@ def test_a_planned_purge_that_was_killed_is_finished_and_a_second_plan_is_empty(
             assert journal == planned.journal
             assert journal is not None
             purge.carry_out(project.layout, journal)
-            assert project.held() == expected
+            assert project.contents() == expected
             assert holding_her(project) == set()
             again = purge.plan(project.layout, is_her)
             assert not any(purge.carry_out(project.layout, again.journal).values())
-            assert project.held() == expected
+            assert project.contents() == expected
             assert again.unknown == planned.unknown, "what nobody can tell is told again"
 
 
@@ -247,7 +247,7 @@ def test_scan_that_finds_no_planted_fault_is_broken(history: History, data: st.D
             condemned = {object_key(md5) for md5 in planned.journal.objects} | {
                 run_key(entry) for entry in planned.journal.run_entries
             }
-            before = project.held()
+            before = project.contents()
             keys = project.with_faults([], lambda: purge.carry_out(project.layout, planned.journal))
             lost = [nth for nth, key in enumerate(keys) if key in condemned]
             assume(lost)

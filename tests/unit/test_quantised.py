@@ -57,8 +57,8 @@ def test_mean_of_a_group_does_not_depend_on_the_order_of_records(seed: int, n: i
 
 
 def test_features_become_whole_numbers_within_the_limit() -> None:
-    found = quantise(np.array([[0.0, 1.0, -1.0, 1e9, -np.inf, 1 / STEPS, 0.4 / STEPS]], dtype=np.float32))
-    assert found.tolist() == [[0, STEPS, -STEPS, LIMIT * STEPS, -LIMIT * STEPS, 1, 0]]
+    numbers = quantise(np.array([[0.0, 1.0, -1.0, 1e9, -np.inf, 1 / STEPS, 0.4 / STEPS]], dtype=np.float32))
+    assert numbers.tolist() == [[0, STEPS, -STEPS, LIMIT * STEPS, -LIMIT * STEPS, 1, 0]]
 
 
 def test_feature_that_is_no_number_stays_none() -> None:

@@ -95,9 +95,9 @@ def test_interim_head_is_the_one_that_answers(lab: Lab, tmp_path: Path) -> None:
     other = served(lab).head
     assert other is not None
     save_head(made.layout(layout).root / "interim.safetensors", type(other)(other.weight * 2, other.labels, 16))
-    found = ServedModel.load_served(layout, lab.params).head
-    assert found is not None
-    assert np.array_equal(found.weight, other.weight * 2)
+    interim = ServedModel.load_served(layout, lab.params).head
+    assert interim is not None
+    assert np.array_equal(interim.weight, other.weight * 2)
 
 
 def test_nothing_answers_where_nothing_may(lab: Lab, tmp_path: Path) -> None:
@@ -137,8 +137,8 @@ def test_without_open_requests_the_artifacts_are_served(lab: Lab, tmp_path: Path
 def test_head_without_some_records_is_the_head_that_never_saw_them(seed: int, n: int, parts: int, data: st.DataObject) -> None:
     rng = np.random.default_rng(seed)
     features, labels, part = fourier(rng, n), labels_for(rng, n), rng.integers(0, parts, n)
-    gone = np.zeros(n, dtype=bool)
-    gone[data.draw(st.lists(st.integers(0, n - 1), max_size=n - 1, unique=True))] = True
+    leaving = np.zeros(n, dtype=bool)
+    leaving[data.draw(st.lists(st.integers(0, n - 1), max_size=n - 1, unique=True))] = True
 
     def divided(rows: NDArray[np.bool_]) -> list[Sums]:
         return [
@@ -146,11 +146,11 @@ def test_head_without_some_records_is_the_head_that_never_saw_them(seed: int, n:
             for place in range(parts)
         ]
 
-    kept = sorted({labels[row] for row in np.flatnonzero(~gone)})
+    kept = sorted({labels[row] for row in np.flatnonzero(~leaving)})
     without = subtract(
-        divided(np.ones(n, dtype=bool)), sums_of(features[gone], [labels[row] for row in np.flatnonzero(gone)]), kept
+        divided(np.ones(n, dtype=bool)), sums_of(features[leaving], [labels[row] for row in np.flatnonzero(leaving)]), kept
     )
-    assert same(solve(without, 0.001, LEVELS), solve(divided(~gone), 0.001, LEVELS))
+    assert same(solve(without, 0.001, LEVELS), solve(divided(~leaving), 0.001, LEVELS))
 
 
 def test_copy_that_a_newer_request_dropped_is_no_failure_but_the_current_one_is(tmp_path: Path) -> None:

@@ -29,8 +29,8 @@ def sums_of(features: np.ndarray, labels: list[str]) -> Sums:
     return Sums(gram, by_label, classes, len(labels))
 
 
-def same(one: GlobalHead, other: GlobalHead) -> bool:
-    return one.weight.tobytes() == other.weight.tobytes() and (one.labels, one.levels) == (other.labels, other.levels)
+def same(head: GlobalHead, other: GlobalHead) -> bool:
+    return head.weight.tobytes() == other.weight.tobytes() and (head.labels, head.levels) == (other.labels, other.levels)
 
 
 @given(seeds, st.integers(2, 40), st.integers(1, 5))
@@ -81,10 +81,10 @@ def test_label_that_left_is_unknown_to_the_head() -> None:
 def test_probabilities_are_normalised(seed: int, n: int) -> None:
     rng = np.random.default_rng(seed)
     head = solve([sums_of(fourier(rng, 20), labels_for(rng, 20))], 0.1, LEVELS)
-    found = head.probabilities(fourier(rng, n))
-    assert found.shape == (n, len(head.labels))
-    assert np.allclose(found.sum(1), 1)
-    assert (found >= 0).all()
+    probabilities = head.probabilities(fourier(rng, n))
+    assert probabilities.shape == (n, len(head.labels))
+    assert np.allclose(probabilities.sum(1), 1)
+    assert (probabilities >= 0).all()
 
 
 def test_image_that_fits_no_label_gets_equal_probabilities() -> None:
@@ -109,10 +109,10 @@ def test_sums_and_head_read_back_as_they_were_written(
     rng = np.random.default_rng(seed)
     sums = sums_of(fourier(rng, n, size), labels_for(rng, n))
     save_sums(folder / "sums", sums, {})
-    found = load_sums(folder / "sums")
-    assert np.array_equal(found.gram, sums.gram)
-    assert np.array_equal(found.by_label, sums.by_label)
-    assert (found.labels, found.records) == (sums.labels, sums.records)
+    read_back = load_sums(folder / "sums")
+    assert np.array_equal(read_back.gram, sums.gram)
+    assert np.array_equal(read_back.by_label, sums.by_label)
+    assert (read_back.labels, read_back.records) == (sums.labels, sums.records)
     if n:
         head = solve([sums], 0.5, LEVELS)
         save_head(folder / "head", head)

@@ -29,7 +29,7 @@ def facts() -> Facts:
     private = [make_record(name, label, "private", image=png(at)) for at, (name, label) in enumerate(PEOPLE)]
     public = [make_record(f"stock-{at}", label, "public", image=png(20 + at)) for at, label in enumerate(("one", "two"))]
     public.append(make_record("person-8", "one", "public", image=png(30)))
-    members = [Member(one.id, one.sha256, one.label, one.subject, at % 2, "p00") for at, one in enumerate(private)]
+    members = [Member(record.id, record.sha256, record.label, record.subject, at % 2, "p00") for at, record in enumerate(private)]
     return Facts.of(PARAMS, public, private, members, make_tree(0, 2), ["c00", "c01"])
 
 

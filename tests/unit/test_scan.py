@@ -85,20 +85,20 @@ def test_every_kind_of_leftover_is_found(what: str) -> None:
     kind, files = PLANTED[what]
     clean = {"notes.txt": b"nothing", key_of("f" * 32): parquet(subject=["bob"], id=["ab" * 16], unit=["bob"])}
     assert scan([MemoryStore(clean)], SEARCH_TERMS, is_erased)[0].residue == ()
-    told = scan([MemoryStore(clean | files)], SEARCH_TERMS, is_erased)[0]
-    assert {(one.store, one.kind, one.count) for one in told.residue} >= {("memory", kind, 1)}
+    report = scan([MemoryStore(clean | files)], SEARCH_TERMS, is_erased)[0]
+    assert {(finding.store, finding.kind, finding.count) for finding in report.residue} >= {("memory", kind, 1)}
 
 
-def test_what_is_told_names_no_needle_and_no_content() -> None:
+def test_a_report_names_no_search_term_and_no_content() -> None:
     files = {key: content for _, planted in PLANTED.values() for key, content in planted.items()}
-    told = str([report.residue for report in scan([MemoryStore(files)], SEARCH_TERMS, is_erased)])
+    residue = str([report.residue for report in scan([MemoryStore(files)], SEARCH_TERMS, is_erased)])
     for secret in (CANARY_SUBJECT, ID, "canary", MD5, "run.log"):
-        assert secret not in told
+        assert secret not in residue
 
 
 def test_what_was_looked_at_is_counted() -> None:
-    told = scan([MemoryStore({"a": b"12345", "b": b"123"}), MemoryStore({}, "empty")], SEARCH_TERMS, is_erased)
-    assert [(one.store, one.objects, one.bytes) for one in told] == [("memory", 2, 8), ("empty", 0, 0)]
+    reports = scan([MemoryStore({"a": b"12345", "b": b"123"}), MemoryStore({}, "empty")], SEARCH_TERMS, is_erased)
+    assert [(report.store, report.objects, report.bytes) for report in reports] == [("memory", 2, 8), ("empty", 0, 0)]
 
 
 def test_looking_for_nothing_or_at_nothing_fails() -> None:
@@ -114,17 +114,17 @@ def test_a_name_within_another_name_is_no_hit() -> None:
 
 def test_names_are_found_as_json_writes_them() -> None:
     search_terms = SearchTerms(names=frozenset({"Zoë Müller"}))
-    told = scan([MemoryStore({"a": json.dumps({"who": "Zoë Müller"}).encode()})], search_terms, is_erased)
-    assert told[0].residue[0].kind == "bytes"
+    reports = scan([MemoryStore({"a": json.dumps({"who": "Zoë Müller"}).encode()})], search_terms, is_erased)
+    assert reports[0].residue[0].kind == "bytes"
 
 
 def test_damaged_parquet_is_searched_by_its_bytes() -> None:
     whole = parquet("NONE", subject=[CANARY_SUBJECT])
-    told = scan([MemoryStore({"a": whole[: len(whole) - 6]})], SEARCH_TERMS, is_erased)
-    assert {one.kind for one in told[0].residue} == {"bytes", "unreadable"}
+    reports = scan([MemoryStore({"a": whole[: len(whole) - 6]})], SEARCH_TERMS, is_erased)
+    assert {finding.kind for finding in reports[0].residue} == {"bytes", "unreadable"}
 
 
-def test_needles_survive_the_pipe() -> None:
+def test_search_terms_survive_the_pipe() -> None:
     assert SearchTerms.from_json(json.loads(json.dumps(SEARCH_TERMS.to_json()))) == SEARCH_TERMS
 
 
@@ -146,7 +146,7 @@ def few(size: int) -> st.SearchStrategy[bytes]:
 
 
 @given(st.lists(few(12), min_size=1, max_size=4, unique=True), few(120), st.integers(1, 40))
-def test_every_needle_is_counted_once_wherever_reading_breaks(search_terms: list[bytes], data: bytes, chunk: int) -> None:
+def test_every_search_term_is_counted_once_wherever_reading_breaks(search_terms: list[bytes], data: bytes, chunk: int) -> None:
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(finder, "CHUNK", chunk)
         digest = hashlib.md5(usedforsecurity=False)
@@ -169,5 +169,5 @@ def test_a_file_that_goes_while_we_look_is_no_error() -> None:
             yield "gone", 3
             yield from super().list()
 
-    told = scan_store(Fading({"a": b"1"}), SEARCH_TERMS, is_erased, Finder(SEARCH_TERMS.patterns()))
-    assert told.objects == 1
+    report = scan_store(Fading({"a": b"1"}), SEARCH_TERMS, is_erased, Finder(SEARCH_TERMS.patterns()))
+    assert report.objects == 1

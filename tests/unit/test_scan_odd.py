@@ -39,7 +39,7 @@ def look(store: Any, search_terms: SearchTerms = SEARCH_TERMS) -> StoreReport:
 
 
 def kinds(store: Any, search_terms: SearchTerms = SEARCH_TERMS) -> set[str]:
-    return {one.kind for one in look(store, search_terms).residue}
+    return {finding.kind for finding in look(store, search_terms).residue}
 
 
 def parquet(column: str, values: pa.Array, **options: Any) -> bytes:
@@ -79,17 +79,17 @@ SHAPES = {
 @pytest.mark.parametrize("shape", SHAPES)
 def test_a_column_of_any_shape_shows_who_is_in_it(shape: str, column: str) -> None:
     for compression in ("NONE", "ZSTD"):
-        held = parquet(column, SHAPES[shape](["bob", NAME]), compression=compression)
-        assert "subject" in kinds(MemoryStore({"a.parquet": held})), compression
+        content = parquet(column, SHAPES[shape](["bob", NAME]), compression=compression)
+        assert "subject" in kinds(MemoryStore({"a.parquet": content})), compression
         clean = parquet(column, SHAPES[shape](["bob", "cem"]), compression=compression)
         assert kinds(MemoryStore({"a.parquet": clean})) == set()
 
 
 def test_a_compressed_column_of_any_name_is_searched() -> None:
     remarks = pa.array([f"asked by {NAME}, twice {number}" for number in range(99)])
-    held = parquet("remarks", remarks, compression="GZIP", write_statistics=False)
-    assert NAME.encode() not in held
-    assert "bytes" in kinds(MemoryStore({"a.parquet": held}))
+    content = parquet("remarks", remarks, compression="GZIP", write_statistics=False)
+    assert NAME.encode() not in content
+    assert "bytes" in kinds(MemoryStore({"a.parquet": content}))
 
 
 @given(
@@ -97,10 +97,10 @@ def test_a_compressed_column_of_any_name_is_searched() -> None:
     st.sampled_from([b"PAR1", b"PARE", b"PK\x03\x04", b"\x1f\x8b", b"BZh9", b"\xfd7zXZ\x00", b"%PDF", b""]),
 )
 def test_whatever_a_file_holds_a_scan_ends(content: bytes, magic: bytes) -> None:
-    found = look(MemoryStore({"odd": magic + content, "other": f"of {NAME}.".encode()}))
-    assert found.objects == 2
-    assert {one.kind for one in found.residue} <= {"bytes", "unreadable"}
-    assert "bytes" in {one.kind for one in found.residue}
+    report = look(MemoryStore({"odd": magic + content, "other": f"of {NAME}.".encode()}))
+    assert report.objects == 2
+    assert {finding.kind for finding in report.residue} <= {"bytes", "unreadable"}
+    assert "bytes" in {finding.kind for finding in report.residue}
 
 
 @given(st.data())
@@ -121,9 +121,9 @@ def test_what_keeps_no_content_or_cannot_be_opened_ends_no_scan(tmp_path: Path, 
     root.mkdir()
     (root / "plain.txt").write_text("nothing")
     os.mkfifo(root / "pipe")
-    with socket.socket(socket.AF_UNIX) as one:
+    with socket.socket(socket.AF_UNIX) as listener:
         monkeypatch.chdir(root)
-        one.bind("socket")
+        listener.bind("socket")
     (root / "loop").symlink_to("loop")
     (root / "round").symlink_to(".")
     (root / "gone").symlink_to("nowhere")
@@ -132,9 +132,9 @@ def test_what_keeps_no_content_or_cannot_be_opened_ends_no_scan(tmp_path: Path, 
     for _ in range(60):
         deep = deep / "d"
     deep.mkdir(parents=True)
-    found = look(FolderStore("workspace", root))
-    assert found.residue == ()
-    assert found.exempt == {search.SPECIAL: 2}
+    report = look(FolderStore("workspace", root))
+    assert report.residue == ()
+    assert report.exempt == {search.SPECIAL: 2}
     (deep / "note").write_text(f"of {NAME}")
     assert kinds(FolderStore("workspace", root)) == {"bytes"}
 
@@ -150,10 +150,10 @@ def test_a_file_that_cannot_be_read_is_told_and_the_others_are_searched(tmp_path
         return real(path, *given, **more)
 
     monkeypatch.setattr(os, "open", closed)
-    found = look(FolderStore("workspace", tmp_path))
-    assert {one.kind: one.count for one in found.residue} == {"unreadable": 1, "bytes": 1}
-    assert set(found.where) == {"a.txt", "b.txt"}
-    assert found.unreadable == ("a.txt",)
+    report = look(FolderStore("workspace", tmp_path))
+    assert {finding.kind: finding.count for finding in report.residue} == {"unreadable": 1, "bytes": 1}
+    assert set(report.where) == {"a.txt", "b.txt"}
+    assert report.unreadable == ("a.txt",)
 
 
 def test_a_folder_that_cannot_be_listed_is_told_and_the_others_are_searched(
@@ -170,7 +170,10 @@ def test_a_folder_that_cannot_be_listed_is_told_and_the_others_are_searched(
         return real(path)
 
     monkeypatch.setattr(os, "scandir", scandir)
-    assert {one.kind: one.count for one in look(FolderStore("workspace", tmp_path)).residue} == {"unreadable": 1, "bytes": 1}
+    assert {finding.kind: finding.count for finding in look(FolderStore("workspace", tmp_path)).residue} == {
+        "unreadable": 1,
+        "bytes": 1,
+    }
 
 
 def test_a_folder_too_deep_for_the_system_is_told(tmp_path: Path) -> None:
@@ -192,9 +195,9 @@ def test_a_huge_sparse_file_is_searched_without_its_holes(tmp_path: Path) -> Non
         stream.write(f"by {NAME} ".encode())
         stream.seek(1 << 40)
         stream.write(f" of {NAME}".encode())
-    found = look(FolderStore("workspace", tmp_path))
-    assert [(one.kind, one.count) for one in found.residue] == [("bytes", 2)]
-    assert found.exempt == {search.SPARSE: 1}
+    report = look(FolderStore("workspace", tmp_path))
+    assert [(finding.kind, finding.count) for finding in report.residue] == [("bytes", 2)]
+    assert report.exempt == {search.SPARSE: 1}
 
 
 def test_a_file_that_grows_while_it_is_read_is_read_as_it_was(tmp_path: Path) -> None:
@@ -210,10 +213,10 @@ def test_a_file_that_grows_while_it_is_read_is_read_as_it_was(tmp_path: Path) ->
 def test_names_of_files_and_folders_are_read(tmp_path: Path, path: str) -> None:
     (tmp_path / path).parent.mkdir(parents=True, exist_ok=True)
     (tmp_path / path).write_text("nothing")
-    found = look(FolderStore("workspace", tmp_path))
-    assert [(one.kind, one.count) for one in found.residue] == [("name of a file or folder", 1)]
-    assert NAME not in str(found.residue)
-    assert found.where == (), "a name in a path is not told by the path"
+    report = look(FolderStore("workspace", tmp_path))
+    assert [(finding.kind, finding.count) for finding in report.residue] == [("name of a file or folder", 1)]
+    assert NAME not in str(report.residue)
+    assert report.where == (), "a name in a path is not told by the path"
 
 
 def test_empty_folders_pipes_and_links_have_names_too(tmp_path: Path) -> None:
@@ -221,7 +224,9 @@ def test_empty_folders_pipes_and_links_have_names_too(tmp_path: Path) -> None:
     os.mkfifo(tmp_path / f"{NAME}.pipe")
     (tmp_path / f"{NAME}.link").symlink_to("x")
     (tmp_path / "plain").write_text("nothing")
-    assert {one.kind: one.count for one in look(FolderStore("workspace", tmp_path)).residue} == {"name of a file or folder": 3}
+    assert {finding.kind: finding.count for finding in look(FolderStore("workspace", tmp_path)).residue} == {
+        "name of a file or folder": 3
+    }
 
 
 def written_anyhow(name: str) -> list[bytes]:
@@ -235,7 +240,7 @@ def written_anyhow(name: str) -> list[bytes]:
 def test_a_name_is_found_however_it_is_written(name: str) -> None:
     for content in written_anyhow(name):
         assert kinds(MemoryStore({"a": content})) == {"bytes"}, content
-    wide = "".join(chr(ord(one) + 0xFEE0) if "!" <= one <= "~" else one for one in NAME)
+    wide = "".join(chr(ord(letter) + 0xFEE0) if "!" <= letter <= "~" else letter for letter in NAME)
     assert kinds(MemoryStore({"a": f"see {wide} now".encode()})) == {"bytes"}
     assert kinds(MemoryStore({"a": f"see {NAME[:6]}\u200b{NAME[6:]} now".encode()})) == {"bytes"}
 
@@ -244,8 +249,8 @@ def test_a_name_is_found_however_it_is_written(name: str) -> None:
 def test_letters_and_digits_make_another_word_and_nothing_else_does(before: str, behind: str) -> None:
     joined = before[-1:].isalnum() or behind[:1].isalnum()
     for code in ("utf-8", "utf-16-le", "utf-16-be"):
-        found = Finder(text_patterns(NAME, True)).matches(f"{before}{NAME}{behind}".encode(code))
-        assert bool(list(found)) != joined, code
+        matches = Finder(text_patterns(NAME, True)).matches(f"{before}{NAME}{behind}".encode(code))
+        assert bool(list(matches)) != joined, code
 
 
 def test_a_name_within_a_retained_one_counts_everywhere_else() -> None:
@@ -259,33 +264,37 @@ def test_a_name_within_a_retained_one_counts_everywhere_else() -> None:
     assert any("retained people contain" in line for line in search_terms.exempt())
 
 
-def test_every_exemption_of_the_needles_is_told_without_names() -> None:
-    told = SearchTerms(names=frozenset({NAME}), shields=frozenset({f"{NAME}-b"}), shared=3, short=2).exempt()
-    assert len(told) == 4
-    assert NAME not in " ".join(told)
-    assert all(0 < len(line) < 480 and line.isprintable() for line in told)
+def test_every_exemption_of_the_search_terms_is_reported_without_names() -> None:
+    exempt = SearchTerms(names=frozenset({NAME}), shields=frozenset({f"{NAME}-b"}), shared=3, short=2).exempt()
+    assert len(exempt) == 4
+    assert NAME not in " ".join(exempt)
+    assert all(0 < len(line) < 480 and line.isprintable() for line in exempt)
 
 
-def test_needles_from_before_are_still_understood() -> None:
+def test_search_terms_from_before_are_still_understood() -> None:
     raw = SEARCH_TERMS.to_json()
     old = {name: raw[name] for name in ("objects", "run_entries", "ids", "texts", "names", "images")}
     assert SearchTerms.from_json(old) == SEARCH_TERMS
 
 
 def test_packed_files_are_looked_into_or_told(monkeypatch: pytest.MonkeyPatch) -> None:
-    held = f"of {NAME}".encode()
+    content = f"of {NAME}".encode()
     packed = io.BytesIO()
     with zipfile.ZipFile(packed, "w", zipfile.ZIP_DEFLATED) as archive:
-        archive.writestr("note.txt", held)
+        archive.writestr("note.txt", content)
     named = io.BytesIO()
     with zipfile.ZipFile(named, "w", zipfile.ZIP_DEFLATED) as archive:
         archive.writestr(f"{NAME}.txt", b"nothing")
-    for content in (gzip.compress(held), packed.getvalue()):
-        assert held not in content
-        assert "bytes" in kinds(MemoryStore({"a": content}))
+    for packed_file in (gzip.compress(content), packed.getvalue()):
+        assert content not in packed_file
+        assert "bytes" in kinds(MemoryStore({"a": packed_file}))
     assert "name of a file or folder" in kinds(MemoryStore({"a": named.getvalue()}))
-    for content in (b"7z\xbc\xaf\x27\x1c" + bytes(50), gzip.compress(gzip.compress(held)), gzip.compress(held)[:-4] + b"xxxx"):
-        assert look(MemoryStore({"a": content})).exempt == {search.PACKED: 1}
+    for packed_file in (
+        b"7z\xbc\xaf\x27\x1c" + bytes(50),
+        gzip.compress(gzip.compress(content)),
+        gzip.compress(content)[:-4] + b"xxxx",
+    ):
+        assert look(MemoryStore({"a": packed_file})).exempt == {search.PACKED: 1}
     monkeypatch.setattr(archives, "LIMIT", 10)
     assert look(MemoryStore({"a": gzip.compress(bytes(5000))})).exempt == {search.PACKED: 1}
 
@@ -295,6 +304,6 @@ def test_links_that_lead_somewhere_are_named_and_not_followed(tmp_path: Path) ->
     (tmp_path / "elsewhere" / "note").write_text(f"of {NAME}")
     (tmp_path / "project").mkdir()
     (tmp_path / "project" / "linked").symlink_to(tmp_path / "elsewhere")
-    found = look(FolderStore("workspace", tmp_path / "project"))
-    assert found.residue == ()
-    assert found.links == (str(tmp_path / "elsewhere"),)
+    report = look(FolderStore("workspace", tmp_path / "project"))
+    assert report.residue == ()
+    assert report.links == (str(tmp_path / "elsewhere"),)

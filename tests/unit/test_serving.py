@@ -147,8 +147,8 @@ def test_random_clusters_all_answer_by_their_size(lab: Lab) -> None:
 
 
 def test_softmax_survives_large_scores() -> None:
-    found = softmax(np.array([[1e30, 0, -1e30], [5, 5, 5]], dtype=np.float32))
-    assert np.allclose(found, np.array([[1.0, 0.0, 0.0], [1 / 3, 1 / 3, 1 / 3]]))
+    probabilities = softmax(np.array([[1e30, 0, -1e30], [5, 5, 5]], dtype=np.float32))
+    assert np.allclose(probabilities, np.array([[1.0, 0.0, 0.0], [1 / 3, 1 / 3, 1 / 3]]))
 
 
 def test_files_are_answered_in_order_with_both_halves(lab: Lab, tmp_path: Path) -> None:
@@ -187,10 +187,10 @@ def test_bad_file_of_a_folder_is_told_by_its_place_and_the_others_are_answered(
     (files / "inner").mkdir()
     answers = predict_files(layout, lab.params, [], files)
     assert [Path(answer["image"]).name for answer in answers] == ["a.jfif", "b", "d.png"]
-    told = capsys.readouterr().err
-    assert "2 of 6 files in the folder left out" in told
-    assert "image 1 of 4 in the folder, by name: " in told
-    assert "CANARY" not in told
+    printed = capsys.readouterr().err
+    assert "2 of 6 files in the folder left out" in printed
+    assert "image 1 of 4 in the folder, by name: " in printed
+    assert "CANARY" not in printed
 
 
 def test_folder_of_which_no_file_can_be_read_is_refused(lab: Lab, tmp_path: Path) -> None:

@@ -36,9 +36,9 @@ def test_skeleton_twice_has_the_same_bytes_and_reads_back(tmp_path: Path) -> Non
 
 
 def test_public_features_are_standardised() -> None:
-    found = made().standardise(FEATURES)
-    assert np.allclose(found.mean(0), 0, atol=1e-5)
-    assert np.allclose(found.std(0), 1, atol=1e-5)
+    standardised = made().standardise(FEATURES)
+    assert np.allclose(standardised.mean(0), 0, atol=1e-5)
+    assert np.allclose(standardised.std(0), 1, atol=1e-5)
 
 
 def test_dead_feature_keeps_a_scale() -> None:
@@ -70,8 +70,8 @@ def test_projection_depends_on_the_root_seed() -> None:
 
 def test_hierarchy_is_made_of_units_and_has_at_most_the_leaves_asked_for() -> None:
     assert made({"skeleton.leaves": 16}).hierarchy.n_leaves == 16
-    one = build_skeleton(FEATURES, np.zeros(40, dtype=np.int64), tiny_params({"skeleton.leaves": 1}))
-    assert one.hierarchy.n_leaves == 1
+    single = build_skeleton(FEATURES, np.zeros(40, dtype=np.int64), tiny_params({"skeleton.leaves": 1}))
+    assert single.hierarchy.n_leaves == 1
     alike = made(features=np.ones_like(FEATURES))
     assert alike.hierarchy.n_leaves == 1
 

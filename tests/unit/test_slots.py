@@ -41,12 +41,12 @@ def test_up_to_the_limit_dvc_yaml_stays_as_it_is_delivered(layout: Layout) -> No
 def test_old_names_keep_their_place_and_every_other_byte_of_the_params_stays(layout: Layout) -> None:
     before = layout.params.read_text()
     old = load_params(layout.params)
-    told = grow(layout, 512)
+    report = grow(layout, 512)
     new = load_params(layout.params)
     assert new.slots[: len(old.slots)] == old.slots
     assert (new.slots[99], new.slots[100], new.slots[511]) == ("c99", "c100", "c511")
     assert new.model_copy(update={"slots": old.slots}) == old
-    assert told["added"] == list(new.slots[len(old.slots) :])
+    assert report["added"] == list(new.slots[len(old.slots) :])
     names = next(line for line in before.splitlines() if line.startswith("slots: "))
     assert layout.params.read_text() == before.replace(names, "slots: c00..c511")
 
@@ -120,7 +120,7 @@ def test_slot_lies_in_the_file_of_its_place_and_growing_moves_none(layout: Layou
     grow(layout, 200)
     second = load_params(layout.params).slots
     assert {slot: file_of(f"tune@{slot}", second) for slot in first} == homes
-    assert [len(one) for one in shards(second)] == [SHARD] * 6 + [8]
+    assert [len(shard) for shard in shards(second)] == [SHARD] * 6 + [8]
     assert file_of("head", second) == file_of("embed@p00", second) == "dvc.yaml"
     assert len(files(layout.root)) == 8
 
@@ -130,14 +130,14 @@ def test_what_the_locks_record_moves_with_its_slot(layout: Layout) -> None:
     slots = load_params(layout.params).slots
     write_lock(layout.lock, ["split", *(f"tune@{slot}" for slot in slots), "head"])
     before = outs_by_stage(layout.lock)
-    told = grow(layout, IN_ROOT + 40)
-    assert told["entries_moved"] == IN_ROOT
+    report = grow(layout, IN_ROOT + 40)
+    assert report["entries_moved"] == IN_ROOT
     assert set(yaml.safe_load(layout.lock.read_text())["stages"]) == {"split", "head"}
     assert "'123e45'" in (layout.root / "tune" / "01" / "dvc.lock").read_text()
     # Slots that were never built have no lock yet: the state is not whole, and says so.
     assert "tune/02/dvc.lock is missing" in refused(ProjectError, lambda: read_outs(layout.lock))
     for number, items in ((2, slots[64:]), (3, [])):
-        write_lock(layout.root / f"tune/{number:02d}" / "dvc.lock", [f"tune@x{number}", *(f"tune@{one}" for one in items)])
+        write_lock(layout.root / f"tune/{number:02d}" / "dvc.lock", [f"tune@x{number}", *(f"tune@{slot}" for slot in items)])
     after = outs_by_stage(layout.lock)
     assert {name: outs for name, outs in after.items() if "@x" not in name} == before
     assert len(locks(layout.root)) == 5
@@ -156,7 +156,9 @@ def test_growing_that_was_killed_between_two_files_is_finished_by_the_same_comma
     (layout.root / "tune" / "00").mkdir(parents=True)
     (layout.root / "tune" / "00" / "dvc.lock").write_text((whole.root / "tune/00/dvc.lock").read_text())  # and after one lock
     grow(layout, 80)
-    made, wanted = ({p.relative_to(one.root): p.read_bytes() for p in one.root.rglob("*.lock")} for one in (layout, whole))
+    made, wanted = (
+        {p.relative_to(project.root): p.read_bytes() for p in project.root.rglob("*.lock")} for project in (layout, whole)
+    )
     assert {name: text for name, text in made.items() if "dvc.lock" in str(name)} == {
         name: text for name, text in wanted.items() if "dvc.lock" in str(name)
     }

@@ -39,21 +39,21 @@ def nobody(_: str) -> bool:
     return False
 
 
-def split(folder: Path, is_erased: Callable[[str], bool] = nobody) -> Split:
+def split_folder(folder: Path, is_erased: Callable[[str], bool] = nobody) -> Split:
     return split_source(ManifestSource.open(folder), is_erased, PARTS, MAX_PIXELS)
 
 
 def split_rows(folder: Path, rows: list[Row], is_erased: Callable[[str], bool] = nobody) -> Split:
-    return split(write_source(folder, rows), is_erased)
+    return split_folder(write_source(folder, rows), is_erased)
 
 
-def records(found: Split) -> list[Record]:
-    return sorted(record for part in (found.public, *found.private) for record, _ in part)
+def records(split: Split) -> list[Record]:
+    return sorted(record for part in (split.public, *split.private) for record, _ in part)
 
 
-def facts(found: Split) -> tuple[list[tuple[Record, bytes]], ...]:
+def facts(split: Split) -> tuple[list[tuple[Record, bytes]], ...]:
     """A split as sets of records and images: files are sorted by id when they are written."""
-    return tuple(sorted(part) for part in (found.public, *found.private))
+    return tuple(sorted(part) for part in (split.public, *split.private))
 
 
 def refusal(folder: Path, rows: list[Row], kind: type[ManifestError] | type[ImageError] = ManifestError) -> str:
@@ -61,17 +61,17 @@ def refusal(folder: Path, rows: list[Row], kind: type[ManifestError] | type[Imag
 
 
 def test_each_private_subject_is_whole_in_its_own_part(tmp_path: Path) -> None:
-    found = split_rows(tmp_path, standard_rows())
-    assert {record.subject for record, _ in found.public} == {"pub-1", "pub-2"}
-    for part, inside in enumerate(found.private):
+    split = split_rows(tmp_path, standard_rows())
+    assert {record.subject for record, _ in split.public} == {"pub-1", "pub-2"}
+    for part, inside in enumerate(split.private):
         assert all(part_of(record.subject, PARTS) == part for record, _ in inside)
-    assert len(records(found)) == 7
-    assert found.repeated == 0
+    assert len(records(split)) == 7
+    assert split.repeated == 0
 
 
 def test_images_are_kept_byte_for_byte(tmp_path: Path) -> None:
-    found = split_rows(tmp_path, standard_rows())
-    images = {image for part in (found.public, *found.private) for _, image in part}
+    split = split_rows(tmp_path, standard_rows())
+    images = {image for part in (split.public, *split.private) for _, image in part}
     assert images == {png(row.seed) for row in standard_rows()}
 
 
@@ -94,45 +94,45 @@ def test_source_without_a_person_gives_what_erasing_the_person_gives(tmp_path: P
 def test_image_of_an_erased_person_is_never_opened(tmp_path: Path) -> None:
     folder = write_source(tmp_path, [*standard_rows(), CANARY])
     (folder / CANARY_PATH).write_bytes(b"broken")
-    assert len(records(split(folder, lambda subject: subject == CANARY_SUBJECT))) == 7
+    assert len(records(split_folder(folder, lambda subject: subject == CANARY_SUBJECT))) == 7
     (folder / CANARY_PATH).unlink()
-    assert len(records(split(folder, lambda subject: subject == CANARY_SUBJECT))) == 7
-    refused(ImageError, lambda: split(folder))
+    assert len(records(split_folder(folder, lambda subject: subject == CANARY_SUBJECT))) == 7
+    refused(ImageError, lambda: split_folder(folder))
 
 
 def test_same_image_of_two_people_is_two_records(tmp_path: Path) -> None:
-    found = split_rows(tmp_path, [*standard_rows(), Row("dan", "one", seed=3)])
-    same = [record for record in records(found) if record.sha256 == records_of(found, "dan")[0].sha256]
+    split = split_rows(tmp_path, [*standard_rows(), Row("dan", "one", seed=3)])
+    same = [record for record in records(split) if record.sha256 == records_of(split, "dan")[0].sha256]
     assert {record.subject for record in same} == {"ada", "dan"}
     assert len({record.id for record in same}) == 2
 
 
-def records_of(found: Split, subject: str) -> list[Record]:
-    return [record for record in records(found) if record.subject == subject]
+def records_of(split: Split, subject: str) -> list[Record]:
+    return [record for record in records(split) if record.subject == subject]
 
 
 def test_row_that_repeats_another_is_one_record(tmp_path: Path) -> None:
     rows = [*standard_rows(), Row("ada", "one", seed=3, path="copy.png")]
-    found = split_rows(tmp_path, rows)
-    assert found.repeated == 1
-    assert facts(found) == facts(split_rows(tmp_path / "plain", standard_rows()))
+    split = split_rows(tmp_path, rows)
+    assert split.repeated == 1
+    assert facts(split) == facts(split_rows(tmp_path / "plain", standard_rows()))
 
 
 @pytest.mark.parametrize("change", [{"label": "two"}, {"split": "test"}, {"visibility": "public"}, {"subject": "eve"}])
 def test_id_of_a_record_tells_subject_label_visibility_and_split_apart(tmp_path: Path, change: dict[str, Any]) -> None:
     again = replace(Row("ada", "one", seed=3, path="again.png"), **change)
-    found = split_rows(tmp_path, [*standard_rows(), again])
-    assert len({record.id for record in records(found)}) == 8
+    split = split_rows(tmp_path, [*standard_rows(), again])
+    assert len({record.id for record in records(split)}) == 8
 
 
 def test_person_in_train_and_test_stays_in_one_part(tmp_path: Path) -> None:
-    found = split_rows(tmp_path, standard_rows())
-    assert sorted(record.split for record in records_of(found, "ada")) == ["test", "train", "train"]
+    split = split_rows(tmp_path, standard_rows())
+    assert sorted(record.split for record in records_of(split, "ada")) == ["test", "train", "train"]
 
 
 def test_class_that_is_only_in_test_is_kept(tmp_path: Path) -> None:
-    found = split_rows(tmp_path, [*standard_rows(), Row("dan", "three", split="test", seed=8)])
-    assert [record.label for record in records_of(found, "dan")] == ["three"]
+    split = split_rows(tmp_path, [*standard_rows(), Row("dan", "three", split="test", seed=8)])
+    assert [record.label for record in records_of(split, "dan")] == ["three"]
 
 
 @pytest.mark.parametrize(
@@ -160,12 +160,12 @@ def test_broken_row_is_refused_with_column_count_and_line(tmp_path: Path, row: R
 def test_path_that_is_empty_is_refused(tmp_path: Path) -> None:
     write_source(tmp_path, standard_rows())
     write_manifest(tmp_path, [("", CANARY_LABEL, CANARY_SUBJECT, "public", "train")])
-    assert "column path: 1 of 1 rows" in refused(ManifestError, lambda: split(tmp_path))
+    assert "column path: 1 of 1 rows" in refused(ManifestError, lambda: split_folder(tmp_path))
 
 
 def test_manifest_without_rows_is_refused(tmp_path: Path) -> None:
     write_manifest(tmp_path, [])
-    assert "at least one record" in refused(ManifestError, lambda: split(tmp_path))
+    assert "at least one record" in refused(ManifestError, lambda: split_folder(tmp_path))
 
 
 @pytest.mark.parametrize("visibility", ["public", "private"])
@@ -183,7 +183,7 @@ def test_one_class_is_refused(tmp_path: Path, visibility: str) -> None:
 def test_shares_are_judged_without_the_erased(tmp_path: Path) -> None:
     folder = write_source(tmp_path, standard_rows())
     assert "no private training records" in refused(
-        ManifestError, lambda: split(folder, lambda subject: not subject.startswith("pub"))
+        ManifestError, lambda: split_folder(folder, lambda subject: not subject.startswith("pub"))
     )
 
 
@@ -195,7 +195,7 @@ def test_shares_are_judged_without_the_erased(tmp_path: Path) -> None:
 def test_broken_image_is_refused_with_its_line(tmp_path: Path, data: bytes) -> None:
     folder = write_source(tmp_path, [*standard_rows(), CANARY])
     (folder / CANARY_PATH).write_bytes(data)
-    assert "manifest.csv line 9: " in refused(ImageError, lambda: split(folder))
+    assert "manifest.csv line 9: " in refused(ImageError, lambda: split_folder(folder))
 
 
 @pytest.mark.parametrize("path", ["../CANARY.png", "/CANARY.png", "CANARY-missing.png"])
@@ -203,7 +203,7 @@ def test_path_that_leads_nowhere_or_outside_is_refused_with_its_line(tmp_path: P
     folder = write_source(tmp_path, standard_rows())
     rows = [(f"image-{i}.png", r.label, r.subject, r.visibility, r.split) for i, r in enumerate(standard_rows())]
     write_manifest(folder, [*rows, (path, CANARY_LABEL, CANARY_SUBJECT, "private", "train")])
-    assert "line 9: " in refused(ImageError, lambda: split(folder))
+    assert "line 9: " in refused(ImageError, lambda: split_folder(folder))
 
 
 @pytest.mark.parametrize("letter", ["\0", "\x1f", "\n", "\x7f", "\x9f"])
@@ -213,7 +213,7 @@ def test_subject_or_label_with_control_characters_is_refused(tmp_path: Path, let
         change: dict[str, Any] = {column: f"CANARY{letter}anna"}
         row = replace(CANARY, **change)
         folder = write_source(tmp_path / column, [*standard_rows(), row], "parquet")
-        message = refused(ManifestError, partial(split, folder))
+        message = refused(ManifestError, partial(split_folder, folder))
         assert f"column {column}: 1 of 8 rows" in message
         assert "control or invisible characters" in message
         assert "row 8" in message

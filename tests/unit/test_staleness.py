@@ -72,7 +72,7 @@ def behind(names: set[str]) -> set[str]:
         reached |= more
 
 
-def test_foreach_is_resolved() -> None:
+def test_graph_has_every_slot_and_part_and_no_open_variable() -> None:
     assert {node.name for node in GRAPH} >= EVERY_SLOT | EVERY_PART | {"split", "evaluate"}
     assert not [dep for node in GRAPH for dep in (*node.deps, *node.outs) if "$" in dep]
     assert stale(PARAMS.source.path) == {"split"}

@@ -49,8 +49,8 @@ def gradients(forward: Callable[[Tensor, Tensor], Tensor], images: Tensor) -> tu
 
 
 def takes_the_short_way(forward: Callable[..., Tensor]) -> bool:
-    held = [cell.cell_contents for cell in forward.__closure__ or ()]
-    return any(isinstance(module, _Framed) for module in held)
+    closed_over = [cell.cell_contents for cell in forward.__closure__ or ()]
+    return any(isinstance(module, _Framed) for module in closed_over)
 
 
 @pytest.mark.parametrize("model", ["resnet18", "vit_tiny_patch16_224"])
@@ -58,9 +58,9 @@ def test_the_short_way_gives_the_features_and_the_gradient_of_the_long_one(model
     images = torch.randn(5, *SHAPE, generator=torch.Generator().manual_seed(1))
     original = network(model)
     features, gradient = gradients(lambda given, frame: original(given + frame), images)
-    found, short = gradients(framed(original, SHAPE, torch.float32, "cpu"), images)
-    torch.testing.assert_close(found, features, rtol=1e-4, atol=1e-5)
-    torch.testing.assert_close(short, gradient, rtol=1e-3, atol=1e-4)
+    short_features, short_gradient = gradients(framed(original, SHAPE, torch.float32, "cpu"), images)
+    torch.testing.assert_close(short_features, features, rtol=1e-4, atol=1e-5)
+    torch.testing.assert_close(short_gradient, gradient, rtol=1e-3, atol=1e-4)
 
 
 @pytest.mark.parametrize(("model", "short"), [(network("resnet18"), True), (UsesItsInputTwice().requires_grad_(False), False)])
@@ -119,14 +119,14 @@ def test_every_stem_gives_the_frame_the_gradient_that_autograd_gives(first: nn.C
     images = torch.randn(4, *SHAPE, generator=torch.Generator().manual_seed(1))
     same = Stem(first).requires_grad_(False).to(precision)
     features, wanted = gradients(lambda given, frame: same((given + frame).to(precision)), images)
-    found, gradient = gradients(framed(model, SHAPE, precision, "cpu"), images)
+    short_features, gradient = gradients(framed(model, SHAPE, precision, "cpu"), images)
     allowed = 1e-3 if precision == torch.float32 else 2e-2
-    torch.testing.assert_close(found.float(), features.float(), rtol=allowed, atol=allowed)
+    torch.testing.assert_close(short_features.float(), features.float(), rtol=allowed, atol=allowed)
     assert (gradient - wanted).abs().max() <= allowed * wanted.abs().max()
 
 
 @pytest.mark.parametrize(
-    "first", [Conv2dSame(1, 3, 3, stride=2), StdConv2d(1, 3, 3), WithHook()], ids=lambda one: type(one).__name__
+    "first", [Conv2dSame(1, 3, 3, stride=2), StdConv2d(1, 3, 3), WithHook()], ids=lambda layer: type(layer).__name__
 )
 def test_convolution_that_does_more_than_convolve_takes_the_long_way(first: nn.Conv2d) -> None:
     assert not takes_the_short_way(framed(Stem(first).requires_grad_(False), SHAPE, torch.float32, "cpu"))

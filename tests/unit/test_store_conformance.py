@@ -217,6 +217,18 @@ def test_old_versions_and_delete_markers_go_too(client: Any, endpoint: str, plac
     assert "DeleteMarkers" not in answer
 
 
+def test_version_that_is_called_null_where_versioning_was_suspended_goes_too(client: Any, endpoint: str) -> None:
+    client.create_bucket(Bucket="suspended")
+    client.put_bucket_versioning(Bucket="suspended", VersioningConfiguration={"Status": "Suspended"})
+    client.put_object(Bucket="suspended", Key="files/md5/aa/x", Body=b"hers")
+    assert [version["VersionId"] for version in client.list_object_versions(Bucket="suspended")["Versions"]] == ["null"]
+    store = BucketStore("remote s3", "s3://suspended", S3 | {"endpointurl": endpoint})
+    assert store.delete(["files/md5/aa/x"]) == 1
+    left = client.list_object_versions(Bucket="suspended")
+    assert "Versions" not in left
+    assert "DeleteMarkers" not in left
+
+
 def test_unfinished_uploads_of_what_goes_are_aborted(client: Any, endpoint: str, place: str) -> None:
     for key in (f"{place}/condemned", f"{place}/other"):
         upload = client.create_multipart_upload(Bucket="plain", Key=key)["UploadId"]

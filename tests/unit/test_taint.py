@@ -40,7 +40,7 @@ def names(stages: list[StageRun]) -> set[str]:
 
 
 def cached(stages: list[StageRun], tag: str) -> list[StageRun]:
-    return [StageRun(RUN, one.deps, one.outs, f"{tag}{number}") for number, one in enumerate(stages)]
+    return [StageRun(RUN, stage.deps, stage.outs, f"{tag}{number}") for number, stage in enumerate(stages)]
 
 
 OLD, OLD_MANIFESTS = version("old", "x", erased=False)
@@ -48,7 +48,7 @@ NEW, NEW_MANIFESTS = version("new", "x", erased=True)
 OTHER, OTHER_MANIFESTS = version("branch", "y", erased=True)
 MANIFESTS = OLD_MANIFESTS | NEW_MANIFESTS | OTHER_MANIFESTS
 RAW = {"x-part-a"}
-GONE = {
+TAINTED = {
     "x-part-a",
     "private(x-part-a,x-part-b).dir",
     "embed(x-part-a).dir",
@@ -62,53 +62,53 @@ GONE = {
 
 
 def test_what_depended_on_the_subject_goes_and_nothing_else() -> None:
-    told = condemn([*OLD, *NEW, *OTHER], MANIFESTS, RAW, names(NEW))
-    assert told == Condemned(frozenset(GONE), frozenset())
+    condemned = condemn([*OLD, *NEW, *OTHER], MANIFESTS, RAW, names(NEW))
+    assert condemned == Condemned(frozenset(TAINTED), frozenset())
 
 
 def test_run_entries_of_tainted_stages_go_and_clean_ones_stay() -> None:
-    told = condemn([*OLD, *NEW, *cached(OLD, "old"), *cached(NEW, "new")], MANIFESTS, RAW, names(NEW))
+    condemned = condemn([*OLD, *NEW, *cached(OLD, "old"), *cached(NEW, "new")], MANIFESTS, RAW, names(NEW))
     # split names the old parts; embed@b, passed.json's stage of the new version and tune@c1 never met the subject
-    assert told.run_entries == {"old0", "old1", "old3", "old4", "old5", "old7"}
-    assert told.objects == GONE
+    assert condemned.run_entries == {"old0", "old1", "old3", "old4", "old5", "old7"}
+    assert condemned.objects == TAINTED
 
 
 def test_a_cached_run_that_no_lock_version_explains_is_not_trusted() -> None:
     """The old dvc.lock was never committed: only the run cache knows it, and nothing tells what `all-embeds` held."""
-    told = condemn([*NEW, *cached(OLD, "old")], MANIFESTS, RAW, names(NEW))
-    assert told.objects == GONE
-    assert "old7" in told.run_entries
+    condemned = condemn([*NEW, *cached(OLD, "old")], MANIFESTS, RAW, names(NEW))
+    assert condemned.objects == TAINTED
+    assert "old7" in condemned.run_entries
 
 
 def test_members_of_a_folder_that_nobody_can_read_any_more_go_with_it() -> None:
     known = {name: members for name, members in MANIFESTS.items() if not name.startswith("cluster(x-part-a,")}
-    told = condemn([*OLD, *NEW], known, RAW, names(NEW))
-    assert {"c0(x-part-a)", "tune(x-part-a)"} <= told.objects
-    assert not told.objects & {"tune(x-part-b)", "tune(x-part-a-without)"}
+    condemned = condemn([*OLD, *NEW], known, RAW, names(NEW))
+    assert {"c0(x-part-a)", "tune(x-part-a)"} <= condemned.objects
+    assert not condemned.objects & {"tune(x-part-b)", "tune(x-part-a-without)"}
 
 
 def test_a_branch_with_other_data_loses_nothing() -> None:
-    told = condemn([*OLD, *NEW, *OTHER, *cached(OTHER, "other")], MANIFESTS, RAW, names(NEW))
+    condemned = condemn([*OLD, *NEW, *OTHER, *cached(OTHER, "other")], MANIFESTS, RAW, names(NEW))
     kept = names(OTHER) | {md5 for members in OTHER_MANIFESTS.values() for md5 in members.values()}
-    assert not told.objects & kept
-    assert not told.run_entries
+    assert not condemned.objects & kept
+    assert not condemned.run_entries
 
 
 def test_a_branch_of_the_same_data_that_never_had_the_subject_loses_nothing() -> None:
     """It is not live: only its clean lineage saves what it shares with the tainted one (here `passed`)."""
-    told = condemn([*OLD, *NEW, *OTHER], MANIFESTS, RAW, names(OTHER))
-    assert told.objects == GONE
+    condemned = condemn([*OLD, *NEW, *OTHER], MANIFESTS, RAW, names(OTHER))
+    assert condemned.objects == TAINTED
 
 
 def test_suspects_go_unless_a_clean_stage_made_them() -> None:
     known = MANIFESTS | {"orphan.dir": {"x": "its member", "y": "leaves(x-part-b)"}}
-    told = condemn([*OLD, *NEW], known, RAW, names(NEW) - {"tune(x-part-b)"}, {"orphan.dir", "tune(x-part-b)"})
-    assert told.objects == GONE | {"orphan.dir", "its member"}
+    condemned = condemn([*OLD, *NEW], known, RAW, names(NEW) - {"tune(x-part-b)"}, {"orphan.dir", "tune(x-part-b)"})
+    assert condemned.objects == TAINTED | {"orphan.dir", "its member"}
 
 
 def test_raw_content_goes_even_if_a_clean_stage_made_it() -> None:
     """split depends on the source alone, so it counts as clean; the parts that it made still hold the subject."""
-    assert condemn(OLD, MANIFESTS, RAW, names(NEW)).objects == GONE, "and `passed`, which only the old stage made, is live"
+    assert condemn(OLD, MANIFESTS, RAW, names(NEW)).objects == TAINTED, "and `passed`, which only the old stage made, is live"
 
 
 @dataclass(frozen=True)
@@ -132,10 +132,10 @@ def worlds(draw: st.DrawFn) -> World:
         for stage in range(draw(st.integers(1, 6)))
     ]
     for number in range(draw(st.integers(1, 4))):
-        held = [(f"part/{place}", f"part{place}v{draw(st.integers(0, 2))}") for place in range(width)]
+        files = [(f"part/{place}", f"part{place}v{draw(st.integers(0, 2))}") for place in range(width)]
         named = set()
         for stage, (deps, kind) in enumerate(shape):
-            taken = tuple(sorted({held[dep] for dep in deps}))
+            taken = tuple(sorted({files[dep] for dep in deps}))
             made = "const" if kind == "const" else f"s{stage}({','.join(md5 for _, md5 in taken)})"
             if kind == "dir":
                 manifests[f"{made}.dir"] = {"one": f"{made}/one", "same": f"same{stage}"}
@@ -144,7 +144,7 @@ def worlds(draw: st.DrawFn) -> World:
             origin, entry = draw(st.sampled_from([(f"v{number}", ""), (RUN, f"run{number}-{stage}")])) if number else ("v0", "")
             stage_runs.append(StageRun(origin, taken, (out,), entry))
             named |= {md5 for _, md5 in (*taken, out)}
-            held.append(out)
+            files.append(out)
         versions.append(named)
     sources = frozenset(f"part{place}v{v}" for place in range(width) for v in range(3))
     raw = frozenset(draw(st.sets(st.sampled_from(sorted(sources)))))
@@ -160,7 +160,7 @@ def members(world: World, md5: str) -> set[str]:
 
 
 def live_of(world: World) -> set[str]:
-    return {one for md5 in world.live for one in members(world, md5)}
+    return {member for md5 in world.live for member in members(world, md5)}
 
 
 @given(worlds())
@@ -175,23 +175,23 @@ def test_all_that_depends_on_the_records_and_has_no_clean_lineage_goes(world: Wo
     grown = True
     while grown:
         new = {
-            one
+            member
             for run in world.stage_runs
             if all(md5 in clean for _, md5 in run.deps)
             for _, md5 in run.outs
-            for one in members(world, md5)
+            for member in members(world, md5)
         }
         grown, clean = not new <= clean, clean | new
-    derived = {one for run in world.stage_runs for _, md5 in run.outs for one in members(world, md5)}
-    told = decide(world)
-    assert derived - clean <= told.objects | (set() if world.raw - live_of(world) else derived)
-    assert not told.objects & (clean - world.raw)
+    derived = {member for run in world.stage_runs for _, md5 in run.outs for member in members(world, md5)}
+    condemned = decide(world)
+    assert derived - clean <= condemned.objects | (set() if world.raw - live_of(world) else derived)
+    assert not condemned.objects & (clean - world.raw)
 
 
 @given(worlds())
 def test_deciding_again_condemns_nothing_more(world: World) -> None:
-    told = decide(world)
-    assert decide(world, world.raw | told.objects) == told
+    condemned = decide(world)
+    assert decide(world, world.raw | condemned.objects) == condemned
 
 
 @given(worlds(), st.data())

@@ -57,8 +57,8 @@ def test_vector_is_accepted_or_refused_with_its_own_line(version: int, case: dic
         assert case["error"] in refused(CertificateError, act)
         return
     verdict = act()
-    assert [one.file for one in verdict.certificates] == [path.name for path in paths]
-    assert {one.version for one in verdict.certificates} == {version}
+    assert [certificate.file for certificate in verdict.certificates] == [path.name for path in paths]
+    assert {certificate.version for certificate in verdict.certificates} == {version}
     assert verdict.anchored == (head is not None)
     assert verdict.chain == (verdict.certificates[0].sequence == 1)
 
@@ -82,10 +82,10 @@ def test_any_flipped_byte_is_refused_or_changes_nothing_that_is_said(data: st.Da
     flipped[place] ^= data.draw(st.integers(1, 255))
     sound = verify_bytes(whole, path.name, KEYS, "x")
     try:
-        found = verify_bytes(bytes(flipped), path.name, KEYS, "x")
+        verdict = verify_bytes(bytes(flipped), path.name, KEYS, "x")
     except CertificateError:
         return
-    assert found == sound  # white space between the fields of the envelope
+    assert verdict == sound  # white space between the fields of the envelope
 
 
 def test_every_byte_of_payload_and_signature_counts() -> None:
@@ -203,10 +203,15 @@ def test_head_of_another_chain_is_refused(tmp_path: Path) -> None:
 
 def test_verify_says_which_format_an_old_certificate_is_of() -> None:
     old = FORMATS[1]
-    told, lines = run("verify", *sorted((old / "good").glob("*.json")), "--key", old / "keys.pem")
-    assert [one["format"] for one in told["certificates"]] == [1, 1, 1, 1]
+    answer, lines = run("verify", *sorted((old / "good").glob("*.json")), "--key", old / "keys.pem")
+    assert [certificate["format"] for certificate in answer["certificates"]] == [1, 1, 1, 1]
     assert all("format 1" in line for line in lines[:4])
-    assert [one["format"] for one in run("verify", *GOOD, "--key", VECTORS / "keys.pem")[0]["certificates"]] == [2, 2, 2, 2]
+    assert [certificate["format"] for certificate in run("verify", *GOOD, "--key", VECTORS / "keys.pem")[0]["certificates"]] == [
+        2,
+        2,
+        2,
+        2,
+    ]
 
 
 # OpenSSL
@@ -217,7 +222,7 @@ def by_openssl(path: Path, folder: Path, number: int) -> subprocess.CompletedPro
     return subprocess.run(["sh", "-e", "-c", script], cwd=folder, capture_output=True, text=True, check=False)
 
 
-def test_openssl_agrees(tmp_path: Path) -> None:
+def test_openssl_accepts_each_certificate_under_its_own_key_alone(tmp_path: Path) -> None:
     for path, number in zip(GOOD, (1, 1, 2, 2), strict=True):
         done = by_openssl(path, tmp_path, number)
         assert done.returncode == 0, done.stderr
@@ -239,19 +244,19 @@ def test_openssl_refuses_one_changed_bit(tmp_path: Path, name: str) -> None:
 
 def run(*words: object) -> tuple[dict[str, Any], list[str]]:
     options = make_parser().parse_args(list(map(str, words)))
-    told: tuple[dict[str, Any], list[str]] = options.act(options)
-    return told
+    answer: tuple[dict[str, Any], list[str]] = options.act(options)
+    return answer
 
 
 def test_verify_tells_what_it_checked_and_what_it_did_not() -> None:
-    told, lines = run("verify", *GOOD, "--key", VECTORS / "keys.pem")
-    assert told["valid"] is True
-    assert [one["sequence"] for one in told["certificates"]] == [1, 2, 3, 4]
-    assert [one["key_changed"] for one in told["certificates"]] == [False, False, True, False]
-    assert (told["chain"], told["anchored"]) == (True, False)
-    assert told["keys"] == [key.keyid for key in KEYS]
+    answer, lines = run("verify", *GOOD, "--key", VECTORS / "keys.pem")
+    assert answer["valid"] is True
+    assert [certificate["sequence"] for certificate in answer["certificates"]] == [1, 2, 3, 4]
+    assert [certificate["key_changed"] for certificate in answer["certificates"]] == [False, False, True, False]
+    assert (answer["chain"], answer["anchored"]) == (True, False)
+    assert answer["keys"] == [key.keyid for key in KEYS]
     assert any("not anchored" in line for line in lines)
-    assert lines[-1] == f"- {told['limits'][-1]}"
+    assert lines[-1] == f"- {answer['limits'][-1]}"
     anchored, _ = run("verify", *GOOD, "--key", VECTORS / "keys.pem", "--head", VECTORS / "good" / "HEAD")
     assert anchored["anchored"] is True
 
@@ -262,8 +267,8 @@ def test_verify_takes_the_keys_of_the_project_and_says_so(tmp_path: Path) -> Non
     certificate = tmp_path / "certificates" / GOOD[0].name
     certificate.parent.mkdir()
     certificate.write_bytes(GOOD[0].read_bytes())
-    told, lines = run("verify", certificate)
-    assert told["keys_from"] == "data/certificate-keys.pem beside the certificates"
+    answer, lines = run("verify", certificate)
+    assert answer["keys_from"] == "data/certificate-keys.pem beside the certificates"
     assert any("compare their ids" in line for line in lines)
     refused(ProjectError, lambda: run("verify", GOOD[0]))
 
@@ -286,9 +291,9 @@ def test_keys_are_made_shown_and_replaced(tmp_path: Path, monkeypatch: pytest.Mo
     refused(BadInputError, lambda: run("keys", "show", "--replace"))
     second = run("keys", "init", "--replace")[0]["key"]
     (tmp_path / ".lmeraser" / "certificate.key").unlink()
-    told, lines = run("keys", "show")
-    assert told["keys"] == [first, second]
-    assert told["can_sign"] is False
+    answer, lines = run("keys", "show")
+    assert answer["keys"] == [first, second]
+    assert answer["can_sign"] is False
     assert "missing" in lines[-1]
 
 

@@ -103,9 +103,9 @@ def test_taint_crosses_from_one_lock_to_the_other_within_a_state_only(layout: La
         for path, text in version.files
         for stage in parse_lock("", text, path)
     ]
-    found = condemn(known, {}, {"split-a"}, live=())
-    assert {"cluster-a", "c64-a", "tune-a.dir", "metrics-a"} <= found.objects
-    assert not any("-b" in md5 or "-c" in md5 for md5 in found.objects)
+    condemned = condemn(known, {}, {"split-a"}, live=())
+    assert {"cluster-a", "c64-a", "tune-a.dir", "metrics-a"} <= condemned.objects
+    assert not any("-b" in md5 or "-c" in md5 for md5 in condemned.objects)
 
 
 @pytest.mark.parametrize("broken", ["", "stages:\n", None])

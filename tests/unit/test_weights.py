@@ -88,10 +88,10 @@ def test_backbone_computes_what_the_file_does_under_timms_preprocessing(tmp_path
     mean, std = (torch.tensor(config[key]).view(1, 3, 1, 1) for key in ("mean", "std"))
     with torch.inference_mode():
         expected = model((torch.from_numpy(images).permute(0, 3, 1, 2).float() / 255 - mean) / std).numpy()
-    found = backbone.features(images, 8)
-    assert found.shape == (5, backbone.dim)
-    assert np.allclose(found, expected, atol=1e-5)
-    assert len({row.tobytes() for row in found}) == 5
+    features = backbone.features(images, 8)
+    assert features.shape == (5, backbone.dim)
+    assert np.allclose(features, expected, atol=1e-5)
+    assert len({row.tobytes() for row in features}) == 5
 
 
 @pytest.mark.parametrize("name", [VIT, SWIN])
@@ -168,8 +168,8 @@ def test_older_names_of_timms_own_model_are_translated(tmp_path: Path, classes: 
 def test_images_that_come_in_another_way_than_in_training_are_told(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     file = saved(tmp_path, made(VIT).state_dict())
     take_weights(params_of(VIT, file, {"image.interpolation": "bilinear", "image.crop": 1.0}), tmp_path)
-    told = capsys.readouterr().err
-    assert "image.interpolation is bilinear, timm's is bicubic; image.crop is 1.0, timm's is 0.9" in told
+    printed = capsys.readouterr().err
+    assert "image.interpolation is bilinear, timm's is bicubic; image.crop is 1.0, timm's is 0.9" in printed
 
 
 # the hub's cache

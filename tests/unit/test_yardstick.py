@@ -70,7 +70,7 @@ def test_choice_does_not_depend_on_names_of_labels_or_on_a_repeat(rng: random.Ra
     features, records = people(20, 1.0, rng.randrange(5))
     chosen = choose_penalty(features, records)
     assert chosen == choose_penalty(features, records)
-    swapped = [make_record(one.subject, {"one": "eins", "two": "zwei"}[one.label]) for one in records]
+    swapped = [make_record(record.subject, {"one": "eins", "two": "zwei"}[record.label]) for record in records]
     assert chosen == choose_penalty(features, swapped)
 
 
@@ -90,7 +90,7 @@ def test_nobody_is_scored_by_a_fit_that_saw_them(monkeypatch: pytest.MonkeyPatch
     monkeypatch.setattr(yardstick, "fit", watched_fit)
     choose_penalty(codes, records)
     assert seen
-    assert all(len(one) < 30 for one in seen), "each fold leaves whole people out"
+    assert all(len(rows) < 30 for rows in seen), "each fold leaves whole people out"
 
 
 def test_where_public_records_cannot_tell_it_is_the_same_each_time() -> None:

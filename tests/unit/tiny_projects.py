@@ -98,7 +98,7 @@ class Tiny:
                 path.write_bytes(content)
         self.remote.files |= remote
 
-    def held(self) -> dict[str, dict[str, bytes]]:
+    def contents(self) -> dict[str, dict[str, bytes]]:
         """All that is in the stores: name to key to content."""
         return {store.name: store.read([key for key, _ in store.list()]) for store in (self.cache, self.remote)}
 
@@ -135,7 +135,7 @@ class Tiny:
             keys = {key for md5 in goes & stored.objects.keys() for key in stored.objects[md5]}
             keys |= {stored.runs[entry] for entry in entries & stored.runs.keys()}
             keys |= {key for key in stored.leftovers if own or key.endswith(".tmp")}
-            kept[store.name] = {key: content for key, content in self.held()[store.name].items() if key not in keys}
+            kept[store.name] = {key: content for key, content in self.contents()[store.name].items() if key not in keys}
         return kept
 
 
