@@ -1,13 +1,14 @@
 """Peers without groups: one linear head, k nearest neighbours, and our global head alone. All on the frozen features."""
 
 import time
-from typing import Any
 
 import numpy as np
 import torch
+from numpy.typing import NDArray
 from sklearn.neighbors import KNeighborsClassifier
 
 from bench.compare.peers import Ground, Probabilities
+from bench.compare.results import Answers, Costs
 from bench.lab.changes import changed
 from lmeraser.clusters.global_head import Sums, solve, subtract
 from lmeraser.learn.embedding import exact_sums
@@ -16,7 +17,6 @@ from lmeraser.serve.yardstick import fit, penalty_for
 
 NEIGHBOURS = 20
 PUBLIC = 4000  # public records on which a frame is tuned
-Found = dict[str, Any]
 
 
 def _flat(value: float) -> dict[str, float]:
@@ -25,10 +25,9 @@ def _flat(value: float) -> dict[str, float]:
 
 def _result(
     probabilities: Probabilities, known: list[str], cost: dict[str, float], fit: float, again: float, storage: int, equal: bool
-) -> Found:
+) -> tuple[Costs, Answers]:
     """Args: cost: records x epochs by number of subjects; fit, again: processor seconds of a build and of a deletion."""
-    return {
-        "answers": {"served": (probabilities, known)},
+    costs: Costs = {
         "groups": 1,
         "largest": 0,
         "passes": 1.0,
@@ -39,6 +38,7 @@ def _result(
         "deletion_seconds": {size: _flat(again) for size in cost},
         "rebuild": {"equal": equal, "compared": 1, "left_alone": 0},
     }
+    return costs, {"served": (probabilities, known)}
 
 
 def penalty_of(ground: Ground) -> float:
@@ -47,7 +47,7 @@ def penalty_of(ground: Ground) -> float:
     return penalty_for(ground.params.evaluate.linear_penalty, ground.data.public.records, lambda rows: standard(features[rows]))
 
 
-def linear_head(ground: Ground, sizes: list[int]) -> Found:
+def linear_head(ground: Ground, sizes: list[int]) -> tuple[Costs, Answers]:
     """`evaluate`'s yardstick; a deletion fits it again (each iteration reads every record), with the penalty that it had."""
     train, test = ground.skeleton.standardise(ground.features), ground.skeleton.standardise(ground.test_features)
     labels, penalty = ground.data.train.labels, penalty_of(ground)
@@ -63,7 +63,7 @@ def linear_head(ground: Ground, sizes: list[int]) -> Found:
     return _result(model.predict_proba(test), known, cost, spent, spent, model.coef_.nbytes, equal)
 
 
-def nearest_neighbours(ground: Ground, sizes: list[int]) -> Found:
+def nearest_neighbours(ground: Ground, sizes: list[int]) -> tuple[Costs, Answers]:
     """Votes of the nearest records by cosine; a deletion drops rows, and everybody's features are kept."""
     train, test = ground.skeleton.standardise(ground.features), ground.skeleton.standardise(ground.test_features)
     start = time.process_time()
@@ -75,7 +75,7 @@ def nearest_neighbours(ground: Ground, sizes: list[int]) -> Found:
     return _result(probabilities, known, {str(size): 0.0 for size in sizes}, spent, 0.0, train.nbytes, True)
 
 
-def global_head(ground: Ground, sizes: list[int]) -> Found:
+def global_head(ground: Ground, sizes: list[int]) -> tuple[Costs, Answers]:
     """Ours without clusters: exact sums, one solve; a deletion subtracts and solves again."""
     params = ground.params
     start = time.process_time()
@@ -86,7 +86,7 @@ def global_head(ground: Ground, sizes: list[int]) -> Found:
     kept[: len(kept) // 100 + 1] = False
     labels = np.array(ground.data.train.labels)
 
-    def sums(rows: Any) -> Sums:
+    def sums(rows: NDArray[np.bool_]) -> Sums:
         fourier = ground.skeleton.fourier(quantised[rows], params.projection.levels)
         return Sums(*exact_sums(fourier, labels[rows].tolist()), int(rows.sum()))
 
@@ -101,7 +101,7 @@ def global_head(ground: Ground, sizes: list[int]) -> Found:
     return _result(head.probabilities(fourier), head.labels, cost, solving, solving, storage, equal)
 
 
-def framed_head(ground: Ground, sizes: list[int]) -> Found:
+def framed_head(ground: Ground, sizes: list[int]) -> tuple[Costs, Answers]:
     """The global head over the features of one frame that was tuned on public images and that no deletion changes."""
     public = ground.data.public
     params = changed(ground.params, {"tune.frame_px": ground.params.tune.frame_px or ground.params.image.size // 8})

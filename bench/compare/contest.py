@@ -4,13 +4,13 @@ import argparse
 import json
 import sys
 import time
-from typing import Any
 
 from bench.compare.closed import CLOSED
 from bench.compare.contestants import peers_of
 from bench.compare.deletion import build, divide, rebuild_check, sample_costs
 from bench.compare.peers import Ground, Peer
 from bench.compare.report import write_overview, write_tables
+from bench.compare.results import Answers, Costs, Results, Run
 from bench.lab import RESULTS, ROOT
 from bench.lab import pipeline as pipe
 from bench.lab.changes import changed
@@ -25,7 +25,7 @@ from lmeraser.serve.evaluation import accuracy
 SIZES = [1, 10, 100]  # subjects at once; and one in a hundred
 
 
-def measure(peer: Peer, sizes: list[int], batches: int, compared: int) -> dict[str, Any]:
+def measure(peer: Peer, sizes: list[int], batches: int, compared: int) -> tuple[Costs, Answers]:
     """Everything about one peer on one ground."""
     ground, everybody = peer.ground, divide(peer)
     chains = everybody.chains()
@@ -33,26 +33,26 @@ def measure(peer: Peer, sizes: list[int], batches: int, compared: int) -> dict[s
     parts, seconds = build(peer, list(chains.values()))
     made = list(zip(chains, (chain[-1] for chain in chains.values()), parts, strict=True))
     answers = {part: (probabilities, ground.labels) for part, probabilities in peer.answer(made).items()}
-    costs = sample_costs(peer, everybody, sizes, batches, ground.params.seed)
+    deletions = sample_costs(peer, everybody, sizes, batches, ground.params.seed)
     per_work = seconds / work
-    return {
-        "answers": answers,
+    costs: Costs = {
         "groups": len(parts),
         "largest": int(everybody.records[:, -1].max()),
         "passes": peer.passes,
         "storage": peer.storage(parts),
         "fit_seconds": seconds,
         "fit_work": work,
-        "deletion": costs,
-        "deletion_seconds": {size: {k: v * per_work for k, v in row.items() if k != "drawn"} for size, row in costs.items()},
+        "deletion": deletions,
+        "deletion_seconds": {size: {k: v * per_work for k, v in row.items() if k != "drawn"} for size, row in deletions.items()},
         "rebuild": rebuild_check(peer, everybody, dict(zip(chains, parts, strict=True)), 3, compared, ground.params.seed),
     }
+    return costs, answers
 
 
-def scored(measurement: dict[str, Any], truth: list[str]) -> dict[str, Any]:
+def scored(answers: Answers, truth: list[str]) -> dict[str, float]:
     """The answers, which are large, as accuracies."""
-    answers = measurement.pop("answers")
-    return measurement | {"accuracy": {part: accuracy(rows, known, truth) for part, (rows, known) in answers.items()}}
+    shares = {part: accuracy(rows, known, truth) for part, (rows, known) in answers.items()}
+    return {part: share for part, share in shares.items() if share is not None}
 
 
 def made_by(preset: Params) -> str:
@@ -61,18 +61,18 @@ def made_by(preset: Params) -> str:
     return sha256(canonical_json(settings))
 
 
-def measured(data_name: str, preset: Params) -> dict[str, Any]:
+def measured(data_name: str, preset: Params) -> Results:
     """What is kept of a data set, but for results of other params."""
     kept = RESULTS / f"compare-{data_name}.json"
-    results: dict[str, Any] = json.loads(kept.read_bytes())["results"] if kept.exists() else {"runs": []}
+    results: Results = json.loads(kept.read_bytes())["results"] if kept.exists() else {"runs": []}
     digest = made_by(preset)
-    return results | {"runs": [run for run in results["runs"] if run["params"] == digest]}
+    return {**results, "runs": [run for run in results["runs"] if run["params"] == digest]}
 
 
 def contest(data_name: str, preset: Params, args: argparse.Namespace) -> None:
     """Measure what is missing, and keep it as soon as it is there."""
     kept = RESULTS / f"compare-{data_name}.json"
-    results: dict[str, Any] = {"runs": []} if args.fresh else measured(data_name, preset)
+    results: Results = {"runs": []} if args.fresh else measured(data_name, preset)
     makers = peers_of(data_name, preset)
     wanted = [name for name in (*CLOSED, *makers) if not args.peers or any(part in name for part in args.peers)]
     open_runs = [
@@ -92,18 +92,19 @@ def contest(data_name: str, preset: Params, args: argparse.Namespace) -> None:
             ground = Ground.prepare(data, changed(preset, {"seed": seed}))
             for name in (name for other_seed, name in open_runs if other_seed == seed):
                 start = time.monotonic()
-                measurement = (
+                costs, answers = (
                     CLOSED[name](ground, sizes) if name in CLOSED else measure(makers[name](ground), sizes, 20, args.compared)
                 )
-                run = {
+                run: Run = {
+                    **costs,
                     "seed": seed,
                     "peer": name,
                     "params": made_by(preset),
                     "provenance": provenance(),
-                    **scored(measurement, data.test.labels),
+                    "accuracy": scored(answers, data.test.labels),
                 }
                 results["runs"].append(run)
-                write_atomically(kept, readable_json(provenance() | {"results": results}))
+                write_atomically(kept, readable_json({**provenance(), "results": results}))
                 sys.stderr.write(f"seed {seed}, {name}: {time.monotonic() - start:.0f} s, {run['accuracy']}\n")
     write_tables(data_name, results, [*CLOSED, *makers], preset)
 

@@ -1,7 +1,6 @@
 """Who takes part in a comparison: ours and its peers by name, for images and for people."""
 
 from collections.abc import Callable
-from typing import Any
 
 from bench.compare.peers import Ground, Ours, Paper, Peer, Shards, one_for_all
 from bench.compare.whole import Whole
@@ -11,18 +10,18 @@ Maker = Callable[[Ground], Peer]
 HEAD_ONLY = {"tune.frame_px": 0}
 
 
-def ours(name: str, leaves: int, n_max: int, **changes: Any) -> tuple[str, Maker]:
+def ours(name: str, leaves: int, n_max: int, **changes: object) -> tuple[str, Maker]:
     """Ours with the preset's clustering and a finer or coarser cut."""
     slots = {"slots": [f"c{number}" for number in range(leaves)], "skeleton.leaves": leaves, "cluster.n_max": n_max}
     return name, lambda ground: Ours(name, ground.with_params({**slots, **changes}))
 
 
-def paper(name: str, k: int, **changes: Any) -> tuple[str, Maker]:
+def paper(name: str, k: int, **changes: object) -> tuple[str, Maker]:
     slots = {"slots": [f"c{number}" for number in range(max(k, 64))], "cluster.k": k}
     return name, lambda ground: Paper(name, ground.with_params({"cluster.method": "anchors", **slots, **changes}))
 
 
-def shards(name: str, count: int, **changes: Any) -> tuple[str, Maker]:
+def shards(name: str, count: int, **changes: object) -> tuple[str, Maker]:
     return name, lambda ground: Shards(name, ground.with_params(changes), count)
 
 
@@ -30,7 +29,7 @@ def whole(name: str, count: int, slices: int = 1) -> tuple[str, Maker]:
     return name, lambda ground: Whole(name, ground, count, slices)
 
 
-def alone(name: str, **changes: Any) -> tuple[str, Maker]:
+def alone(name: str, **changes: object) -> tuple[str, Maker]:
     return name, lambda ground: one_for_all(name, ground.with_params(changes))
 
 

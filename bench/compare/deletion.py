@@ -12,6 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from bench.compare.peers import Part, Peer, Rows
+from bench.compare.results import Rebuild
 from bench.lab import pipeline as pipe
 from lmeraser.core.digest import sha256
 
@@ -107,9 +108,7 @@ def digest(part: Part) -> str:
     return sha256(b"".join(name.encode() + part[name].tobytes() for name in sorted(part)))
 
 
-def rebuild_check(
-    peer: Peer, old: Division, parts: dict[int, Part], people: int, groups: int, seed: int
-) -> dict[str, int | bool]:
+def rebuild_check(peer: Peer, old: Division, parts: dict[int, Part], people: int, groups: int, seed: int) -> Rebuild:
     """Erase some people by the peer's own deletion, then train some groups of the retained records anew and compare bytes.
 
     Args: old: the division of all records; parts: by group of it; groups: how many to compare, those that the deletion left alone

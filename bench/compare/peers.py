@@ -6,7 +6,7 @@ all of them (bench/compare/deletion.py). Whole models are in whole.py, models wi
 """
 
 from abc import ABC, abstractmethod
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
 from typing import Any
@@ -60,7 +60,7 @@ class Ground:
         skeleton = build_skeleton(public, group_units(data.public.records, params.cluster.unit)[1], params)
         return cls(params, data, backbone, skeleton, train, test, public)
 
-    def with_params(self, changes: dict[str, Any]) -> "Ground":
+    def with_params(self, changes: Mapping[str, object]) -> "Ground":
         """The same ground with other params; the skeleton is made anew where they ask for it."""
         params = changed(self.params, changes)
         if all(name.startswith(KEEP_THE_SKELETON) for name in changes):
@@ -167,7 +167,7 @@ class Tuned(Peer):
             part["frame"] = model.frame
         return part | {"labels": np.array([ground.labels.index(label) for label in model.labels])}
 
-    def served(self, groups: Sequence[tuple[int, Rows, Part]], prototypes: Any, ground: Ground) -> ServedModel:
+    def served(self, groups: Sequence[tuple[int, Rows, Part]], prototypes: NDArray[np.float64], ground: Ground) -> ServedModel:
         models = []
         for _, _, part in groups:
             names = [ground.labels[index] for index in part["labels"]]

@@ -2,18 +2,18 @@
 
 import statistics
 from collections.abc import Mapping, Sequence
-from typing import Any
 
 import matplotlib
 
 matplotlib.use("Agg")
 import matplotlib.pyplot as plt
 
+from bench.compare.results import Results, Run
 from bench.lab import RESULTS
 from bench.lab.report import table, write_report
 from lmeraser.core.params import Params
 
-Runs = Sequence[dict[str, Any]]  # of one peer, one a seed
+Runs = Sequence[Run]  # of one peer, one a seed
 NONE = "not measured"
 YARDSTICKS = {"the linear head": "linear head on all private data", "the global head alone": "global head alone (ours, mix 0)"}
 
@@ -29,10 +29,10 @@ def mean(runs: Runs, *path: str) -> float | None:
     """Mean over the seeds of a number by its place in a run; None where no run has it."""
     values = []
     for run in runs:
-        value: Any = run
+        value: object = run
         for key in path:
             value = value.get(key) if isinstance(value, dict) else None
-        if value is not None:
+        if isinstance(value, int | float):
             values.append(float(value))
     return statistics.mean(values) if values else None
 
@@ -57,17 +57,17 @@ def accuracy_rows(runs: dict[str, Runs]) -> list[list[str]]:
     return rows
 
 
-def by_peer(results: dict[str, Any], names: Sequence[str]) -> dict[str, Runs]:
+def by_peer(results: Results, names: Sequence[str]) -> dict[str, Runs]:
     return {name: [run for run in results["runs"] if run["peer"] == name] for name in names}
 
 
-def share_of_all(runs: Runs, results: dict[str, Any], params: Params) -> str:
+def share_of_all(runs: Runs, results: Results, params: Params) -> str:
     """The mean cost of one random deletion as a share of one prompt tuned on all."""
     cost = mean(runs, "deletion", "1", "mean")
     return f"1/{max(1, round(results['counts']['train'] * params.tune.epochs / cost)):,}" if cost else ""
 
 
-def cost_rows(runs: dict[str, Runs], results: dict[str, Any], params: Params) -> list[list[str]]:
+def cost_rows(runs: dict[str, Runs], results: Results, params: Params) -> list[list[str]]:
     """Records x epochs of a random single deletion, and as a share of one prompt tuned on all."""
     rows = []
     for name, peer_runs in runs.items():
@@ -121,8 +121,10 @@ def draw(data_name: str, runs: dict[str, Runs]) -> str:
 
 def margin(runs: Mapping[str, Runs], peer: str, other: str, part: str = "served") -> str | None:
     """Points by which a peer is ahead of the other: mean (least to greatest) over the seeds that both have, or None."""
-    ahead, behind = ({run["seed"]: run["accuracy"].get(part) for run in runs.get(name, [])} for name in (peer, other))
-    both = [100 * (ahead[seed] - behind[seed]) for seed in ahead if ahead[seed] is not None and behind.get(seed) is not None]
+    ahead, behind = (
+        {run["seed"]: run["accuracy"][part] for run in runs.get(name, []) if part in run["accuracy"]} for name in (peer, other)
+    )
+    both = [100 * (ahead[seed] - behind[seed]) for seed in ahead if seed in behind]
     if not both:
         return None
     reach = f", {min(both):+.2f} to {max(both):+.2f}" if len(both) > 1 else ""
@@ -151,7 +153,7 @@ def verdict(runs: Mapping[str, Runs], framed: bool) -> str:
     return "Served, in points:\n\n" + "\n".join(lines) if lines else "Not measured: ours, the linear head or the global head."
 
 
-def write_tables(data_name: str, results: dict[str, Any], names: Sequence[str], params: Params) -> None:
+def write_tables(data_name: str, results: Results, names: Sequence[str], params: Params) -> None:
     """Markdown, JSON and picture of all that was measured so far."""
     runs = by_peer(results, names)
     counts = results.get("counts")
@@ -186,7 +188,7 @@ def write_tables(data_name: str, results: dict[str, Any], names: Sequence[str], 
     write_report(f"compare-{data_name}", f"Ours against its peers: {data_name}", body, results)
 
 
-def write_overview(contests: Mapping[str, tuple[dict[str, Any], Sequence[str], Params]]) -> None:
+def write_overview(contests: Mapping[str, tuple[Results, Sequence[str], Params]]) -> None:
     """One table of ours over all data sets, and what was not measured. Args: by data set its results, peers and params."""
     rows: list[list[str]] = []
     missing: list[str] = []

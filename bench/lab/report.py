@@ -5,13 +5,14 @@ import platform
 import shlex
 import subprocess
 import sys
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import TypedDict
 
 from bench.lab import RESULTS, ROOT
 from lmeraser.core.code import code_digest
 from lmeraser.core.digest import readable_json
+from lmeraser.core.environment import Environment
 from lmeraser.core.files import write_atomically
 from lmeraser.learn.environment import network_environment
 
@@ -43,7 +44,18 @@ def command_line() -> str:
     return shlex.join(["python", "-m", module, *sys.argv[1:]])
 
 
-def provenance() -> dict[str, Any]:
+class Provenance(TypedDict):
+    """What a reader needs to run a bench again."""
+
+    command: str
+    revision: str
+    code: str
+    processor: str
+    cores: int
+    environment: Environment
+
+
+def provenance() -> Provenance:
     """What a reader needs to run it again."""
     return {
         "command": command_line(),
@@ -59,13 +71,13 @@ def provenance() -> dict[str, Any]:
 STARTED = (revision(), code_digest(ROOT)[:12])
 
 
-def table(header: Sequence[str], rows: Sequence[Sequence[Any]]) -> str:
+def table(header: Sequence[str], rows: Sequence[Sequence[object]]) -> str:
     """A Markdown table; numbers are the caller's to format."""
     lines = [header, ["---"] * len(header), *rows]
     return "\n".join("| " + " | ".join(str(cell) for cell in line) + " |" for line in lines)
 
 
-def write_report(name: str, title: str, body: Sequence[str], facts: dict[str, Any]) -> Path:
+def write_report(name: str, title: str, body: Sequence[str], facts: Mapping[str, object]) -> Path:
     """Write bench/results/NAME.md and NAME.json.
 
     Args: body: Markdown paragraphs and tables; facts: every number behind them.

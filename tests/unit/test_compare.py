@@ -1,13 +1,14 @@
 """The contest measures the clustering that the preset asks for, and compares peers on the seeds that both have."""
 
 from types import SimpleNamespace
-from typing import Any
+from typing import Any, cast
 
 import pytest
 
 from bench.compare.contest import made_by
 from bench.compare.contestants import people_contest
 from bench.compare.report import margin, verdict
+from bench.compare.results import Run
 from bench.lab.changes import changed
 from bench.lab.presets import preset_of
 from lmeraser.core.params import Params
@@ -37,8 +38,8 @@ def test_ours_is_measured_with_the_presets_clustering(name: str, method: str) ->
     assert asked_for(name, "ours, unit subject, heads only").cluster.method == method
 
 
-def run(peer: str, seed: int, served: float) -> dict[str, Any]:
-    return {"peer": peer, "seed": seed, "accuracy": {"served": served}}
+def run(peer: str, seed: int, served: float) -> Run:
+    return cast("Run", {"peer": peer, "seed": seed, "accuracy": {"served": served}})
 
 
 def test_margin_is_taken_over_the_seeds_that_both_have() -> None:
