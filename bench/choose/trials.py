@@ -3,9 +3,9 @@
 import itertools
 from collections.abc import Iterator
 from dataclasses import replace
-from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 
 from bench.lab import pipeline as pipe
 from bench.lab.changes import changed
@@ -57,7 +57,7 @@ def score_one(data: pipe.Data, params: Params, backbone: Backbone) -> dict[str, 
     truth = data.test.labels
     scores: dict[str, float] = {"clusters": len(clusters)}
 
-    def note(name: str, probabilities: Any) -> None:
+    def note(name: str, probabilities: NDArray[np.float64]) -> None:
         scores[name] = accuracy(probabilities, model.labels, truth) or 0.0
 
     parts = np.stack(

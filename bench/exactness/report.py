@@ -1,9 +1,50 @@
 """The table of `bench.exactness`."""
 
-from typing import Any
+from typing import NotRequired, TypedDict
 
 
-def markdown(report: dict[str, Any]) -> str:
+class Amounts(TypedDict):
+    """What one retraining trained again."""
+
+    clusters_retrained: int
+    clusters_total: int
+    records_retrained: int
+
+
+class Audit(TypedDict):
+    """The JSON of `lmeraser audit --rebuild`, as far as it is read here."""
+
+    equal: bool
+    artifacts: int
+
+
+class Erasures(TypedDict):
+    """What erasing people in turn and at once did, and whether all that is left is equal. Lists: by retraining."""
+
+    people_per_retraining: list[int]
+    clusters_retrained: list[int]
+    records_share: list[float]
+    cut_changes: int
+    batch: Amounts
+    audit: Audit
+    all_at_once: NotRequired[Amounts]  # these are absent with --audit-only
+    at_once_equal: NotRequired[bool]
+    reverse_order_equal: NotRequired[bool]
+    never_had_them_equal: NotRequired[bool]
+
+
+class Report(Erasures):
+    """The whole campaign: bench/results/exactness-DATA.json."""
+
+    data: str
+    command: str
+    people: dict[str, int]
+    seconds: int
+    revision: str
+    environment: dict[str, str]
+
+
+def markdown(report: Report) -> str:
     clusters, share, people = report["clusters_retrained"], report["records_share"], report["people_per_retraining"]
     equal = {True: "equal", False: "NOT EQUAL", None: "not measured"}
     rows = [

@@ -16,7 +16,6 @@ Takes: about 2 (digits), 6 (signdigits) or 12 (mnist) minutes of processor.
 
 import sys
 from collections.abc import Sequence
-from typing import Any
 
 from bench.lab import ROOT
 from bench.lab import pipeline as pipe
@@ -24,10 +23,10 @@ from bench.lab.changes import changed, read_changes
 from bench.lab.commands import bench_parser
 from bench.lab.presets import preset_of
 from bench.lab.sources import source_of
-from bench.people.measure import one_seed
+from bench.people.measure import measure_seed
 from bench.people.report import report
 
-VARIANTS: dict[str, dict[str, Any]] = {
+VARIANTS: dict[str, dict[str, object]] = {
     "tree, unit subject": {"cluster.method": "tree", "cluster.unit": "subject"},
     "tree, unit record": {"cluster.method": "tree", "cluster.unit": "record"},
     "anchors, unit record (paper)": {"cluster.method": "anchors", "cluster.unit": "record"},
@@ -59,7 +58,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
         data = pipe.read_data(params, ROOT)
     runs = []
     for seed in range(args.seeds):
-        runs.append(one_seed(data, changed(params, {"seed": seed}), variants, args.sample))
+        runs.append(measure_seed(data, changed(params, {"seed": seed}), variants, args.sample))
         sys.stderr.write(f"seed {seed} done\n")
     people = {record.subject for record in (*data.train.records, *data.test.records)}
     counts = {"public": len(data.public.records), "train": len(data.train.records), "test": len(data.test.records)}

@@ -1,7 +1,8 @@
 """Accuracy and blast radius of each clustering, over one backbone a seed."""
 
 import time
-from typing import Any
+from collections.abc import Mapping
+from typing import TypedDict
 
 from bench.lab import pipeline as pipe
 from bench.lab.changes import changed
@@ -13,6 +14,25 @@ from lmeraser.serve.yardstick import PENALTIES, linear_head, penalty_for
 
 YARDSTICK = "yardstick"
 PARTS = ("served", "clusters_soft", "clusters_hard", "global_head")
+
+
+class Variant(TypedDict):
+    """One clustering over one backbone."""
+
+    accuracy: dict[str, float]  # by part of an answer
+    blast: dict[str, float]
+    clusters: int
+    largest_share: float  # of all private training records
+    smallest: int  # records
+    tune_seconds: float
+
+
+class Seed(TypedDict):
+    """All clusterings over one backbone."""
+
+    pretrain_cpu_seconds: float
+    linear: dict[str, float]  # see `yardsticks`
+    variants: dict[str, Variant]
 
 
 def yardsticks(frozen: pipe.Frozen, data: pipe.Data, params: Params) -> dict[str, float]:
@@ -30,7 +50,7 @@ def yardsticks(frozen: pipe.Frozen, data: pipe.Data, params: Params) -> dict[str
     return scores | {YARDSTICK: scores[str(chosen)], "penalty": chosen}
 
 
-def one_variant(backbone: Backbone, data: pipe.Data, params: Params, sample: int) -> dict[str, Any]:
+def measure_variant(backbone: Backbone, data: pipe.Data, params: Params, sample: int) -> Variant:
     """Accuracy and blast radius of one clustering over a backbone that is already there."""
     frozen = pipe.freeze(backbone, data, params)
     members = pipe.make_members(frozen, data.train, params)
@@ -40,14 +60,14 @@ def one_variant(backbone: Backbone, data: pipe.Data, params: Params, sample: int
     seconds = time.perf_counter() - start
     model = pipe.serve(clusters, models, pipe.make_sums(frozen, data.train, params), frozen, params)
     answers = model.predict(data.test.pixels)
-    scores = {part: accuracy(getattr(answers, part), answers.labels, data.test.labels) for part in PARTS}
+    shares = {part: accuracy(getattr(answers, part), answers.labels, data.test.labels) for part in PARTS}
     if params.cluster.method != "anchors":
         blast = blast_by_tree(members, data.train, frozen, params)
     else:
         blast = blast_by_anchors(members, clusters, data.train, frozen, params, sample)
     sizes = [len(cluster.members) for cluster in clusters]
     return {
-        "accuracy": scores,
+        "accuracy": {part: share for part, share in shares.items() if share is not None},
         "blast": blast,
         "clusters": len(clusters),
         "largest_share": max(sizes) / len(members),
@@ -56,12 +76,14 @@ def one_variant(backbone: Backbone, data: pipe.Data, params: Params, sample: int
     }
 
 
-def one_seed(data: pipe.Data, params: Params, variants: dict[str, dict[str, Any]], sample: int) -> dict[str, Any]:
+def measure_seed(data: pipe.Data, params: Params, variants: Mapping[str, Mapping[str, object]], sample: int) -> Seed:
     start = time.process_time()
     backbone = pipe.make_backbone(data.public, params)
     seconds = time.process_time() - start
     return {
         "pretrain_cpu_seconds": seconds,
         "linear": yardsticks(pipe.freeze(backbone, data, params), data, params),
-        "variants": {name: one_variant(backbone, data, changed(params, changes), sample) for name, changes in variants.items()},
+        "variants": {
+            name: measure_variant(backbone, data, changed(params, changes), sample) for name, changes in variants.items()
+        },
     }

@@ -1,10 +1,9 @@
 """The tables of `bench.people`."""
 
 import statistics
-from typing import Any
 
 from bench.lab.report import table, write_report
-from bench.people.measure import PARTS, YARDSTICK
+from bench.people.measure import PARTS, YARDSTICK, Seed, Variant
 from lmeraser.core.params import Params
 
 
@@ -13,7 +12,7 @@ def mean_of(values: list[float]) -> str:
     return f"{statistics.mean(values):.4f} ({min(values):.4f} to {max(values):.4f})"
 
 
-def accuracy_rows(runs: list[dict[str, Any]]) -> list[list[str]]:
+def accuracy_rows(runs: list[Seed]) -> list[list[str]]:
     default = [run["linear"][YARDSTICK] for run in runs]
     best = [max(value for name, value in run["linear"].items() if name != "penalty") for run in runs]
     penalties = ", ".join(sorted({f"{run['linear']['penalty']:g}" for run in runs}))
@@ -28,30 +27,30 @@ def accuracy_rows(runs: list[dict[str, Any]]) -> list[list[str]]:
     return rows
 
 
-def blast_rows(runs: list[dict[str, Any]]) -> list[list[str]]:
+def blast_rows(runs: list[Seed]) -> list[list[str]]:
     rows = []
     for name in runs[0]["variants"]:
-        measures = [run["variants"][name] for run in runs]
+        variants = [run["variants"][name] for run in runs]
 
-        def middle(key: str, measures: list[dict[str, Any]] = measures) -> float:
-            return statistics.mean([float(variant["blast"][key]) for variant in measures])
+        def over_seeds(key: str, variants: list[Variant] = variants) -> float:
+            return statistics.mean([float(variant["blast"][key]) for variant in variants])
 
         rows.append(
             [
                 name,
-                f"{statistics.mean(measure['clusters'] for measure in measures):.1f}",
-                f"{middle('clusters_mean'):.2f} ({max(measure['blast']['clusters_max'] for measure in measures):.0f})",
-                f"{middle('share_mean'):.3f}",
-                f"{middle('share_p95'):.3f}",
-                f"{middle('cut_changes'):.3f}",
-                f"{statistics.mean(measure['largest_share'] for measure in measures):.3f}",
-                f"{middle('people'):.0f}",
+                f"{statistics.mean(variant['clusters'] for variant in variants):.1f}",
+                f"{over_seeds('clusters_mean'):.2f} ({max(variant['blast']['clusters_max'] for variant in variants):.0f})",
+                f"{over_seeds('share_mean'):.3f}",
+                f"{over_seeds('share_p95'):.3f}",
+                f"{over_seeds('cut_changes'):.3f}",
+                f"{statistics.mean(variant['largest_share'] for variant in variants):.3f}",
+                f"{over_seeds('people'):.0f}",
             ]
         )
     return rows
 
 
-def report(data_name: str, runs: list[dict[str, Any]], counts: dict[str, int], params: Params) -> None:
+def report(data_name: str, runs: list[Seed], counts: dict[str, int], params: Params) -> None:
     columns = ["clustering", "clusters soft", "clusters hard", "global head", "served"]
     cost = [
         "clustering",

@@ -13,7 +13,6 @@ Takes: about 40 minutes on two cores for all three.
 
 import argparse
 from collections.abc import Callable, Sequence
-from typing import Any
 
 from bench.lab.commands import bench_parser
 from bench.lab.report import write_report
@@ -24,7 +23,7 @@ PARTS = ("clusters", "records", "requests")
 def clusters(options: argparse.Namespace) -> None:
     from bench.scale import clusters as parts
 
-    runs: list[dict[str, Any]] = []
+    runs: list[parts.Run] = []
     for slots in options.slots:  # the table so far is written after each: the last take minutes
         runs.append(parts.measure(slots, slots <= options.plain))
         write_report("scale-clusters", "Overhead of the pipeline", parts.markdown(runs), {"runs": runs})

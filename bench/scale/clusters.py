@@ -17,7 +17,7 @@ import tempfile
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any
+from typing import TypedDict
 
 import yaml
 
@@ -39,7 +39,7 @@ def tell():
     os.write(handle, line.encode())
 atexit.register(tell)
 """
-SMALL: dict[str, dict[str, Any]] = {
+SMALL: dict[str, dict[str, object]] = {
     "pretrain": {"epochs": 1, "kwargs": {"layers": [1, 1, 1, 1], "channels": [8, 16, 16, 32], "stem_width": 8}},
     "projection": {"dim": 64},
     "tune": {"epochs": 1, "frame_px": 0},
@@ -58,13 +58,31 @@ class Spent:
     ran: int
 
 
-def attribute(processes: Sequence[dict[str, Any]], total: float) -> Spent:
+class Process(TypedDict):
+    """What a Python process said at its end (see SPY): processor seconds of its own, and of its children that ended."""
+
+    argv: list[str]
+    cpu: float
+    children: float
+    process: int
+    parent: int
+
+
+class Run(TypedDict):
+    """Every command for one number of slots. commands: by name `Spent`'s fields."""
+
+    slots: int
+    clusters: int
+    commands: dict[str, dict[str, float]]
+
+
+def attribute(processes: Sequence[Process], total: float) -> Spent:
     """Divide a command's processor seconds between its stages and the rest.
 
-    Args: processes: what each Python process said at its end (see SPY); total: of the command and everything that it waited for.
+    Args: processes: all that the command started; total: of the command and everything that it waited for.
     """
 
-    def is_stage(process: dict[str, Any]) -> bool:
+    def is_stage(process: Process) -> bool:
         return any(word.startswith("stages.") for word in process["argv"])
 
     stages = sum(process["cpu"] for process in processes if is_stage(process))
@@ -94,7 +112,7 @@ class Bench:
         subprocess.run([*git, "add", "--all"], check=True)
         subprocess.run([*git, "commit", "--quiet", "--message", "bench"], check=True)
 
-    def set_params(self, **sections: dict[str, Any]) -> None:
+    def set_params(self, **sections: dict[str, object]) -> None:
         path = self.root / "params.yaml"
         raw = yaml.safe_load(path.read_text())
         for name, changes in sections.items():
@@ -142,7 +160,7 @@ class Bench:
         ErasedList.read(layout.erased).add([key.pseudonym(person)], key).write(layout.erased)
 
 
-def measure(slots: int, plain: bool) -> dict[str, Any]:
+def measure(slots: int, plain: bool) -> Run:
     """Every command for one number of slots."""
     with tempfile.TemporaryDirectory(prefix="lmeraser-scale-") as name:
         bench = Bench(Path(name), slots)
@@ -172,8 +190,8 @@ COMMANDS = (
 )
 
 
-def markdown(runs: Sequence[dict[str, Any]]) -> list[str]:
-    def cell(run: dict[str, Any], name: str) -> str:
+def markdown(runs: Sequence[Run]) -> list[str]:
+    def cell(run: Run, name: str) -> str:
         spent = run["commands"].get(name)
         return f"{spent['outside']:.1f} + {spent['untold']:.1f} ({spent['stages']:.1f})" if spent else "not measured"
 

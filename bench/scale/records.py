@@ -14,7 +14,7 @@ import tempfile
 import time
 from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, TypedDict
 
 import numpy as np
 import pandas as pd
@@ -26,8 +26,28 @@ from lmeraser.core.layout import Layout
 from lmeraser.core.params import Params, load_params
 from lmeraser.sources.base import COLUMNS, Source
 
+if TYPE_CHECKING:
+    from lmeraser.data.records import Record
+
 SIDE, LEAVES, PUBLIC, PER_PART = 8, 512, 4_000, 16_384
 STEPS = ("split", "embed", "cluster", "validate", "plan")
+
+
+Counts = dict[str, float]  # what a step says of itself, by name
+
+
+class Run(TypedDict):
+    """Every step for one number of private records: its own counts, `cpu` (processor seconds) and `peak_gib` (memory)."""
+
+    records: int
+    parts: int
+    split: Counts
+    freeze: Counts
+    embed: Counts
+    scatter: Counts
+    cluster: Counts
+    validate: Counts
+    plan: Counts
 
 
 class Synthetic(Source):
@@ -84,7 +104,7 @@ def write_project(root: Path, records: int) -> None:
     layout.erased.write_text('{"key_id": null, "subjects": []}\n', encoding="utf-8")
 
 
-def split(layout: Layout, params: Params) -> dict[str, Any]:
+def split(layout: Layout, params: Params) -> Counts:
     from unittest.mock import patch
 
     from stages.split import split as stage
@@ -94,28 +114,28 @@ def split(layout: Layout, params: Params) -> dict[str, Any]:
     return {}
 
 
-def embed(layout: Layout, params: Params) -> dict[str, Any]:
+def embed(layout: Layout, params: Params) -> Counts:
     from stages.embed import embed as stage
 
     stage(layout, params, list(params.parts[:1]))
     return {"records": len(_training(layout, params.parts[0]))}
 
 
-def cluster(layout: Layout, params: Params) -> dict[str, Any]:
+def cluster(layout: Layout, params: Params) -> Counts:
     from stages.cluster import cluster as stage
 
     stage(layout, params, [])
     return {}
 
 
-def validate(layout: Layout, params: Params) -> dict[str, Any]:
+def validate(layout: Layout, params: Params) -> Counts:
     from stages.validate import validate as stage
 
     stage(layout, params, [])
     return {}
 
 
-def plan(layout: Layout, params: Params) -> dict[str, Any]:
+def plan(layout: Layout, params: Params) -> Counts:
     """From the files to the plan, as `lmeraser plan` does after asking DVC whether anything is stale."""
     from lmeraser.erase.erased import ErasedList, SubjectKey
     from lmeraser.erase.facts import check_known, gather_facts
@@ -135,7 +155,7 @@ def plan(layout: Layout, params: Params) -> dict[str, Any]:
     }
 
 
-ACTS: dict[str, Callable[[Layout, Params], dict[str, Any]]] = {
+ACTS: dict[str, Callable[[Layout, Params], Counts]] = {
     "split": split,
     "embed": embed,
     "cluster": cluster,
@@ -144,7 +164,7 @@ ACTS: dict[str, Callable[[Layout, Params], dict[str, Any]]] = {
 }
 
 
-def _training(layout: Layout, part: str) -> list[Any]:
+def _training(layout: Layout, part: str) -> "list[Record]":
     from lmeraser.data.records import TRAIN, read_records
 
     return read_records(layout.part(part), TRAIN)
@@ -191,16 +211,16 @@ def main() -> None:
     params = load_params(layout.params)
     if name in ("freeze", "scatter"):
         {"freeze": freeze, "scatter": scatter}[name](layout, params)
-        facts: dict[str, Any] = {}
+        facts: Counts = {}
     else:
         facts = ACTS[name](layout, params)
     used = resource.getrusage(resource.RUSAGE_SELF)
     print(json.dumps(facts | {"cpu": used.ru_utime + used.ru_stime, "peak_gib": used.ru_maxrss / 2**20}))
 
 
-def measure(records: int) -> dict[str, Any]:
+def measure(records: int) -> Run:
     """Every step for one number of private records."""
-    costs: dict[str, Any] = {"records": records}
+    costs: dict[str, Counts] = {}
     with tempfile.TemporaryDirectory(prefix="lmeraser-scale-") as name:
         root = Path(name)
         write_project(root, records)
@@ -209,19 +229,29 @@ def measure(records: int) -> dict[str, Any]:
             command = [sys.executable, "-m", "bench.scale.records", step, name]
             done = subprocess.run(command, cwd=ROOT, stdout=subprocess.PIPE, text=True, check=True)
             costs[step] = json.loads(done.stdout.splitlines()[-1])
-        costs["parts"] = len(load_params(root / "params.yaml").parts)
-    return costs
+        parts = len(load_params(root / "params.yaml").parts)
+    return {
+        "records": records,
+        "parts": parts,
+        "split": costs["split"],
+        "freeze": costs["freeze"],
+        "embed": costs["embed"],
+        "scatter": costs["scatter"],
+        "cluster": costs["cluster"],
+        "validate": costs["validate"],
+        "plan": costs["plan"],
+    }
 
 
-def markdown(runs: Sequence[dict[str, Any]]) -> list[str]:
-    def cell(run: dict[str, Any], step: str) -> str:
-        return f"{run[step]['cpu']:.1f} s, {run[step]['peak_gib']:.2f} GiB"
+def markdown(runs: Sequence[Run]) -> list[str]:
+    def cell(costs: Counts) -> str:
+        return f"{costs['cpu']:.1f} s, {costs['peak_gib']:.2f} GiB"
 
     rows = [
         [
             f"{run['records']:,}",
             run["parts"],
-            *(cell(run, step) for step in STEPS),
+            *(cell(costs) for costs in (run["split"], run["embed"], run["cluster"], run["validate"], run["plan"])),
             f"{run['plan']['plan_seconds']:.2f} s",
             f"{run['plan']['touched']} of {run['plan']['clusters']}",
         ]

@@ -15,7 +15,7 @@ those who leave (their own training is not counted), and that every step costs a
 import argparse
 import json
 from collections.abc import Callable, Sequence
-from typing import Any
+from typing import Any, TypedDict
 
 import numpy as np
 from numpy.typing import NDArray
@@ -27,6 +27,29 @@ DAY_S = 86_400.0
 RATES = (10, 100, 1_000, 10_000, 100_000)  # requests a day
 PICTURE = "scale-requests.png"
 Cost = Callable[[np.random.Generator, int], float]  # images that a batch of n people trains on
+
+
+class Row(TypedDict):
+    """One way at one rate. Seconds and hours are of GPUs where the name says so; `hours_…` are from a request to its end."""
+
+    rate: int  # requests a day
+    way: str
+    requests: int
+    batches: int
+    gpu_hours_a_month: float
+    gpu_seconds_a_request: float
+    busy_share: float
+    hours_mean: float
+    hours_p95: float
+    hours_max: float
+
+
+class Simulation(TypedDict):
+    """Every way at every rate. arguments: the command line's, by name."""
+
+    rows: list[Row]
+    paper_share: float
+    arguments: dict[str, Any]
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -94,12 +117,12 @@ def queue(
     return done - arrivals, busy, batches
 
 
-def simulate(options: argparse.Namespace) -> dict[str, Any]:
+def simulate(options: argparse.Namespace) -> Simulation:
     """Every way at every rate of requests."""
     share = options.paper_share or measured_share()
     speed: float = options.gpu_rate * options.gpus
     overhead: float = options.overhead
-    rows = []
+    rows: list[Row] = []
     for rate in RATES:
         for place, (name, cost) in enumerate(ways(options, share).items()):
             rng = np.random.default_rng([rate, place])
@@ -135,11 +158,21 @@ def _number(value: float) -> str:
     return f"{value:,.0f}" if value >= 100 else f"{value:.3g}"
 
 
-def markdown(simulation: dict[str, Any]) -> list[str]:
+def markdown(simulation: Simulation) -> list[str]:
     given = simulation["arguments"]
-    numbers = ("gpu_hours_a_month", "gpu_seconds_a_request", "hours_mean", "hours_p95", "hours_max")
-    rows = simulation["rows"]
-    cells = [[f"{row['rate']:,}", row["way"], f"{row['batches']:,}", *(_number(row[name]) for name in numbers)] for row in rows]
+    cells = [
+        [
+            f"{row['rate']:,}",
+            row["way"],
+            f"{row['batches']:,}",
+            _number(row["gpu_hours_a_month"]),
+            _number(row["gpu_seconds_a_request"]),
+            _number(row["hours_mean"]),
+            _number(row["hours_p95"]),
+            _number(row["hours_max"]),
+        ]
+        for row in simulation["rows"]
+    ]
     header = ["requests a day", "way", "batches", "GPU hours a month", "GPU s a request", "h to forget, mean", "p95", "max"]
     assumed = (
         f"A simulation, no measurement: {given['subjects']:,} subjects of {given['per_subject']:g} records, {given['days']} "
@@ -159,7 +192,7 @@ def markdown(simulation: dict[str, Any]) -> list[str]:
     return [assumed + source, rest, f"![time to forget against requests a day]({PICTURE})", table(header, cells)]
 
 
-def draw(simulation: dict[str, Any]) -> None:
+def draw(simulation: Simulation) -> None:
     """Time to forget against the rate of requests: bench/results/scale-requests.png."""
     import matplotlib as mpl
 

@@ -1,6 +1,6 @@
 """The tables of `bench.speed`."""
 
-from typing import Any
+from typing import TypedDict
 
 from bench.lab.report import table, write_report
 
@@ -8,12 +8,39 @@ SQUARE = 1024  # rows and columns of the product that measures the ceiling
 QUIET = 0.05  # share of the cores that others may use in a quiet round
 
 
+class Settings(TypedDict):
+    """What every contender did: images a worker and epoch; clusters that the plain loop routes to."""
+
+    batch: int
+    images: int
+    epochs: int
+    clusters_plain: int
+
+
+class Summary(TypedDict):
+    """Medians over the rounds, by contender or kind of product; None where no round was quiet."""
+
+    rounds: list[dict[str, dict[str, float]]]  # by job `team.Spent`'s fields
+    quiet_rounds: int
+    images_per_wall_second: dict[str, float | None]
+    images_per_cpu_second: dict[str, float]
+    ratio_threads_wall_quiet: float | None
+    ratio_processes_wall: float
+    ratio_processes_cpu: float
+    ratio_processes_cpu_range: list[float]
+    passes: dict[str, dict[str, float]]
+    flops_per_image: float
+    flops_per_cpu_second: dict[str, float]
+    foreign_load: float
+    settings: Settings
+
+
 def _rate(value: float | None) -> str:
     return "not measured" if value is None else f"{value:,.0f}"
 
 
-def report(summary: dict[str, Any]) -> None:
-    cpu, wall, top = (summary[key] for key in ("images_per_cpu_second", "images_per_wall_second", "flops_per_cpu_second"))
+def report(summary: Summary) -> None:
+    cpu, wall, top = summary["images_per_cpu_second"], summary["images_per_wall_second"], summary["flops_per_cpu_second"]
     total, quiet, gang = len(summary["rounds"]), summary["quiet_rounds"], summary["ratio_threads_wall_quiet"]
     low, high = summary["ratio_processes_cpu_range"]
     share = {kind: summary["flops_per_image"] / rate for kind, rate in top.items()}

@@ -4,10 +4,9 @@ import argparse
 import statistics
 from collections.abc import Sequence
 from dataclasses import asdict
-from typing import Any
 
 from bench.speed.jobs import CLUSTERS, EMBEDDINGS, PRODUCTS, ROUTINGS, SIDE, fresh_model, lab_params
-from bench.speed.report import QUIET, SQUARE
+from bench.speed.report import QUIET, SQUARE, Summary
 from bench.speed.team import CORES, Spent, Team, wait_for_quiet
 
 CONTENDERS = ("ours", "plain_processes", "plain_threads")
@@ -27,7 +26,7 @@ def flops_per_image(batch: int) -> float:
     return total / batch
 
 
-def measure(args: argparse.Namespace) -> dict[str, Any]:
+def measure(args: argparse.Namespace) -> Summary:
     """Interleaved rounds of every contender, each doing the same number of images."""
     teams = {
         "ours": Team("ours", CORES, 1, args),
@@ -49,28 +48,29 @@ def measure(args: argparse.Namespace) -> dict[str, Any]:
 
 
 def middle(values: Sequence[float]) -> float | None:
+    """None where no round was quiet."""
     return statistics.median(values) if values else None
 
 
-def _pass(rounds: Sequence[dict[str, Spent]], job: str, args: argparse.Namespace) -> dict[str, float | None]:
+def _pass(rounds: Sequence[dict[str, Spent]], job: str, args: argparse.Namespace) -> dict[str, float]:
     """Images a processor second of embedding or routing, and their ratio."""
     times = args.images * CORES * {"embed": EMBEDDINGS, "route": ROUTINGS}[job]
     ours, plain = ([costs[f"{job} {team}"].cpu for costs in rounds] for team in ("ours", "plain_processes"))
     return {
-        "ours": middle([times / cpu for cpu in ours]),
-        "plain": middle([times / cpu for cpu in plain]),
-        "ratio": middle([slow / fast for fast, slow in zip(ours, plain, strict=True)]),
+        "ours": statistics.median([times / cpu for cpu in ours]),
+        "plain": statistics.median([times / cpu for cpu in plain]),
+        "ratio": statistics.median([slow / fast for fast, slow in zip(ours, plain, strict=True)]),
     }
 
 
-def summary(rounds: Sequence[dict[str, Spent]], args: argparse.Namespace) -> dict[str, Any]:
+def summary(rounds: Sequence[dict[str, Spent]], args: argparse.Namespace) -> Summary:
     """Medians. Rates per processor second hold under load; wall ratios of quiet rounds alone are kept for the gang of threads."""
     seen = args.images * args.epochs * CORES
     quiet = [costs for costs in rounds if "plain_threads" in costs and max(costs[name].foreign for name in CONTENDERS) < QUIET]
     flops = flops_per_image(args.batch)
-    per_cpu = {name: middle([seen / costs[name].cpu for costs in rounds]) for name in ("ours", "plain_processes")}
+    per_cpu = {name: statistics.median([seen / costs[name].cpu for costs in rounds]) for name in ("ours", "plain_processes")}
     ceiling = {
-        kind: middle([CORES * products * 2 * SQUARE**3 / costs[kind].cpu for costs in rounds])
+        kind: statistics.median([CORES * products * 2 * SQUARE**3 / costs[kind].cpu for costs in rounds])
         for kind, products in PRODUCTS.items()
     }
     return {
@@ -79,14 +79,14 @@ def summary(rounds: Sequence[dict[str, Spent]], args: argparse.Namespace) -> dic
         "images_per_wall_second": {name: middle([seen / costs[name].wall for costs in quiet]) for name in CONTENDERS},
         "images_per_cpu_second": per_cpu,
         "ratio_threads_wall_quiet": middle([costs["plain_threads"].wall / costs["ours"].wall for costs in quiet]),
-        "ratio_processes_wall": middle([costs["plain_processes"].wall / costs["ours"].wall for costs in rounds]),
-        "ratio_processes_cpu": middle([costs["plain_processes"].cpu / costs["ours"].cpu for costs in rounds]),
+        "ratio_processes_wall": statistics.median([costs["plain_processes"].wall / costs["ours"].wall for costs in rounds]),
+        "ratio_processes_cpu": statistics.median([costs["plain_processes"].cpu / costs["ours"].cpu for costs in rounds]),
         "ratio_processes_cpu_range": [
             f(costs["plain_processes"].cpu / costs["ours"].cpu for costs in rounds) for f in (min, max)
         ],
         "passes": {job: _pass(rounds, job, args) for job in PASSES},
         "flops_per_image": flops,
         "flops_per_cpu_second": ceiling,
-        "foreign_load": middle([costs["ours"].foreign for costs in rounds]),
+        "foreign_load": statistics.median([costs["ours"].foreign for costs in rounds]),
         "settings": {"batch": args.batch, "images": args.images, "epochs": args.epochs, "clusters_plain": CLUSTERS},
     }

@@ -1,11 +1,9 @@
 """The pipeline's overhead is what ran no stage: a stage's own end is not counted as overhead, and nothing is counted twice."""
 
-from typing import Any
-
-from bench.scale.clusters import Spent, attribute
+from bench.scale.clusters import Process, Spent, attribute
 
 
-def usage(process: int, parent: int, module: str, cpu: float, children: float = 0.0) -> dict[str, Any]:
+def usage(process: int, parent: int, module: str, cpu: float, children: float = 0.0) -> Process:
     return {"argv": ["python", "-m", module], "process": process, "parent": parent, "cpu": cpu, "children": children}
 
 
