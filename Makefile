@@ -7,6 +7,7 @@ BIN := $(VENV)/bin
 # The environment is as it should be if these three are: what is asked for, what is pinned, which interpreter.
 KEY := $(shell { cat pyproject.toml constraints.txt; $(PYTHON) --version; } 2>/dev/null | cksum | tr ' ' '-')
 STAMP := $(VENV)/.installed-$(KEY)
+PIP := --disable-pip-version-check -c constraints.txt
 
 .PHONY: demo serve test check quick campaign install
 demo: install
@@ -15,16 +16,17 @@ demo: install
 serve: install
 	$(BIN)/python -m flows.service.supervisor $(SERVE)
 
-# A process a core, at most four: most tests start processes of their own and wait for them.
+# A process a core, at most four: most tests start processes of their own and wait for them. Coverage is that of flows, in process.
 test: install
-	$(BIN)/python -m pytest -n logical --maxprocesses 4 --dist loadscope
+	$(BIN)/python -m pytest -n logical --maxprocesses 4 --dist worksteal --cov --cov-report=
 
 quick: install
-	$(BIN)/python -m pytest -m "not slow"
+	$(BIN)/python -m pytest -n logical --maxprocesses 4 --dist worksteal -m "not slow and not campaign"
 
-# What takes minutes a test; and 200 kills take about an hour: python tests/chaos/campaign.py --kills 180 --service 20
+# What takes minutes a test, and every slow test again with each process started from nothing (tests/preloading.py): an hour.
+# 200 kills take about an hour more: python tests/chaos/campaign.py --kills 180 --service 20
 campaign: install
-	$(BIN)/python -m pytest -m campaign
+	LMERASER_TESTS_COLD=1 $(BIN)/python -m pytest -m "campaign or slow"
 
 check: install
 	$(BIN)/ruff check .
@@ -39,7 +41,9 @@ $(STAMP):
 	@echo "Installing into $(VENV): about 2.7 GB to download, 6.6 GB on disk, 2 to 5 minutes, once."
 	@echo "1 of 2: an empty environment"
 	@$(PYTHON) -m venv $(VENV)
-	@echo "2 of 2: packages, as pip tells"
-	@$(BIN)/python -m pip install --disable-pip-version-check -c constraints.txt -e '.[dev]'
+	@echo "2 of 2: packages, by uv where it is here or the registry has it, else by pip"
+	@uv=$$(command -v uv || { $(BIN)/python -m pip install --quiet $(PIP) uv >&2 && echo $(BIN)/uv; }); \
+	if [ -n "$$uv" ] && "$$uv" pip install --python $(BIN)/python -c constraints.txt -e '.[dev]'; then :; \
+	else echo "uv could not; pip does it"; $(BIN)/python -m pip install $(PIP) -e '.[dev]'; fi
 	@rm -f $(VENV)/.installed-*
 	@touch $(STAMP)

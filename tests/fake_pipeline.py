@@ -29,17 +29,18 @@ from fake_dvc import FakeDvc
 from sqlalchemy.pool import SingletonThreadPool
 
 from flows import processes
+from flows.cli import main
 from flows.dvc import command as dvc
 from flows.project import Project, workspace
 from flows.purge import scan
-from flows.requests import coordinator, intake, quarantine
-from flows.run import build as building
+from flows.requests import coordinator, intake
+from flows.run import warm_client
 from lmeraser.clusters.files import Member, load_members, load_placements, save_placements
 from lmeraser.clusters.global_head import Sums, load_sums, save_head, save_sums, solve, subtract
 from lmeraser.clusters.skeleton import Skeleton, save_skeleton
 from lmeraser.core import environment
 from lmeraser.core.digest import number_from, readable_json, sha256, sha256_of_file
-from lmeraser.core.errors import ExpectationError, LmeraserError
+from lmeraser.core.errors import ExpectationError
 from lmeraser.core.files import write_atomically
 from lmeraser.core.layout import Layout
 from lmeraser.core.params import Params, load_params
@@ -224,8 +225,10 @@ def fakes(temporary: Path) -> Iterator[pytest.MonkeyPatch]:
         patch.setattr(dvc, "commit", lambda layout, names: dvc_of(layout).commit(names))
         patch.setattr(processes, "start", lambda *_, **__: _Started())
         patch.setattr(subprocess, "run", _subprocess)
-        for module in (building, quarantine):
-            patch.setattr(module, "run_chains", _run_chains)
+        real = warm_client.run_chains
+        for name, module in list(sys.modules.items()):
+            if name.startswith("flows.") and getattr(module, "run_chains", None) is real:  # whoever imported it by name
+                patch.setattr(module, "run_chains", _run_chains)
         patch.setattr(splitting, "check_table", lambda *_: 0)  # Great Expectations takes seconds to import
         patch.setattr(environment, "_own", lambda: tuple(HERE.items()))
         patch.setattr(same_environment, "network_environment", lambda _: HERE)
@@ -273,8 +276,8 @@ def _unsynchronised(configure: Callable[[Any, Any], None]) -> Callable[[Any, Any
 
 @functools.cache
 def everybody() -> tuple[Row, ...]:
-    """Six private people, one of them with a label that nobody else has, three public ones, and one who only tests."""
-    rows = [Row(f"stock-{number}", ("one", "two")[number % 2], "public", seed=100 + number) for number in range(3)]
+    """Six private people, one of them with a label that nobody else has, four public ones, and one who only tests."""
+    rows = [Row(f"stock-{number}", ("one", "two")[number % 2], "public", seed=100 + number) for number in range(4)]
     for number in range(6):
         labels = ("one", "two") if number else ("rare", "two")
         rows += [Row(f"{CANARY}-{number}", label, seed=10 * number + place) for place, label in enumerate(labels)]
@@ -301,7 +304,8 @@ class FakePipeline:
         (root / ".dvc").mkdir()
         ErasedList(None, frozenset()).write(root / "data" / "erased.json")
         write_source(root / "people", rows if rows is not None else everybody())
-        (root / ".dvc" / "config").write_text("['remote \"disk\"']\n    url = ../../remote\n" if remote else "")
+        place = "['remote \"disk\"']\n    url = ../../remote\n" if remote else ""
+        (root / ".dvc" / "config").write_text(f"[core]\n    no_scm = true\n{place}")
         (folder / "remote").mkdir()
         made = cls(root)
         made.repro()
@@ -359,12 +363,35 @@ class FakePipeline:
         with self.process() as project, workspace(project):
             return coordinator.run_open(project)
 
-    def forget(self, *people: str, request_id: str | None = None, include_public: bool = False) -> Request:
-        request = self.submit(*people, request_id=request_id, include_public=include_public, solved=False)
+    def forget(self, *people: str) -> Request:
+        request = self.submit(*people, solved=False)
         intake.refuse(request)
-        with contextlib.suppress(LmeraserError) if request.state == "received" else contextlib.nullcontext():
-            self.sweep()
+        self.sweep()
         return self.request(request.request_id)
+
+    def command(self, *arguments: str) -> tuple[int, str, str]:
+        """`lmeraser` with these arguments: exit status, standard output and error."""
+        output, complaint = io.StringIO(), io.StringIO()
+        with pytest.MonkeyPatch.context() as patch, contextlib.redirect_stdout(output), contextlib.redirect_stderr(complaint):
+            patch.setenv("LMERASER_PROJECT", str(self.root))
+            with pytest.raises(SystemExit) as ended:
+                main(arguments)
+        return int(str(ended.value)), output.getvalue(), complaint.getvalue()
+
+    def json(self, *arguments: str) -> dict[str, Any]:
+        """What a command that must succeed prints with --json."""
+        status, output, complaint = self.command(*arguments, "--json")
+        assert status == 0, complaint
+        told: dict[str, Any] = json.loads(output)
+        return told
+
+    def refused(self, status: int, *arguments: str) -> str:
+        """The one line of a command that must be refused with this status; it names nobody."""
+        found, output, complaint = self.command(*arguments)
+        lines = [line for line in complaint.splitlines() if line.startswith("error: ")]
+        assert (found, len(lines)) == (status, 1), complaint
+        assert CANARY not in output + complaint
+        return lines[0]
 
     def cancel(self, request_id: str) -> Request:
         with self.process() as project:

@@ -70,7 +70,7 @@ class World:
 
     def writes(self, steps: Sequence[Step]) -> int:
         """How many writes a history of these kinds of steps has that nobody kills, about."""
-        shape = tuple(step.name.partition(" ")[0] for step in steps)
+        shape = tuple(step.name.rpartition(" ")[0] for step in steps)
         if shape not in self._writes:
             self._writes[shape] = self._counted(steps)
         return self._writes[shape]
@@ -87,7 +87,8 @@ class World:
 
         The last step is repeated until it ends; it must be `resume`.
         """
-        pipeline, before, left = self.fresh(), first, more
+        before: int | None = first
+        pipeline, left = self.fresh(), more
         self.killed = []
         for step in [*steps, steps[-1]]:
             while True:
@@ -105,8 +106,11 @@ class World:
         return pipeline
 
 
-def submit(request_id: str, *people: str, solved: bool = False) -> Step:
-    return Step(f"submit {request_id[:4]}", lambda pipeline: pipeline.submit(*people, request_id=request_id, solved=solved))
+def submit(request_id: str, *people: str, solved: bool = False, public: bool = False) -> Step:
+    def act(pipeline: FakePipeline) -> None:
+        pipeline.submit(*people, request_id=request_id, include_public=public, solved=solved)
+
+    return Step(f"submit{' public' if public else ''} {request_id[:4]}", act)
 
 
 def cancel(request_id: str) -> Step:

@@ -15,6 +15,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
+import preloading
 from sandbox import Sandbox
 
 # Under load Prefect's SQLite says now and then that it is locked (503), and has done nothing; its own client asks again, too.
@@ -78,7 +79,7 @@ def served(project: Sandbox, *options: str) -> Iterator[Service]:
     process = subprocess.Popen(
         [sys.executable, "-m", "flows.service.supervisor", "--port", "0", *options],
         cwd=project.root,
-        env=os.environ | {"PYTHONPATH": str(project.root)},
+        env=preloading.variables(os.environ | {"PYTHONPATH": str(project.root)}),
         stdin=subprocess.DEVNULL,
         stdout=log,
         stderr=subprocess.STDOUT,

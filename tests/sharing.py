@@ -11,6 +11,7 @@ from contextlib import contextmanager
 from importlib.metadata import distributions
 from pathlib import Path
 
+import preloading
 import pytest
 from sandbox import REPOSITORY
 
@@ -28,28 +29,30 @@ def locked(path: Path) -> Iterator[None]:
         yield
 
 
-def key() -> str:
-    """Digest of what decides the bytes of a built project: code, params, sources; libraries; the processor and its pins."""
+def key(makers: tuple[Path, ...]) -> str:
+    """Digest of what decides a built project: code, params, sources; who makes it; libraries; the processor and its pins."""
     listed = subprocess.run(
         ["git", "-C", str(REPOSITORY), "ls-files", "-z", "--cached", "--others", "--exclude-standard", "--", *PARTS, *MAKERS],
         check=True,
         capture_output=True,
         text=True,
     ).stdout.split("\0")
-    files = [REPOSITORY / name for name in sorted({*listed} - {""})]
+    files = [REPOSITORY / name for name in sorted({*listed} - {""})] + [*makers]
     code = [f"{path.relative_to(REPOSITORY)} {sha256_of_file(path)}" for path in files if path.is_file()]
     libraries = sorted(f"{each.metadata['Name']} {each.version}" for each in distributions())
     processor = Path("/proc/cpuinfo")
     flags = [line for line in processor.read_text().splitlines() if line.startswith(("flags", "model name"))][:2]
-    pins = [f"{name}={os.environ.get(name)}" for name in PINS]
+    pins = [f"{name}={os.environ.get(name)}" for name in PINS] + [f"cold={preloading.cold()}"]
     return sha256("\n".join([*code, *libraries, platform.python_version(), *flags, *pins]).encode())[:24]
 
 
-def shared(factory: pytest.TempPathFactory, name: str, make: Callable[[Path], None]) -> Path:
+def shared(factory: pytest.TempPathFactory, name: str, make: Callable[[Path], None], *makers: Path) -> Path:
     """A folder that `make` fills, in this session's temporary files. Never change it.
 
     Made once a session, whichever worker comes first, and copied from the machine's temporary files where an earlier session
     made the same. Not in `.pytest_cache`: the scan of an erasure in the repository itself would find its people there.
+
+    Args: makers: more files that decide what it is.
     """
     base = factory.getbasetemp()
     root = base.parent if os.environ.get("PYTEST_XDIST_WORKER") else base
@@ -58,7 +61,7 @@ def shared(factory: pytest.TempPathFactory, name: str, make: Callable[[Path], No
     with locked(root / f"{name}.lock"), locked(kept / f"{name}.lock"):
         if folder.exists():
             return folder
-        stored = kept / f"{name}-{key()}"
+        stored = kept / f"{name}-{key(makers)}"
         if not stored.exists():
             draft = root / f"draft-{name}"
             shutil.rmtree(draft, ignore_errors=True)

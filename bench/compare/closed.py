@@ -8,7 +8,7 @@ from numpy.typing import NDArray
 from sklearn.neighbors import KNeighborsClassifier
 
 from bench.compare.peers import Ground, Probabilities
-from bench.compare.results import Answers, Costs
+from bench.compare.results import Measured
 from bench.lab.changes import changed
 from lmeraser.clusters.global_head import Sums, solve, subtract
 from lmeraser.learn.embedding import exact_sums
@@ -25,9 +25,10 @@ def _flat(value: float) -> dict[str, float]:
 
 def _result(
     probabilities: Probabilities, known: list[str], cost: dict[str, float], fit: float, again: float, storage: int, equal: bool
-) -> tuple[Costs, Answers]:
+) -> Measured:
     """Args: cost: records x epochs by number of subjects; fit, again: processor seconds of a build and of a deletion."""
-    costs: Costs = {
+    return {
+        "answers": {"served": (probabilities, known)},
         "groups": 1,
         "largest": 0,
         "passes": 1.0,
@@ -38,7 +39,6 @@ def _result(
         "deletion_seconds": {size: _flat(again) for size in cost},
         "rebuild": {"equal": equal, "compared": 1, "left_alone": 0},
     }
-    return costs, {"served": (probabilities, known)}
 
 
 def penalty_of(ground: Ground) -> float:
@@ -47,7 +47,7 @@ def penalty_of(ground: Ground) -> float:
     return penalty_for(ground.params.evaluate.linear_penalty, ground.data.public.records, lambda rows: standard(features[rows]))
 
 
-def linear_head(ground: Ground, sizes: list[int]) -> tuple[Costs, Answers]:
+def linear_head(ground: Ground, sizes: list[int]) -> Measured:
     """`evaluate`'s yardstick; a deletion fits it again (each iteration reads every record), with the penalty that it had."""
     train, test = ground.skeleton.standardise(ground.features), ground.skeleton.standardise(ground.test_features)
     labels, penalty = ground.data.train.labels, penalty_of(ground)
@@ -55,15 +55,14 @@ def linear_head(ground: Ground, sizes: list[int]) -> tuple[Costs, Answers]:
     model = fit(train, labels, penalty)
     spent = time.process_time() - start
     work = float(len(train) * int(model.n_iter_[0]))
-    # The same bits twice: on a few rows, one solver.
-    first, second = (fit(train[:2000], labels[:2000], penalty) for _ in range(2))
-    equal = first.coef_.tobytes() == second.coef_.tobytes()
+    one, two = (fit(train[:2000], labels[:2000], penalty) for _ in range(2))  # the same bits twice: on a few rows, one solver
+    equal = one.coef_.tobytes() == two.coef_.tobytes()
     cost = {str(size): work for size in sizes}
     known = [str(label) for label in model.classes_]
     return _result(model.predict_proba(test), known, cost, spent, spent, model.coef_.nbytes, equal)
 
 
-def nearest_neighbours(ground: Ground, sizes: list[int]) -> tuple[Costs, Answers]:
+def nearest_neighbours(ground: Ground, sizes: list[int]) -> Measured:
     """Votes of the nearest records by cosine; a deletion drops rows, and everybody's features are kept."""
     train, test = ground.skeleton.standardise(ground.features), ground.skeleton.standardise(ground.test_features)
     start = time.process_time()
@@ -75,7 +74,7 @@ def nearest_neighbours(ground: Ground, sizes: list[int]) -> tuple[Costs, Answers
     return _result(probabilities, known, {str(size): 0.0 for size in sizes}, spent, 0.0, train.nbytes, True)
 
 
-def global_head(ground: Ground, sizes: list[int]) -> tuple[Costs, Answers]:
+def global_head(ground: Ground, sizes: list[int]) -> Measured:
     """Ours without clusters: exact sums, one solve; a deletion subtracts and solves again."""
     params = ground.params
     start = time.process_time()
@@ -91,17 +90,17 @@ def global_head(ground: Ground, sizes: list[int]) -> tuple[Costs, Answers]:
         return Sums(*exact_sums(fourier, labels[rows].tolist()), int(rows.sum()))
 
     left = subtract([ground.sums], sums(~kept), sorted(set(labels[kept])))
-    subtracted, rebuilt = (solve(parts, params.head.ridge, params.projection.levels) for parts in (left, [sums(kept)]))
+    one, two = (solve(parts, params.head.ridge, params.projection.levels) for parts in (left, [sums(kept)]))
     fourier = ground.skeleton.fourier(ground.skeleton.quantise(ground.test_features), params.projection.levels)
     cost = {
         str(size): float(size * len(labels) / len({record.subject for record in ground.data.train.records})) for size in sizes
     }
     storage = head.weight.nbytes + ground.sums.gram.nbytes // 2
-    equal = subtracted.weight.tobytes() == rebuilt.weight.tobytes()
+    equal = one.weight.tobytes() == two.weight.tobytes()
     return _result(head.probabilities(fourier), head.labels, cost, solving, solving, storage, equal)
 
 
-def framed_head(ground: Ground, sizes: list[int]) -> tuple[Costs, Answers]:
+def framed_head(ground: Ground, sizes: list[int]) -> Measured:
     """The global head over the features of one frame that was tuned on public images and that no deletion changes."""
     public = ground.data.public
     params = changed(ground.params, {"tune.frame_px": ground.params.tune.frame_px or ground.params.image.size // 8})

@@ -12,7 +12,6 @@ import numpy as np
 from numpy.typing import NDArray
 
 from bench.compare.peers import Part, Peer, Rows
-from bench.compare.results import Rebuild
 from bench.lab import pipeline as pipe
 from lmeraser.core.digest import sha256
 
@@ -84,7 +83,7 @@ def sample_costs(peer: Peer, before: Division, sizes: Sequence[int], batches: in
     subjects = peer.ground.subjects
     people = int(subjects.max()) + 1
     generator = np.random.default_rng(seed)
-    summaries = {}
+    found = {}
     for size in sizes:
         if size >= people:
             continue
@@ -92,23 +91,25 @@ def sample_costs(peer: Peer, before: Division, sizes: Sequence[int], batches: in
         drawn = []
         firsts = generator.permutation(people)[:times]
         for turn in range(times):
-            leaving = firsts[turn : turn + 1] if size == 1 else generator.permutation(people)[:size]
-            drawn.append(cost(peer, before, divide(peer, ~np.isin(subjects, leaving))))
+            gone = firsts[turn : turn + 1] if size == 1 else generator.permutation(people)[:size]
+            drawn.append(cost(peer, before, divide(peer, ~np.isin(subjects, gone))))
         costs = np.array(drawn)
-        summaries[str(size)] = {
+        found[str(size)] = {
             "mean": float(costs.mean()),
             "p95": float(np.quantile(costs, 0.95)),
             "max": float(costs.max()),
             "drawn": times,
         }
-    return summaries
+    return found
 
 
 def digest(part: Part) -> str:
     return sha256(b"".join(name.encode() + part[name].tobytes() for name in sorted(part)))
 
 
-def rebuild_check(peer: Peer, old: Division, parts: dict[int, Part], people: int, groups: int, seed: int) -> Rebuild:
+def rebuild_check(
+    peer: Peer, old: Division, parts: dict[int, Part], people: int, groups: int, seed: int
+) -> dict[str, int | bool]:
     """Erase some people by the peer's own deletion, then train some groups of the retained records anew and compare bytes.
 
     Args: old: the division of all records; parts: by group of it; groups: how many to compare, those that the deletion left alone
@@ -122,8 +123,8 @@ def rebuild_check(peer: Peer, old: Division, parts: dict[int, Part], people: int
     chains = new.chains()
     if len(new.number) == 1:  # a deletion is a build: only its reproducibility is left to check, on a few records
         few = [rows[:FEW] for rows in next(iter(chains.values()))]
-        first, second = (digest(build(peer, [few])[0][0]) for _ in range(2))
-        return {"equal": first == second, "compared": 1, "left_alone": 0}
+        one, two = (digest(build(peer, [few])[0][0]) for _ in range(2))
+        return {"equal": one == two, "compared": 1, "left_alone": 0}
     order = generator.permutation(len(new.number))
     untouched = [place for place in order if int(new.keys[place, -1]) in known][: max(1, groups // 2)]
     touched = [place for place in order if int(new.keys[place, -1]) not in known][: groups - len(untouched)]

@@ -4,6 +4,7 @@ import json
 import shutil
 import subprocess
 import sys
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -24,11 +25,11 @@ def command(folder: Path, *arguments: str) -> dict[str, Any]:
     )
     if done.returncode:
         sys.exit(f"{folder.name}: lmeraser {arguments[0]} failed ({done.returncode}): {done.stderr[-2000:]}")
-    answer: dict[str, Any] = json.loads(done.stdout)
-    return answer
+    told: dict[str, Any] = json.loads(done.stdout)
+    return told
 
 
-def make_source(data: str, changes: dict[str, Any], work: Path) -> tuple[dict[str, Any], Path]:
+def make_source(data: str, changes: Mapping[str, object], work: Path) -> tuple[dict[str, Any], Path]:
     """Params and the manifest file of a data set."""
     params = changed(preset_of(data), changes).model_dump(mode="json")
     if data == "digits":

@@ -12,7 +12,6 @@ from typing import TypedDict
 from bench.lab import RESULTS, ROOT
 from lmeraser.core.code import code_digest
 from lmeraser.core.digest import readable_json
-from lmeraser.core.environment import Environment
 from lmeraser.core.files import write_atomically
 from lmeraser.learn.environment import network_environment
 
@@ -45,14 +44,12 @@ def command_line() -> str:
 
 
 class Provenance(TypedDict):
-    """What a reader needs to run a bench again."""
-
     command: str
     revision: str
     code: str
     processor: str
     cores: int
-    environment: Environment
+    environment: Mapping[str, str]
 
 
 def provenance() -> Provenance:
@@ -90,7 +87,7 @@ def write_report(name: str, title: str, body: Sequence[str], facts: Mapping[str,
         f"{processor()}, {made['cores']} cores, Python {where['python']}, {versions}."
     )
     text = "\n\n".join([f"# {title}", origin, *body]) + "\n"
-    write_atomically(RESULTS / f"{name}.json", readable_json(made | {"results": facts}))
+    write_atomically(RESULTS / f"{name}.json", readable_json({**made, "results": facts}))
     write_atomically(RESULTS / f"{name}.md", text.encode())
     print(text)
     return RESULTS / f"{name}.md"

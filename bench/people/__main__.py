@@ -23,7 +23,7 @@ from bench.lab.changes import changed, read_changes
 from bench.lab.commands import bench_parser
 from bench.lab.presets import preset_of
 from bench.lab.sources import source_of
-from bench.people.measure import measure_seed
+from bench.people.measure import one_seed
 from bench.people.report import report
 
 VARIANTS: dict[str, dict[str, object]] = {
@@ -58,7 +58,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
         data = pipe.read_data(params, ROOT)
     runs = []
     for seed in range(args.seeds):
-        runs.append(measure_seed(data, changed(params, {"seed": seed}), variants, args.sample))
+        runs.append(one_seed(data, changed(params, {"seed": seed}), variants, args.sample))
         sys.stderr.write(f"seed {seed} done\n")
     people = {record.subject for record in (*data.train.records, *data.test.records)}
     counts = {"public": len(data.public.records), "train": len(data.train.records), "test": len(data.test.records)}

@@ -17,21 +17,19 @@ PARTS = ("served", "clusters_soft", "clusters_hard", "global_head")
 
 
 class Variant(TypedDict):
-    """One clustering over one backbone."""
+    """One clustering. `blast`: see bench/people/blast.py; `tune_seconds`: wall time of all clusters."""
 
-    accuracy: dict[str, float]  # by part of an answer
+    accuracy: dict[str, float]
     blast: dict[str, float]
     clusters: int
-    largest_share: float  # of all private training records
-    smallest: int  # records
+    largest_share: float
+    smallest: int
     tune_seconds: float
 
 
 class Seed(TypedDict):
-    """All clusterings over one backbone."""
-
     pretrain_cpu_seconds: float
-    linear: dict[str, float]  # see `yardsticks`
+    linear: dict[str, float]
     variants: dict[str, Variant]
 
 
@@ -46,11 +44,11 @@ def yardsticks(frozen: pipe.Frozen, data: pipe.Data, params: Params) -> dict[str
         public.records,
         lambda rows: standard(frozen.backbone.features(public.pixels[rows], params.embed.batch)),
     )
-    scores = {str(p): linear_head(train, data.train.labels, test, data.test.labels, p) or 0.0 for p in {*PENALTIES, chosen}}
-    return scores | {YARDSTICK: scores[str(chosen)], "penalty": chosen}
+    found = {str(p): linear_head(train, data.train.labels, test, data.test.labels, p) or 0.0 for p in {*PENALTIES, chosen}}
+    return found | {YARDSTICK: found[str(chosen)], "penalty": chosen}
 
 
-def measure_variant(backbone: Backbone, data: pipe.Data, params: Params, sample: int) -> Variant:
+def one_variant(backbone: Backbone, data: pipe.Data, params: Params, sample: int) -> Variant:
     """Accuracy and blast radius of one clustering over a backbone that is already there."""
     frozen = pipe.freeze(backbone, data, params)
     members = pipe.make_members(frozen, data.train, params)
@@ -60,14 +58,14 @@ def measure_variant(backbone: Backbone, data: pipe.Data, params: Params, sample:
     seconds = time.perf_counter() - start
     model = pipe.serve(clusters, models, pipe.make_sums(frozen, data.train, params), frozen, params)
     answers = model.predict(data.test.pixels)
-    shares = {part: accuracy(getattr(answers, part), answers.labels, data.test.labels) for part in PARTS}
+    scores = {part: accuracy(getattr(answers, part), answers.labels, data.test.labels) or 0.0 for part in PARTS}
     if params.cluster.method != "anchors":
         blast = blast_by_tree(members, data.train, frozen, params)
     else:
         blast = blast_by_anchors(members, clusters, data.train, frozen, params, sample)
     sizes = [len(cluster.members) for cluster in clusters]
     return {
-        "accuracy": {part: share for part, share in shares.items() if share is not None},
+        "accuracy": scores,
         "blast": blast,
         "clusters": len(clusters),
         "largest_share": max(sizes) / len(members),
@@ -76,14 +74,12 @@ def measure_variant(backbone: Backbone, data: pipe.Data, params: Params, sample:
     }
 
 
-def measure_seed(data: pipe.Data, params: Params, variants: Mapping[str, Mapping[str, object]], sample: int) -> Seed:
+def one_seed(data: pipe.Data, params: Params, variants: Mapping[str, Mapping[str, object]], sample: int) -> Seed:
     start = time.process_time()
     backbone = pipe.make_backbone(data.public, params)
     seconds = time.process_time() - start
     return {
         "pretrain_cpu_seconds": seconds,
         "linear": yardsticks(pipe.freeze(backbone, data, params), data, params),
-        "variants": {
-            name: measure_variant(backbone, data, changed(params, changes), sample) for name, changes in variants.items()
-        },
+        "variants": {name: one_variant(backbone, data, changed(params, changes), sample) for name, changes in variants.items()},
     }

@@ -1,6 +1,7 @@
 """The tables of `bench.people`."""
 
 import statistics
+from collections.abc import Sequence
 
 from bench.lab.report import table, write_report
 from bench.people.measure import PARTS, YARDSTICK, Seed, Variant
@@ -12,12 +13,12 @@ def mean_of(values: list[float]) -> str:
     return f"{statistics.mean(values):.4f} ({min(values):.4f} to {max(values):.4f})"
 
 
-def accuracy_rows(runs: list[Seed]) -> list[list[str]]:
+def accuracy_rows(runs: Sequence[Seed]) -> list[list[str]]:
     default = [run["linear"][YARDSTICK] for run in runs]
     best = [max(value for name, value in run["linear"].items() if name != "penalty") for run in runs]
-    penalties = ", ".join(sorted({f"{run['linear']['penalty']:g}" for run in runs}))
+    told = ", ".join(sorted({f"{run['linear']['penalty']:g}" for run in runs}))
     rows = [
-        [f"linear head on all private data, penalty {penalties}", *[""] * 3, mean_of(default)],
+        [f"linear head on all private data, penalty {told}", *[""] * 3, mean_of(default)],
         ["the same, best penalty on the test records", *[""] * 3, mean_of(best)],
     ]
     for name in runs[0]["variants"]:
@@ -27,30 +28,30 @@ def accuracy_rows(runs: list[Seed]) -> list[list[str]]:
     return rows
 
 
-def blast_rows(runs: list[Seed]) -> list[list[str]]:
+def blast_rows(runs: Sequence[Seed]) -> list[list[str]]:
     rows = []
     for name in runs[0]["variants"]:
         variants = [run["variants"][name] for run in runs]
 
-        def over_seeds(key: str, variants: list[Variant] = variants) -> float:
+        def middle(key: str, variants: Sequence[Variant] = variants) -> float:
             return statistics.mean([float(variant["blast"][key]) for variant in variants])
 
         rows.append(
             [
                 name,
                 f"{statistics.mean(variant['clusters'] for variant in variants):.1f}",
-                f"{over_seeds('clusters_mean'):.2f} ({max(variant['blast']['clusters_max'] for variant in variants):.0f})",
-                f"{over_seeds('share_mean'):.3f}",
-                f"{over_seeds('share_p95'):.3f}",
-                f"{over_seeds('cut_changes'):.3f}",
+                f"{middle('clusters_mean'):.2f} ({max(variant['blast']['clusters_max'] for variant in variants):.0f})",
+                f"{middle('share_mean'):.3f}",
+                f"{middle('share_p95'):.3f}",
+                f"{middle('cut_changes'):.3f}",
                 f"{statistics.mean(variant['largest_share'] for variant in variants):.3f}",
-                f"{over_seeds('people'):.0f}",
+                f"{middle('people'):.0f}",
             ]
         )
     return rows
 
 
-def report(data_name: str, runs: list[Seed], counts: dict[str, int], params: Params) -> None:
+def report(data_name: str, runs: Sequence[Seed], counts: dict[str, int], params: Params) -> None:
     columns = ["clustering", "clusters soft", "clusters hard", "global head", "served"]
     cost = [
         "clustering",

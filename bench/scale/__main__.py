@@ -33,7 +33,7 @@ def records(options: argparse.Namespace) -> None:
     from bench.scale import records as parts
 
     runs = [parts.measure(count) for count in options.records]
-    write_report("scale-records", "Records", parts.markdown(runs), {"runs": runs})
+    write_report("scale-records", "Records", parts.markdown(runs), {"runs": [run.to_json() for run in runs]})
 
 
 def requests(options: argparse.Namespace) -> None:

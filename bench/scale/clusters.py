@@ -17,7 +17,7 @@ import tempfile
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import TypedDict
+from typing import Any, TypedDict
 
 import yaml
 
@@ -33,13 +33,13 @@ SPY = """
 import atexit, json, os, resource, sys
 def tell():
     own, ended = (sum(resource.getrusage(who)[:2]) for who in (resource.RUSAGE_SELF, resource.RUSAGE_CHILDREN))
-    usage = {"argv": sys.orig_argv[:4], "cpu": own, "children": ended, "process": os.getpid(), "parent": os.getppid()}
-    line = json.dumps(usage) + "\\n"
+    told = {"argv": sys.orig_argv[:4], "cpu": own, "children": ended, "process": os.getpid(), "parent": os.getppid()}
+    line = json.dumps(told) + "\\n"
     handle = os.open(os.environ["LMERASER_BENCH_LOG"], os.O_WRONLY | os.O_APPEND | os.O_CREAT)
     os.write(handle, line.encode())
 atexit.register(tell)
 """
-SMALL: dict[str, dict[str, object]] = {
+SMALL: dict[str, dict[str, Any]] = {
     "pretrain": {"epochs": 1, "kwargs": {"layers": [1, 1, 1, 1], "channels": [8, 16, 16, 32], "stem_width": 8}},
     "projection": {"dim": 64},
     "tune": {"epochs": 1, "frame_px": 0},
@@ -59,7 +59,7 @@ class Spent:
 
 
 class Process(TypedDict):
-    """What a Python process said at its end (see SPY): processor seconds of its own, and of its children that ended."""
+    """What a Python process says at its end (see SPY): seconds of processor of its own, and of children that it waited for."""
 
     argv: list[str]
     cpu: float
@@ -69,7 +69,7 @@ class Process(TypedDict):
 
 
 class Run(TypedDict):
-    """Every command for one number of slots. commands: by name `Spent`'s fields."""
+    """`commands`: by command, a `Spent`."""
 
     slots: int
     clusters: int
@@ -79,7 +79,8 @@ class Run(TypedDict):
 def attribute(processes: Sequence[Process], total: float) -> Spent:
     """Divide a command's processor seconds between its stages and the rest.
 
-    Args: processes: all that the command started; total: of the command and everything that it waited for.
+    Args:
+        processes: those that said something; total: of the command and everything that it waited for.
     """
 
     def is_stage(process: Process) -> bool:
@@ -89,8 +90,8 @@ def attribute(processes: Sequence[Process], total: float) -> Spent:
     outside = sum(process["cpu"] for process in processes) - stages
     for parent in processes:
         children = [process for process in processes if process["parent"] == parent["process"]]
-        if children and all(is_stage(process) for process in children):
-            stages += parent["children"] - sum(process["cpu"] for process in children)
+        if children and all(is_stage(child) for child in children):
+            stages += parent["children"] - sum(child["cpu"] for child in children)
     ran = sum(map(is_stage, processes))
     return Spent(round(outside, 2), round(stages, 2), round(total - outside - stages, 2), ran)
 
@@ -112,7 +113,7 @@ class Bench:
         subprocess.run([*git, "add", "--all"], check=True)
         subprocess.run([*git, "commit", "--quiet", "--message", "bench"], check=True)
 
-    def set_params(self, **sections: dict[str, object]) -> None:
+    def set_params(self, **sections: dict[str, Any]) -> None:
         path = self.root / "params.yaml"
         raw = yaml.safe_load(path.read_text())
         for name, changes in sections.items():
@@ -165,10 +166,10 @@ def measure(slots: int, plain: bool) -> Run:
     with tempfile.TemporaryDirectory(prefix="lmeraser-scale-") as name:
         bench = Bench(Path(name), slots)
         people = bench.people()
-        commands = {"warm build": bench.lmeraser("build"), "dvc repro, nothing to do": bench.dvc("repro", "--quiet")}
+        found = {"warm build": bench.lmeraser("build"), "dvc repro, nothing to do": bench.dvc("repro", "--quiet")}
         bench.erase(people[0])
-        commands["dvc repro after one deletion"] = bench.dvc("repro", "--quiet")
-        commands["lmeraser forget"] = bench.lmeraser("forget", "--subject", people[1])
+        found["dvc repro after one deletion"] = bench.dvc("repro", "--quiet")
+        found["lmeraser forget"] = bench.lmeraser("forget", "--subject", people[1])
         clusters = len(json.loads((bench.root / "artifacts" / "cluster" / "clusters.json").read_bytes()))
         if plain:
             # Few clusters: an empty slot costs DVC what a full one does, and its own process little.
@@ -177,8 +178,8 @@ def measure(slots: int, plain: bool) -> Run:
                 shutil.rmtree(bench.root / path)
             for lock in [bench.root / "dvc.lock", *bench.root.glob("tune/*/dvc.lock")]:
                 lock.unlink(missing_ok=True)
-            commands["dvc repro, first build"] = bench.dvc("repro", "--quiet")
-        return {"slots": slots, "clusters": clusters, "commands": {name: asdict(spent) for name, spent in commands.items()}}
+            found["dvc repro, first build"] = bench.dvc("repro", "--quiet")
+        return {"slots": slots, "clusters": clusters, "commands": {name: asdict(spent) for name, spent in found.items()}}
 
 
 COMMANDS = (

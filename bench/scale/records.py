@@ -13,8 +13,9 @@ import sys
 import tempfile
 import time
 from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, TypedDict
+from typing import TYPE_CHECKING
 
 import numpy as np
 import pandas as pd
@@ -31,23 +32,19 @@ if TYPE_CHECKING:
 
 SIDE, LEAVES, PUBLIC, PER_PART = 8, 512, 4_000, 16_384
 STEPS = ("split", "embed", "cluster", "validate", "plan")
+Step = dict[str, float]  # numbers of one step by name: cpu (s), peak_gib, and its own
 
 
-Counts = dict[str, float]  # what a step says of itself, by name
-
-
-class Run(TypedDict):
-    """Every step for one number of private records: its own counts, `cpu` (processor seconds) and `peak_gib` (memory)."""
+@dataclass(frozen=True)
+class Run:
+    """One number of private records. Attributes: parts: how many; steps: numbers by step."""
 
     records: int
     parts: int
-    split: Counts
-    freeze: Counts
-    embed: Counts
-    scatter: Counts
-    cluster: Counts
-    validate: Counts
-    plan: Counts
+    steps: dict[str, Step]
+
+    def to_json(self) -> dict[str, object]:
+        return {"records": self.records, "parts": self.parts, **self.steps}
 
 
 class Synthetic(Source):
@@ -60,9 +57,9 @@ class Synthetic(Source):
         public = number < PUBLIC
         person = np.where(public, number, (number - PUBLIC) // 2)
         columns = (
-            [f"{index}.png" for index in number],
-            [str(index % 10) for index in number],
-            [f"{'open' if is_public else 'person'}-{owner:07d}" for owner, is_public in zip(person, public, strict=True)],
+            [f"{one}.png" for one in number],
+            [str(one % 10) for one in number],
+            [f"{'open' if is_public else 'person'}-{one:07d}" for one, is_public in zip(person, public, strict=True)],
             np.where(public, "public", "private"),
             np.where(person % 100 == 99, "test", "train"),
         )
@@ -104,7 +101,7 @@ def write_project(root: Path, records: int) -> None:
     layout.erased.write_text('{"key_id": null, "subjects": []}\n', encoding="utf-8")
 
 
-def split(layout: Layout, params: Params) -> Counts:
+def split(layout: Layout, params: Params) -> Step:
     from unittest.mock import patch
 
     from stages.split import split as stage
@@ -114,28 +111,28 @@ def split(layout: Layout, params: Params) -> Counts:
     return {}
 
 
-def embed(layout: Layout, params: Params) -> Counts:
+def embed(layout: Layout, params: Params) -> Step:
     from stages.embed import embed as stage
 
     stage(layout, params, list(params.parts[:1]))
     return {"records": len(_training(layout, params.parts[0]))}
 
 
-def cluster(layout: Layout, params: Params) -> Counts:
+def cluster(layout: Layout, params: Params) -> Step:
     from stages.cluster import cluster as stage
 
     stage(layout, params, [])
     return {}
 
 
-def validate(layout: Layout, params: Params) -> Counts:
+def validate(layout: Layout, params: Params) -> Step:
     from stages.validate import validate as stage
 
     stage(layout, params, [])
     return {}
 
 
-def plan(layout: Layout, params: Params) -> Counts:
+def plan(layout: Layout, params: Params) -> Step:
     """From the files to the plan, as `lmeraser plan` does after asking DVC whether anything is stale."""
     from lmeraser.erase.erased import ErasedList, SubjectKey
     from lmeraser.erase.facts import check_known, gather_facts
@@ -155,7 +152,7 @@ def plan(layout: Layout, params: Params) -> Counts:
     }
 
 
-ACTS: dict[str, Callable[[Layout, Params], Counts]] = {
+ACTS: dict[str, Callable[[Layout, Params], Step]] = {
     "split": split,
     "embed": embed,
     "cluster": cluster,
@@ -211,16 +208,16 @@ def main() -> None:
     params = load_params(layout.params)
     if name in ("freeze", "scatter"):
         {"freeze": freeze, "scatter": scatter}[name](layout, params)
-        facts: Counts = {}
+        numbers: Step = {}
     else:
-        facts = ACTS[name](layout, params)
+        numbers = ACTS[name](layout, params)
     used = resource.getrusage(resource.RUSAGE_SELF)
-    print(json.dumps(facts | {"cpu": used.ru_utime + used.ru_stime, "peak_gib": used.ru_maxrss / 2**20}))
+    print(json.dumps(numbers | {"cpu": used.ru_utime + used.ru_stime, "peak_gib": used.ru_maxrss / 2**20}))
 
 
 def measure(records: int) -> Run:
     """Every step for one number of private records."""
-    costs: dict[str, Counts] = {}
+    steps: dict[str, Step] = {}
     with tempfile.TemporaryDirectory(prefix="lmeraser-scale-") as name:
         root = Path(name)
         write_project(root, records)
@@ -228,32 +225,21 @@ def measure(records: int) -> Run:
         for step in ("split", "freeze", "embed", "scatter", "cluster", "validate", "plan"):
             command = [sys.executable, "-m", "bench.scale.records", step, name]
             done = subprocess.run(command, cwd=ROOT, stdout=subprocess.PIPE, text=True, check=True)
-            costs[step] = json.loads(done.stdout.splitlines()[-1])
-        parts = len(load_params(root / "params.yaml").parts)
-    return {
-        "records": records,
-        "parts": parts,
-        "split": costs["split"],
-        "freeze": costs["freeze"],
-        "embed": costs["embed"],
-        "scatter": costs["scatter"],
-        "cluster": costs["cluster"],
-        "validate": costs["validate"],
-        "plan": costs["plan"],
-    }
+            steps[step] = json.loads(done.stdout.splitlines()[-1])
+        return Run(records, len(load_params(root / "params.yaml").parts), steps)
 
 
 def markdown(runs: Sequence[Run]) -> list[str]:
-    def cell(costs: Counts) -> str:
-        return f"{costs['cpu']:.1f} s, {costs['peak_gib']:.2f} GiB"
+    def cell(run: Run, step: str) -> str:
+        return f"{run.steps[step]['cpu']:.1f} s, {run.steps[step]['peak_gib']:.2f} GiB"
 
     rows = [
         [
-            f"{run['records']:,}",
-            run["parts"],
-            *(cell(costs) for costs in (run["split"], run["embed"], run["cluster"], run["validate"], run["plan"])),
-            f"{run['plan']['plan_seconds']:.2f} s",
-            f"{run['plan']['touched']} of {run['plan']['clusters']}",
+            f"{run.records:,}",
+            run.parts,
+            *(cell(run, step) for step in STEPS),
+            f"{run.steps['plan']['plan_seconds']:.2f} s",
+            f"{run.steps['plan']['touched']} of {run.steps['plan']['clusters']}",
         ]
         for run in runs
     ]

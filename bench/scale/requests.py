@@ -29,29 +29,6 @@ PICTURE = "scale-requests.png"
 Cost = Callable[[np.random.Generator, int], float]  # images that a batch of n people trains on
 
 
-class Row(TypedDict):
-    """One way at one rate. Seconds and hours are of GPUs where the name says so; `hours_…` are from a request to its end."""
-
-    rate: int  # requests a day
-    way: str
-    requests: int
-    batches: int
-    gpu_hours_a_month: float
-    gpu_seconds_a_request: float
-    busy_share: float
-    hours_mean: float
-    hours_p95: float
-    hours_max: float
-
-
-class Simulation(TypedDict):
-    """Every way at every rate. arguments: the command line's, by name."""
-
-    rows: list[Row]
-    paper_share: float
-    arguments: dict[str, Any]
-
-
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     group = parser.add_argument_group("requests")
     group.add_argument("--subjects", type=int, default=1_000_000)
@@ -117,6 +94,27 @@ def queue(
     return done - arrivals, busy, batches
 
 
+class Row(TypedDict):
+    """One way of forgetting at one rate of requests (a day)."""
+
+    rate: int
+    way: str
+    requests: int
+    batches: int
+    gpu_hours_a_month: float
+    gpu_seconds_a_request: float
+    busy_share: float
+    hours_mean: float
+    hours_p95: float
+    hours_max: float
+
+
+class Simulation(TypedDict):
+    rows: list[Row]
+    paper_share: float
+    arguments: dict[str, Any]  # of the command line
+
+
 def simulate(options: argparse.Namespace) -> Simulation:
     """Every way at every rate of requests."""
     share = options.paper_share or measured_share()
@@ -154,25 +152,20 @@ def simulate(options: argparse.Namespace) -> Simulation:
     return {"rows": rows, "paper_share": share, "arguments": arguments}
 
 
+def numbers_of(row: Row) -> list[float]:
+    """Those that the table shows."""
+    hours = [row["hours_mean"], row["hours_p95"], row["hours_max"]]
+    return [row["gpu_hours_a_month"], row["gpu_seconds_a_request"], *hours]
+
+
 def _number(value: float) -> str:
     return f"{value:,.0f}" if value >= 100 else f"{value:.3g}"
 
 
 def markdown(simulation: Simulation) -> list[str]:
     given = simulation["arguments"]
-    cells = [
-        [
-            f"{row['rate']:,}",
-            row["way"],
-            f"{row['batches']:,}",
-            _number(row["gpu_hours_a_month"]),
-            _number(row["gpu_seconds_a_request"]),
-            _number(row["hours_mean"]),
-            _number(row["hours_p95"]),
-            _number(row["hours_max"]),
-        ]
-        for row in simulation["rows"]
-    ]
+    rows = simulation["rows"]
+    cells = [[f"{row['rate']:,}", row["way"], f"{row['batches']:,}", *map(_number, numbers_of(row))] for row in rows]
     header = ["requests a day", "way", "batches", "GPU hours a month", "GPU s a request", "h to forget, mean", "p95", "max"]
     assumed = (
         f"A simulation, no measurement: {given['subjects']:,} subjects of {given['per_subject']:g} records, {given['days']} "

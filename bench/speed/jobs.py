@@ -5,17 +5,24 @@ import sys
 import tempfile
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING
 
 from bench.lab import ROOT
 from bench.speed.report import SQUARE
+
+if TYPE_CHECKING:  # the parent of the workers needs none of it
+    import numpy as np
+    from numpy.typing import NDArray
+    from torch import nn
+
+    from lmeraser.core.params import Params
 
 SIDE, FRAME_PX, CLASSES, CLUSTERS = 32, 4, 10, 32
 PRODUCTS = {"bfloat16": 40, "float32": 20}  # products a round
 EMBEDDINGS, ROUTINGS = 3, 100  # of all images, a round
 
 
-def lab_params(batch: int, epochs: int) -> Any:
+def lab_params(batch: int, epochs: int) -> "Params":
     """params.yaml of the project with the lab's backbone, image size, batch and frame."""
     from lmeraser.core.params import load_params
 
@@ -39,7 +46,7 @@ def lab_params(batch: int, epochs: int) -> Any:
     )
 
 
-def synthetic(n: int, seed: int) -> tuple[list[str], Any, list[str]]:
+def synthetic(n: int, seed: int) -> "tuple[list[str], NDArray[np.uint8], list[str]]":
     """Record ids, (n, s, s, 3) uint8 and labels."""
     import numpy as np
 
@@ -48,7 +55,7 @@ def synthetic(n: int, seed: int) -> tuple[list[str], Any, list[str]]:
     return [f"{seed:08x}{row:024x}" for row in range(n)], pixels, [str(row % CLASSES) for row in range(n)]
 
 
-def fresh_model(params: Any) -> Any:
+def fresh_model(params: "Params") -> "nn.Module":
     """The backbone with random weights: its speed is that of a trained one."""
     import torch
 
@@ -58,7 +65,7 @@ def fresh_model(params: Any) -> Any:
     return build(params.pretrain, params.image, 0).eval()
 
 
-def our_jobs(n: int, batch: int, epochs: int, seed: int) -> dict[str, Callable[[], Any]]:
+def our_jobs(n: int, batch: int, epochs: int, seed: int) -> dict[str, Callable[[], object]]:
     """What one of our workers can do: tune its cluster, or multiply matrices."""
     import numpy as np
     import torch
@@ -96,7 +103,7 @@ def our_jobs(n: int, batch: int, epochs: int, seed: int) -> dict[str, Callable[[
     }
 
 
-def plain_jobs(n: int, batch: int, epochs: int, seed: int, threads: int) -> dict[str, Callable[[], Any]]:
+def plain_jobs(n: int, batch: int, epochs: int, seed: int, threads: int) -> dict[str, Callable[[], object]]:
     """The plain loop: with as many images as one of our workers sees, for each thread."""
     os.environ.pop("MKL_CBWR", None)  # it asks for no reproducible bits
     import torch

@@ -4,23 +4,11 @@ from typing import TypedDict
 
 from bench.lab.report import table, write_report
 
-SQUARE = 1024  # rows and columns of the product that measures the ceiling
-QUIET = 0.05  # share of the cores that others may use in a quiet round
-
-
-class Settings(TypedDict):
-    """What every contender did: images a worker and epoch; clusters that the plain loop routes to."""
-
-    batch: int
-    images: int
-    epochs: int
-    clusters_plain: int
-
 
 class Summary(TypedDict):
-    """Medians over the rounds, by contender or kind of product; None where no round was quiet."""
+    """Medians over the rounds; None where no round was quiet. Rates are images a second; `cpu`: of processor."""
 
-    rounds: list[dict[str, dict[str, float]]]  # by job `team.Spent`'s fields
+    rounds: list[dict[str, dict[str, float]]]
     quiet_rounds: int
     images_per_wall_second: dict[str, float | None]
     images_per_cpu_second: dict[str, float]
@@ -32,7 +20,11 @@ class Summary(TypedDict):
     flops_per_image: float
     flops_per_cpu_second: dict[str, float]
     foreign_load: float
-    settings: Settings
+    settings: dict[str, int]
+
+
+SQUARE = 1024  # rows and columns of the product that measures the ceiling
+QUIET = 0.05  # share of the cores that others may use in a quiet round
 
 
 def _rate(value: float | None) -> str:

@@ -39,23 +39,23 @@ def measure(args: argparse.Namespace) -> Summary:
     for place in range(args.rounds + 1):
         calm = wait_for_quiet(args.patience)
         # Under load a gang of threads takes minutes for what it does in a second: it runs in calm rounds alone.
-        spent_by_job = {name: teams[team].do(job) for name, (team, job) in jobs.items() if calm or name != "plain_threads"}
+        found = {name: teams[team].do(job) for name, (team, job) in jobs.items() if calm or name != "plain_threads"}
         if place:  # the first round warms up
-            rounds.append(spent_by_job)
+            rounds.append(found)
     for team in teams.values():
         team.close()
     return summary(rounds, args)
 
 
-def middle(values: Sequence[float]) -> float | None:
-    """None where no round was quiet."""
+def middle_of_quiet(values: Sequence[float]) -> float | None:
+    """The median, or None where no round was quiet."""
     return statistics.median(values) if values else None
 
 
 def _pass(rounds: Sequence[dict[str, Spent]], job: str, args: argparse.Namespace) -> dict[str, float]:
     """Images a processor second of embedding or routing, and their ratio."""
     times = args.images * CORES * {"embed": EMBEDDINGS, "route": ROUTINGS}[job]
-    ours, plain = ([costs[f"{job} {team}"].cpu for costs in rounds] for team in ("ours", "plain_processes"))
+    ours, plain = ([each[f"{job} {team}"].cpu for each in rounds] for team in ("ours", "plain_processes"))
     return {
         "ours": statistics.median([times / cpu for cpu in ours]),
         "plain": statistics.median([times / cpu for cpu in plain]),
@@ -66,27 +66,25 @@ def _pass(rounds: Sequence[dict[str, Spent]], job: str, args: argparse.Namespace
 def summary(rounds: Sequence[dict[str, Spent]], args: argparse.Namespace) -> Summary:
     """Medians. Rates per processor second hold under load; wall ratios of quiet rounds alone are kept for the gang of threads."""
     seen = args.images * args.epochs * CORES
-    quiet = [costs for costs in rounds if "plain_threads" in costs and max(costs[name].foreign for name in CONTENDERS) < QUIET]
+    quiet = [each for each in rounds if "plain_threads" in each and max(each[name].foreign for name in CONTENDERS) < QUIET]
     flops = flops_per_image(args.batch)
-    per_cpu = {name: statistics.median([seen / costs[name].cpu for costs in rounds]) for name in ("ours", "plain_processes")}
+    per_cpu = {name: statistics.median([seen / each[name].cpu for each in rounds]) for name in ("ours", "plain_processes")}
     ceiling = {
-        kind: statistics.median([CORES * products * 2 * SQUARE**3 / costs[kind].cpu for costs in rounds])
+        kind: statistics.median([CORES * products * 2 * SQUARE**3 / each[kind].cpu for each in rounds])
         for kind, products in PRODUCTS.items()
     }
     return {
-        "rounds": [{name: asdict(spent) for name, spent in costs.items()} for costs in rounds],
+        "rounds": [{name: asdict(used) for name, used in each.items()} for each in rounds],
         "quiet_rounds": len(quiet),
-        "images_per_wall_second": {name: middle([seen / costs[name].wall for costs in quiet]) for name in CONTENDERS},
+        "images_per_wall_second": {name: middle_of_quiet([seen / each[name].wall for each in quiet]) for name in CONTENDERS},
         "images_per_cpu_second": per_cpu,
-        "ratio_threads_wall_quiet": middle([costs["plain_threads"].wall / costs["ours"].wall for costs in quiet]),
-        "ratio_processes_wall": statistics.median([costs["plain_processes"].wall / costs["ours"].wall for costs in rounds]),
-        "ratio_processes_cpu": statistics.median([costs["plain_processes"].cpu / costs["ours"].cpu for costs in rounds]),
-        "ratio_processes_cpu_range": [
-            f(costs["plain_processes"].cpu / costs["ours"].cpu for costs in rounds) for f in (min, max)
-        ],
+        "ratio_threads_wall_quiet": middle_of_quiet([each["plain_threads"].wall / each["ours"].wall for each in quiet]),
+        "ratio_processes_wall": statistics.median([each["plain_processes"].wall / each["ours"].wall for each in rounds]),
+        "ratio_processes_cpu": statistics.median([each["plain_processes"].cpu / each["ours"].cpu for each in rounds]),
+        "ratio_processes_cpu_range": [f(each["plain_processes"].cpu / each["ours"].cpu for each in rounds) for f in (min, max)],
         "passes": {job: _pass(rounds, job, args) for job in PASSES},
         "flops_per_image": flops,
         "flops_per_cpu_second": ceiling,
-        "foreign_load": statistics.median([costs["ours"].foreign for costs in rounds]),
+        "foreign_load": statistics.median([each["ours"].foreign for each in rounds]),
         "settings": {"batch": args.batch, "images": args.images, "epochs": args.epochs, "clusters_plain": CLUSTERS},
     }

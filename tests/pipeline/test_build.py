@@ -6,6 +6,7 @@ from pathlib import Path
 
 import pytest
 import yaml
+from preloading import COLD
 from sandbox import Sandbox, make_project
 
 from lmeraser.pipeline.locks import compare, read_outs
@@ -20,10 +21,11 @@ def changed_stages(before: Path, after: Path) -> set[str]:
 
 
 def test_one_plain_repro_builds_the_same_bytes_and_a_second_runs_nothing(built: Sandbox, tmp_path: Path) -> None:
-    # Another folder, another order of rows, stage by stage, each in a process of its own.
+    # Another folder, another order of rows, stage by stage, each in a process of its own that imports all by itself.
     other = make_project(tmp_path / "other")
     other.manifest.sample(frac=1, random_state=0).to_csv(other.root / "people" / "manifest.csv", index=False)
-    other.dvc("repro")
+    done = other.python("-m", "dvc", "repro", env=COLD)
+    assert done.returncode == 0, done.stderr
     found = compare(read_outs(built.root / "dvc.lock"), read_outs(other.root / "dvc.lock"))
     assert found.artifacts > 10
     assert found.differing == []

@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 from sandbox import AWS, Sandbox, files, make_project
 
-pytestmark = [pytest.mark.slow, pytest.mark.campaign]
+pytestmark = [pytest.mark.slow, pytest.mark.campaign("builds and erases seventy people on two kinds of remote: three minutes")]
 
 
 def git(project: Sandbox, *arguments: str) -> None:

@@ -6,6 +6,7 @@ import subprocess
 import sys
 from pathlib import Path
 
+import preloading
 import pytest
 from builders import png
 from commands import blocks, section
@@ -48,7 +49,7 @@ def shell(project: Sandbox, line: str) -> str:
     done = subprocess.run(
         ["bash", "-euo", "pipefail", "-c", line],
         cwd=project.root,
-        env=os.environ | who | own,
+        env=preloading.variables(os.environ | who | own),
         capture_output=True,
         text=True,
         stdin=subprocess.DEVNULL,

@@ -1,7 +1,10 @@
 """Two builds under different instruction sets give equal bytes, or environments that are told apart and refused in one model."""
 
 import re
+from collections.abc import Iterator
+from pathlib import Path
 
+import preloading
 import pytest
 from sandbox import Sandbox
 
@@ -16,6 +19,15 @@ pytestmark = pytest.mark.slow
 PIN = {"ATEN_CPU_CAPABILITY": "default", "OPENBLAS_CORETYPE": "Prescott"}
 
 
+@pytest.fixture
+def pinned(tmp_path: Path) -> Iterator[None]:
+    """The whole pipeline runs under the pins: from a process that was imported under them."""
+    (tmp_path / "pinned").mkdir()
+    with preloading.server(tmp_path / "pinned", PIN):
+        yield
+
+
+@pytest.mark.usefixtures("pinned")
 def test_artifacts_of_another_instruction_set_are_refused_beside_the_others_and_the_named_command_mends_it(
     built: Sandbox, project: Sandbox
 ) -> None:

@@ -14,7 +14,7 @@ from service import Service, served, wait
 
 from lmeraser.pipeline.locks import read_outs
 
-pytestmark = [pytest.mark.slow, pytest.mark.campaign]
+pytestmark = [pytest.mark.slow, pytest.mark.campaign("a server, workers and a clone, each erasure twice: four minutes")]
 
 
 def calm_outs(project: Sandbox, folder: Path, people: list[str]) -> dict[str, str]:

@@ -1,21 +1,23 @@
 """More slots than one pipeline file holds: building, erasing, purging and proving work as with few."""
 
 import json
-import os
 import shutil
 import subprocess
-import sys
 from pathlib import Path
 
+import preloading
 import pytest
 from sandbox import Sandbox, make_project, refused
+from sharing import shared
 
 from lmeraser.pipeline.files import locks
 from lmeraser.pipeline.locks import compare, outs_by_stage, read_outs
 
 pytestmark = pytest.mark.slow
 
-SLOTS = 66
+# In the project's own copy of the code files hold fewer slots, so six take the paths of sixty-six; `make campaign` takes those.
+SLOTS, IN_ROOT, SHARD = (66, 64, 32) if preloading.cold() else (6, 4, 2)
+LAST, NEXT = f"c{SLOTS - 1:02d}", f"c{SLOTS:02d}"
 
 
 def write_away(project: Sandbox) -> None:
@@ -24,12 +26,29 @@ def write_away(project: Sandbox) -> None:
     subprocess.run([*git, "commit", "--quiet", "--message", "state"], check=True)
 
 
+def hold_fewer(project: Sandbox) -> None:
+    """Let pipeline files hold fewer slots: constants of the code, which is the project's own."""
+    for name, old, new in (
+        ("lmeraser/core/params.py", "IN_ROOT = 64", f"IN_ROOT = {IN_ROOT}"),
+        ("lmeraser/pipeline/files.py", "SHARD = 32", f"SHARD = {SHARD}"),
+    ):
+        text = (project.root / name).read_text()
+        assert text.count(old) == 1, name
+        (project.root / name).write_text(text.replace(old, new))
+
+
+def shard_of(slot: str) -> str:
+    """The folder of the pipeline file that holds a slot."""
+    return f"tune/{int(slot[1:]) // SHARD:02d}"
+
+
 def grown(root: Path) -> Sandbox:
     """An unbuilt project of many slots."""
     sandbox = make_project(root)
+    hold_fewer(sandbox)
     told = sandbox.json("slots", str(SLOTS))
     assert told["files"] == ["dvc.yaml", "tune/00/dvc.yaml", "tune/01/dvc.yaml", "tune/02/dvc.yaml"]
-    sandbox.set_params(tune={"epochs": 1}, cluster={"n_max": 15}, skeleton={"leaves": 12})
+    sandbox.set_params(tune={"epochs": 1}, cluster={"n_max": 15}, skeleton={"leaves": min(SLOTS, 12)})
     write_away(sandbox)
     return sandbox
 
@@ -37,13 +56,16 @@ def grown(root: Path) -> Sandbox:
 @pytest.fixture(scope="module")
 def many(tmp_path_factory: pytest.TempPathFactory) -> Sandbox:
     """A built and committed project of many slots; never change it."""
-    sandbox = grown(tmp_path_factory.mktemp("many") / "project")
+    return Sandbox(shared(tmp_path_factory, "many", build_many, Path(__file__)) / "project")
+
+
+def build_many(folder: Path) -> None:
+    sandbox = grown(folder / "project")
     done = sandbox.lmeraser("build")
     assert done.returncode == 0, done.stderr
     assert len(locks(sandbox.root)) == 4
     assert all(path.exists() for path in locks(sandbox.root))
     write_away(sandbox)
-    return sandbox
 
 
 @pytest.fixture
@@ -89,7 +111,7 @@ def test_kill_that_emptied_one_of_the_locks_is_finished_with_the_same_bytes(proj
     shutil.copytree(project.root, calm, symlinks=True)
     Sandbox(calm).json("forget", "--subject", person)
     slot = project.json("plan", "--subject", person)["slots_retrained"][0]
-    shard = f"tune/{int(slot[1:]) // 32:02d}/dvc.lock"
+    shard = f"{shard_of(slot)}/dvc.lock"
     for name in ("dvc.lock", shard):
         work = tmp_path / name.replace("/", "-")
         shutil.copytree(project.root, work, symlinks=True)
@@ -144,7 +166,7 @@ def test_build_trains_stale_slots_in_warm_processes_with_the_same_bytes(project:
     # Stage by stage, the recipe and the slots that hold somebody: what is empty takes a process each, and was built above.
     used = [size["slot"] for size in json.loads((project.root / "artifacts/cluster/clusters.json").read_text())]
     assert len(used) > 3
-    other.dvc("repro", "--single-item", "recipe", *(f"tune/{int(slot[1:]) // 32:02d}/dvc.yaml:tune@{slot}" for slot in used))
+    other.dvc("repro", "--single-item", "recipe", *(f"{shard_of(slot)}/dvc.yaml:tune@{slot}" for slot in used))
     plain = outs_by_stage(other.root / "dvc.lock")
     for stage in ("recipe", *(f"tune@{slot}" for slot in used)):
         assert after[stage] == plain[stage] != before[stage]
@@ -156,12 +178,11 @@ def test_build_trains_stale_slots_in_warm_processes_with_the_same_bytes(project:
 
 def test_plain_repro_refuses_slots_that_no_pipeline_file_holds(project: Sandbox) -> None:
     text = (project.root / "params.yaml").read_text()
-    (project.root / "params.yaml").write_text(text.replace("c00..c65", "c00..c66"))
-    path = os.pathsep.join((str(Path(sys.executable).parent), os.environ["PATH"]))
-    done = project.python("-m", "dvc", "repro", env={"PATH": path})
+    (project.root / "params.yaml").write_text(text.replace(f"c00..{LAST}", f"c00..{NEXT}"))
+    done = project.python("-m", "dvc", "repro")
     assert done.returncode != 0
-    assert "`lmeraser slots 67`" in done.stderr
-    assert "`lmeraser slots 67`" in refused(project.lmeraser("build"), 2)
-    project.json("slots", "67")
+    assert f"`lmeraser slots {SLOTS + 1}`" in done.stderr
+    assert f"`lmeraser slots {SLOTS + 1}`" in refused(project.lmeraser("build"), 2)
+    project.json("slots", str(SLOTS + 1))
     assert project.lmeraser("build").returncode == 0
-    assert "tune@c66" in project.lock()
+    assert f"tune@{NEXT}" in project.lock()

@@ -1,6 +1,6 @@
 """CIFAR-100 public, CIFAR-10 private, a transformer's weights from a file: built, images forgotten, rebuilt to the same bytes."""
 
-import json
+import hashlib
 import shutil
 from pathlib import Path
 from typing import Any
@@ -17,30 +17,19 @@ from lmeraser.core.digest import sha256_of_file
 
 pytestmark = pytest.mark.slow
 
-# Lets every process of the test believe that the small files are those that were published.
-HOOK = """
-import hashlib, pathlib, sys
-ROOT = pathlib.Path({root!r})
-class Finder:
-    def find_spec(self, name, path=None, target=None):
-        if name != "torchvision.datasets.cifar":
-            return None
-        sys.meta_path.remove(self)
-        import importlib.util
-        spec = importlib.util.find_spec(name)
-        load = spec.loader.exec_module
-        def exec_module(module):
-            load(module)
-            for kind in (module.CIFAR10, module.CIFAR100):
-                def md5(file):
-                    path = ROOT / kind.base_folder / file
-                    return {digests}.get(str(path.relative_to(ROOT)))
-                kind.train_list = [[file, md5(file)] for file, _ in kind.train_list]
-                kind.test_list = [[file, md5(file)] for file, _ in kind.test_list]
-                kind.meta = kind.meta | {{"md5": md5(kind.meta["filename"])}}
-        spec.loader.exec_module = exec_module
-        return spec
-sys.meta_path.insert(0, Finder())
+# In the project's own copy of the code: the small files are those that were published.
+SMALL_SETS = """
+
+_class_of_published = _class_of
+
+
+def _class_of(name: str) -> Any:
+    kind = _class_of_published(name)
+    digests = {digests}
+    kind.train_list = [[file, digests[f"{{kind.base_folder}}/{{file}}"]] for file, _ in kind.train_list]
+    kind.test_list = [[file, digests[f"{{kind.base_folder}}/{{file}}"]] for file, _ in kind.test_list]
+    kind.meta = kind.meta | {{"md5": digests[f"{{kind.base_folder}}/{{kind.meta['filename']}}"]}}
+    return kind
 """
 KWARGS: dict[str, Any] = {"depth": 1, "embed_dim": 32, "num_heads": 2, "img_size": 32, "patch_size": 8}
 CHANGES: dict[str, dict[str, Any]] = {
@@ -59,20 +48,16 @@ def write_weights(path: Path) -> str:
 
 
 @pytest.fixture
-def project(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Sandbox:
-    import hashlib
-
+def project(tmp_path: Path) -> Sandbox:
     sets = tmp_path / "sets"
     private, public = images(1, 150), images(2, 100)
     public[[3, 17, 40]] = private[[0, 31, 140]]
     write_cifar(sets, "cifar10", private[:120], private[120:])
     write_cifar(sets, "cifar100", public[:80], public[80:])
     digests = {str(p.relative_to(sets)): hashlib.md5(p.read_bytes()).hexdigest() for p in sets.rglob("*") if p.is_file()}  # noqa: S324
-    hook = tmp_path / "hook"
-    hook.mkdir()
-    (hook / "sitecustomize.py").write_text(HOOK.format(root=str(sets), digests=json.dumps(digests)))
-    monkeypatch.setenv("PYTHONPATH", str(hook))
     sandbox = make_project(tmp_path / "project")
+    with (sandbox.root / "lmeraser" / "sources" / "published.py").open("a") as code:
+        code.write(SMALL_SETS.format(digests=digests))
     with (sandbox.root / ".gitignore").open("a") as ignored:
         ignored.write("/weights/\n")
     digest = write_weights(sandbox.root / "weights" / "vit.safetensors")

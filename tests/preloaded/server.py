@@ -16,12 +16,13 @@ import io
 import json
 import os
 import runpy
-import select
+import selectors
 import signal
 import socket
 import sys
 import threading
 import traceback
+from functools import partial
 from typing import Any, NoReturn
 
 LIBRARIES = (
@@ -114,28 +115,64 @@ def child(request: dict[str, Any], descriptors: list[int]) -> NoReturn:
     os._exit(status)
 
 
-def serve(connection: socket.socket) -> NoReturn:
-    """Run one command; tell how it ended. Where whoever sent it is killed, so is the command."""
-    signal.signal(signal.SIGTERM, signal.SIG_DFL)
-    os.setsid()
-    request, descriptors = received(connection)
-    if early(request["variables"]) != early(dict(os.environ)):
-        connection.sendall(b"cold")
-        os._exit(0)
-    process = os.fork()
-    if not process:
+class Server:
+    """Takes commands, forks a copy for each, and tells whoever sent it how it ended."""
+
+    def __init__(self, listener: socket.socket) -> None:
+        self.listener = listener
+        self.events = selectors.DefaultSelector()
+        self.events.register(listener, selectors.EVENT_READ, self.accept)
+        self.places: dict[int, tuple[socket.socket, int]] = {}  # process: who sent it, its descriptor
+
+    def accept(self) -> None:
+        connection, _ = self.listener.accept()
+        connection.settimeout(None)
+        try:
+            request, descriptors = received(connection)
+        except (OSError, ValueError):  # it was killed meanwhile
+            connection.close()
+            return
+        if early(request["variables"]) != early(dict(os.environ)):
+            connection.sendall(b"cold")
+            connection.close()
+        elif process := os.fork():
+            over = os.pidfd_open(process)
+            self.places[process] = connection, over
+            self.events.register(over, selectors.EVENT_READ, partial(self.reap, process))
+            self.events.register(connection, selectors.EVENT_READ, partial(self.abandoned, process))
+        else:
+            self.become(request, descriptors)
+        for number in descriptors:  # a pipe ends when its last writer closes it
+            os.close(number)
+
+    def become(self, request: dict[str, Any], descriptors: list[int]) -> NoReturn:
+        """In the copy: run a command. `take_over` closes what is the server's own."""
+        signal.signal(signal.SIGTERM, signal.SIG_DFL)
         os.setsid()
         child(request, descriptors)
-    for number in descriptors:  # a pipe ends when its last writer closes it
-        os.close(number)
-    over = os.pidfd_open(process)
-    ready, _, _ = select.select([over, connection.fileno()], [], [])
-    if over not in ready:
+
+    def abandoned(self, process: int) -> None:
+        """Whoever sent a command was killed, so the command is."""
+        self.events.unregister(self.places[process][0])
         os.kill(process, signal.SIGKILL)
-    _, status = os.waitpid(process, 0)
-    with contextlib.suppress(OSError):
-        connection.sendall(str(os.waitstatus_to_exitcode(status)).encode())
-    os._exit(0)
+
+    def reap(self, process: int) -> None:
+        _, status = os.waitpid(process, 0)
+        connection, over = self.places.pop(process)
+        self.events.unregister(over)
+        os.close(over)
+        with contextlib.suppress(KeyError):
+            self.events.unregister(connection)
+        with contextlib.suppress(OSError):
+            connection.sendall(str(os.waitstatus_to_exitcode(status)).encode())
+        connection.close()
+
+    def run(self, watched: int) -> None:
+        """Until a process ends."""
+        while os.path.exists(f"/proc/{watched}"):  # noqa: PTH110
+            for event, _ in self.events.select(1):
+                if event.fileobj in self.events.get_map():  # an earlier one of these may have ended it
+                    event.data()
 
 
 def ended(number: int, frame: object) -> NoReturn:
@@ -158,20 +195,7 @@ def main(path: str, watched: int) -> None:
     with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as listener:
         listener.bind(path)
         listener.listen(64)
-        listener.settimeout(1)
-        while os.path.exists(f"/proc/{watched}"):  # noqa: PTH110
-            with contextlib.suppress(ChildProcessError):
-                while os.waitpid(-1, os.WNOHANG)[0]:  # their processor time is told to whoever waits for this process
-                    pass
-            try:
-                connection, _ = listener.accept()
-            except TimeoutError:
-                continue
-            if not os.fork():
-                listener.close()
-                connection.settimeout(None)
-                serve(connection)
-            connection.close()
+        Server(listener).run(watched)
 
 
 if __name__ == "__main__":

@@ -13,7 +13,7 @@ from flows.project import Project
 from flows.purge import step as purge
 from lmeraser.core.errors import VerificationError
 from lmeraser.core.layout import Layout
-from lmeraser.erase.erased import ErasedList
+from lmeraser.erase.erased import ErasedList, load_key
 from lmeraser.erase.ledger import Ledger, sqlite_url
 from lmeraser.erase.plan import Plan
 from lmeraser.erase.states import reached
@@ -58,9 +58,8 @@ def batch_ids(project: Project) -> list[str]:
 
 def columns(project: Project) -> list[tuple[str, ...]]:
     with closing(sqlite3.connect(project.layout.private_state / "ledger.db")) as ledger:
-        rows: list[tuple[str, ...]] = ledger.execute(
-            "SELECT batch_id, plan, before, facts FROM batches ORDER BY batch_id"
-        ).fetchall()
+        asked = "SELECT batch_id, plan, before, facts FROM batches ORDER BY batch_id"
+        rows: list[tuple[str, ...]] = ledger.execute(asked).fetchall()
         return rows
 
 
@@ -87,12 +86,8 @@ def test_a_batch_that_is_read_and_stored_again_loses_nothing(frozen: list[Projec
         assert columns(project) == before
 
 
-def test_plans_of_old_batches_are_plans_and_their_ground_is_known(frozen: list[Project]) -> None:
+def test_plans_of_old_batches_are_plans_of_today(frozen: list[Project]) -> None:
     for project in frozen:
-        for batch_id in batch_ids(project):
-            batch = project.ledger.get_batch(batch_id)
-            assert batch.outcome.records_removed > 0
-            assert batch.ground is not None
         for _, plan, _, facts in columns(project):
             for text in (plan, *map(json.dumps, json.loads(facts)["plans"].values())):
                 assert Plan.from_json(json.loads(text)).to_json() == json.loads(text)
@@ -141,7 +136,7 @@ def test_old_certificates_verify_offline_up_to_their_head(frozen: list[Project])
 
 def test_old_lists_and_keys_still_name_everybody_who_was_erased(frozen: list[Project]) -> None:
     for project in frozen:
-        project.erased.check_key(project.subject_key())
+        project.erased.check_key(load_key(project.key_file))
         begun = [request for request in project.ledger.all() if reached(request.reached, "removed")]
         erased = {pseudonym for request in begun for pseudonym in request.pseudonyms}
         assert erased == ErasedList.read(project.layout.erased).pseudonyms == ErasedList.remembered(project.layout).pseudonyms

@@ -38,7 +38,7 @@ def world_of(kind: str, folder: Path) -> Iterator[World]:
 
 
 def drawn(dice: random.Random) -> tuple[list[Step], Asked]:
-    """A history of one to three requests: submitted, perhaps swept or cancelled between, and resumed at the end."""
+    """A history of one to three requests, the first perhaps about public records too: submitted, swept or cancelled, resumed."""
     free = [f"{CANARY}-{number}" for number in range(1, 6)]
     asked: Asked = {}
     steps: list[Step] = []
@@ -47,7 +47,9 @@ def drawn(dice: random.Random) -> tuple[list[Step], Asked]:
         asked[identity] = tuple(free.pop(dice.randrange(len(free))) for _ in range(dice.choice((1, 1, 1, 2))))
         if len(free) < 3:
             free.append(f"{CANARY}-test")
-        steps.append(submit(identity, *asked[identity], solved=dice.random() < 0.5))
+        if public := not asked.keys() - {identity} and dice.random() < 0.1:
+            asked[identity] = ("stock-0", *asked[identity])
+        steps.append(submit(identity, *asked[identity], solved=dice.random() < 0.5, public=public))
         if dice.random() < 0.3:
             steps.append(sweep())
         if dice.random() < 0.2:
