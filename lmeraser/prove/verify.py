@@ -293,7 +293,7 @@ def _check_order(old: int, new: int, given: set[int]) -> None:
         raise CertificateError(f"certificate {new} was given twice, or two claim the same place in the chain")
     if new < old or (new > old + 1 and old + 1 in given):
         early, late = (old, new) if new < old else (new, old + 1)
-        raise CertificateError(f"certificate {early} comes before {late}; give them in the order of their numbers")
+        raise CertificateError(f"certificate {early} stands before {late}; give them in the order of their numbers")
     if new > old + 1:
         lost = f"certificate {old + 1} is" if new == old + 2 else f"certificates {old + 1} to {new - 1} are"
         raise CertificateError(f"{lost} missing between {old} and {new}; find the missing certificates and name them too")

@@ -196,7 +196,7 @@ def test_manifest_that_somebody_changed_meanwhile_is_not_overwritten(tmp_path: P
 def test_manifest_that_is_not_as_it_should_be_is_not_called_erased(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     source = ManifestSource.open(write_source(tmp_path, standard_rows()))
     monkeypatch.setattr(erasing, "rewrite", lambda *_: None)  # a disk that forgets
-    assert "read back" in refused(StepFailedError, lambda: source.drop(ada))
+    assert "reads back differently" in refused(StepFailedError, lambda: source.drop(ada))
 
 
 def test_subject_is_found_in_every_spelling_that_split_takes_for_it(tmp_path: Path) -> None:

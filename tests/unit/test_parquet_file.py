@@ -99,7 +99,7 @@ def test_row_that_is_empty_throughout_is_no_record(tmp_path: Path) -> None:
 
 def test_column_that_is_missing_or_stands_twice_is_refused(tmp_path: Path) -> None:
     twice = table(pa.array(["a"])).append_column("label", pa.array(["dog"]))
-    assert "column label stands 2 times" in refused(ManifestError, source_of(twice, tmp_path).table)
+    assert "column label occurs 2 times" in refused(ManifestError, source_of(twice, tmp_path).table)
     for column in COLUMNS:
         less = table(pa.array(["a"])).drop_columns([column])
         assert f"column {column} is missing" in refused(ManifestError, source_of(less, tmp_path).table)

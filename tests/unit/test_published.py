@@ -187,7 +187,7 @@ BROKEN: dict[str, tuple[str, Callable[[Path], object], str]] = {
         "1 of 3 files are missing: cifar-100-python/meta",
     ),
     "cut batch": ("cifar10", damage("cifar-10-batches-py/test_batch", truncate), "test_batch does not match the published file"),
-    "cut matrix": ("svhn", damage("train_32x32.mat", truncate), "train_32x32.mat is damaged"),
+    "cut matrix": ("svhn", damage("train_32x32.mat", truncate), "train_32x32.mat does not match the published file"),
     "missing matrix": ("svhn", damage("test_32x32.mat", Path.unlink), "1 of 2 files are missing: test_32x32.mat"),
     "missing table": ("gtsrb", damage("gtsrb/GT-final_test.csv", Path.unlink), "gtsrb/GT-final_test.csv"),
     "bad table": ("gtsrb", damage("gtsrb/GT-final_test.csv", lambda p: p.write_text("a;b\n1;2\n")), "cannot be read (KeyError)"),
@@ -215,7 +215,7 @@ BROKEN: dict[str, tuple[str, Callable[[Path], object], str]] = {
     "missing test image": ("gtsrb", damage("gtsrb/GTSRB/Final_Test/Images/00001.ppm", Path.unlink), "lacks 1 of the images"),
     "missing image": ("gtsrb", damage("gtsrb/GTSRB/Training/00007/00000_00001.ppm", Path.unlink), "Training/00007 lacks 1"),
     "cut image": ("gtsrb", damage("gtsrb/GTSRB/Training/00007/00000_00001.ppm", truncate), "cannot be decoded"),
-    "no class": ("gtsrb", damage("gtsrb/GTSRB/Training/CANARY-x", Path.mkdir), "is no class"),
+    "no class": ("gtsrb", damage("gtsrb/GTSRB/Training/CANARY-x", Path.mkdir), "is not a class"),
 }
 
 
