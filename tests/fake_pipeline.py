@@ -1,10 +1,9 @@
 """A project in a temporary folder whose whole pipeline runs in this process in milliseconds: no DVC, no torch, no subprocess.
 
-    with fakes() : ...            the seam: what starts processes elsewhere is answered here, in one place
+    with fakes(folder): ...       the seam: what starts processes elsewhere is answered here, in one place
     FakePipeline.build(folder)    params, source, locks, artifacts, cache, remote, ledger and keys as the real ones have them
 
-Stages write the files of the real ones (`split`, `cluster`, `head` are the real ones); what a network would compute is a digest
-of the images and labels that it would see, so an artifact is a function of the retained records alone, as the real one is.
+Stages are those of `tests/fake_stages.py`, and DVC is `tests/fake_dvc.py`. Kills: `tests/kills.py`, `tests/histories.py`.
 """
 
 import contextlib
@@ -21,11 +20,11 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import pytest
 import yaml
-from builders import TINY, Row, make_tree, raw_params, write_source
+from builders import TINY, Row, raw_params, write_source
 from fake_dvc import FakeDvc
+from fake_stages import ACTIONS, HERE
 from sqlalchemy.pool import SingletonThreadPool
 
 from flows import processes
@@ -35,30 +34,14 @@ from flows.project import Project, workspace
 from flows.purge import scan
 from flows.requests import coordinator, intake
 from flows.run import warm_client
-from lmeraser.clusters.files import Member, load_members, load_placements, save_placements
-from lmeraser.clusters.global_head import Sums, load_sums, save_head, save_sums, solve, subtract
-from lmeraser.clusters.skeleton import Skeleton, save_skeleton
 from lmeraser.core import environment
-from lmeraser.core.digest import number_from, readable_json, sha256, sha256_of_file
-from lmeraser.core.errors import ExpectationError
-from lmeraser.core.files import write_atomically
 from lmeraser.core.layout import Layout
-from lmeraser.core.params import Params, load_params
-from lmeraser.data.records import TEST, TRAIN, Record, read_images, read_records
-from lmeraser.data.tensors import write_tensors
-from lmeraser.data.units import unit_of
 from lmeraser.erase import ledger_schema
-from lmeraser.erase.erased import ErasedList, SuppressionList
+from lmeraser.erase.erased import ErasedList
 from lmeraser.erase.requests import Request
 from lmeraser.learn import same_environment
-from lmeraser.pipeline.recipe import save_recipe
 from lmeraser.sources import splitting
-from stages.cluster import cluster
-from stages.head import head
-from stages.split import split
 
-HERE = {"machine": "fake"}  # the environment that everything is made in
-TREE = make_tree(0, 3)
 CANARY = "kanarienvogel"  # in every private person's name
 FAKE = TINY | {
     "source": {"kind": "manifest", "path": "people", "erase": False},
@@ -67,108 +50,6 @@ FAKE = TINY | {
     "projection.dim": 3,
     "cluster.n_max": 4,
     "skeleton.leaves": 3,
-}
-
-
-# Stages
-
-
-def embed(layout: Layout, params: Params, parts: list[str]) -> None:
-    for part in parts:
-        records = read_records(layout.part(part), TRAIN)
-        members = [
-            Member(record.id, record.sha256, record.label, unit_of(record, params.cluster.unit), _leaf_of(record), part)
-            for record in records
-        ]
-        save_placements(layout.leaves(part), members, [True] * len(members), 3)
-        save_sums(layout.sums(part), _sums_of(records, params), environment.environment())
-
-
-def _leaf_of(record: Record) -> int:
-    return number_from("leaf", record.subject) % TREE.n_leaves
-
-
-def _sums_of(records: Sequence[Record], params: Params) -> Sums:
-    """Exact sums of features that are a digest of the image."""
-    labels = sorted({record.label for record in records})
-    dim, levels = params.projection.dim, params.projection.levels
-    gram, by_label = np.zeros((dim, dim), dtype=np.int32), np.zeros((len(labels), dim), dtype=np.int32)
-    for record in records:
-        values = [number_from("feature", record.sha256, axis) % (2 * levels + 1) - levels for axis in range(dim)]
-        feature = np.array(values, dtype=np.int32)
-        gram += np.outer(feature, feature).astype(np.int32)
-        by_label[labels.index(record.label)] += feature
-    return Sums(gram, by_label, labels, len(records))
-
-
-def pretrain(layout: Layout, params: Params, _: list[str]) -> None:
-    write_tensors(layout.backbone, {"learnt": _learnt([sha256_of_file(layout.public)])}, {"environment": HERE})
-
-
-def _learnt(seen: Sequence[str]) -> Any:
-    """What a network would have learnt: a digest of what it saw."""
-    return np.frombuffer(bytes.fromhex(sha256("\n".join(seen).encode())), dtype=np.uint8)
-
-
-def skeleton(layout: Layout, params: Params, _: list[str]) -> None:
-    flat = np.ones(3, dtype=np.float32)
-    save_skeleton(layout.skeleton, Skeleton(flat, flat, TREE, np.eye(3), np.zeros(3)), HERE)
-
-
-def recipe(layout: Layout, params: Params, _: list[str]) -> None:
-    save_recipe(layout, params)
-
-
-def validate(layout: Layout, params: Params, _: list[str]) -> None:
-    """The gate as far as it is about people: nobody erased, and every placed record in one cluster."""
-    suppression_list = SuppressionList.of(layout)
-    records = [record for part in params.parts for record in read_records(layout.part(part))]
-    if any(suppression_list.is_erased(subject) for subject in {record.subject for record in records}):
-        raise ExpectationError("validate: a part holds records of erased people")
-    placed = sorted(member.id for part in params.parts for member in load_placements(layout.leaves(part), part))
-    if placed != sorted(member.id for slot in params.slots for member in load_members(layout.members(slot))):
-        raise ExpectationError("validate: the clusters do not hold the placed records")
-    write_atomically(layout.validation / "report.json", readable_json({"records": len(records)}))
-    write_atomically(layout.validation / "passed.json", readable_json({"records": "passed"}))
-
-
-def tune(layout: Layout, params: Params, slots: list[str]) -> None:
-    for slot in slots:
-        members = load_members(layout.members(slot))
-        for part in {member.part for member in members}:
-            read_images(layout.part(part), {member.id: member.sha256 for member in members if member.part == part})
-        seen = [f"{member.sha256} {member.label}" for member in members]
-        tensors = {"learnt": _learnt([sha256_of_file(layout.recipe), *seen])} if members else {}
-        write_tensors(layout.tuned(slot), tensors, {"environment": HERE} if members else {"state": "empty"})
-
-
-def evaluate(layout: Layout, params: Params, _: list[str]) -> None:
-    tests = [record for part in params.parts for record in read_records(layout.part(part), TEST)]
-    models = [sha256_of_file(layout.tuned(slot)) for slot in params.slots]
-    write_atomically(
-        layout.metrics / "metrics.json", readable_json({"tests": len(tests), "models": sha256(str(models).encode())})
-    )
-    for name in ("classes", "clusters"):
-        write_atomically(layout.metrics / f"{name}.csv", b"name,records\n")
-
-
-def interim_head(project: Layout, _: Params, folders: list[str]) -> None:
-    for folder in folders:
-        copy = Layout(project.quarantine_copies / folder)
-        params = load_params(copy.params)
-        without = set(json.loads((copy.root / "without.json").read_bytes()))
-        records = [record for part in params.parts for record in read_records(copy.part(part), TRAIN)]
-        leaving = _sums_of([record for record in records if record.id in without], params)
-        labels = sorted({record.label for record in records if record.id not in without})
-        gone = Sums(-leaving.gram * -1, leaving.by_label, leaving.labels, leaving.records)
-        left = subtract([load_sums(copy.sums(part)) for part in params.parts], gone, labels)
-        save_head(copy.root / "interim.safetensors", solve(left, params.head.ridge, params.projection.levels))
-
-
-ACTIONS = {
-    **{"split": split, "pretrain": pretrain, "skeleton": skeleton, "recipe": recipe, "embed": embed, "cluster": cluster},
-    **{"validate": validate, "tune": tune, "head": head, "evaluate": evaluate},
-    "interim_head": interim_head,
 }
 
 

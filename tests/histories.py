@@ -105,7 +105,7 @@ class World:
                 self.killed.append(f"{step.name}: {kill.where}")
                 wrong = list(self.early_falsehoods(pipeline, asked))
                 assert wrong == [], (wrong, self.killed)
-                before = round(LONGEST ** dice.random()) if left else None
+                before = round(LONGEST ** dice.random()) if left > 0 else None
                 left -= 1
                 if not (step.again or dice.random() < 0.5):
                     break

@@ -8,6 +8,7 @@ import fake_pipeline
 import pytest
 from builders import contents
 from fake_pipeline import CANARY, FakePipeline
+from fake_stages import ACTIONS
 
 from lmeraser.core.errors import CheckFailedError
 from lmeraser.pipeline.locks import read_outs
@@ -34,7 +35,7 @@ def test_stage_that_fails_leaves_the_last_model_whole_and_resume_finishes(
         raise CheckFailedError("the trap")
 
     with monkeypatch.context() as patch:
-        patch.setitem(fake_pipeline.ACTIONS, stage, trap)
+        patch.setitem(ACTIONS, stage, trap)
         line = pipeline.refused(1, "forget", "--subject", PERSON)
     assert "stays open at removed" in line
     assert "the trap" in line
