@@ -214,7 +214,7 @@ MAKERS: dict[str, Callable[[Sandbox], None]] = {
 
 
 def freeze(base: Sandbox, state: str, folder: Path) -> Sandbox:
-    """A copy of a built project, whose request is left at a state."""
+    """A copy of a built project, whose request is left at a state; the lease of whoever was killed has run out."""
     shutil.copytree(base.root, folder, symlinks=True)
     project = Sandbox(folder)
     maker = MAKERS.get(state)
@@ -222,6 +222,8 @@ def freeze(base: Sandbox, state: str, folder: Path) -> Sandbox:
         maker(project)
     else:
         _killed(project, state)
+    with closing(sqlite3.connect(folder / ".lmeraser" / "ledger.db")) as ledger, ledger:
+        ledger.execute("UPDATE requests SET lease_until = 0 WHERE lease_until IS NOT NULL")  # of another host: not void at once
     return project
 
 
