@@ -43,8 +43,8 @@ def somebody(project: Project) -> str:
 
 
 def accuracy(project: Project) -> dict[str, Any]:
-    found: dict[str, Any] = json.loads((project.layout.metrics / "metrics.json").read_bytes())["accuracy"]
-    return found
+    accuracies: dict[str, Any] = json.loads((project.layout.metrics / "metrics.json").read_bytes())["accuracy"]
+    return accuracies
 
 
 def table(rows: list[tuple[str, str]]) -> str:
@@ -69,7 +69,7 @@ def demo() -> bool:
         request = project.ledger.get(request.request_id)
         after = accuracy(project)
         say("3/3 building again without that person, in a clean copy, to compare every artifact (about a minute)")
-        found = rebuild(project)
+        comparison = rebuild(project)
     planned = plan_of(project, request)
     plan = planned.to_json() if planned else {}
     rows = [
@@ -81,10 +81,10 @@ def demo() -> bool:
         ("seconds to build", f"{built:.0f}"),
         ("seconds to forget", f"{request.seconds:.0f}"),
         ("certificate", f"{FOLDER}/{request.certificate}"),
-        ("audit --rebuild", f"{'equal' if found.equal else 'NOT EQUAL'} ({found.artifacts} artifacts compared)"),
+        ("audit --rebuild", f"{'equal' if comparison.equal else 'NOT EQUAL'} ({comparison.artifacts} artifacts compared)"),
     ]
     print(table(rows))
-    return found.equal
+    return comparison.equal
 
 
 def main() -> None:

@@ -21,14 +21,15 @@ def embed_one(part: str, layout: Layout, params: Params, backbone: Backbone, ske
     records = read_records(layout.part(part), TRAIN)
     images = read_images(layout.part(part), {record.id: record.sha256 for record in records})
     pixels = decode_all([images[record.id] for record in records], params, f"embed {part}")
-    found = embed_part(records, pixels, backbone, skeleton, params)
+    embedded = embed_part(records, pixels, backbone, skeleton, params)
     members = [
         Member(record.id, record.sha256, record.label, unit, int(leaf), part)
-        for record, unit, leaf in zip(records, found.units, found.leaf, strict=True)
+        for record, unit, leaf in zip(records, embedded.units, embedded.leaf, strict=True)
     ]
     say(f"embed {part}: {len(records)} records")
-    save_placements(layout.leaves(part), members, found.finite.tolist(), backbone.dim)
-    save_sums(layout.sums(part), Sums(found.gram, found.by_label, found.labels, len(records)), network_environment(params.device))
+    save_placements(layout.leaves(part), members, embedded.finite.tolist(), backbone.dim)
+    sums = Sums(embedded.gram, embedded.by_label, embedded.labels, len(records))
+    save_sums(layout.sums(part), sums, network_environment(params.device))
 
 
 def embed(layout: Layout, params: Params, parts: list[str]) -> None:

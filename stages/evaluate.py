@@ -29,9 +29,9 @@ def load(layout: Layout, params: Params, split: str) -> tuple[list[Record], list
     records: list[Record] = []
     images: dict[str, bytes] = {}
     for part in params.parts:
-        found = read_records(layout.part(part), split)
-        records += found
-        images |= read_images(layout.part(part), {record.id: record.sha256 for record in found})
+        part_records = read_records(layout.part(part), split)
+        records += part_records
+        images |= read_images(layout.part(part), {record.id: record.sha256 for record in part_records})
     records.sort()
     return records, [images[record.id] for record in records]
 
@@ -62,8 +62,8 @@ def penalty_of(model: ServedModel, layout: Layout, params: Params) -> float:
     def features(rows: list[int]) -> Any:
         records = [public[row] for row in rows]
         images = read_images(layout.public, {record.id: record.sha256 for record in records})
-        found = features_of([images[record.id] for record in records], model.backbone, params, "decode public")
-        return model.skeleton.standardise(found)
+        raw = features_of([images[record.id] for record in records], model.backbone, params, "decode public")
+        return model.skeleton.standardise(raw)
 
     return penalty_for(params.evaluate.linear_penalty, public, features)
 

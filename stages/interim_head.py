@@ -36,18 +36,18 @@ def _solve_without(copy: Layout) -> None:
     params = load_params(copy.params)
     without = set(json.loads((copy.root / "without.json").read_bytes()))
     make_deterministic(params.device)
-    gone = [record for part in params.parts for record in read_records(copy.part(part), TRAIN) if record.id in without]
+    left_out = [record for part in params.parts for record in read_records(copy.part(part), TRAIN) if record.id in without]
     images: dict[str, bytes] = {}
     for part in params.parts:
         known = {record.id for record in read_records(copy.part(part), TRAIN)}
-        images |= read_images(copy.part(part), {record.id: record.sha256 for record in gone if record.id in known})
-    pixels = decode_all([images[record.id] for record in gone], params, "interim_head")
+        images |= read_images(copy.part(part), {record.id: record.sha256 for record in left_out if record.id in known})
+    pixels = decode_all([images[record.id] for record in left_out], params, "interim_head")
     backbone, skeleton = load_backbone(copy.backbone, params), load_skeleton(copy.skeleton)
-    found = embed_part(gone, pixels, backbone, skeleton, params)
+    embedded = embed_part(left_out, pixels, backbone, skeleton, params)
     kept = [member for part in params.parts for member in load_placements(copy.leaves(part), part)]
     labels = {member.label for member in kept if member.id not in without}
     sums = [load_sums(copy.sums(part)) for part in params.parts]
-    left = subtract(sums, Sums(found.gram, found.by_label, found.labels, len(gone)), sorted(labels))
+    left = subtract(sums, Sums(embedded.gram, embedded.by_label, embedded.labels, len(left_out)), sorted(labels))
     head = solve(left, params.head.ridge, params.projection.levels)
     save_head(copy.root / "interim.safetensors", head)
 

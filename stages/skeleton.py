@@ -21,9 +21,9 @@ def skeleton(layout: Layout, params: Params, _: list[str]) -> None:
     features = features_of([images[record.id] for record in records], backbone, params, "decode")
     _, unit = group_units(records, params.cluster.unit)
     made = build_skeleton(features, unit, params)
-    found, wanted = made.hierarchy.n_leaves, params.skeleton.leaves
-    alike = f", of {wanted} asked for: the other public units are alike" if found < wanted else ""
-    say(f"skeleton: {found} public leaves{alike}")
+    leaves, wanted = made.hierarchy.n_leaves, params.skeleton.leaves
+    alike = f", of {wanted} asked for: the other public units are alike" if leaves < wanted else ""
+    say(f"skeleton: {leaves} public leaves{alike}")
     save_skeleton(layout.skeleton, made, network_environment(params.device))
 
 

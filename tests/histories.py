@@ -1,20 +1,22 @@
 """Histories of requests on a fake project in which the process is killed again and again, and what must be true at their end."""
 
 import functools
+import json
 import random
 import shutil
 from collections.abc import Callable, Iterator, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from builders import contents, png
+from builders import Row, contents, png
 from fake_pipeline import FakePipeline, everybody
 from kills import killing
 
 from lmeraser.core.digest import sha256
-from lmeraser.core.errors import RequestError
-from lmeraser.data.records import record_id
+from lmeraser.core.errors import ProjectError, RequestError
+from lmeraser.data.records import PRIVATE, TRAIN, read_records, record_id
 from lmeraser.erase.erased import ErasedList
 from lmeraser.erase.states import CERTIFIED, REJECTED
 from lmeraser.pipeline.locks import read_files, read_outs
@@ -23,6 +25,8 @@ from lmeraser.prove.keys import load_public
 from lmeraser.serve.quarantine import read_quarantine
 
 Act = Callable[[FakePipeline], Any]
+Asked = dict[str, tuple[str, ...]]  # the people of each request, by its id
+LEFT_OUT = ("quarantined", "removed", "retrained")  # states in which the served model leaves them out
 LONGEST = 80  # writes after which a process that goes on after a kill is killed again, at most
 
 
@@ -82,10 +86,10 @@ class World:
                 step.act(pipeline)
         return calm.writes
 
-    def run(self, steps: Sequence[Step], first: int, more: int, dice: random.Random) -> FakePipeline:
+    def run(self, steps: Sequence[Step], asked: Asked, first: int, more: int, dice: random.Random) -> FakePipeline:
         """Take a history's steps; the first kill comes before write `first` of all of them, then `more` kills wherever they fall.
 
-        The last step is repeated until it ends; it must be `resume`.
+        The last step is repeated until it ends; it must be `resume`. Raises: AssertionError for what is not true after a kill.
         """
         before: int | None = first
         pipeline, left = self.fresh(), more
@@ -99,16 +103,31 @@ class World:
                     break
                 self.kills += 1
                 self.killed.append(f"{step.name}: {kill.where}")
+                wrong = list(self.early_falsehoods(pipeline, asked))
+                assert wrong == [], (wrong, self.killed)
                 before = round(LONGEST ** dice.random()) if left else None
                 left -= 1
                 if not (step.again or dice.random() < 0.5):
                     break
         return pipeline
 
+    def early_falsehoods(self, pipeline: FakePipeline, asked: Asked) -> Iterator[str]:
+        """What must be true whenever a process is gone: who is accepted is out of what is served, who is certified is nowhere."""
+        served = served_ids(pipeline)
+        certified: set[str] = set()
+        for request in pipeline.requests():
+            if request.is_open and request.reached in LEFT_OUT and served & training_ids(asked[request.request_id]):
+                yield f"a request is {request.state}, and what is served does not leave its people out"
+            if list(pipeline.layout.certificates.glob(f"*{request.request_id}.json")):
+                certified |= set(asked[request.request_id])
+        if certified:
+            yield from _of_terms(self, pipeline, frozenset(certified))
+
 
 def submit(request_id: str, *people: str, solved: bool = False, public: bool = False) -> Step:
     def act(pipeline: FakePipeline) -> None:
-        pipeline.submit(*people, request_id=request_id, include_public=public, solved=solved)
+        with suppress(ProjectError):  # nobody can tell yet whether it is valid: it is in the ledger, and looked at again
+            pipeline.submit(*people, request_id=request_id, include_public=public, solved=solved)
 
     return Step(f"submit{' public' if public else ''} {request_id[:4]}", act)
 
@@ -135,7 +154,7 @@ def resume() -> Step:
 # What must be true in the end
 
 
-def falsehoods(world: World, pipeline: FakePipeline, asked: dict[str, tuple[str, ...]]) -> Iterator[str]:
+def falsehoods(world: World, pipeline: FakePipeline, asked: Asked) -> Iterator[str]:
     """What is not as it must be. Args: asked: the people of each request, by its id."""
     requests = {request.request_id: request for request in pipeline.requests()}
     if requests.keys() != asked.keys():
@@ -174,6 +193,10 @@ def _of_stores(world: World, pipeline: FakePipeline, erased: frozenset[str]) -> 
         yield f"the cache holds {len(cached - clean)} objects too many and lacks {len(clean - cached)}"
     if erased and not set(contents(pipeline.remote / "files")) <= clean:
         yield "the remote holds objects that only the people's data can make"
+    yield from _of_terms(world, pipeline, erased)
+
+
+def _of_terms(world: World, pipeline: FakePipeline, erased: frozenset[str]) -> Iterator[str]:
     kept_source = () if world.changes.get("source", {}).get("erase") else ("project/people/",)
     terms = search_terms_of(erased)
     for name, content in contents(pipeline.root.parent).items():
@@ -189,8 +212,27 @@ def search_terms_of(people: frozenset[str]) -> tuple[bytes, ...]:
         if row.subject in people:
             image = png(row.seed)
             terms |= {image, sha256(image).encode()}
-            terms.add(record_id(sha256(image), row.subject, row.label, row.visibility, row.split).encode())
+            terms.add(id_of(row).encode())
     return tuple(sorted(terms))
+
+
+def id_of(row: Row) -> str:
+    return record_id(sha256(png(row.seed)), row.subject, row.label, row.visibility, row.split)
+
+
+def served_ids(pipeline: FakePipeline) -> set[str]:
+    """Ids of the records that what is served now was made of."""
+    quarantine = read_quarantine(pipeline.layout)
+    layout = quarantine.layout(pipeline.layout) if quarantine else pipeline.layout
+    left_out = set(json.loads((layout.root / "without.json").read_bytes())) if quarantine else set()
+    return {record.id for part in sorted(layout.private.glob("*.parquet")) for record in read_records(part)} - left_out
+
+
+@functools.cache
+def training_ids(people: tuple[str, ...]) -> frozenset[str]:
+    """Ids of the people's private training records."""
+    rows = (row for row in everybody() if row.subject in people and (row.visibility, row.split) == (PRIVATE, TRAIN))
+    return frozenset(map(id_of, rows))
 
 
 def _of_evidence(pipeline: FakePipeline, certified: Sequence[str], erased: frozenset[str]) -> Iterator[str]:

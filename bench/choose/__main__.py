@@ -50,8 +50,8 @@ def main(arguments: Sequence[str] | None = None) -> None:
                 if key not in backbones:
                     backbones[key] = pipe.make_backbone(data.public, params)
                 runs[trial].append(score_one(data, params, backbones[key]))
-    for trial, found in runs.items():
-        mean = {name: float(np.mean([run[name] for run in found])) for name in found[0]}
+    for trial, trial_runs in runs.items():
+        mean = {name: float(np.mean([run[name] for run in trial_runs])) for name in trial_runs[0]}
         sys.stdout.write(f"\n{trial or 'the preset'}\n")
         for name in [*(name for name in mean if "mix" not in name), *best_by_mix(mean)]:
             sys.stdout.write(f"{mean[name]:.4f}  {name}\n")

@@ -55,8 +55,9 @@ def linear_head(ground: Ground, sizes: list[int]) -> Measured:
     model = fit(train, labels, penalty)
     spent = time.process_time() - start
     work = float(len(train) * int(model.n_iter_[0]))
-    one, two = (fit(train[:2000], labels[:2000], penalty) for _ in range(2))  # the same bits twice: on a few rows, one solver
-    equal = one.coef_.tobytes() == two.coef_.tobytes()
+    # The same bits twice: on a few rows, one solver.
+    first, second = (fit(train[:2000], labels[:2000], penalty) for _ in range(2))
+    equal = first.coef_.tobytes() == second.coef_.tobytes()
     cost = {str(size): work for size in sizes}
     known = [str(label) for label in model.classes_]
     return _result(model.predict_proba(test), known, cost, spent, spent, model.coef_.nbytes, equal)
@@ -90,13 +91,13 @@ def global_head(ground: Ground, sizes: list[int]) -> Measured:
         return Sums(*exact_sums(fourier, labels[rows].tolist()), int(rows.sum()))
 
     left = subtract([ground.sums], sums(~kept), sorted(set(labels[kept])))
-    one, two = (solve(parts, params.head.ridge, params.projection.levels) for parts in (left, [sums(kept)]))
+    subtracted, rebuilt = (solve(parts, params.head.ridge, params.projection.levels) for parts in (left, [sums(kept)]))
     fourier = ground.skeleton.fourier(ground.skeleton.quantise(ground.test_features), params.projection.levels)
     cost = {
         str(size): float(size * len(labels) / len({record.subject for record in ground.data.train.records})) for size in sizes
     }
     storage = head.weight.nbytes + ground.sums.gram.nbytes // 2
-    equal = one.weight.tobytes() == two.weight.tobytes()
+    equal = subtracted.weight.tobytes() == rebuilt.weight.tobytes()
     return _result(head.probabilities(fourier), head.labels, cost, solving, solving, storage, equal)
 
 

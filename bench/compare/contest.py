@@ -32,7 +32,7 @@ def measure(peer: Peer, sizes: list[int], batches: int, compared: int) -> Measur
     work = float(everybody.records.sum()) * peer.epochs
     parts, seconds = build(peer, list(chains.values()))
     made = list(zip(chains, (chain[-1] for chain in chains.values()), parts, strict=True))
-    answers = {part: (found, ground.labels) for part, found in peer.answer(made).items()}
+    answers = {part: (probabilities, ground.labels) for part, probabilities in peer.answer(made).items()}
     costs = sample_costs(peer, everybody, sizes, batches, ground.params.seed)
     per_work = seconds / work
     return {

@@ -83,7 +83,7 @@ def sample_costs(peer: Peer, before: Division, sizes: Sequence[int], batches: in
     subjects = peer.ground.subjects
     people = int(subjects.max()) + 1
     generator = np.random.default_rng(seed)
-    found = {}
+    summaries = {}
     for size in sizes:
         if size >= people:
             continue
@@ -91,16 +91,16 @@ def sample_costs(peer: Peer, before: Division, sizes: Sequence[int], batches: in
         drawn = []
         firsts = generator.permutation(people)[:times]
         for turn in range(times):
-            gone = firsts[turn : turn + 1] if size == 1 else generator.permutation(people)[:size]
-            drawn.append(cost(peer, before, divide(peer, ~np.isin(subjects, gone))))
+            leaving = firsts[turn : turn + 1] if size == 1 else generator.permutation(people)[:size]
+            drawn.append(cost(peer, before, divide(peer, ~np.isin(subjects, leaving))))
         costs = np.array(drawn)
-        found[str(size)] = {
+        summaries[str(size)] = {
             "mean": float(costs.mean()),
             "p95": float(np.quantile(costs, 0.95)),
             "max": float(costs.max()),
             "drawn": times,
         }
-    return found
+    return summaries
 
 
 def digest(part: Part) -> str:
@@ -123,8 +123,8 @@ def rebuild_check(
     chains = new.chains()
     if len(new.number) == 1:  # a deletion is a build: only its reproducibility is left to check, on a few records
         few = [rows[:FEW] for rows in next(iter(chains.values()))]
-        one, two = (digest(build(peer, [few])[0][0]) for _ in range(2))
-        return {"equal": one == two, "compared": 1, "left_alone": 0}
+        first, second = (digest(build(peer, [few])[0][0]) for _ in range(2))
+        return {"equal": first == second, "compared": 1, "left_alone": 0}
     order = generator.permutation(len(new.number))
     untouched = [place for place in order if int(new.keys[place, -1]) in known][: max(1, groups // 2)]
     touched = [place for place in order if int(new.keys[place, -1]) not in known][: groups - len(untouched)]

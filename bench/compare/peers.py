@@ -101,8 +101,8 @@ class Ground:
     @cached_property
     def subjects(self) -> Rows:
         """(n,) the subject of each record, in [0, number of subjects)."""
-        found: Rows = np.unique([record.subject for record in self.data.train.records], return_inverse=True)[1]
-        return found
+        numbers: Rows = np.unique([record.subject for record in self.data.train.records], return_inverse=True)[1]
+        return numbers
 
     @cached_property
     def sums(self) -> Sums:
@@ -206,12 +206,12 @@ class Ours(Tuned):
         if self.ground.params.cluster.method == "random":
             prototypes = np.zeros_like(prototypes)
         model = self.served(groups, prototypes, self.ground)
-        found = model.predict(self.ground.data.test.pixels)
+        predictions = model.predict(self.ground.data.test.pixels)
         return {
-            "served": found.served,
-            "clusters_soft": found.clusters_soft,
-            "clusters_hard": found.clusters_hard,
-            "global_head": found.global_head,
+            "served": predictions.served,
+            "clusters_soft": predictions.clusters_soft,
+            "clusters_hard": predictions.clusters_hard,
+            "global_head": predictions.global_head,
         }
 
     def storage(self, parts: Sequence[Part]) -> int:
@@ -248,8 +248,8 @@ class Paper(Tuned):
 
     def answer(self, groups: Sequence[tuple[int, Rows, Part]]) -> dict[str, Probabilities]:
         prototypes = {int(cluster.slot): cluster.prototype for cluster in self._cluster(np.ones(len(self.members), dtype=bool))}
-        one = replace(self.ground, params=changed(self.ground.params, {"serve.nearest": 1, "serve.mix": 1.0}))
-        model = self.served(groups, np.array([prototypes[group] for group, _, _ in groups]), one)
+        nearest_alone = replace(self.ground, params=changed(self.ground.params, {"serve.nearest": 1, "serve.mix": 1.0}))
+        model = self.served(groups, np.array([prototypes[group] for group, _, _ in groups]), nearest_alone)
         return {"served": model.predict(self.ground.data.test.pixels).clusters_hard}
 
 

@@ -27,14 +27,14 @@ def spread(values: Sequence[float]) -> str:
 
 def mean(runs: Runs, *path: str) -> float | None:
     """Mean over the seeds of a number by its place in a run; None where no run has it."""
-    found = []
+    values = []
     for run in runs:
         value: object = run
         for key in path:
             value = value.get(key) if isinstance(value, dict) else None
         if isinstance(value, int | float):
-            found.append(float(value))
-    return statistics.mean(found) if found else None
+            values.append(float(value))
+    return statistics.mean(values) if values else None
 
 
 def shown(value: float | None, pattern: str = "{:,.0f}") -> str:
@@ -44,13 +44,15 @@ def shown(value: float | None, pattern: str = "{:,.0f}") -> str:
 def accuracy_rows(runs: Mapping[str, Runs]) -> list[list[str]]:
     """One row a peer, one column a part of its answer."""
     rows = []
-    for name, found in runs.items():
+    for name, peer_runs in runs.items():
         row = [name]
         for part in ("served", "clusters_soft", "clusters_hard"):
-            values = list(by_seed(found, part).values())
+            values = list(by_seed(peer_runs, part).values())
             row.append(spread(values) if values else "")
         rows.append(
-            [*row, shown(mean(found, "groups")), shown(mean(found, "largest"))] if found else [name, NONE, "", "", "", ""]
+            [*row, shown(mean(peer_runs, "groups")), shown(mean(peer_runs, "largest"))]
+            if peer_runs
+            else [name, NONE, "", "", "", ""]
         )
     return rows
 
@@ -68,36 +70,36 @@ def share_of_all(runs: Runs, contest: Contest, params: Params) -> str:
 def cost_rows(runs: Mapping[str, Runs], contest: Contest, params: Params) -> list[list[str]]:
     """Records x epochs of a random single deletion, and as a share of one prompt tuned on all."""
     rows = []
-    for name, found in runs.items():
-        if not found:
+    for name, peer_runs in runs.items():
+        if not peer_runs:
             continue
-        single = [mean(found, "deletion", "1", key) for key in ("mean", "p95", "max")]
-        share = share_of_all(found, contest, params)
-        seconds = [mean(found, "deletion_seconds", "1", key) for key in ("mean", "p95", "max")]
+        single = [mean(peer_runs, "deletion", "1", key) for key in ("mean", "p95", "max")]
+        share = share_of_all(peer_runs, contest, params)
+        seconds = [mean(peer_runs, "deletion_seconds", "1", key) for key in ("mean", "p95", "max")]
         rows.append([name, *(shown(value) for value in single), share, *(shown(value, "{:,.2f}") for value in seconds)])
     return rows
 
 
 def batch_rows(runs: Mapping[str, Runs], sizes: Sequence[str]) -> list[list[str]]:
     rows = []
-    for name, found in runs.items():
-        if not found:
+    for name, peer_runs in runs.items():
+        if not peer_runs:
             continue
-        batches = [shown(mean(found, "deletion", size, "mean")) for size in sizes]
-        storage = shown((mean(found, "storage") or 0) / 2**20, "{:,.1f}")
-        equal = all(run["rebuild"]["equal"] for run in found)
-        compared = sum(run["rebuild"]["compared"] for run in found)
+        batches = [shown(mean(peer_runs, "deletion", size, "mean")) for size in sizes]
+        storage = shown((mean(peer_runs, "storage") or 0) / 2**20, "{:,.1f}")
+        equal = all(run["rebuild"]["equal"] for run in peer_runs)
+        compared = sum(run["rebuild"]["compared"] for run in peer_runs)
         exact = f"{'equal' if equal else 'NOT EQUAL'} ({compared})"
-        rows.append([name, *batches, storage, shown(mean(found, "passes")), exact])
+        rows.append([name, *batches, storage, shown(mean(peer_runs, "passes")), exact])
     return rows
 
 
 def draw(data_name: str, runs: Mapping[str, Runs]) -> str:
     """Accuracy against the processor seconds of a single deletion; one point a peer."""
     figure, axes = plt.subplots(figsize=(8, 5), dpi=120)
-    for name, found in runs.items():
-        seconds = mean(found, "deletion_seconds", "1", "mean") if found else None
-        served = mean(found, "accuracy", "served") if found else None
+    for name, peer_runs in runs.items():
+        seconds = mean(peer_runs, "deletion_seconds", "1", "mean") if peer_runs else None
+        served = mean(peer_runs, "accuracy", "served") if peer_runs else None
         if seconds is None or served is None:
             continue
         ours = "ours" in name
@@ -123,9 +125,9 @@ def by_seed(runs: Runs, part: str) -> dict[int, float]:
     return {seed: score for seed, score in scores.items() if score is not None}
 
 
-def margin(runs: Mapping[str, Runs], one: str, other: str, part: str = "served") -> str | None:
-    """Points by which one is ahead of another: mean (least to greatest) over the seeds that both have; None if there are none."""
-    ahead, behind = (by_seed(runs.get(name, []), part) for name in (one, other))
+def margin(runs: Mapping[str, Runs], peer: str, other: str, part: str = "served") -> str | None:
+    """Points by which a peer is ahead of the other: mean (least to greatest) over the seeds that both have, or None."""
+    ahead, behind = (by_seed(runs.get(name, []), part) for name in (peer, other))
     both = [100 * (ahead[seed] - behind[seed]) for seed in ahead if seed in behind]
     if not both:
         return None
@@ -138,13 +140,13 @@ def verdict(runs: Mapping[str, Runs], framed: bool) -> str:
 
     Args: framed: whether the preset tunes prompts; else nothing can be said of them.
     """
-    ours = [name for name, found in runs.items() if name.startswith("ours") and found]
+    ours = [name for name, peer_runs in runs.items() if name.startswith("ours") and peer_runs]
     lines = []
     for name in ours:
         against = {other: margin(runs, name, full) for other, full in YARDSTICKS.items()}
-        told = "; ".join(f"{points} against {other}" for other, points in against.items() if points)
-        if told:
-            lines.append(f"- {name}: {told}")
+        margins = "; ".join(f"{points} against {other}" for other, points in against.items() if points)
+        if margins:
+            lines.append(f"- {name}: {margins}")
     if not framed:
         lines.append("- The preset tunes heads without prompts: peers with and without `heads only` are the same.")
     for name in ours if framed else []:
@@ -199,14 +201,14 @@ def write_overview(contests: Mapping[str, tuple[Contest, Sequence[str], Params]]
             missing.append(f"- {data_name}: nothing")
             continue
         runs = by_peer(contest, names)
-        for name in (name for name, found in runs.items() if name.startswith("ours") and found):
+        for name in (name for name, peer_runs in runs.items() if name.startswith("ours") and peer_runs):
             against = [margin(runs, name, yardstick) or "" for yardstick in YARDSTICKS.values()]
             served = spread(list(by_seed(runs[name], "served").values()))
             rows.append(
                 [data_name, name, served, *against, share_of_all(runs[name], contest, params), shown(mean(runs[name], "passes"))]
             )
         for seeds in (0, 1, 2):
-            few = [name for name, found in runs.items() if len(found) == seeds]
+            few = [name for name, peer_runs in runs.items() if len(peer_runs) == seeds]
             if few:
                 missing.append(f"- {data_name}, {seeds or 'no'} seed{'' if seeds == 1 else 's'}: {'; '.join(few)}")
     head = ["data", "ours", "served", "points against the linear head", "against the global head alone", "of tuning all again",

@@ -77,7 +77,7 @@ class Whole(Peer):
     def answer(self, groups: Sequence[tuple[int, Rows, Part]]) -> dict[str, Probabilities]:
         pixels = self.ground.data.test.pixels
 
-        def one(part: Part) -> Probabilities:
+        def probabilities_of(part: Part) -> Probabilities:
             model = self._model(part).eval()
             scores = []
             with torch.inference_mode():
@@ -87,4 +87,4 @@ class Whole(Peer):
                         scores.append(model(inputs).float().numpy())
             return softmax(np.concatenate(scores))
 
-        return {"served": np.mean(pipe.side_by_side(one, [part for _, _, part in groups]), axis=0)}
+        return {"served": np.mean(pipe.side_by_side(probabilities_of, [part for _, _, part in groups]), axis=0)}

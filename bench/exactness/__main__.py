@@ -36,13 +36,13 @@ def main(arguments: Sequence[str] | None = None) -> None:
     parser.add_argument("--change", nargs="*", default=[], help="params to change for this run, as section.key=value")
     options = parser.parse_args(arguments)
     with tempfile.TemporaryDirectory(prefix="lmeraser-exactness-") as name:
-        found = campaign(options, Path(name))
+        results = campaign(options, Path(name))
     RESULTS.mkdir(exist_ok=True)
-    (RESULTS / f"exactness-{options.data}.json").write_bytes(readable_json(found))
-    (RESULTS / f"exactness-{options.data}.md").write_text(markdown(found))
-    print(markdown(found))
+    (RESULTS / f"exactness-{options.data}.json").write_bytes(readable_json(results))
+    (RESULTS / f"exactness-{options.data}.md").write_text(markdown(results))
+    print(markdown(results))
     equal = ("at_once_equal", "reverse_order_equal", "never_had_them_equal")
-    sys.exit(0 if found["audit"]["equal"] and all(found.get(key, True) for key in equal) else 1)
+    sys.exit(0 if results["audit"]["equal"] and all(results.get(key, True) for key in equal) else 1)
 
 
 if __name__ == "__main__":

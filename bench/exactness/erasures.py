@@ -127,10 +127,10 @@ def campaign(options: argparse.Namespace, work: Path) -> Results:
     command(first, "build")
     start = time.monotonic()
     if options.audit_only:
-        found: Audited = audited(first, people, options.singles, options.share)
+        erasures: Audited = audited(first, people, options.singles, options.share)
     else:
         never = make_project(work / "D", without(params, manifest, people, work))
-        found = compared(first, people, options.singles, work, never)
+        erasures = compared(first, people, options.singles, work, never)
     about = {
         "data": options.data,
         "command": provenance()["command"],
@@ -139,4 +139,4 @@ def campaign(options: argparse.Namespace, work: Path) -> Results:
         "revision": git.revision(ROOT, CODE),
         "environment": network_environment(params["device"]),
     }
-    return cast("Results", {**found, **about})
+    return cast("Results", {**erasures, **about})

@@ -25,8 +25,8 @@ def command(folder: Path, *arguments: str) -> dict[str, Any]:
     )
     if done.returncode:
         sys.exit(f"{folder.name}: lmeraser {arguments[0]} failed ({done.returncode}): {done.stderr[-2000:]}")
-    told: dict[str, Any] = json.loads(done.stdout)
-    return told
+    answer: dict[str, Any] = json.loads(done.stdout)
+    return answer
 
 
 def make_source(data: str, changes: Mapping[str, object], work: Path) -> tuple[dict[str, Any], Path]:

@@ -135,9 +135,9 @@ def erasing(ground: Ground) -> Section:
 
     The rebuild embeds the images that are left anew: all behind the erased one stand at another place of another batch.
     """
-    params, count, gone = ground.params, ground.sizes.erased, 7
+    params, count, erased = ground.params, ground.sizes.erased, 7
     _, pixels, labels = synthetic(count, params.image.size, seed=4)
-    kept = [row for row in range(count) if row != gone]
+    kept = [row for row in range(count) if row != erased]
 
     def sums(members: list[int]) -> Sums:
         quantised = ground.skeleton.quantise(ground.backbone.features(pixels[members], params.embed.batch))
@@ -148,7 +148,7 @@ def erasing(ground: Ground) -> Section:
         return digest(solve(parts, params.head.ridge, params.projection.levels).weight)
 
     everyone, rebuilt = sums(list(range(count))), sums(kept)
-    left = subtract([everyone], sums([gone]), sorted({labels[row] for row in kept}))
+    left = subtract([everyone], sums([erased]), sorted({labels[row] for row in kept}))
     whole, subtracted, again = head([everyone]), head(left), head([rebuilt])
     return {
         "equal": np.array_equal(np.sum([part.gram for part in left], axis=0), rebuilt.gram)

@@ -69,14 +69,14 @@ class Data:
 
 def read_data(params: Params, root: Path) -> Data:
     """What `split` does. Relative paths of the source start at `root`."""
-    found = split_source(open_source(params.source, root), lambda _: False, len(params.parts), params.image.max_pixels)
-    private = [pair for part in found.private for pair in part]
+    split_records = split_source(open_source(params.source, root), lambda _: False, len(params.parts), params.image.max_pixels)
+    private = [pair for part in split_records.private for pair in part]
 
     def shelf(pairs: Sequence[tuple[Record, bytes]], split: str) -> Shelf:
         chosen = sorted(pair for pair in pairs if pair[0].split == split)
         return Shelf([record for record, _ in chosen], decode_all([image for _, image in chosen], params, split))
 
-    return Data(shelf(found.public, TRAIN), shelf(private, TRAIN), shelf(private, TEST))
+    return Data(shelf(split_records.public, TRAIN), shelf(private, TRAIN), shelf(private, TEST))
 
 
 def _pretrain(path: Path, public: Shelf, params: Params) -> None:

@@ -51,6 +51,6 @@ def blast_by_anchors(
     for person in people:
         kept = [row for row, record in enumerate(train.records) if record.subject != person]
         after = cluster_by_anchors([members[row] for row in kept], features[kept], params.cluster, params.slots)
-        changed = [len(found.members) for found in after if frozenset(member.id for member in found.members) not in before]
+        changed = [len(cluster.members) for cluster in after if frozenset(member.id for member in cluster.members) not in before]
         rows.append((len(changed), sum(changed) / len(members), len(after) != len(clusters)))
     return _summary(rows)

@@ -44,8 +44,8 @@ def yardsticks(frozen: pipe.Frozen, data: pipe.Data, params: Params) -> dict[str
         public.records,
         lambda rows: standard(frozen.backbone.features(public.pixels[rows], params.embed.batch)),
     )
-    found = {str(p): linear_head(train, data.train.labels, test, data.test.labels, p) or 0.0 for p in {*PENALTIES, chosen}}
-    return found | {YARDSTICK: found[str(chosen)], "penalty": chosen}
+    scores = {str(p): linear_head(train, data.train.labels, test, data.test.labels, p) or 0.0 for p in {*PENALTIES, chosen}}
+    return scores | {YARDSTICK: scores[str(chosen)], "penalty": chosen}
 
 
 def one_variant(backbone: Backbone, data: pipe.Data, params: Params, sample: int) -> Variant:

@@ -16,9 +16,9 @@ def mean_of(values: list[float]) -> str:
 def accuracy_rows(runs: Sequence[Seed]) -> list[list[str]]:
     default = [run["linear"][YARDSTICK] for run in runs]
     best = [max(value for name, value in run["linear"].items() if name != "penalty") for run in runs]
-    told = ", ".join(sorted({f"{run['linear']['penalty']:g}" for run in runs}))
+    penalties = ", ".join(sorted({f"{run['linear']['penalty']:g}" for run in runs}))
     rows = [
-        [f"linear head on all private data, penalty {told}", *[""] * 3, mean_of(default)],
+        [f"linear head on all private data, penalty {penalties}", *[""] * 3, mean_of(default)],
         ["the same, best penalty on the test records", *[""] * 3, mean_of(best)],
     ]
     for name in runs[0]["variants"]:

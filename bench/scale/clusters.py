@@ -33,8 +33,8 @@ SPY = """
 import atexit, json, os, resource, sys
 def tell():
     own, ended = (sum(resource.getrusage(who)[:2]) for who in (resource.RUSAGE_SELF, resource.RUSAGE_CHILDREN))
-    told = {"argv": sys.orig_argv[:4], "cpu": own, "children": ended, "process": os.getpid(), "parent": os.getppid()}
-    line = json.dumps(told) + "\\n"
+    usage = {"argv": sys.orig_argv[:4], "cpu": own, "children": ended, "process": os.getpid(), "parent": os.getppid()}
+    line = json.dumps(usage) + "\\n"
     handle = os.open(os.environ["LMERASER_BENCH_LOG"], os.O_WRONLY | os.O_APPEND | os.O_CREAT)
     os.write(handle, line.encode())
 atexit.register(tell)
@@ -166,10 +166,10 @@ def measure(slots: int, plain: bool) -> Run:
     with tempfile.TemporaryDirectory(prefix="lmeraser-scale-") as name:
         bench = Bench(Path(name), slots)
         people = bench.people()
-        found = {"warm build": bench.lmeraser("build"), "dvc repro, nothing to do": bench.dvc("repro", "--quiet")}
+        commands = {"warm build": bench.lmeraser("build"), "dvc repro, nothing to do": bench.dvc("repro", "--quiet")}
         bench.erase(people[0])
-        found["dvc repro after one deletion"] = bench.dvc("repro", "--quiet")
-        found["lmeraser forget"] = bench.lmeraser("forget", "--subject", people[1])
+        commands["dvc repro after one deletion"] = bench.dvc("repro", "--quiet")
+        commands["lmeraser forget"] = bench.lmeraser("forget", "--subject", people[1])
         clusters = len(json.loads((bench.root / "artifacts" / "cluster" / "clusters.json").read_bytes()))
         if plain:
             # Few clusters: an empty slot costs DVC what a full one does, and its own process little.
@@ -178,8 +178,8 @@ def measure(slots: int, plain: bool) -> Run:
                 shutil.rmtree(bench.root / path)
             for lock in [bench.root / "dvc.lock", *bench.root.glob("tune/*/dvc.lock")]:
                 lock.unlink(missing_ok=True)
-            found["dvc repro, first build"] = bench.dvc("repro", "--quiet")
-        return {"slots": slots, "clusters": clusters, "commands": {name: asdict(spent) for name, spent in found.items()}}
+            commands["dvc repro, first build"] = bench.dvc("repro", "--quiet")
+        return {"slots": slots, "clusters": clusters, "commands": {name: asdict(spent) for name, spent in commands.items()}}
 
 
 COMMANDS = (

@@ -57,9 +57,9 @@ class Synthetic(Source):
         public = number < PUBLIC
         person = np.where(public, number, (number - PUBLIC) // 2)
         columns = (
-            [f"{one}.png" for one in number],
-            [str(one % 10) for one in number],
-            [f"{'open' if is_public else 'person'}-{one:07d}" for one, is_public in zip(person, public, strict=True)],
+            [f"{index}.png" for index in number],
+            [str(index % 10) for index in number],
+            [f"{'open' if is_public else 'person'}-{owner:07d}" for owner, is_public in zip(person, public, strict=True)],
             np.where(public, "public", "private"),
             np.where(person % 100 == 99, "test", "train"),
         )

@@ -39,9 +39,9 @@ def measure(args: argparse.Namespace) -> Summary:
     for place in range(args.rounds + 1):
         calm = wait_for_quiet(args.patience)
         # Under load a gang of threads takes minutes for what it does in a second: it runs in calm rounds alone.
-        found = {name: teams[team].do(job) for name, (team, job) in jobs.items() if calm or name != "plain_threads"}
+        spent_by_job = {name: teams[team].do(job) for name, (team, job) in jobs.items() if calm or name != "plain_threads"}
         if place:  # the first round warms up
-            rounds.append(found)
+            rounds.append(spent_by_job)
     for team in teams.values():
         team.close()
     return summary(rounds, args)

@@ -87,7 +87,8 @@ def membership(layout: Layout, params: Params, subjects: Sequence[str], people: 
     chosen = _drawn(eligible, subjects, people, params.seed)
     make_deterministic(params.device)
     backbone, skeleton = load_backbone(layout.backbone, params), load_skeleton(layout.skeleton)
-    read = {slot: _records(layout, params, slot, clusters[slot]) for slot in sorted({s for one in chosen for s in eligible[one]})}
+    slots = sorted({slot for person in chosen for slot in eligible[person]})
+    read = {slot: _records(layout, params, slot, clusters[slot]) for slot in slots}
     served = {slot: load_cluster_model(layout.tuned(slot)) for slot in read}
 
     def measure() -> Any:
@@ -97,12 +98,12 @@ def membership(layout: Layout, params: Params, subjects: Sequence[str], people: 
             yield from trial(work, backbone, skeleton, params, retrainings)
 
     steps = track(measure(), len(chosen) * (retrainings + 1), "membership", "retraining")
-    found = [one for one in steps if one is not None]
-    before = [rank_p(one.before, one.references) for one in found]
-    after = [rank_p(one.after, one.references) for one in found]
+    losses = [step for step in steps if step is not None]
+    before = [rank_p(person.before, person.references) for person in losses]
+    after = [rank_p(person.after, person.references) for person in losses]
     return judge(before, after, retrainings).to_json()
 
 
-def membership_lines(found: dict[str, Any]) -> list[str]:
-    low, high = found["power_interval"]
-    return in_words(Verdict(**found | {"power_interval": (low, high)}))
+def membership_lines(verdict: dict[str, Any]) -> list[str]:
+    low, high = verdict["power_interval"]
+    return in_words(Verdict(**verdict | {"power_interval": (low, high)}))

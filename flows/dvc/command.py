@@ -86,15 +86,16 @@ def ask(layout: Layout, *arguments: str) -> tuple[int, str, str]:
 def _by_file(layout: Layout, names: Sequence[str]) -> dict[str, list[str]]:
     """Plain names of stages by the pipeline file that holds them."""
     slots = load_params(layout.params).slots
-    found: dict[str, list[str]] = {}
+    by_file: dict[str, list[str]] = {}
     for name in names:
-        found.setdefault(file_of(name, slots), []).append(name)
-    return found
+        by_file.setdefault(file_of(name, slots), []).append(name)
+    return by_file
 
 
 def targets(layout: Layout, names: Sequence[str]) -> list[str]:
     """Stages as DVC addresses them: `tune/03/dvc.yaml:tune@c123` where a slot does not lie in dvc.yaml."""
-    return [name if file == ROOT_FILE else f"{file}:{name}" for file, held in _by_file(layout, names).items() for name in held]
+    by_file = _by_file(layout, names)
+    return [name if file == ROOT_FILE else f"{file}:{name}" for file, stages in by_file.items() for name in stages]
 
 
 def _all_stages(layout: Layout, file: str) -> set[str]:
@@ -102,11 +103,11 @@ def _all_stages(layout: Layout, file: str) -> set[str]:
     stages = yaml.safe_load((layout.root / file).read_text(encoding="utf-8"))["stages"]
     params = load_params(layout.params)
     lists = {"${parts}": params.parts, "${slots}": params.slots}
-    found: set[str] = set()
+    names: set[str] = set()
     for name, stage in stages.items():
         items = stage.get("foreach")
-        found |= {name} if items is None else {f"{name}@{item}" for item in (lists[items] if isinstance(items, str) else items)}
-    return found
+        names |= {name} if items is None else {f"{name}@{item}" for item in (lists[items] if isinstance(items, str) else items)}
+    return names
 
 
 def commit(layout: Layout, names: Sequence[str]) -> None:
@@ -116,8 +117,8 @@ def commit(layout: Layout, names: Sequence[str]) -> None:
     Never otherwise: what was not run must stay stale if it is.
     """
     chosen: list[str] = []
-    for file, held in _by_file(layout, names).items():
-        chosen += [file] if _all_stages(layout, file) <= set(held) else targets(layout, held)
+    for file, stages in _by_file(layout, names).items():
+        chosen += [file] if _all_stages(layout, file) <= set(stages) else targets(layout, stages)
     run(layout, "commit", "--force", *chosen)
 
 

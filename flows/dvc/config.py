@@ -106,7 +106,7 @@ def folders(layout: Layout, config: Settings) -> list[Path]:
 def remotes(layout: Layout, config: Settings | None = None) -> list[Store]:
     """Every remote, sorted by name. Raises: ProjectError for a kind that purge cannot clear."""
     config = read_config(layout) if config is None else config
-    found: list[Store] = []
+    stores: list[Store] = []
     for name in sorted(section for section in config if section.startswith("remote ")):
         settings = _follow(name, config)
         url = settings.get("url", "")
@@ -117,12 +117,12 @@ def remotes(layout: Layout, config: Settings | None = None) -> list[Store]:
                 f"{name} stores files by path (version_aware or worktree), but purge finds them by digest only: {advice}"
             )
         if scheme == "s3":
-            found.append(BucketStore(name, url, settings))
+            stores.append(BucketStore(name, url, settings))
         elif url and scheme in FOLDERS:
-            found.append(FolderStore(name, Path(SCHEME.sub("", url)), must_exist=True))
+            stores.append(FolderStore(name, Path(SCHEME.sub("", url)), must_exist=True))
         else:
             raise ProjectError(f"{name} is of type {scheme}://, but purge supports only folders and S3: {advice}")
-    return found
+    return stores
 
 
 def is_own(layout: Layout, store: Store) -> bool:

@@ -88,19 +88,19 @@ def _entries(path: Path) -> dict[str, str]:
 
 def _move_entries(layout: Layout, params: Params) -> int:
     """Let each lock record the stages of its own pipeline file; returns how many moved. What is gained is written first."""
-    held = {path.relative_to(layout.root).as_posix(): _entries(path) for path in locks_there(layout.root)}
-    right: dict[str, dict[str, str]] = {name: {} for name in held}
+    recorded = {path.relative_to(layout.root).as_posix(): _entries(path) for path in locks_there(layout.root)}
+    right: dict[str, dict[str, str]] = {name: {} for name in recorded}
     moved = 0
-    for name, entries in held.items():
+    for name, entries in recorded.items():
         for stage, text in entries.items():
             home = str(Path(file_of(stage, params.slots)).with_name(LOCK))
             moved += home != name
             # Where both have it (a crash came between two files), what stands at home already is newer or the same.
-            if home == name or stage not in held.get(home, {}):
+            if home == name or stage not in recorded.get(home, {}):
                 right.setdefault(home, {})[stage] = text
-    for name in sorted(right, key=lambda name: (len(right[name]) < len(held.get(name, {})), name)):
+    for name in sorted(right, key=lambda name: (len(right[name]) < len(recorded.get(name, {})), name)):
         path = layout.root / name
-        if right[name] != held.get(name):
+        if right[name] != recorded.get(name):
             if right[name]:
                 write_atomically(path, (SCHEMA + "".join(right[name].values())).encode())
             else:

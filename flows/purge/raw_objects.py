@@ -31,7 +31,7 @@ def _holds(lineage: Lineage, md5: str, marks: Marks, finder: Finder | None = Non
     for store, key in lineage.copies.get(md5, ()):
         try:
             with store.open(key) as stream:
-                hits = parquet_hits(stream, marks.knows, records, finder.values if finder else None)
+                hits = parquet_hits(stream, marks.knows, records, finder.count_values if finder else None)
                 if any(kind != UNREADABLE for kind in hits):
                     return True
                 if is_parquet(stream) and not hits:

@@ -33,7 +33,7 @@ def search_terms_of(layout: Layout, marks: Marks) -> SearchTerms:
         short=len(names - long),
     )
     finder = Finder(drafted.patterns())
-    hits = (pattern for path in retained_files(layout) for _, pattern in finder.found(path.read_bytes()))
+    hits = (pattern for path in retained_files(layout) for _, pattern in finder.matches(path.read_bytes()))
     shared = {pattern.term for pattern in hits} - marks.ids
     texts, words, images = drafted.texts - shared, drafted.names - shared, drafted.images - shared
     lost = len(drafted.texts) + len(drafted.names) + len(drafted.images) - len(texts) - len(words) - len(images)

@@ -86,7 +86,7 @@ def erasure_of(project: Project, batch: BatchRecord, request: Request) -> Erasur
         environment=made_in,
         fingerprint=fingerprint(made_in),
         code_revision=git.revision(layout.root, CODE),
-        checks=tuple(Check(check, found) for check, found in (*batch.checks, *batch.scan)),
+        checks=tuple(Check(check, result) for check, result in (*batch.checks, *batch.scan)),
         stores=tuple(Store(counts.store, counts.deleted, counts.residue, counts.unknown) for counts in batch.stores),
         source=batch.source or "",
         approved=any(event.kind == "approved" for event in project.ledger.events(request.request_id)),

@@ -131,7 +131,7 @@ def take(turn: Turn, work: Work, state: str, step: Step) -> BatchRecord:
     if not waiting:
         return work.batch
     if turn.lost.is_set():
-        raise ClaimLostError("another coordinator took these requests over; it finishes them")
+        raise ClaimLostError("another coordinator took over these requests, which it finishes")
     start = time.monotonic()
     done = turn.runner.run(state, lambda: step(work))
     took = time.monotonic() - start

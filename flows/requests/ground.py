@@ -61,7 +61,7 @@ def everybody(requests: Sequence[Request]) -> set[str]:
 
 def ever_erased(project: Project) -> set[str]:
     """Everybody whom this machine's memory or the ledger says to be erased, or about to be."""
-    begun = [one for one in project.ledger.all() if reached(one.reached, "removed")]
+    begun = [request for request in project.ledger.all() if reached(request.reached, "removed")]
     return everybody(begun) | ErasedList.remembered(project.layout).pseudonyms
 
 
@@ -120,7 +120,7 @@ def require_own_changes(stale: dict[str, Any], source: str | None = None) -> Non
 
 def _only_files_differ(stale: dict[str, Any]) -> bool:
     """Whether files are missing or changed while nothing that they are made of did."""
-    reasons = [reason for held in stale.values() for reason in held if isinstance(reason, dict)]
+    reasons = [reason for reasons_of_stage in stale.values() for reason in reasons_of_stage if isinstance(reason, dict)]
     made = any("changed outs" in reason for reason in reasons)
     return made and not any(ERASED in reason.get("changed deps", {}) for reason in reasons)
 
@@ -138,7 +138,7 @@ def realign(
     Args: by_person: somebody read why the last try failed, and lets what was not planned stand.
     Raises: ProjectError if something changed that is not the batch's to decide.
     """
-    started = [one for one in requests if reached(one.reached, "removed")]
+    started = [request for request in requests if reached(request.reached, "removed")]
     if not started:
         return batch
     if batch.unplanned and by_person and not batch.moved:
@@ -147,13 +147,13 @@ def realign(
     remake = batch.mixed  # what was retrained is of another environment: this one may be the right one
     lacked = keep_out(project, requests)
     stands = not lacked and not remake and batch.ground == current(project)
-    retrained = all(reached(one.reached, "retrained") for one in started)
+    retrained = all(reached(request.reached, "retrained") for request in started)
     if stands and not retrained:
         return batch
     lock_backups.mend(project.layout, batch.batch_id)  # a kill may have left one empty, and DVC reads none then
     drop_drafts(project.layout)
     stale = dvc.status(project.layout)
-    if source_of(project, batch) and any("changed outs" in reason for reason in stale.get("split", ())):
+    if stands and source_of(project, batch) and any("changed outs" in reason for reason in stale.get("split", ())):
         # Killed while `split` ran again on the shorter source: DVC deletes a stage's outs before it runs it.
         dvc.run(project.layout, "checkout", "--quiet", "--force", "split")
         stale = dvc.status(project.layout)
@@ -165,7 +165,7 @@ def realign(
         )
     if stands:
         return batch  # nothing that anybody edited since would make another model than the one that is being signed
-    ids = [one.request_id for one in started if reached(one.reached, "retrained")]
+    ids = [request.request_id for request in started if reached(request.reached, "retrained")]
     if not ids:
         return replace(batch, mixed=False)  # killed in the middle of the retraining, which is taken up again
     if not remake:
@@ -175,8 +175,8 @@ def realign(
     purge.retire_journal(project.layout, batch.batch_id)
     if stale:
         lock_backups.drop(project.layout, batch.batch_id)  # copies of another state
+    refresh(project, accepting=ids)  # before the ledger says that they are to be left out again: a kill may come between
     project.ledger.set_back(ids, "removed" if stale or remake else "retrained", claim)
-    refresh(project)
     return batch
 
 

@@ -52,18 +52,18 @@ def refresh(project: Project, accepting: Iterable[str] = (), renewed: bool = Fal
     accepting = set(accepting)
     with locked(project.layout.quarantine_lock, "another process is changing the quarantine; waiting"):
         open_requests = project.ledger.all(open_only=True)
-        held = [request for request in open_requests if _is_held(request) or request.request_id in accepting]
-        if not held:
+        left_out = [request for request in open_requests if _is_left_out(request) or request.request_id in accepting]
+        if not left_out:
             lift(project.layout)
             return None
         try:
             old = None if renewed else read_quarantine(project.layout)
             damaged = False
         except ProjectError:
-            old, damaged = None, any(request.batch_id for request in held)
+            old, damaged = None, any(request.batch_id for request in left_out)
         folder = secrets.token_hex(4)
         copy = copy_artifacts(old.layout(project.layout) if old else project.layout, project.layout, folder)
-        made = _decide(project, copy, folder, {pseudonym for request in held for pseudonym in request.pseudonyms}, damaged)
+        made = _decide(project, copy, folder, {pseudonym for request in left_out for pseudonym in request.pseudonyms}, damaged)
         write_quarantine(project.layout, made)
         drop_other_copies(project.layout, folder)
     return folder if made.head == WITHHELD and not made.model_withheld else None
@@ -81,14 +81,14 @@ def mend(project: Project) -> None:
     """Make the quarantine again if its pointer is damaged; lift it if nobody is in it (a `cancel` was killed halfway)."""
     try:
         there = read_quarantine(project.layout) is not None or project.layout.quarantine_copies.exists()
-        left_over = there and not any(map(_is_held, project.ledger.all(open_only=True)))
+        left_over = there and not any(map(_is_left_out, project.ledger.all(open_only=True)))
     except ProjectError:
         left_over = True
     if left_over:
         refresh(project)
 
 
-def _is_held(request: Request) -> bool:
+def _is_left_out(request: Request) -> bool:
     return request.reached in ("quarantined", "removed", "retrained")
 
 

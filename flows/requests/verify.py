@@ -40,15 +40,15 @@ def verify(work: Work) -> Done:
     changed, after = changed_stages(project, work.batch)
     replayed = _require_planned(work, changed, used)
     recorded = {path: md5 for outs in after.values() for path, md5 in outs.items()}
-    found = compare(recorded, read_files(layout.root, recorded))
-    if not found.equal:
+    comparison = compare(recorded, read_files(layout.root, recorded))
+    if not comparison.equal:
         raise VerificationError(
-            f"{found.differing[0]} is not what the lock names ({len(found.differing)} such artifacts); delete what is not, run "
-            "`dvc checkout` (metrics: `dvc repro`), then `lmeraser resume`"
+            f"{comparison.differing[0]} is not what the lock names ({len(comparison.differing)} such artifacts); delete what is "
+            "not, run `dvc checkout` (metrics: `dvc repro`), then `lmeraser resume`"
         )
     checks = (
         ("the pipeline is up to date", f"{len(after)} stages"),
-        ("every artifact is the file that its lock names, byte for byte", f"{found.artifacts} artifacts"),
+        ("every artifact is the file that its lock names, byte for byte", f"{comparison.artifacts} artifacts"),
         ("everybody of the request is on the list of erased people", f"{len(ground.everybody(requests))} people"),
         ("no retained record belongs to the erased subjects", f"{len(kept)} records"),
         ("each training record is in exactly one cluster", f"{placed} records in {len(used)} clusters"),

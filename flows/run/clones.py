@@ -34,12 +34,12 @@ def _shared(project: Project) -> Store:
     """The default remote, which `dvc push` and `dvc pull` use too. Raises: ProjectError if there is none."""
     config = read_config(project.layout)
     name = config.get("core", {}).get("remote", "").lower()
-    found = [store for store in remotes(project.layout, config) if store.name == f"remote {name}"]
-    if not found:
+    stores = [store for store in remotes(project.layout, config) if store.name == f"remote {name}"]
+    if not stores:
         raise ProjectError(
             "service.fan_out is `clones`, but DVC has no default remote; run `dvc remote add -d NAME URL` and retry"
         )
-    return found[0]
+    return stores[0]
 
 
 def _key(batch_id: str) -> str:
@@ -74,10 +74,10 @@ def work_in_clone(project: Project, batch_id: str, slot: str) -> float:
     layout = project.layout
     with workspace(project):
         _require_ephemeral(layout)
-        held = _shared(project).read([_key(batch_id)])
-        if _key(batch_id) not in held:
+        jobs = _shared(project).read([_key(batch_id)])
+        if _key(batch_id) not in jobs:
             raise StepFailedError("the job is no longer in the remote because its coordinator gave up; no data was lost")
-        job = json.loads(held[_key(batch_id)])
+        job = json.loads(jobs[_key(batch_id)])
         if (job["code"], job["params"]) != (code_digest(layout.root), sha256_of_file(layout.params)):
             raise ProjectError("this clone's code or params.yaml differs from the coordinator's; run `git pull` here and retry")
         check_files(layout.root, project.params.slots)
@@ -118,9 +118,9 @@ def wipe(layout: Layout) -> None:
     """Delete everything that was pulled or made, and what DVC remembers of it."""
     for folder in (layout.artifacts, layout.root / ".dvc" / "cache", layout.root / ".dvc" / "tmp"):
         shutil.rmtree(folder, ignore_errors=True)
-    held = locks(layout.root)
-    for lock in held:
+    locks_here = locks(layout.root)
+    for lock in locks_here:
         lock.unlink(missing_ok=True)
     # As git has them, so that the clone can follow the code; the locks may not be in git.
-    for name in (*(lock.relative_to(layout.root).as_posix() for lock in held), "data/erased.json"):
+    for name in (*(lock.relative_to(layout.root).as_posix() for lock in locks_here), "data/erased.json"):
         git.restore(layout.root, name)

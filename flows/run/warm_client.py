@@ -23,19 +23,19 @@ Seconds = dict[str, float]  # by stage
 @contextmanager
 def reserved(layout: Layout, wanted: int) -> Iterator[list[Path]]:
     """Sockets of up to `wanted` idle warm processes, ours until the end of the block."""
-    with ExitStack() as held:
-        found: list[Path] = []
+    with ExitStack() as locks:
+        sockets: list[Path] = []
         for path in sorted(layout.warm.glob("*.sock")):
-            if len(found) == wanted:
+            if len(sockets) == wanted:
                 break
-            handle = held.enter_context(path.with_suffix(".busy").open("w"))
+            handle = locks.enter_context(path.with_suffix(".busy").open("w"))
             try:
                 fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
             except BlockingIOError:
                 continue
             if _answers(path):
-                found.append(path)
-        yield found
+                sockets.append(path)
+        yield sockets
 
 
 def _answers(path: Path) -> bool:
@@ -62,14 +62,14 @@ def ask(layout: Layout, path: Path, names: Sequence[str]) -> Seconds | None:
             socket.send_fds(connection, [job], [sys.stderr.fileno()])
             while more := connection.recv(65536):
                 answer += more
-        told = json.loads(answer)
+        reply = json.loads(answer)
     except (OSError, ValueError) as error:
         raise StepFailedError("the warm process died while it ran a stage; retry: no data was lost") from error
-    if told.get("stale"):
+    if reply.get("stale"):
         return None
-    if "line" in told:
-        raise StepFailedError(told["line"], told["exit_code"])
-    return {str(name): float(seconds) for name, seconds in told["seconds"].items()}
+    if "line" in reply:
+        raise StepFailedError(reply["line"], reply["exit_code"])
+    return {str(name): float(seconds) for name, seconds in reply["seconds"].items()}
 
 
 def run_chains(layout: Layout, shares: Sequence[Sequence[str]], gpus: int = 0) -> Seconds:
@@ -82,13 +82,13 @@ def run_chains(layout: Layout, shares: Sequence[Sequence[str]], gpus: int = 0) -
     processes.clear_report(layout)
     with reserved(layout, len(wanted)) as warm:
         cold = [_start(layout, share, place(number, gpus)) for number, share in enumerate(wanted[len(warm) :], len(warm))]
-        told, problems = _ask_all(layout, list(zip(warm, wanted, strict=False)), cold)
+        seconds_of_shares, problems = _ask_all(layout, list(zip(warm, wanted, strict=False)), cold)
         if problems:
             raise problems[0]
-        left = [share for share, seconds in zip(wanted, told, strict=False) if seconds is None]
+        left = [share for share, seconds in zip(wanted, seconds_of_shares, strict=False) if seconds is None]
         more = [_start(layout, share, place(number, gpus)) for number, share in enumerate(left)]
         dvc.finish([*cold, *more], layout, "a stage")
-    return {name: seconds for found in told if found for name, seconds in found.items()}
+    return {name: seconds for share_seconds in seconds_of_shares if share_seconds for name, seconds in share_seconds.items()}
 
 
 def _start(layout: Layout, share: Sequence[str], extra: dict[str, str]) -> processes.Process:
@@ -99,19 +99,19 @@ def _ask_all(
     layout: Layout, jobs: Sequence[tuple[Path, Sequence[str]]], cold: Sequence[processes.Process]
 ) -> tuple[list[Seconds | None], list[StepFailedError]]:
     """The answers of warm processes, one thread each; if one fails, the cold processes are ended."""
-    told: list[Seconds | None] = [{} for _ in jobs]
+    answers: list[Seconds | None] = [{} for _ in jobs]
     problems: list[StepFailedError] = []
 
-    def one(place: int) -> None:
+    def ask_one(place: int) -> None:
         try:
-            told[place] = ask(layout, *jobs[place])
+            answers[place] = ask(layout, *jobs[place])
         except StepFailedError as error:
             problems.append(error)
             processes.stop(cold)
 
-    threads = [threading.Thread(target=one, args=(place,)) for place in range(len(jobs))]
+    threads = [threading.Thread(target=ask_one, args=(place,)) for place in range(len(jobs))]
     for thread in threads:
         thread.start()
     for thread in threads:
         thread.join()
-    return told, problems
+    return answers, problems

@@ -22,8 +22,8 @@ def server_of(layout: Layout) -> tuple[str, str] | None:
     if "PREFECT_API_URL" in os.environ:
         return os.environ["PREFECT_API_URL"], os.environ.get("PREFECT_API_AUTH_STRING", "")
     try:
-        told = json.loads((layout.private_state / "server.json").read_bytes())
-        return str(told["url"]), str(told["auth"])
+        server = json.loads((layout.private_state / "server.json").read_bytes())
+        return str(server["url"]), str(server["auth"])
     except (OSError, ValueError, KeyError):
         return None
 

@@ -43,17 +43,19 @@ def _on_workers(batch_id: str, slots: Sequence[str], clone: bool) -> dict[str, f
     # For a key that it knows Prefect returns the old run, even if that crashed or its files are gone: each try has its own key.
     token = secrets.token_hex(4)
 
-    def one(slot: str) -> float:
+    def tune(slot: str) -> float:
         for attempt in range(1, ATTEMPTS + 1):
-            found = run_deployment(
-                "tune-cluster/tune-cluster",
-                parameters={"batch_id": batch_id, "slot": slot, "clone": clone},
-                idempotency_key=f"{batch_id}-{slot}-{token}-{attempt}",
-                timeout=None,
-                poll_interval=1,
-                as_subflow=False,
+            run = cast(
+                "FlowRun",
+                run_deployment(
+                    "tune-cluster/tune-cluster",
+                    parameters={"batch_id": batch_id, "slot": slot, "clone": clone},
+                    idempotency_key=f"{batch_id}-{slot}-{token}-{attempt}",
+                    timeout=None,
+                    poll_interval=1,
+                    as_subflow=False,
+                ),
             )
-            run = cast("FlowRun", found)
             # It does not raise when the run failed: its state tells.
             if run.state is not None and run.state.is_completed():
                 return (run.end_time - run.start_time).total_seconds() if run.end_time and run.start_time else 0.0
@@ -61,4 +63,4 @@ def _on_workers(batch_id: str, slots: Sequence[str], clone: bool) -> dict[str, f
         raise StepFailedError(f"{slot} could not be tuned on a worker in {ATTEMPTS} attempts; read the worker's log, then retry")
 
     with ThreadPoolExecutor(max_workers=max(1, len(slots))) as threads:
-        return dict(zip((f"tune@{slot}" for slot in slots), threads.map(one, slots), strict=True))
+        return dict(zip((f"tune@{slot}" for slot in slots), threads.map(tune, slots), strict=True))

@@ -24,17 +24,17 @@ def audit(rebuild: bool = True, stores: bool = True) -> str:
     from flows.purge.step import audit_stores
 
     project = Project.find()
-    told = []
+    results = []
     with workspace(project):
         if rebuild:
-            found = build_again(project)
-            told.append(f"{found.artifacts} artifacts compared, {len(found.differing)} differ")
-            if not found.equal:
-                raise VerificationError(told[-1])
-        told.append(f"{project.ledger.verify_chain()} events of the ledger are as they were written")
+            comparison = build_again(project)
+            results.append(f"{comparison.artifacts} artifacts compared, {len(comparison.differing)} differ")
+            if not comparison.equal:
+                raise VerificationError(results[-1])
+        results.append(f"{project.ledger.verify_chain()} events of the ledger are as they were written")
         if stores and project.erased.pseudonyms:  # before the first erasure there is nothing to look for
             report = audit_stores(project.layout)
-            told.append(f"{len(report.stores)} stores scanned")
+            results.append(f"{len(report.stores)} stores scanned")
             if not report.clean:
-                raise VerificationError(f"{told[-1]}: residue was found; run `lmeraser audit --stores` to see where")
-    return "; ".join(told)
+                raise VerificationError(f"{results[-1]}: residue was found; run `lmeraser audit --stores` to see where")
+    return "; ".join(results)

@@ -34,7 +34,7 @@ def setup() -> None:
             except ObjectAlreadyExists:
                 if client.read_work_pool(name).type == "process":  # others start containers, by templates of their own
                     client.update_work_pool(name, WorkPoolUpdate(base_job_template=TEMPLATE))
-        known = {found.name for found in client.read_automations()}
+        known = {automation.name for automation in client.read_automations()}
     if AUTOMATION in known:
         return
     Automation(

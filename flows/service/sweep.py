@@ -47,7 +47,7 @@ def sweep() -> int:
     except LmeraserError as error:
         say(f"sweep: {error}")
     started = 0
-    for request in [one for one in project.ledger.all(open_only=True) if waits(one)]:
+    for request in [request for request in project.ledger.all(open_only=True) if waits(request)]:
         try:
             now = intake.take_effect(project, intake.validate(project, request), solved=False)
         except LmeraserError as error:

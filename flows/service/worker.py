@@ -31,7 +31,7 @@ if TYPE_CHECKING:
 def entrypoints(layout: Layout) -> set[str]:
     """The flows that the project deploys, as `file:function`."""
     deployed = yaml.safe_load((layout.root / "prefect.yaml").read_text(encoding="utf-8"))["deployments"]
-    return {str(one["entrypoint"]) for one in deployed}
+    return {str(deployment["entrypoint"]) for deployment in deployed}
 
 
 def fixed_environment(layout: Layout, entrypoint: str) -> dict[str, str]:

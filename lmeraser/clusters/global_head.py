@@ -58,18 +58,18 @@ def solve(parts: Sequence[Sums], ridge: float, levels: int) -> GlobalHead:
     return GlobalHead(cho_solve(factor, by_label.T.astype(np.float64)).T, labels, levels)
 
 
-def subtract(parts: Sequence[Sums], gone: Sums, labels: Sequence[str]) -> list[Sums]:
+def subtract(parts: Sequence[Sums], leaving: Sums, labels: Sequence[str]) -> list[Sums]:
     """The parts without some records: exact, so equal to sums that never held them.
 
-    Args: gone: the sums of the records that leave; labels: those that a record still has afterwards.
+    Args: leaving: the sums of the records that leave; labels: those that a record still has afterwards.
     """
-    rows = [(row, label) for row, label in zip(-gone.by_label, gone.labels, strict=True) if label in labels]
-    by_label = np.array([row for row, _ in rows]).reshape(len(rows), gone.by_label.shape[1])
+    rows = [(row, label) for row, label in zip(-leaving.by_label, leaving.labels, strict=True) if label in labels]
+    by_label = np.array([row for row, _ in rows]).reshape(len(rows), leaving.by_label.shape[1])
     left = []
     for part in parts:
         kept = [index for index, label in enumerate(part.labels) if label in labels]
         left.append(Sums(part.gram, part.by_label[kept], [part.labels[index] for index in kept], part.records))
-    return [*left, Sums(-gone.gram, by_label, [label for _, label in rows], -gone.records)]
+    return [*left, Sums(-leaving.gram, by_label, [label for _, label in rows], -leaving.records)]
 
 
 def _pack(gram: NDArray[np.int32]) -> NDArray[np.int32]:

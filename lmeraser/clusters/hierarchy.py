@@ -90,11 +90,11 @@ def grow(units: Integers, leaves: int) -> Hierarchy:
         if not open_nodes:
             break
         name = min(open_nodes, key=lambda node: (-len(members[node]), node))
-        found = _median_split(units[members[name]])
-        if found is None:
+        halves = _median_split(units[members[name]])
+        if halves is None:
             hopeless.add(name)
             continue
-        axis, threshold, left = found
+        axis, threshold, left = halves
         inside = members.pop(name)
         splits[name] = (axis, threshold)
         members[name + "0"], members[name + "1"] = inside[left], inside[~left]
@@ -154,30 +154,30 @@ def cut(tree: Hierarchy, counts: NDArray[np.int64], rule: CutRule) -> list[int]:
     Args: counts: (leaves,) private training records per leaf.
     Returns: non-empty nodes from left to right.
     """
-    held = held_by_node(tree, counts)
+    records = records_by_node(tree, counts)
     chosen: list[int] = []
     stack = [0]
     while stack:
         node = stack.pop()
-        if not held[node]:
+        if not records[node]:
             continue
         if not tree.is_leaf(node):
             left, right = node + 1, int(tree.right[node])
             diverse = rule.max_diversity < 1 and diversity(tree, node, counts) > rule.max_diversity
-            if is_split(int(held[node]), int(held[left]), int(held[right]), rule, diverse):
+            if is_split(int(records[node]), int(records[left]), int(records[right]), rule, diverse):
                 stack.extend((right, left))
                 continue
         chosen.append(node)
     return chosen
 
 
-def held_by_node(tree: Hierarchy, counts: NDArray[np.int64]) -> NDArray[np.int64]:
+def records_by_node(tree: Hierarchy, counts: NDArray[np.int64]) -> NDArray[np.int64]:
     """(m,) records below each node."""
     total = np.concatenate([[0], np.cumsum(counts)])
-    held: NDArray[np.int64] = total[tree.last_leaf + 1] - total[tree.first_leaf]
-    return held
+    records: NDArray[np.int64] = total[tree.last_leaf + 1] - total[tree.first_leaf]
+    return records
 
 
-def is_split(held: int, left: int, right: int, rule: CutRule, diverse: bool) -> bool:
+def is_split(records: int, left: int, right: int, rule: CutRule, diverse: bool) -> bool:
     """Whether an inner node that holds records is split, by what it and its halves hold."""
-    return (held > rule.n_max or diverse) and all(half == 0 or half >= rule.n_min for half in (left, right))
+    return (records > rule.n_max or diverse) and all(half == 0 or half >= rule.n_min for half in (left, right))

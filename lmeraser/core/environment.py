@@ -56,8 +56,8 @@ def _instructions() -> str:
     from numpy._core import _multiarray_umath as core  # type: ignore[attr-defined]  # what numpy.show_runtime() reads
 
     features: dict[str, bool] = core.__cpu_features__
-    found = [name for name in core.__cpu_dispatch__ if features.get(name)]
-    return " ".join([*core.__cpu_baseline__, "and", *(found or ["no more"])])
+    switched_on = [name for name in core.__cpu_dispatch__ if features.get(name)]
+    return " ".join([*core.__cpu_baseline__, "and", *(switched_on or ["no more"])])
 
 
 def _blas() -> dict[str, str]:
@@ -65,15 +65,15 @@ def _blas() -> dict[str, str]:
     import scipy.linalg  # noqa: F401  loads its own
     from threadpoolctl import threadpool_info  # type: ignore[import-untyped]
 
-    found = {f"{place}_blas": "unknown" for place in ("numpy", "scipy")}
+    libraries = {f"{place}_blas": "unknown" for place in ("numpy", "scipy")}
     for pool in threadpool_info():
         for place in ("numpy", "scipy"):
             if pool["user_api"] == "blas" and f"/{place}.libs/" in pool["filepath"]:
                 kernels = pool.get("architecture", "unknown")
-                found[f"{place}_blas"] = (
+                libraries[f"{place}_blas"] = (
                     f"{pool['internal_api']} {pool['version']}, kernels {kernels}, threads {pool['num_threads']}"
                 )
-    return found
+    return libraries
 
 
 def fraction(count: int, step: int) -> Any:
@@ -96,15 +96,15 @@ def known_answers() -> str:
     rounded = np.rint(np.cos(angles) * 1e9)
     single = left.astype(np.float32) @ right.astype(np.float32)
     few = [float(value) for value in angles[:40]]
-    plain = np.array([[math.cos(one), math.sin(one), math.exp(one / 40), math.log1p(abs(one))] for one in few])
+    plain = np.array([[math.cos(angle), math.sin(angle), math.exp(angle / 40), math.log1p(abs(angle))] for angle in few])
     answers = [product, solved, rounded, np.cos(angles), np.exp(angles / 40), single, left.sum(1), single.sum(0), plain]
-    return sha256(b"".join(np.ascontiguousarray(one).tobytes() for one in answers))[:16]
+    return sha256(b"".join(np.ascontiguousarray(answer).tobytes() for answer in answers))[:16]
 
 
 @cache
 def _own() -> tuple[tuple[str, str], ...]:
     determinism.require()
-    found = {
+    facts = {
         "machine": platform.machine(),
         "python": ".".join(platform.python_version_tuple()[:2]),
         "libc": " ".join(platform.libc_ver()).strip() or sys.platform,
@@ -114,8 +114,8 @@ def _own() -> tuple[tuple[str, str], ...]:
         "numpy_instructions": _instructions(),
         "numpy_answers": known_answers(),
     }
-    found |= _blas() | {name: _version(name) for name in LIBRARIES}
-    return tuple((key, as_line(value)) for key, value in sorted(found.items()))
+    facts |= _blas() | {name: _version(name) for name in LIBRARIES}
+    return tuple((key, as_line(value)) for key, value in sorted(facts.items()))
 
 
 def environment() -> Environment:
@@ -132,10 +132,10 @@ def fingerprint(made_in: Mapping[str, str]) -> str:
     return sha256(canonical_json(dict(made_in)))[:16]
 
 
-def differing(one: Mapping[str, str], other: Mapping[str, str]) -> list[str]:
+def differing(first: Mapping[str, str], second: Mapping[str, str]) -> list[str]:
     """The keys that both have and in which they differ, sorted. All are named where they share none: nothing agrees."""
-    shared = one.keys() & other.keys()
-    return sorted(key for key in (shared or one.keys() | other.keys()) if one.get(key) != other.get(key))
+    shared = first.keys() & second.keys()
+    return sorted(key for key in (shared or first.keys() | second.keys()) if first.get(key) != second.get(key))
 
 
 def grouped(made_in: Mapping[str, Mapping[str, str]]) -> list[tuple[Environment, list[str]]]:
@@ -144,7 +144,7 @@ def grouped(made_in: Mapping[str, Mapping[str, str]]) -> list[tuple[Environment,
     Args: made_in: name of an artifact to its map. Those with the most keys come first, so the others find a place.
     """
     groups: list[tuple[Environment, list[str]]] = []
-    for name in sorted(made_in, key=lambda one: -len(made_in[one])):
+    for name in sorted(made_in, key=lambda artifact: -len(made_in[artifact])):
         for union, names in groups:
             if not differing(union, made_in[name]):
                 union.update(made_in[name])
@@ -156,7 +156,7 @@ def grouped(made_in: Mapping[str, Mapping[str, str]]) -> list[tuple[Environment,
     return sorted(((union, sorted(names, key=order.index)) for union, names in groups), key=lambda group: -len(group[1]))
 
 
-def in_words(keys: Iterable[str], one: Mapping[str, str], other: Mapping[str, str], most: int = 3) -> str:
+def in_words(keys: Iterable[str], first: Mapping[str, str], second: Mapping[str, str], most: int = 3) -> str:
     """`torch_instructions AVX2 / AVX512, ...`: what differs, for people."""
-    named = [f"{key} {one.get(key, 'unknown')} / {other.get(key, 'unknown')}" for key in keys]
+    named = [f"{key} {first.get(key, 'unknown')} / {second.get(key, 'unknown')}" for key in keys]
     return ", ".join(named[:most]) + (f" and {len(named) - most} more" if len(named) > most else "")

@@ -89,10 +89,12 @@ class Pretrain(Section):
         if self.weights and self.epochs:
             raise ValueError(f"pretrain.epochs is {self.epochs}, expected 0 with pretrain.weights: they are taken as they are")
         if self.weights and self.small_stem:
-            raise ValueError("pretrain.small_stem is true, expected false with pretrain.weights: they belong to the usual stem")
+            raise ValueError(
+                "pretrain.small_stem is true, expected false with pretrain.weights: given weights belong to the usual stem"
+            )
         if not self.weights and not self.epochs:
             raise ValueError(
-                "pretrain.epochs is 0, expected more, or pretrain.weights: an untrained backbone tells nothing apart"
+                "pretrain.epochs is 0, expected at least 1, or pretrain.weights: an untrained backbone cannot tell classes apart"
             )
         return self
 
@@ -183,7 +185,7 @@ def expand_slots(value: Any) -> Any:
         return value
     count = int(match[1]) + 1
     if count <= IN_ROOT:  # dvc.yaml itself reads the list then
-        raise ValueError(f"a range is for more than {IN_ROOT} slots; write the {count} names out")
+        raise ValueError(f"a range is only for more than {IN_ROOT} slots; list the {count} names")
     return [slot_name(number) for number in range(count)]
 
 
@@ -216,11 +218,11 @@ class Params(Section):
         for name in ("parts", "slots"):
             names = getattr(self, name)
             if len(set(names)) != len(names):
-                raise ValueError(f"{name} lists a name twice")
+                raise ValueError(f"{name} has a name twice; expected each name once")
         if 2 * self.tune.frame_px >= self.image.size:
             raise ValueError(f"tune.frame_px is {self.tune.frame_px}, expected less than half of image.size {self.image.size}")
         if self.tune.frame_px and not self.tune.frame_rate:
-            raise ValueError("tune.frame_rate is 0, expected more: a frame that never moves costs time for nothing")
+            raise ValueError("tune.frame_rate is 0, expected more than 0: a frame that never moves costs time for nothing")
         if self.tune.min_batch > self.tune.batch:
             raise ValueError(f"tune.min_batch is {self.tune.min_batch}, expected at most tune.batch {self.tune.batch}")
         if self.cluster.n_min > self.cluster.n_max:
@@ -252,7 +254,7 @@ def _sections_of(annotation: Any) -> list[type[BaseModel]]:
     """The sections that a field may hold: one, none, or those of a union."""
     if isinstance(annotation, type):
         return [annotation] if issubclass(annotation, BaseModel) else []
-    return [section for one in get_args(annotation) for section in _sections_of(one)]
+    return [section for argument in get_args(annotation) for section in _sections_of(argument)]
 
 
 KINDS = {
@@ -297,10 +299,10 @@ def _one_line(path: Path, error: ValidationError) -> str:
         return f"{path.name}: param {where} is missing; every param is given once, see the comments of params.yaml"
     if first["type"] == "union_tag_invalid":
         return f"{path.name}: {where}.kind is {str(first['ctx']['tag'])[:40]!r}: expected {', '.join(KINDS)}"
-    found = "" if isinstance(first["input"], dict) else f" is {str(first['input'])[:40]!r}"
+    value = "" if isinstance(first["input"], dict) else f" is {str(first['input'])[:40]!r}"
     message = first["msg"].removeprefix("Value error, ")
     # A rule between values names them itself.
-    return f"{path.name}: {message}" if not where or first["type"] == "value_error" else f"{path.name}: {where}{found}: {message}"
+    return f"{path.name}: {message}" if not where or first["type"] == "value_error" else f"{path.name}: {where}{value}: {message}"
 
 
 def load_params(path: Path) -> Params:
@@ -326,7 +328,7 @@ def read_params(path: Path) -> Params:
     except (yaml.YAMLError, UnicodeDecodeError, RecursionError) as error:
         line = getattr(getattr(error, "problem_mark", None), "line", None)
         at = f" at line {line + 1}" if line is not None else ""
-        raise ParamsError(f"{path.name} is not valid YAML{at}; mend it and retry") from error
+        raise ParamsError(f"{path.name} is not valid YAML{at}; correct it and retry") from error
     if not isinstance(raw, dict):
         raise ParamsError(f"{path.name} holds no sections; expected the keys {', '.join(Params.model_fields)}")
     try:

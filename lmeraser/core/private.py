@@ -34,9 +34,9 @@ def close_private(layout: Layout) -> None:
                 folder.chmod(mode & ~0o077)
     for table in _tables(layout):
         with suppress(PermissionError, FileNotFoundError):
-            found = table.lstat()
+            status = table.lstat()
             # Several names: DVC's cache has the file too (`cache.type = hardlink`), and its mode is DVC's.
-            if stat.S_ISREG(found.st_mode) and found.st_nlink == 1 and found.st_mode & 0o077:
+            if stat.S_ISREG(status.st_mode) and status.st_nlink == 1 and status.st_mode & 0o077:
                 table.chmod(0o600)
 
 

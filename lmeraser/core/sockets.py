@@ -22,7 +22,8 @@ def fitting(path: Path) -> Iterator[str]:
         return
     if not DESCRIPTORS.is_dir():
         raise ProjectError(
-            f"the project's path is too long for a socket ({len(os.fsencode(path))} bytes with it, at most {LONGEST}); move it"
+            f"the project's path is too long for a socket ({len(os.fsencode(path))} bytes with it, at most {LONGEST}); "
+            "move the project to a shorter path"
         )
     folder = os.open(path.parent, os.O_RDONLY | os.O_DIRECTORY)
     try:

@@ -11,12 +11,12 @@ class RepeatedNameError(ValueError):
 def _once(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
     read = dict(pairs)
     if len(read) != len(pairs):
-        raise RepeatedNameError("a name stands twice")
+        raise RepeatedNameError("an object has a name twice")
     return read
 
 
 def _no_constant(_: str) -> NoReturn:
-    raise ValueError("NaN and Infinity are no JSON")
+    raise ValueError("NaN and Infinity are not JSON")
 
 
 def strict_json(data: bytes) -> Any:

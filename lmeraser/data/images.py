@@ -115,10 +115,10 @@ def _opaque(image: Image.Image, depth: int, colour: int | None) -> Image.Image:
     """8 bits a channel, transparency laid over white. Args: depth, colour: of the PNG, as its header says."""
     clear = image.info.get("transparency")
     if image.mode in DEEP_GREY:
-        found = _eight_bits(np.asarray(image))
+        grey = _eight_bits(np.asarray(image))
         if clear is not None:
-            found[np.asarray(image) == clear] = 255
-        return Image.fromarray(found)
+            grey[np.asarray(image) == clear] = 255
+        return Image.fromarray(grey)
     if clear is not None and colour == GREY and depth in (2, 4):
         # Pillow spreads the pixels over 0 to 255, but leaves the clear one as it stands in the file.
         image.info["transparency"] = (clear & (2**depth - 1)) * (255 // (2**depth - 1))

@@ -71,7 +71,7 @@ def read_table(path: Path, columns: Sequence[str] | None = None) -> pa.Table:
     except FileNotFoundError as error:
         raise ProjectError(f"{path.name} is missing; run `dvc repro` (or `dvc checkout`) and retry") from error
     except (pa.ArrowException, KeyError, OSError, UnicodeDecodeError) as error:
-        raise ProjectError(f"{path.name} is not a whole Parquet file; run `dvc checkout` and retry") from error
+        raise ProjectError(f"{path.name} is not a complete Parquet file; run `dvc checkout` and retry") from error
 
 
 def read_columns(table: pa.Table, shared: Sequence[str] = ()) -> list[list[Any]]:
@@ -114,10 +114,10 @@ def read_images(path: Path, wanted: dict[str, str]) -> dict[str, bytes]:
     for identity, promised in wanted.items():
         if identity not in images:
             raise DigestMismatchError(f"{path.name}: record {identity[:12]} is missing; run `dvc repro split` and retry")
-        found = sha256(images[identity])
-        if found != promised:
+        digest = sha256(images[identity])
+        if digest != promised:
             raise DigestMismatchError(
-                f"{path.name}: record {identity[:12]} has sha256 {found[:12]}, expected {promised[:12]}; "
+                f"{path.name}: sha256 mismatch: record {identity[:12]} says {promised[:12]}, its image has {digest[:12]}; "
                 "run `dvc repro split` and retry"
             )
     return images

@@ -36,7 +36,9 @@ def read_note(path: Path) -> dict[str, Any]:
     except FileNotFoundError as error:
         raise ProjectError(f"{path.name} is missing; run `dvc repro` (or `dvc checkout`) and retry") from error
     except (ValueError, KeyError, TypeError, struct.error) as error:
-        raise ProjectError(f"{path.name} is not a whole safetensors file of this project; run `dvc checkout`") from error
+        raise ProjectError(
+            f"{path.name} is not a complete safetensors file of this project; run `dvc checkout` and retry"
+        ) from error
     return note
 
 
@@ -46,4 +48,4 @@ def read_tensors(path: Path) -> tuple[dict[str, NDArray[Any]], dict[str, Any]]:
     try:
         return load_file(path), note
     except SafetensorError as error:
-        raise ProjectError(f"{path.name} is not a whole safetensors file; run `dvc checkout` and retry") from error
+        raise ProjectError(f"{path.name} is not a complete safetensors file; run `dvc checkout` and retry") from error

@@ -119,4 +119,4 @@ class BatchRecord:
 def _pairs(listed: Any) -> Pairs:
     """Pairs of texts; an older version kept one pair of the scan alone."""
     rows = [listed] if listed and isinstance(listed[0], str) else listed
-    return tuple((str(check), str(found)) for check, found in rows)
+    return tuple((str(check), str(result)) for check, result in rows)

@@ -8,7 +8,7 @@ from numpy.typing import NDArray
 
 from lmeraser.clusters.assignment import leaf_counts, slot_of
 from lmeraser.clusters.files import Member
-from lmeraser.clusters.hierarchy import CutRule, Hierarchy, cut, held_by_node, is_split
+from lmeraser.clusters.hierarchy import CutRule, Hierarchy, cut, is_split, records_by_node
 
 
 @dataclass(frozen=True)
@@ -66,24 +66,25 @@ class _Paths:
 
     def __init__(self, tree: Hierarchy, rule: CutRule, counts: NDArray[np.int64]) -> None:
         self.tree, self.rule = tree, rule
-        self.held = held_by_node(tree, counts)
+        self.records = records_by_node(tree, counts)
         self.home = np.full(tree.n_leaves, -1, dtype=np.int64)  # the cluster of each leaf
         for node in cut(tree, counts, rule):
             self.home[tree.first_leaf[node] : tree.last_leaf[node] + 1] = node
 
-    def _gone(self, node: int, gap: NDArray[np.int64]) -> int:
+    def _records_leaving(self, node: int, gap: NDArray[np.int64]) -> int:
         return int(((gap >= self.tree.first_leaf[node]) & (gap <= self.tree.last_leaf[node])).sum())
 
     def _stands(self, cluster: int, leaf: int, gap: NDArray[np.int64]) -> bool:
         """Whether every node from the root to this cluster is decided as before."""
         node = 0
         while True:
-            left = self._gone(node, gap)
-            if node == cluster and int(self.held[node]) == left:
+            left = self._records_leaving(node, gap)
+            if node == cluster and int(self.records[node]) == left:
                 return False
             if not self.tree.is_leaf(node):
-                lower, upper = (int(self.held[one]) - self._gone(one, gap) for one in (node + 1, int(self.tree.right[node])))
-                if is_split(int(self.held[node]) - left, lower, upper, self.rule, False) != (node != cluster):
+                halves = (node + 1, int(self.tree.right[node]))
+                lower, upper = (int(self.records[half]) - self._records_leaving(half, gap) for half in halves)
+                if is_split(int(self.records[node]) - left, lower, upper, self.rule, False) != (node != cluster):
                     return False
             if node == cluster:
                 return True
@@ -95,7 +96,7 @@ class _Paths:
         clusters = {int(self.home[leaf]): int(leaf) for leaf in gap}
         if self.rule.max_diversity < 1 or not all(self._stands(node, leaf, gap) for node, leaf in clusters.items()):
             return None
-        return len(clusters), sum(int(self.held[node]) - self._gone(node, gap) for node in clusters), False
+        return len(clusters), sum(int(self.records[node]) - self._records_leaving(node, gap) for node in clusters), False
 
 
 def cost_per_subject(

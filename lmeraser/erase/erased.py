@@ -64,7 +64,9 @@ def load_key(path: Path) -> SubjectKey:
     if mode & 0o077:
         raise ProjectError(f"the subject key {path.name} has mode {mode:04o}, expected 0600; run `chmod 600` on it")
     if len(secret) != KEY_BYTES:
-        raise ProjectError(f"the subject key {path.name} has {len(secret)} bytes, expected {KEY_BYTES}; restore it")
+        raise ProjectError(
+            f"the subject key {path.name} has {len(secret)} bytes, expected {KEY_BYTES}; restore it from your backup"
+        )
     return SubjectKey(secret)
 
 
@@ -109,7 +111,7 @@ class ErasedList:
         try:
             raw = json.loads(path.read_bytes())
             key_id, subjects = raw["key_id"], raw["subjects"]
-            whole = isinstance(subjects, list) and all(isinstance(one, str) and PSEUDONYM.fullmatch(one) for one in subjects)
+            whole = isinstance(subjects, list) and all(isinstance(text, str) and PSEUDONYM.fullmatch(text) for text in subjects)
             if not whole or not (key_id is None or isinstance(key_id, str)):
                 raise ValueError("not a list of pseudonyms")
             listed = cls(key_id, frozenset(subjects))

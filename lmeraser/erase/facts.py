@@ -60,7 +60,7 @@ def normalise_subjects(given: Sequence[str]) -> list[str]:
             raise RequestError(f"subject {place} of {len(given)} has more than {MAX_LENGTH} characters; name the person alone")
         if letter := unseen(subject):
             raise RequestError(
-                f"subject {place} of {len(given)} has a control or invisible character ({letter}); type the name anew, "
+                f"subject {place} of {len(given)} has a control or invisible character ({letter}); type the name again, "
                 "as the manifest has it"
             )
         subjects[subject] = None
@@ -71,8 +71,9 @@ def normalise_subjects(given: Sequence[str]) -> list[str]:
 
 def subjects_of(facts: Facts) -> list[str]:
     """Everybody of whom a record is there, each once."""
-    found: list[str] = pa.chunked_array([*facts.private["subject"].chunks, *facts.public["subject"].chunks]).unique().to_pylist()
-    return found
+    column = pa.chunked_array([*facts.private["subject"].chunks, *facts.public["subject"].chunks])
+    subjects: list[str] = column.unique().to_pylist()
+    return subjects
 
 
 def check_known(subjects: Sequence[str], facts: Facts, erased: ErasedList, key: SubjectKey) -> None:

@@ -65,8 +65,8 @@ def _event(row: Any) -> LedgerEvent:
 
 
 def _digest(seq: int, request_id: str | None, at: str, kind: str, data: Any, previous: str) -> str:
-    told = {"seq": seq, "request_id": request_id, "at": at, "kind": kind, "data": data, "previous": previous}
-    return sha256(canonical_json(told))
+    event = {"seq": seq, "request_id": request_id, "at": at, "kind": kind, "data": data, "previous": previous}
+    return sha256(canonical_json(event))
 
 
 class Ledger:
@@ -113,7 +113,9 @@ class Ledger:
                 self._append(connection, request_id, "received", {"subjects": len(wanted), "include_public": include_public})
                 return _request(self._row(connection, request_id)), True
             if json.loads(row.pseudonyms) != wanted:
-                raise RequestError(f"request {request_id} is about other subjects; use a new id for a new request")
+                raise RequestError(
+                    f"request {request_id} was already received for other subjects; use a new id for a new request"
+                )
             if row.state == BLOCKED and include_public:
                 self._receive_again(connection, row, include_public=True)
                 return _request(self._row(connection, request_id)), True
@@ -252,7 +254,7 @@ class Ledger:
             ours = requests.c.claim_id == claim.claim_id
             changed = connection.execute(requests.update().where(ours).values(lease_until=self._clock() + claim.lease_s))
             if claim.requests and not changed.rowcount and not self._all_final(connection, claim):
-                raise ClaimLostError("another coordinator took these requests over; it finishes them")
+                raise ClaimLostError("another coordinator took over these requests, which it finishes")
 
     def release(self, claim: Claim) -> None:
         with transaction(self._engine) as connection:
@@ -261,8 +263,8 @@ class Ledger:
     def void_claims(self, owner_prefix: str) -> None:
         """End the claims of owners whose names begin so; for who knows that they are gone."""
         with transaction(self._engine) as connection:
-            gone = requests.c.claim_owner.startswith(owner_prefix, autoescape=True)
-            connection.execute(requests.update().where(gone).values(**UNCLAIMED))
+            owned = requests.c.claim_owner.startswith(owner_prefix, autoescape=True)
+            connection.execute(requests.update().where(owned).values(**UNCLAIMED))
 
     def _all_final(self, connection: sa.Connection, claim: Claim) -> bool:
         rows = (self._row(connection, request.request_id) for request in claim.requests)
@@ -342,13 +344,16 @@ class Ledger:
     def verify_chain(self) -> int:
         """Check every event against the one before; returns how many. Raises: VerificationError naming the first broken one."""
         previous = GENESIS
-        found = self.events()
-        for place, event in enumerate(found, start=1):
+        chain = self.events()
+        for place, event in enumerate(chain, start=1):
             whole = _digest(event.seq, event.request_id, event.at, event.kind, event.data, event.previous)
             if (event.seq, event.previous, event.digest) != (place, previous, whole):
-                raise VerificationError(f"event {place} of the ledger is not what was written; restore it from your backup")
+                raise VerificationError(
+                    f"event {place} of the ledger does not fit its digest or the event before it; restore the "
+                    "ledger from your backup"
+                )
             previous = event.digest
-        return len(found)
+        return len(chain)
 
     def scrub(self) -> None:
         """Leave no old page behind: SQLite's write-ahead log is written back and cut."""
@@ -367,8 +372,8 @@ class Ledger:
     def _receive_again(self, connection: sa.Connection, row: Any, include_public: bool) -> None:
         values = {"state": "received", "reached": "received", "include_public": include_public, "reason": None}
         self._set(connection, [row.request_id], **values)
-        told = {"subjects": len(json.loads(row.pseudonyms)), "include_public": include_public}
-        self._append(connection, row.request_id, "received", told)
+        details = {"subjects": len(json.loads(row.pseudonyms)), "include_public": include_public}
+        self._append(connection, row.request_id, "received", details)
 
     def _known(self, connection: sa.Connection, request_id: str) -> Any:
         row = self._row(connection, request_id)

@@ -121,9 +121,9 @@ def connect(url: str | URL) -> sa.Engine:
             _create(connection)
         elif not sa.inspect(connection).has_table(words.name):  # a ledger from before there was this table
             words.create(connection)
-        found = connection.execute(sa.select(meta.c.schema)).scalar_one_or_none()
-    if found != SCHEMA:
-        raise ProjectError(f"the ledger was made by a newer lmeraser (schema {found}, this one knows {SCHEMA}); update lmeraser")
+        schema = connection.execute(sa.select(meta.c.schema)).scalar_one_or_none()
+    if schema != SCHEMA:
+        raise ProjectError(f"the ledger was made by a newer lmeraser (schema {schema}, this one knows {SCHEMA}); update lmeraser")
     return engine
 
 
@@ -179,18 +179,18 @@ def _prepare_file(path: Path) -> None:
 def _refuse_damage(path: Path) -> None:
     """Raise ProjectError unless the file is a whole database; it is opened read-only, so nothing is overwritten."""
     try:
-        found = None
+        verdict = None
         if path.stat().st_size:
             connection = sqlite3.connect(f"{path.absolute().as_uri()}?mode=ro", uri=True, timeout=BUSY)
             try:
-                found = connection.execute("PRAGMA quick_check(1)").fetchone()[0]
+                verdict = connection.execute("PRAGMA quick_check(1)").fetchone()[0]
             finally:
                 connection.close()
     except sqlite3.DatabaseError as error:
         if isinstance(error, sqlite3.OperationalError) and "locked" in str(error):
             raise StepFailedError(f"the ledger was busy for {BUSY} s; retry") from error
         raise ProjectError(damaged(path.name)) from error
-    if found != "ok":
+    if verdict != "ok":
         raise ProjectError(damaged(path.name))
 
 
@@ -209,7 +209,9 @@ def transaction(engine: sa.Engine) -> Iterator[sa.Connection]:
     except DatabaseError as error:
         raise _explain(str(error.orig).lower(), engine) from None
     except SQLAlchemyError as error:
-        raise StepFailedError(f"the ledger refused ({type(error).__name__}); retry, and report this if it stays") from None
+        raise StepFailedError(
+            f"the ledger's database returned an error ({type(error).__name__}); retry, and report it if it happens again"
+        ) from None
 
 
 def _explain(reason: str, engine: sa.Engine) -> LmeraserError:

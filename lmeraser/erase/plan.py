@@ -53,8 +53,8 @@ class Facts:
     ) -> "Facts":
         """Facts from objects, where there are few."""
         schema = pa.schema([SCHEMA.field(name) for name in FACTS])
-        open_, closed = (pa.Table.from_pylist([asdict(one) for one in records], schema) for records in (public, private))
-        placed = pa.Table.from_pylist([{name: getattr(one, name) for name in PLACED} for one in placements], PLACED_SCHEMA)
+        open_, closed = (pa.Table.from_pylist([asdict(record) for record in records], schema) for records in (public, private))
+        placed = pa.Table.from_pylist([{name: getattr(member, name) for name in PLACED} for member in placements], PLACED_SCHEMA)
         return cls(params, open_, closed, placed, tree, used_slots)
 
 
@@ -123,10 +123,10 @@ def source_note(params: Params) -> str:
 
 @dataclass(frozen=True)
 class _Side:
-    """The private or the public records, and which of them go. Attributes: gone, train: (n,) for each record."""
+    """The private or the public records, and which of them are erased. Attributes: erased, train: (n,) for each record."""
 
     records: pa.Table
-    gone: pa.ChunkedArray
+    erased: pa.ChunkedArray
     train: pa.ChunkedArray
 
     @classmethod
@@ -136,7 +136,7 @@ class _Side:
     @cached_property
     def leaving(self) -> pa.Table:
         """The few records that go."""
-        return self.records.filter(self.gone)
+        return self.records.filter(self.erased)
 
     @cached_property
     def leaving_train(self) -> pa.Table:
@@ -145,17 +145,17 @@ class _Side:
     @cached_property
     def labels_left(self) -> set[str]:
         """Labels of the training records that stay."""
-        return set(self.records["label"].filter(pc.and_(self.train, pc.invert(self.gone))).unique().to_pylist())
+        return set(self.records["label"].filter(pc.and_(self.train, pc.invert(self.erased))).unique().to_pylist())
 
     def units_left(self, unit: str) -> int:
         """How many subjects (or records) have training records that stay."""
-        staying = self.records["id" if unit == "record" else "subject"].filter(pc.and_(self.train, pc.invert(self.gone)))
+        staying = self.records["id" if unit == "record" else "subject"].filter(pc.and_(self.train, pc.invert(self.erased)))
         return len(staying.unique())
 
     def images_kept(self, images: pa.Array) -> set[str]:
         """Those of the images that a record which stays also holds."""
-        held = self.records["sha256"].filter(pc.and_(pc.is_in(self.records["sha256"], value_set=images), pc.invert(self.gone)))
-        return set(held.unique().to_pylist())
+        kept = self.records["sha256"].filter(pc.and_(pc.is_in(self.records["sha256"], value_set=images), pc.invert(self.erased)))
+        return set(kept.unique().to_pylist())
 
 
 def _check(private: _Side, public: _Side, facts: Facts, include_public: bool) -> None:
@@ -194,7 +194,7 @@ def make_plan(subjects: Sequence[str], facts: Facts, include_public: bool) -> Pl
     private, public = _Side.of(facts.private, chosen), _Side.of(facts.public, chosen)
     _check(private, public, facts, include_public)
     params = facts.params
-    gone, open_public = private.leaving, public.leaving
+    leaving_private, leaving_public = private.leaving, public.leaving
     train = private.leaving_train
     leaves = pc.is_in(facts.placements["id"], value_set=train["id"].combine_chunks())
     if params.cluster.method == "anchors":
@@ -203,22 +203,23 @@ def make_plan(subjects: Sequence[str], facts: Facts, include_public: bool) -> Pl
             raise RequestError(
                 f"{units} private units would be left for cluster.k {params.cluster.k} clusters; lower k, run `dvc repro`, retry"
             )
-    touched = bool(train.num_rows or open_public.num_rows)
-    exact = params.cluster.method != "anchors" and not open_public.num_rows
+    touched = bool(train.num_rows or leaving_public.num_rows)
+    exact = params.cluster.method != "anchors" and not leaving_public.num_rows
     if exact:
         blast = _blast(leaves, facts)
     else:
         # Only a replay can tell: every cluster may change.
         left = facts.placements.num_rows - train.num_rows
         blast = Blast(list(facts.used_slots), [], left, left, len(facts.used_slots), True)
-    images = pa.concat_tables([gone, open_public])["sha256"].unique()
+    people: list[str] = leaving_private["subject"].unique().to_pylist()
+    images = pa.concat_tables([leaving_private, leaving_public])["sha256"].unique()
     return Plan(
         subjects=len(chosen),
-        records_removed=gone.num_rows + open_public.num_rows,
+        records_removed=leaving_private.num_rows + leaving_public.num_rows,
         train_removed=train.num_rows,
-        test_removed=gone.num_rows - train.num_rows,
-        public_removed=open_public.num_rows,
-        parts=sorted({params.parts[part_of(subject, len(params.parts))] for subject in gone["subject"].unique().to_pylist()}),
+        test_removed=leaving_private.num_rows - train.num_rows,
+        public_removed=leaving_public.num_rows,
+        parts=sorted({params.parts[part_of(subject, len(params.parts))] for subject in people}),
         slots_retrained=blast.retrained if touched else [],
         slots_emptied=blast.emptied,
         clusters_total=blast.clusters_after,
@@ -227,7 +228,7 @@ def make_plan(subjects: Sequence[str], facts: Facts, include_public: bool) -> Pl
         cut_changes=blast.merged,
         labels_lost=len(set(train["label"].unique().to_pylist()) - private.labels_left),
         shared_images=len(private.images_kept(images) | public.images_kept(images)),
-        rebuild=bool(open_public.num_rows),
+        rebuild=bool(leaving_public.num_rows),
         exact=exact,
         source=source_note(params),
     )

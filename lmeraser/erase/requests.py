@@ -76,18 +76,18 @@ def _parse(data: bytes) -> dict[str, Any]:
     except ValueError as error:
         raise RequestError("event: not valid JSON (UTF-8, each field once); expected an OpenDSR 2.0 request") from error
     if not isinstance(raw, dict):
-        raise RequestError("event: no JSON object; expected an OpenDSR 2.0 request")
+        raise RequestError("event: not a JSON object; expected an OpenDSR 2.0 request")
     return raw
 
 
 def _identities(listed: Any) -> Iterable[str]:
-    for place, one in enumerate(listed, start=1):
+    for place, entry in enumerate(listed, start=1):
         where = f"event: subject_identities, entry {place} of {len(listed)}"
-        if not isinstance(one, dict) or not isinstance(one.get("identity_value"), str):
-            raise RequestError(f"{where}: expected an object with a text identity_value")
-        if one.get("identity_format", "raw") != "raw":
+        if not isinstance(entry, dict) or not isinstance(entry.get("identity_value"), str):
+            raise RequestError(f"{where}: expected an object whose identity_value is a string")
+        if entry.get("identity_format", "raw") != "raw":
             raise RequestError(f"{where}: expected identity_format raw; a hash cannot be matched to the manifest's names")
-        yield one["identity_value"]
+        yield entry["identity_value"]
 
 
 def read_event(data: bytes) -> Event:
@@ -101,18 +101,18 @@ def read_event(data: bytes) -> Event:
     name, field = ("request_id", "subjects") if short else ("subject_request_id", "subject_identities")
     identity, listed = raw.get(name), raw.get(field)
     if not isinstance(identity, str):
-        raise RequestError(f"event: {name} is missing or no text; expected a UUID")
+        raise RequestError(f"event: {name} is missing or not a string; expected a UUID")
     request_id = check_request_id(identity)
     if not short and raw.get("subject_request_type") != "erasure":
-        raise RequestError("event: subject_request_type is missing or another; expected erasure")
+        raise RequestError("event: subject_request_type is missing or not supported; expected erasure")
     if not isinstance(listed, list) or not listed:
         raise RequestError(f"event: {field} is missing or empty; expected a list of subjects")
     if len(listed) > MAX_SUBJECTS:
         raise RequestError(f"event: {len(listed)} subjects, expected at most {MAX_SUBJECTS} in one request; split it")
-    if short and not all(isinstance(one, str) for one in listed):
-        raise RequestError("event: subjects holds something that is no text; name persons as the manifest does")
+    if short and not all(isinstance(subject, str) for subject in listed):
+        raise RequestError("event: subjects holds an element that is not a string; name each person as the manifest does")
     subjects = tuple(listed) if short else tuple(_identities(listed))
     accepted = raw.get("include_public", False)
     if not isinstance(accepted, bool):
-        raise RequestError("event: include_public is neither true nor false")
+        raise RequestError("event: include_public is not a boolean; expected true or false")
     return Event(request_id, subjects, accepted)

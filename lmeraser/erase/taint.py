@@ -61,9 +61,9 @@ def _path_edges(stage_runs: Iterable[StageRun], manifests: Manifests) -> Edges:
     """From an out to the deps of the same lock version that cover it, or that lie in it while nobody knows its members."""
     edges: Edges = defaultdict(set)
     versions: dict[str, list[StageRun]] = defaultdict(list)
-    for one in stage_runs:
-        if one.origin != RUN:
-            versions[one.origin].append(one)
+    for stage_run in stage_runs:
+        if stage_run.origin != RUN:
+            versions[stage_run.origin].append(stage_run)
     for stages in versions.values():
         outs: dict[str, set[str]] = defaultdict(set)  # folder or path -> md5s of the outs at or below it
         opaque: dict[str, str] = {}
@@ -88,12 +88,12 @@ def _run_edges(stage_runs: list[StageRun], manifests: Manifests) -> Edges:
     Nothing can show that such a dep is clean. Only cached runs that no lock version names are lost by that.
     """
     known = {md5 for members in manifests.values() for md5 in members.values()} | set(manifests)
-    known |= {md5 for one in stage_runs for _, md5 in one.outs}
-    known |= {md5 for one in stage_runs if one.origin != RUN for _, md5 in one.deps}
-    unknown = {pair for one in stage_runs if one.origin == RUN for pair in one.deps if pair[1] not in known}
+    known |= {md5 for stage_run in stage_runs for _, md5 in stage_run.outs}
+    known |= {md5 for stage_run in stage_runs if stage_run.origin != RUN for _, md5 in stage_run.deps}
+    unknown = {pair for stage_run in stage_runs if stage_run.origin == RUN for pair in stage_run.deps if pair[1] not in known}
     edges: Edges = defaultdict(set)
     if unknown:
-        for out_path, out in {pair for one in stage_runs for pair in one.outs}:
+        for out_path, out in {pair for stage_run in stage_runs for pair in stage_run.outs}:
             opaque = out.endswith(FOLDER) and out not in manifests
             for path, md5 in unknown:
                 if covers(path, out_path) or (opaque and covers(out_path, path)):
@@ -144,14 +144,14 @@ def condemn(
         trusted: take deps of cached runs that no lock version explains for clean (see `_run_edges`).
     Returns: a set that does not depend on the order of anything.
     """
-    known = list(set(stage_runs))
-    executions = list({(one.deps, one.outs) for one in known})  # versions of dvc.lock repeat most of them
+    distinct = list(set(stage_runs))
+    executions = list({(stage_run.deps, stage_run.outs) for stage_run in distinct})  # versions of dvc.lock repeat most of them
     kept = with_members(live, manifests)
     seen = frozenset(raw) - kept
     doubtful = frozenset(suspects) - kept
     holders = {folder for folder, members in manifests.items() if not seen.isdisjoint(members.values())}
     edges = _content_edges(manifests)
-    for more in (_path_edges(known, manifests), {} if trusted else _run_edges(known, manifests)):
+    for more in (_path_edges(distinct, manifests), {} if trusted else _run_edges(distinct, manifests)):
         for md5, targets in more.items():
             edges[md5] |= targets
     produced = [with_members((md5 for _, md5 in outs), manifests) for _, outs in executions]
@@ -172,6 +172,8 @@ def condemn(
             break
         exempt |= now
     entries = {
-        one.run_entry for one in known if one.run_entry and not tainted.isdisjoint(md5 for _, md5 in (*one.deps, *one.outs))
+        stage_run.run_entry
+        for stage_run in distinct
+        if stage_run.run_entry and not tainted.isdisjoint(md5 for _, md5 in (*stage_run.deps, *stage_run.outs))
     }
     return Condemned(frozenset(tainted), frozenset(entries))

@@ -58,9 +58,9 @@ def gather(layout: Layout, params: Params, is_erased: Callable[[str], bool]) -> 
 
 def _partition(members: pa.Table, training: pa.Table) -> pd.DataFrame:
     """One row a record that is in a cluster or ought to be: in how many it is, and whether with the digest that its part has."""
-    held = members.group_by("id").aggregate([("id", "count"), ("sha256", "min"), ("sha256", "max")])
-    known = training.group_by("id").aggregate([("sha256", "min")]).rename_columns({"sha256_min": "promised"})
-    both = held.join(known, "id", join_type="full outer")
+    placed = members.group_by("id").aggregate([("id", "count"), ("sha256", "min"), ("sha256", "max")])
+    promised_digests = training.group_by("id").aggregate([("sha256", "min")]).rename_columns({"sha256_min": "promised"})
+    both = placed.join(promised_digests, "id", join_type="full outer")
     least, most, promised = (pc.fill_null(both[name], "") for name in ("sha256_min", "sha256_max", "promised"))
     return pd.DataFrame(
         {

@@ -94,21 +94,21 @@ def failures(frame: pd.DataFrame, expectations: list[Expectation]) -> list[Failu
     batch = source.add_dataframe_asset("frame").add_batch_definition_whole_dataframe("whole").get_batch({"dataframe": frame})
     results = batch.validate(suite, result_format=RESULT_FORMAT).results
     if len(results) != len(expectations):
-        raise ExpectationError(f"{len(results)} of {len(expectations)} expectations were judged; nothing may be skipped")
-    found = []
+        raise ExpectationError(f"{len(results)} of {len(expectations)} expectations were evaluated, expected all of them")
+    positioned = []
     for result in results:
         if not result.success and result.expectation_config is not None:
             position = (result.expectation_config.meta or {})["position"]
             # An expectation that raised (its column is missing, say) has no result: it failed on every row.
             details = result.result or {}
             count = int(details.get("unexpected_count", 0 if "observed_value" in details else len(frame)))
-            found.append((position, Failure(expectations[position], count, len(frame))))
-    return [failure for _, failure in sorted(found, key=lambda pair: pair[0])]
+            positioned.append((position, Failure(expectations[position], count, len(frame))))
+    return [failure for _, failure in sorted(positioned, key=lambda pair: pair[0])]
 
 
 def require(suite: str, frame: pd.DataFrame, expectations: list[Expectation]) -> int:
     """Raise ExpectationError naming suite, expectation, column and count; return how many expectations held."""
-    found = failures(frame, expectations)
-    if found:
-        raise ExpectationError(f"validation suite {suite}: {found[0]}; the pipeline stops here, mend the data and retry")
+    failed = failures(frame, expectations)
+    if failed:
+        raise ExpectationError(f"validation suite {suite}: {failed[0]}; the pipeline stops here; correct the data and retry")
     return len(expectations)

@@ -34,8 +34,8 @@ def cluster_by_anchors(
     means = mean_by_group(features, unit, len(names))
     chosen = sorted(range(len(names)), key=lambda index: number_from("anchor", names[index]))[: params.anchors]
     anchors = means[sorted(chosen)]
-    found = AgglomerativeClustering(n_clusters=params.k, linkage="average").fit_predict(anchors)
-    prototypes = mean_by_group(anchors, found.astype(np.int64), params.k)
+    assigned = AgglomerativeClustering(n_clusters=params.k, linkage="average").fit_predict(anchors)
+    prototypes = mean_by_group(anchors, assigned.astype(np.int64), params.k)
     nearest = squared_distances(means, prototypes).argmin(1)
     clusters = []
     for rank in range(params.k):

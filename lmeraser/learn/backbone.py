@@ -54,7 +54,7 @@ def build(pretrain: Pretrain, image: ImageParams, n_classes: int) -> nn.Module:
     if not _is_known(pretrain.model):
         near = difflib.get_close_matches(pretrain.model, [*timm.list_models(), *timm.list_pretrained()], 3)
         hint = f"did you mean {', '.join(near)}?" if near else "see timm.list_models()"
-        raise ParamsError(f"params.yaml: pretrain.model {pretrain.model[:60]!r} is no timm model; {hint}")
+        raise ParamsError(f"params.yaml: pretrain.model {pretrain.model[:60]!r} is not a timm model; {hint}")
     try:
         model = timm.create_model(
             pretrain.model, pretrained=False, in_chans=image.channels, num_classes=n_classes, **pretrain.kwargs
@@ -101,7 +101,9 @@ def require_size(model: nn.Module, params: Params) -> None:
                 "change it, or pretrain.kwargs (img_size)"
             ) from error
     if {name: value.shape for name, value in bare.state_dict().items()} != {name: value.shape for name, value in again.items()}:
-        raise ParamsError(f"params.yaml: {settings.model} is another network without its classifier; take another pretrain.model")
+        raise ParamsError(
+            f"params.yaml: {settings.model} has other layers once its classifier is removed; take another pretrain.model"
+        )
     _require_rows(features, settings.model)
     require_own_rows(_folded(bare, trial, features), params)
 
@@ -121,8 +123,8 @@ def require_own_rows(model: nn.Module, params: Params) -> None:
         among = model(images)
     if not torch.equal(alone, alone[-1:].expand_as(alone)) or not torch.equal(alone[-1], among[-1]):
         raise ParamsError(
-            f"params.yaml: {params.pretrain.model} computes other bits for an image by its place among {batch} others; set "
-            "embed.batch to 1 (slower), or take another pretrain.model or image.size"
+            f"params.yaml: {params.pretrain.model} computes different bits for an image depending on its place in a batch of "
+            f"{batch}; set embed.batch to 1 (slower), or take another pretrain.model or image.size"
         )
 
 
@@ -135,14 +137,14 @@ def _trial(image: ImageParams, count: int) -> Tensor:
 def _require_rows(features: Any, name: str) -> None:
     """Raise ParamsError unless the features of two images are (2, d) float numbers."""
     if not isinstance(features, Tensor) or features.ndim != 2 or len(features) != 2:
-        found = " x ".join(map(str, features.shape[1:])) if isinstance(features, Tensor) else "several tensors"
+        shape = " x ".join(map(str, features.shape[1:])) if isinstance(features, Tensor) else "several tensors"
         raise ParamsError(
-            f"params.yaml: {name} makes {found} of an image, expected one row of features; take another pretrain.model, or "
+            f"params.yaml: {name} turns an image into {shape}, expected one row of features; take another pretrain.model, or "
             "set global_pool in pretrain.kwargs"
         )
     if not bool(torch.isfinite(features).all()):
         raise ParamsError(
-            f"params.yaml: {name} makes features that are no numbers (NaN or infinite); take another pretrain.model"
+            f"params.yaml: {name} makes features that are not finite (NaN or infinity); take another pretrain.model"
         )
 
 
@@ -279,11 +281,11 @@ def _folded(model: nn.Module, trial: Tensor, features: Tensor) -> nn.Module:
     """
     try:
         fused = fuse(model).eval()
-        found = fused(trial)
+        traced = fused(trial)
     except Exception as error:  # whatever tracing makes of a model's own code
         if is_full(error):  # whether it is folded must not depend on free memory
             raise
         return model
     reach = float(features.abs().max())
-    same = isinstance(found, Tensor) and found.shape == features.shape and float((found - features).abs().max()) <= 1e-4 * reach
-    return fused if same else model
+    same_shape = isinstance(traced, Tensor) and traced.shape == features.shape
+    return fused if same_shape and float((traced - features).abs().max()) <= 1e-4 * reach else model

@@ -31,7 +31,7 @@ def _own(device: str) -> tuple[tuple[str, str], ...]:
 
     from lmeraser.learn.precision import resolve
 
-    found = {
+    facts = {
         "device": device,
         "torch_instructions": torch.backends.cpu.get_cpu_capability(),
         "onednn": _onednn(),
@@ -39,8 +39,8 @@ def _own(device: str) -> tuple[tuple[str, str], ...]:
         "network_answers": network_answers(device),
     }
     if device == "cuda":
-        found |= _gpu()
-    return tuple((key, as_line(value)) for key, value in sorted(found.items()))
+        facts |= _gpu()
+    return tuple((key, as_line(value)) for key, value in sorted(facts.items()))
 
 
 def _onednn() -> str:
@@ -135,5 +135,5 @@ def network_answers(device: str) -> str:
             wide = tensor(60, 90, step=977).to(dtype) @ tensor(90, 40, step=1607).to(dtype)
             loss = functional.cross_entropy(rows.float(), torch.arange(4, device=device))
             answers += [maps, rows, wide, *torch.autograd.grad(loss, (images, kernels, weight))]
-    told = b"".join(one.detach().float().cpu().contiguous().numpy().tobytes() for one in answers)
-    return sha256(told)[:16]
+    data = b"".join(answer.detach().float().cpu().contiguous().numpy().tobytes() for answer in answers)
+    return sha256(data)[:16]

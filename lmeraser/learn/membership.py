@@ -50,8 +50,8 @@ def losses(
     shares = softmax(skeleton.standardise(features).astype(np.float64) @ model.weight.T + model.bias, axis=1)
     places = [model.labels.index(label) if label in model.labels else None for label in records.labels]
     known = [share[place] if place is not None else 0.0 for share, place in zip(shares, places, strict=True)]
-    found: NDArray[np.float64] = -np.log(np.maximum(np.array(known), FLOOR))
-    return found
+    cross_entropy: NDArray[np.float64] = -np.log(np.maximum(np.array(known), FLOOR))
+    return cross_entropy
 
 
 def trial(

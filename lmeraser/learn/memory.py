@@ -44,5 +44,5 @@ def batch_that_fits(param: str, batch: int) -> Iterator[None]:
             raise
         hint = f"set {param} to {batch // 2}" if batch > 1 else "take a smaller pretrain.model or image.size, or a larger device"
         raise ParamsError(
-            f"params.yaml: {param}: the device has no memory for {batch} records at once; {hint} and retry"
+            f"params.yaml: {param}: the device runs out of memory with {batch} records at once; {hint} and retry"
         ) from error

@@ -69,16 +69,16 @@ def _is_plain(module: nn.Module) -> bool:
 
 def _first(model: nn.Module, images: Tensor) -> str | None:
     """The name of the plain convolution that is given the images themselves; None if there is no such one or several."""
-    found: list[nn.Module] = []
+    receivers: list[nn.Module] = []
     hooks = [
-        module.register_forward_pre_hook(lambda module, given: found.append(module) if given and given[0] is images else None)
+        module.register_forward_pre_hook(lambda module, given: receivers.append(module) if given and given[0] is images else None)
         for module in model.modules()
         if _is_plain(module)
     ]
     model(images)
     for hook in hooks:
         hook.remove()
-    names = [name for name, module in model.named_modules() if module in found]
+    names = [name for name, module in model.named_modules() if module in receivers]
     return names[0] if len(names) == 1 else None
 
 
@@ -112,13 +112,13 @@ def _require_sound(features: Tensor, gradient: Tensor | None, precision: torch.d
     """The gradient, once it is there and all are numbers. Raises: ParamsError."""
     if gradient is None:
         raise ParamsError(
-            "params.yaml: pretrain.model hands no gradient to its input, so no frame can be tuned; set tune.frame_px to 0 (heads "
-            "alone), or take another model"
+            "params.yaml: pretrain.model passes no gradient to its input, so no frame can be tuned; set tune.frame_px to 0 "
+            "(heads alone), or take another model"
         )
     if not bool(torch.isfinite(features).all()) or not bool(torch.isfinite(gradient).all()):
         mend = "take another model" if precision == torch.float32 else "set tune.precision to float32, or take another model"
         raise ParamsError(
-            f"params.yaml: pretrain.model computes values that are no numbers (NaN or infinite) in {str(precision)[6:]}; {mend}"
+            f"params.yaml: pretrain.model computes values that are not finite (NaN or infinity) in {str(precision)[6:]}; {mend}"
         )
     return gradient
 
@@ -140,8 +140,8 @@ def framed(model: nn.Module, shape: tuple[int, int, int], precision: torch.dtype
     """
     model = copy.deepcopy(model).to(precision)
     plain = _plain(model, precision)
-    features, found = _tried(plain, shape, device)
-    gradient = _require_sound(features, found, precision)
+    features, trial_gradient = _tried(plain, shape, device)
+    gradient = _require_sound(features, trial_gradient, precision)
     with torch.no_grad():
         name = _first(model, torch.zeros(1, *shape, device=device, dtype=precision))
     if name is None:

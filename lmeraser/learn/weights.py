@@ -30,13 +30,13 @@ def _from_hub(name: str) -> Path:
     if config is None or not config.hf_hub_id:
         raise ParamsError(f"{WHERE}: timm names no file on the hub for {name}; set file to a local safetensors file")
     repository, _, revision = config.hf_hub_id.partition("@")
-    found = try_to_load_from_cache(repository, config.hf_hub_filename or HUB_FILE, revision=revision or None)
-    if not isinstance(found, str):
+    cached = try_to_load_from_cache(repository, config.hf_hub_filename or HUB_FILE, revision=revision or None)
+    if not isinstance(cached, str):
         raise ParamsError(
             f"{WHERE}: the hub cache of this machine lacks {name}; fetch it where there is a network "
             f"(timm.create_model({name!r}, pretrained=True)), or set file to a local safetensors file"
         )
-    return Path(found)
+    return Path(cached)
 
 
 def _read(path: Path, weights: Weights) -> dict[str, Tensor]:
@@ -51,20 +51,22 @@ def _read(path: Path, weights: Weights) -> dict[str, Tensor]:
             if data[:2] == b"PK" or data[:1] == b"\x80"
             else "of another kind"
         )
-        raise ParamsError(f"{WHERE}.file is {kind}; expected safetensors: convert it where it came from")
-    found = sha256(data)
+        raise ParamsError(f"{WHERE}.file is {kind}; expected safetensors: have its publisher convert it")
+    digest = sha256(data)
     if weights.sha256 is None:
-        raise ParamsError(f"{WHERE}.sha256 is null; the file's is {found}: check it against its publisher's and write it there")
-    if found != weights.sha256:
-        raise ParamsError(f"{WHERE}.sha256 is {weights.sha256[:12]}, but the file's is {found[:12]}; it is another file")
+        raise ParamsError(f"{WHERE}.sha256 is null; the file's is {digest}: check it against its publisher's and write it there")
+    if digest != weights.sha256:
+        raise ParamsError(
+            f"{WHERE}: sha256 mismatch: params.yaml says {weights.sha256[:12]}, the file has {digest[:12]}; get the file again"
+        )
     try:
         tensors: dict[str, Tensor] = load(data)
     except (SafetensorError, KeyError, ValueError) as error:
-        raise ParamsError(f"{WHERE}.file is no whole safetensors file; copy it again") from error
+        raise ParamsError(f"{WHERE}.file is not a complete safetensors file; copy it again") from error
     for name, tensor in sorted(tensors.items()):
         if tensor.is_floating_point() and not bool(torch.isfinite(tensor).all()):
             raise ParamsError(
-                f"{WHERE}.file: tensor {name[:80]} holds values that are no numbers (NaN or infinite); take another file"
+                f"{WHERE}.file: tensor {name[:80]} holds values that are not finite (NaN or infinity); take another file"
             )
     return tensors
 
@@ -84,8 +86,8 @@ def _translated(tensors: dict[str, Tensor], settings: Pretrain, channels: int, h
     timm takes what is missing in silence unless the number of classes is the file's, so it is told that number.
     """
     outer = [head.split(".")[0] for head in heads]
-    found = [tensors[f"{head}.weight"] for head in (*heads, *outer) if f"{head}.weight" in tensors]
-    classes = len(found[0]) if found else 0
+    classifiers = [tensors[f"{head}.weight"] for head in (*heads, *outer) if f"{head}.weight" in tensors]
+    classes = len(classifiers[0]) if classifiers else 0
     overlay = {"state_dict": tensors, "num_classes": classes}
     model = timm.create_model(
         settings.model, pretrained=True, pretrained_cfg_overlay=overlay, in_chans=channels, num_classes=classes, **settings.kwargs
@@ -130,13 +132,13 @@ def _compare_images(params: Params, config: dict[str, Any]) -> None:
     """Tell where images come in another way than those that the weights were trained on: allowed, and mostly not meant."""
     image = params.image
     differing = [
-        f"image.{key} is {found}, timm's is {wanted}"
-        for key, found, wanted in (
+        f"image.{key} is {configured}, timm's is {wanted}"
+        for key, configured, wanted in (
             ("size", image.size, config["input_size"][-1]),
             ("interpolation", image.interpolation, config["interpolation"]),
             ("crop", image.crop, config["crop_pct"]),
         )
-        if (not math.isclose(found, wanted) if isinstance(found, float) else found != wanted)
+        if (not math.isclose(configured, wanted) if isinstance(configured, float) else configured != wanted)
     ]
     if differing:
         say(f"pretrain: warning: {'; '.join(differing)}")

@@ -97,14 +97,14 @@ def expected(root_text: str, slots: Sequence[str]) -> dict[str, str]:
     Args: root_text: dvc.yaml as it is now; its `tune` is the definition that the shards copy.
     Raises: ProjectError if `tune` cannot be found there.
     """
-    found = TUNE.search(root_text)
-    if not found:
+    definition = TUNE.search(root_text)
+    if not definition:
         raise ProjectError("dvc.yaml: the stage tune is not written as `foreach` and `do`; restore dvc.yaml from git and retry")
     divided = shards(slots)
-    start, end = found.span("items")
+    start, end = definition.span("items")
     texts = {ROOT_FILE: root_text[:start] + (ELSEWHERE if divided else INLINE) + root_text[end:]}
     for number, items in enumerate(divided):
-        texts[shard_file(number)] = _shard_text(items, found["do"])
+        texts[shard_file(number)] = _shard_text(items, definition["do"])
     return texts
 
 

@@ -86,8 +86,8 @@ def outs_of(path: Path, name: str) -> dict[str, Outs]:
 def outs_by_stage(path: Path) -> dict[str, Outs]:
     """The outs of each stage, by its plain name. Raises: ProjectError if a lock is missing or not whole."""
     root = path.parent
-    every = [outs_of(lock, lock.relative_to(root).as_posix()) for lock in [path, *locks(root)[1:]]]
-    return {stage: outs for one in every for stage, outs in one.items()}
+    recorded = [outs_of(lock, lock.relative_to(root).as_posix()) for lock in [path, *locks(root)[1:]]]
+    return {stage: outs for stages in recorded for stage, outs in stages.items()}
 
 
 def read_outs(path: Path) -> Outs:
@@ -97,8 +97,8 @@ def read_outs(path: Path) -> Outs:
 
 def digest_of_locks(root: Path) -> str:
     """SHA-256 of all locks with their names: one state of the pipeline."""
-    held = [f"{lock.relative_to(root).as_posix()} {sha256_of_file(lock)}\n" for lock in locks(root) if lock.exists()]
-    return sha256("".join(held).encode())
+    lines = [f"{lock.relative_to(root).as_posix()} {sha256_of_file(lock)}\n" for lock in locks(root) if lock.exists()]
+    return sha256("".join(lines).encode())
 
 
 def _md5(path: Path) -> str:
@@ -119,8 +119,8 @@ def _digest(path: Path) -> str | None:
 
 def read_files(root: Path, outs: Iterable[str]) -> Outs:
     """The digests of the files themselves, by their bytes: neither a lock nor a time is believed. What is missing is left out."""
-    found = {out: _digest(root / out) for out in outs}
-    return {out: digest for out, digest in found.items() if digest is not None}
+    digests = {out: _digest(root / out) for out in outs}
+    return {out: digest for out, digest in digests.items() if digest is not None}
 
 
 @dataclass(frozen=True)

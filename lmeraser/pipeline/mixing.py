@@ -29,10 +29,12 @@ def noting_stages(layout: Layout, params: Params) -> dict[str, Path]:
 
 
 def _environment_in(note: dict[str, Any]) -> Environment | None:
-    found = note.get("environment")
-    if found is None:  # an empty slot: nothing was computed
+    environment = note.get("environment")
+    if environment is None:  # an empty slot: nothing was computed
         return None
-    return {"fingerprint": found} if isinstance(found, str) else dict(found)  # a note of version 0.1 held the digest alone
+    if isinstance(environment, str):  # a note of version 0.1 held the digest alone
+        return {"fingerprint": environment}
+    return dict(environment)
 
 
 def environments_of(layout: Layout, params: Params) -> dict[str, Environment]:

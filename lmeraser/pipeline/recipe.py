@@ -68,6 +68,8 @@ def check_recipe(layout: Layout, params: Params) -> None:
         promised = json.loads(layout.recipe.read_bytes())
     except (FileNotFoundError, ValueError) as error:
         raise ProjectError("recipe.json is missing or damaged; run `dvc repro` (or `dvc checkout`) and retry") from error
-    for name, found in make_recipe(layout, params).items():
-        if promised.get(name) != found:
-            raise DigestMismatchError(f"recipe.json: {name} is another one than what is here now; run `dvc repro` and retry")
+    for name, digest in make_recipe(layout, params).items():
+        if promised.get(name) != digest:
+            raise DigestMismatchError(
+                f"recipe.json: {name} says another value or digest than the project has now; run `dvc repro` and retry"
+            )

@@ -58,11 +58,11 @@ def unpacked(head: bytes, stream: BinaryIO) -> Iterator[tuple[str, Bounded]]:
             raise ClosedError
         with zipfile.ZipFile(stream) as archive:
             members = archive.infolist()
-            if sum(one.file_size for one in members) > LIMIT:
+            if sum(member.file_size for member in members) > LIMIT:
                 raise ClosedError
-            for one in members:
-                with archive.open(one) as inner:
-                    yield one.filename, Bounded(cast("BinaryIO", inner))
+            for member in members:
+                with archive.open(member) as inner:
+                    yield member.filename, Bounded(cast("BinaryIO", inner))
     except ClosedError:
         raise
     except Exception as error:  # whatever these libraries say of a damaged or locked file

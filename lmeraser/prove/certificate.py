@@ -57,24 +57,24 @@ def read_head(folder: Path) -> Head | None:
 def read_chain(folder: Path, keys: "Sequence[SSlibKey]") -> list[Certificate]:
     """Every certificate of a folder, verified from the first on. Raises: CertificateError."""
     paths = sorted(folder.glob("*.json"), key=lambda path: (len(path.name), path.name))  # 100000 comes after 99999
-    found = []
+    chain = []
     for place, path in enumerate(paths, start=1):
         where = shown(path, place, len(paths))
-        found.append(verify_bytes(read(path, where), path.name, keys, where))
-    check_chain(found, keys)
-    if found and found[0].sequence != 1:
-        raise VerificationError(f"the first certificate here is {found[0].sequence}: those before it are missing")
-    return found
+        chain.append(verify_bytes(read(path, where), path.name, keys, where))
+    check_chain(chain, keys)
+    if chain and chain[0].sequence != 1:
+        raise VerificationError(f"the first certificate here is {chain[0].sequence}: the certificates before it are missing")
+    return chain
 
 
 def _check_against_heads(chain: Sequence[Certificate], written: Head | None, expected: Head | None) -> None:
     """Raise VerificationError if a head that is known is not in the chain: something was cut off or exchanged."""
-    heads = {one.head for one in chain}
+    heads = {certificate.head for certificate in chain}
     if written is None and len(chain) > 1:
-        raise VerificationError(f"certificates/{HEAD_FILE} is missing, so a cut tail would not be seen")
+        raise VerificationError(f"certificates/{HEAD_FILE} is missing, so missing newest certificates would go unnoticed")
     if written is not None and written not in heads:
         raise VerificationError(
-            f"certificates/{HEAD_FILE} names certificate {written[0]} ({written[1][:16]}), which is missing or another one"
+            f"certificates/{HEAD_FILE} names certificate {written[0]} ({written[1][:16]}), which is missing or has another digest"
         )
     if expected is not None and expected not in heads:
         raise VerificationError(
@@ -147,14 +147,16 @@ def issue(
                 f"nothing was signed, because the chain in certificates/ is broken: {error}; restore certificates/ and "
                 "data/certificate-keys.pem from git or a backup, then run `lmeraser resume`"
             ) from error
-        known = next((one for one in chain if one.request_id == erasure.request_id), None)
+        known = next((certificate for certificate in chain if certificate.request_id == erasure.request_id), None)
         if known is None:
             known, data = _new(chain, erasure, signer, public_keys)
             write_atomically(folder / known.file, data)
             os.fsync(handle)  # or a power cut could keep HEAD and lose the certificate
             chain = [*chain, known]
         elif set(known.subjects) != set(erasure.pseudonyms):
-            raise VerificationError(f"certificate {known.file} is about other subjects; use a new request id for a new request")
+            raise VerificationError(
+                f"certificate {known.file} was issued for other subjects; use a new request id for a new request"
+            )
         if written != chain[-1].head:
             write_atomically(folder / HEAD_FILE, f"{chain[-1].sequence} {chain[-1].digest}\n".encode())
             os.fsync(handle)

@@ -40,6 +40,6 @@ def check_consistency(plan: Mapping[str, Any], artifacts: Mapping[str, Mapping[s
     if plan["rebuild"]:
         return
     if plan["records_removed"] and PARTS not in changed:
-        raise VerificationError("predicate.plan removed records, and predicate.artifacts says that no part changed")
+        raise VerificationError("predicate.plan removed records, but predicate.artifacts says that no part changed")
     if (plan["slots_retrained"] or plan["slots_emptied"]) and CLUSTERS not in changed:
-        raise VerificationError("predicate.plan retrained clusters, and predicate.artifacts says that no cluster changed")
+        raise VerificationError("predicate.plan retrained clusters, but predicate.artifacts says that no cluster changed")

@@ -2,8 +2,8 @@
 
 Words (names, ids, digests, canaries) are found in any case, Unicode form and common encoding: UTF-8, UTF-16, UTF-32, Latin-1,
 JSON and XML escapes, percent-encoding. Case is folded by lowering ASCII letters of the data, which keeps every offset, and by
-looking for the usual writings of other letters (`writings`); text that is no ASCII is folded whole besides (`folded`). Images are
-compared as they are, byte by byte.
+looking for the usual forms of other letters (`encoded_forms`); text that is not ASCII is folded whole besides (`folded`). Images
+are compared as they are, byte by byte.
 
 A name counts as a whole word: a letter or a digit before or behind it makes another word (`writer-1` in `writer-10`), `_`, `-` or
 a dot do not (`writer-1_0001.png`). Where a longer name of a retained person stands, a name within it does not count.
@@ -47,7 +47,7 @@ class Readable(Protocol):
 
 @dataclass(frozen=True)
 class Pattern:
-    """Attributes: data: what is looked up in lowered bytes; search term: what it stands for; exact: the bytes must be the term's.
+    """Attributes: data: what is looked up in lowered bytes; term: that it stands for; exact: the bytes must be the term's.
 
     unit: bytes of a character if it must stand as a whole word, 0 if anywhere; order: of such a character's bytes.
     shields: (place of the pattern in it, longer name, lowered): there it does not count.
@@ -66,32 +66,32 @@ def folded(text: str) -> str:
     return unicodedata.normalize("NFKC", INVISIBLE.sub("", unicodedata.normalize("NFKC", text).casefold()))
 
 
-def writings(text: str) -> set[tuple[str, bytes, int]]:
+def encoded_forms(text: str) -> set[tuple[str, bytes, int]]:
     """How files write a text, lowered: (encoding or escape, bytes, bytes of a character)."""
     shapes = (
         {text.lower()} if text.isascii() else {unicodedata.normalize(form, style(text)) for style in STYLES for form in FORMS}
     )
-    found = {("utf-8", folded(text).encode("utf-8", "surrogateescape").lower(), 1)}
+    forms = {("utf-8", folded(text).encode("utf-8", "surrogateescape").lower(), 1)}
     for shape in shapes:
         for encoding, unit in ENCODINGS:
             try:
-                found.add((encoding, shape.encode(encoding).lower(), unit))
+                forms.add((encoding, shape.encode(encoding).lower(), unit))
             except UnicodeEncodeError:  # no such character there
                 continue
         for name, escape in ESCAPES.items() if not (shape.isascii() and shape.isalnum()) else ():
             try:
-                found.add((name, escape(shape).encode().lower(), 1))
+                forms.add((name, escape(shape).encode().lower(), 1))
             except UnicodeEncodeError:
                 continue
-    return found
+    return forms
 
 
-def words(text: str, whole: bool, longer: Iterable[str] = ()) -> list[Pattern]:
+def text_patterns(text: str, whole: bool, longer: Iterable[str] = ()) -> list[Pattern]:
     """The patterns of a text. Args: whole: only as a whole word; longer: names that contain it and belong to somebody else."""
-    others = [(way, data) for one in longer for way, data, _ in writings(one)]
-    found: dict[tuple[bytes, int, str], set[tuple[int, bytes]]] = defaultdict(set)
-    for way, data, unit in writings(text):
-        shields = found[data, unit if whole else 0, "big" if way.endswith("-be") else "little"]
+    others = [(way, data) for name in longer for way, data, _ in encoded_forms(name)]
+    shields_of: dict[tuple[bytes, int, str], set[tuple[int, bytes]]] = defaultdict(set)
+    for way, data, unit in encoded_forms(text):
+        shields = shields_of[data, unit if whole else 0, "big" if way.endswith("-be") else "little"]
         for other in (name for known, name in others if known == way and data):
             at = other.find(data)
             while at >= 0:
@@ -99,7 +99,7 @@ def words(text: str, whole: bool, longer: Iterable[str] = ()) -> list[Pattern]:
                 at = other.find(data, at + 1)
     return [
         Pattern(data, text, unit=unit, order=order, shields=tuple(sorted(shields)))  # type: ignore[arg-type]
-        for (data, unit, order), shields in found.items()
+        for (data, unit, order), shields in shields_of.items()
         if data
     ]
 
@@ -126,22 +126,22 @@ class Finder:
     """Counts search terms in streams: a table of 8-byte anchors is looked up at every offset, all search terms in one pass."""
 
     def __init__(self, patterns: Iterable[Pattern]) -> None:
-        known = [one for one in patterns if one.data]
-        self.short = [one for one in known if len(one.data) < ANCHOR]
+        searched = [pattern for pattern in patterns if pattern.data]
+        self.short = [pattern for pattern in searched if len(pattern.data) < ANCHOR]
         self.anchored: dict[int, list[tuple[Pattern, int]]] = defaultdict(list)
-        for one in known:
-            if len(one.data) >= ANCHOR:
-                starts = range(len(one.data) - ANCHOR + 1)
+        for pattern in searched:
+            if len(pattern.data) >= ANCHOR:
+                starts = range(len(pattern.data) - ANCHOR + 1)
                 # The most varied 8 bytes, from the end: all PNG files begin alike.
-                start = max(starts, key=lambda at: (len(set(one.data[at : at + ANCHOR])), at))
-                self.anchored[int.from_bytes(one.data[start : start + ANCHOR], "little")].append((one, start))
+                start = max(starts, key=lambda at: (len(set(pattern.data[at : at + ANCHOR])), at))
+                self.anchored[int.from_bytes(pattern.data[start : start + ANCHOR], "little")].append((pattern, start))
         self.anchors = np.array(sorted(self.anchored), np.uint64)
         # Sparse, or most places would look like one of many anchors.
         self.shift = np.uint64(64 - max(16, min(24, (16 * len(self.anchors)).bit_length())))
         self.table = np.zeros(1 << (64 - int(self.shift)), bool)
         self.table[self._slots(self.anchors)] = True
-        shields = [shield for one in known for shield in one.shields]
-        longest = max((len(one) for one in (*(one.data for one in known), *(data for _, data in shields))), default=0)
+        shields = [shield for pattern in searched for shield in pattern.shields]
+        longest = max(map(len, (*(pattern.data for pattern in searched), *(data for _, data in shields))), default=0)
         self.behind = longest + 4  # bytes that must be there behind a search term's begin; with the character after it
         self.before = max((at for at, _ in shields), default=0) + 4
 
@@ -156,21 +156,21 @@ class Finder:
             for at in likely[np.isin(words[likely], self.anchors)] if len(likely) else ():
                 yield offset + ANCHOR * int(at), int(words[at])
 
-    def found(self, data: bytes) -> Iterator[tuple[int, Pattern]]:
+    def matches(self, data: bytes) -> Iterator[tuple[int, Pattern]]:
         """Where which search term stands."""
         lowered = data.lower()
         if len(self.anchors):
             for at, anchor in self._candidates(lowered):
-                for one, start in self.anchored[anchor]:
+                for pattern, start in self.anchored[anchor]:
                     begin = at - start
-                    if begin >= 0 and lowered.startswith(one.data, begin) and _counts(one, data, lowered, begin):
-                        yield begin, one
-        for one in self.short:
-            begin = lowered.find(one.data)
+                    if begin >= 0 and lowered.startswith(pattern.data, begin) and _counts(pattern, data, lowered, begin):
+                        yield begin, pattern
+        for pattern in self.short:
+            begin = lowered.find(pattern.data)
             while begin >= 0:
-                if _counts(one, data, lowered, begin):
-                    yield begin, one
-                begin = lowered.find(one.data, begin + 1)
+                if _counts(pattern, data, lowered, begin):
+                    yield begin, pattern
+                begin = lowered.find(pattern.data, begin + 1)
 
     def _only_folded(self, data: bytes) -> int:
         """Words that stand in a text in a form that only folding all of it shows."""
@@ -178,7 +178,7 @@ class Finder:
         if code is None:
             return 0
         text = folded(data.decode(code, "replace")).encode("utf-8", "replace")
-        plain, shown = ({(one.term, one.exact) for _, one in self.found(raw)} for raw in (data, text))
+        plain, shown = ({(pattern.term, pattern.exact) for _, pattern in self.matches(raw)} for raw in (data, text))
         return len({term for term, exact in shown - plain if not exact})
 
     def count(self, stream: Readable, digest: Any = None) -> int:
@@ -192,28 +192,28 @@ class Finder:
             data += chunk
             # A search term is counted once: with the data in which its begin lies before `limit` and all that decides is there.
             limit = len(data) if last else max(begin, len(data) - self.behind)
-            total += len({(at, one.term) for at, one in self.found(data) if begin <= at < limit})
+            total += len({(at, pattern.term) for at, pattern in self.matches(data) if begin <= at < limit})
             total += self._only_folded(data) if chunk else 0
             kept = max(0, limit - self.before)
             data, begin = data[kept:], limit - kept
         return total
 
-    def values(self, values: Iterable[bytes]) -> int:
+    def count_values(self, values: Iterable[bytes]) -> int:
         """How many search terms stand in values that a file holds in another form, each by itself."""
         data = b"\0".join(values)
-        return len({(at, one.term) for at, one in self.found(data)}) + self._only_folded(data.replace(b"\0", b"\n"))
+        return len({(at, pattern.term) for at, pattern in self.matches(data)}) + self._only_folded(data.replace(b"\0", b"\n"))
 
-    def named(self, names: Iterable[bytes]) -> set[int]:
+    def paths_with_matches(self, names: Iterable[bytes]) -> set[int]:
         """Which of these paths hold a search term that reaches into their last part."""
-        held: set[int] = set()
+        matching: set[int] = set()
         plain = list(names)
         for written in (plain, [os.fsencode(folded(os.fsdecode(name))) for name in plain]):
             starts = np.cumsum([0, *(len(name) + 1 for name in written)])
-            for at, one in self.found(b"\0".join(written)):
+            for at, pattern in self.matches(b"\0".join(written)):
                 number = int(np.searchsorted(starts, at, side="right")) - 1
                 tail = int(starts[number]) + written[number].rstrip(b"/").rfind(b"/") + 1
-                held |= {number} if at + len(one.data) > tail else set()
-        return held
+                matching |= {number} if at + len(pattern.data) > tail else set()
+        return matching
 
 
 def _is_word(character: bytes, order: Literal["little", "big"]) -> bool:
@@ -221,20 +221,20 @@ def _is_word(character: bytes, order: Literal["little", "big"]) -> bool:
     return bool(character) and value < 128 and value in WORD
 
 
-def _inside_word(one: Pattern, lowered: bytes, begin: int, length: int) -> bool:
-    before, behind = lowered[max(0, begin - one.unit) : begin], lowered[begin + length : begin + length + one.unit]
-    return _is_word(before, one.order) or _is_word(behind, one.order)
+def _inside_word(pattern: Pattern, lowered: bytes, begin: int, length: int) -> bool:
+    before, behind = lowered[max(0, begin - pattern.unit) : begin], lowered[begin + length : begin + length + pattern.unit]
+    return _is_word(before, pattern.order) or _is_word(behind, pattern.order)
 
 
-def _counts(one: Pattern, data: bytes, lowered: bytes, begin: int) -> bool:
+def _counts(pattern: Pattern, data: bytes, lowered: bytes, begin: int) -> bool:
     """Whether what stands there is the search term itself, and not a part of something else."""
-    if one.exact:
-        return data.startswith(one.term, begin)  # type: ignore[arg-type]
-    if not one.unit:
+    if pattern.exact:
+        return data.startswith(pattern.term, begin)  # type: ignore[arg-type]
+    if not pattern.unit:
         return True
-    if _inside_word(one, lowered, begin, len(one.data)):
+    if _inside_word(pattern, lowered, begin, len(pattern.data)):
         return False
     return not any(
-        begin >= at and lowered.startswith(longer, begin - at) and not _inside_word(one, lowered, begin - at, len(longer))
-        for at, longer in one.shields
+        begin >= at and lowered.startswith(longer, begin - at) and not _inside_word(pattern, lowered, begin - at, len(longer))
+        for at, longer in pattern.shields
     )

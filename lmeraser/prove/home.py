@@ -32,13 +32,13 @@ class Home:
         folders = {path.resolve().parent for path in certificates}
         if len(folders) != 1:
             raise BadInputError(
-                "the certificates lie in several folders; verify each project's alone, or name the keys with --key"
+                "the certificates are in several folders; verify each project's separately, or name the keys with --key"
             )
         folder = folders.pop()
         home = cls(folder.parent)
         if folder.name != FOLDER or not home.keys.is_file():
             raise ProjectError(
-                "the certificate lies in no project (PROJECT/certificates, with data/certificate-keys.pem beside that folder); "
+                "the certificate is not in a project (PROJECT/certificates, with data/certificate-keys.pem beside that folder); "
                 "name the issuer's keys with --key"
             )
         return home
@@ -78,28 +78,31 @@ def load_or_create_project_id(path: Path) -> str:
     return known
 
 
-def check_head_file(folder: Path, found: Sequence[Certificate], at_home: bool) -> None:
+def check_head_file(folder: Path, certificates: Sequence[Certificate], at_home: bool) -> None:
     """Step 16: the certificate that HEAD names is there, and it is the one that it names.
 
     Args: folder: that holds the certificates; at_home: HEAD must be there too, unless there is but one certificate.
     Raises: CertificateError; BadInputError if HEAD is damaged.
     """
     path = folder / HEAD_FILE
-    held = {int(match["sequence"]) for one in folder.glob("*.json") if (match := NAME.fullmatch(one.name))}
+    sequences = {int(match["sequence"]) for path in folder.glob("*.json") if (match := NAME.fullmatch(path.name))}
     if not path.exists():
-        if at_home and len(held) > 1:
-            raise CertificateError(f"{FOLDER}/{HEAD_FILE} is missing, so a cut tail would not be seen; restore it from git")
+        if at_home and len(sequences) > 1:
+            raise CertificateError(
+                f"{FOLDER}/{HEAD_FILE} is missing, so missing newest certificates would go unnoticed; restore it from git"
+            )
         return
     sequence, digest = parse_head(str(path))
-    if sequence not in held:
+    if sequence not in sequences:
         raise CertificateError(
-            f"{FOLDER}/{HEAD_FILE} names certificate {sequence}, which is missing: the newest were taken away; restore them"
+            f"{FOLDER}/{HEAD_FILE} names certificate {sequence}, which is missing; restore the newest certificates from git"
         )
-    lost = sorted(set(range(1, sequence)) - held)
+    lost = sorted(set(range(1, sequence)) - sequences)
     if at_home and lost:
         raise CertificateError(f"certificate {lost[0]} is missing from {FOLDER} ({len(lost)} in all); restore it from git")
-    for one in found:
-        if one.sequence == sequence and one.digest != digest:
+    for certificate in certificates:
+        if certificate.sequence == sequence and certificate.digest != digest:
             raise CertificateError(
-                f"{FOLDER}/{HEAD_FILE} names certificate {sequence} with the digest {digest[:16]}, this one has {one.digest[:16]}"
+                f"{FOLDER}/{HEAD_FILE} names certificate {sequence} with the digest {digest[:16]}, "
+                f"this one has {certificate.digest[:16]}"
             )

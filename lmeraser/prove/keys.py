@@ -83,10 +83,10 @@ def load_public(path: Path) -> "list[SSlibKey]":
         except (ValueError, UnsupportedAlgorithm) as error:
             raise ProjectError(f"{what} is damaged at key {place} of {len(blocks)}; restore it from git") from error
         if not isinstance(public, Ed25519PublicKey):
-            raise ProjectError(f"{what} has another kind of key at {place} of {len(blocks)}; expected Ed25519")
+            raise ProjectError(f"{what} has a key that is not Ed25519 at {place} of {len(blocks)}; expected Ed25519 keys only")
         keys.append(known_key(public))
     if len({key.keyid for key in keys}) != len(keys):
-        raise ProjectError(f"{what} lists a key twice; each stands once, oldest first; restore it from git")
+        raise ProjectError(f"{what} lists a key twice; expected each key once, oldest first; restore it from git")
     return keys
 
 
@@ -116,7 +116,7 @@ def _load_private(path: Path) -> "Ed25519PrivateKey":
     except (ValueError, UnsupportedAlgorithm) as error:
         raise ProjectError(f"{what} is damaged; expected an Ed25519 key as PKCS #8 PEM; restore it from your backup") from error
     if not isinstance(private, Ed25519PrivateKey):
-        raise ProjectError(f"{what} is of another kind; expected Ed25519 as PKCS #8 PEM")
+        raise ProjectError(f"{what} is not an Ed25519 key; expected Ed25519 as PKCS #8 PEM; restore it from your backup")
     return private
 
 
@@ -127,8 +127,8 @@ def load_signer(private: Path, public: Path) -> "CryptoSigner":
     """
     from securesystemslib.signer import CryptoSigner  # type: ignore[attr-defined]
 
-    found = _load_private(private)
-    key, listed = known_key(found.public_key()), [one.keyid for one in load_public(public)]
+    private_key = _load_private(private)
+    key, listed = known_key(private_key.public_key()), [listed_key.keyid for listed_key in load_public(public)]
     if key.keyid not in listed:
         raise ProjectError(
             f"the signing key is {key.keyid[:16]}, which is not among the {len(listed)} public keys; restore the key that is "
@@ -138,7 +138,7 @@ def load_signer(private: Path, public: Path) -> "CryptoSigner":
         raise ProjectError(
             f"the signing key is {key.keyid[:16]}, which was replaced by {listed[-1][:16]}; restore that one, or run {REPLACE}"
         )
-    return CryptoSigner(found, key)
+    return CryptoSigner(private_key, key)
 
 
 def init(private: Path, public: Path, replace: bool) -> str:
@@ -153,15 +153,15 @@ def init(private: Path, public: Path, replace: bool) -> str:
 
     listed = load_public(public) if public.exists() else []
     if private.exists() and not listed and not replace:  # the list was lost, or we were interrupted before it was written
-        found = _load_private(private).public_key()
-        write_atomically(public, public_pem(found))
-        return key_id(found)
+        public_key = _load_private(private).public_key()
+        write_atomically(public, public_pem(public_key))
+        return key_id(public_key)
     if private.exists() and not replace:
         raise ProjectError(f"there is a signing key already, and it was left as it is; to replace it run {REPLACE}")
     if listed and not replace:
         raise ProjectError(
             f"the signing key {listed[-1].keyid[:16]} is lost: its public key is listed, the private one is not here; restore it "
-            f"from your backup, or run {REPLACE}: the chain goes on with a new key and says so in a signed break"
+            f"from your backup, or run {REPLACE}: the chain continues with a new key, and a signed break says so"
         )
     fresh = Ed25519PrivateKey.generate()
     private.parent.mkdir(parents=True, exist_ok=True, mode=0o700)

@@ -63,12 +63,12 @@ def judge(control: Sequence[float], after: Sequence[float], retrainings: int) ->
     people = len(control)
     detected = sum(p <= ALPHA for p in control)
     flagged = sum(p <= ALPHA for p in after)
-    found = binomtest(detected, people, ALPHA, alternative="greater")
+    power = binomtest(detected, people, ALPHA, alternative="greater")
     interval = binomtest(detected, people).proportion_ci(0.95, "exact")
     verdict: Outcome = "pass"
     if binomtest(flagged, people, ALPHA, alternative="greater").pvalue <= ALPHA:
         verdict = "fail"
-    elif found.pvalue > ALPHA:
+    elif power.pvalue > ALPHA:
         verdict = "no power"
     bounds = round(float(interval.low), 4), round(float(interval.high), 4)
     return Verdict(verdict, people, retrainings, detected, flagged, round(detected / people, 4), bounds)

@@ -73,7 +73,7 @@ def _hides(file: Any) -> bool:
     """Whether the bytes of the file's values are not in the file as they are."""
     meta = file.metadata
     chunks = (meta.row_group(group).column(place) for group in range(meta.num_row_groups) for place in range(meta.num_columns))
-    return any(one.compression != "UNCOMPRESSED" or not set(one.encodings) <= PLAIN for one in chunks)
+    return any(chunk.compression != "UNCOMPRESSED" or not set(chunk.encodings) <= PLAIN for chunk in chunks)
 
 
 def is_parquet(stream: BinaryIO) -> bool:
@@ -107,8 +107,10 @@ def parquet_hits(
                 people = 0
                 for name, column in zip(batch.schema.names, batch.columns, strict=True):
                     if name.lower() in PEOPLE:
-                        told = [erased[one] if one in erased else erased.setdefault(one, is_erased(one)) for one in texts(column)]
-                        people = max(people, sum(told))
+                        flags = [
+                            erased[text] if text in erased else erased.setdefault(text, is_erased(text)) for text in texts(column)
+                        ]
+                        people = max(people, sum(flags))
                     elif name.lower() in RECORDS:
                         hits["record"] += sum(value in records for value in texts(column))
                     if hidden and search is not None:

@@ -134,7 +134,7 @@ class _StoreScan:
     def names(self, entries: list[Entry]) -> None:
         """Names of files and folders; and what is not open to us."""
         keys = [entry.key for entry in entries]
-        self.named = {keys[number] for number in self.finder.named(map(os.fsencode, keys))}
+        self.named = {keys[number] for number in self.finder.paths_with_matches(map(os.fsencode, keys))}
         self.counts["name of a file or folder"] += len(self.named)
         self.unreadable += [entry.key for entry in entries if entry.kind == "closed"]
         self.counts[UNREADABLE] += len(self.unreadable)
@@ -145,7 +145,7 @@ class _StoreScan:
         digest = hashlib.md5(usedforsecurity=False)
         records = self.search_terms.ids | self.search_terms.texts
         with self.store.open(key) as stream:
-            for kind, count in parquet_hits(stream, self.is_erased, records, self.finder.values).items():
+            for kind, count in parquet_hits(stream, self.is_erased, records, self.finder.count_values).items():
                 self.counts[kind] += count
             stream.seek(0)
             head = stream.read(8)
@@ -161,7 +161,7 @@ class _StoreScan:
     def packed(self, head: bytes, stream: BinaryIO) -> None:
         try:
             for name, inner in unpacked(head, stream):
-                self.counts["name of a file or folder"] += len(self.finder.named([os.fsencode(name)]))
+                self.counts["name of a file or folder"] += len(self.finder.paths_with_matches([os.fsencode(name)]))
                 inside = _Peek(inner)
                 self.counts["bytes"] += self.finder.count(inside)
                 self.exempt[PACKED] += is_packed(inside.head)

@@ -5,7 +5,7 @@ from collections.abc import Iterable
 from dataclasses import asdict, dataclass, replace
 from typing import Any
 
-from lmeraser.prove.finder import Pattern, folded, image, words
+from lmeraser.prove.finder import Pattern, folded, image, text_patterns
 
 SHORTEST_NAME = 8  # characters; a shorter name stands in many files that are not about the subject
 WHOLE_IMAGE = 4096  # bytes; of a larger image EXCERPTS pieces of EXCERPT bytes are looked for
@@ -38,50 +38,54 @@ class SearchTerms:
         return replace(self, **joined, shared=max(self.shared, other.shared), short=max(self.short, other.short))
 
     def to_json(self) -> dict[str, Any]:
-        told = {
+        fields = {
             name: sorted(value) if isinstance(value, frozenset) else value
             for name, value in asdict(self).items()
             if name != "images"
         }
-        return told | {"images": sorted(base64.b64encode(one).decode() for one in self.images)}
+        return fields | {"images": sorted(base64.b64encode(piece).decode() for piece in self.images)}
 
     @classmethod
     def from_json(cls, raw: dict[str, Any]) -> "SearchTerms":
         """Raises: ValueError, KeyError, TypeError if it is none."""
-        told: dict[str, Any] = {name: frozenset(value) if isinstance(value, list) else int(value) for name, value in raw.items()}
-        return cls(**told | {"images": frozenset(base64.b64decode(one) for one in raw["images"])})
+        fields: dict[str, Any] = {
+            name: frozenset(value) if isinstance(value, list) else int(value) for name, value in raw.items()
+        }
+        return cls(**fields | {"images": frozenset(base64.b64decode(piece) for piece in raw["images"])})
 
     def patterns(self) -> list[Pattern]:
         """Everything that is looked for by its bytes."""
-        found = [image(one) for one in self.images]
-        shields = {one: folded(one) for one in self.shields}
+        patterns = [image(piece) for piece in self.images]
+        shields = {longer: folded(longer) for longer in self.shields}
         for name in self.names:
-            found += words(name, True, [one for one, shown in shields.items() if folded(name) in shown])
+            patterns += text_patterns(
+                name, True, [longer for longer, folded_name in shields.items() if folded(name) in folded_name]
+            )
         for text in self.texts | self.ids:
-            found += words(text, False)
-        return found
+            patterns += text_patterns(text, False)
+        return patterns
 
     def exempt(self) -> list[str]:
         """What is not looked for, or does not count, in words without personal data."""
-        told = ["names count as whole words: a letter or a digit before or behind makes another word"] if self.names else []
+        notes = ["names count as whole words: a letter or a digit before or behind makes another word"] if self.names else []
         if self.short:
-            told.append(
+            notes.append(
                 f"{self.short} names of fewer than {SHORTEST_NAME} characters: looked for in columns of Parquet files alone"
             )
         if self.shared:
-            told.append(f"{self.shared} names, digests or pieces of images that retained records hold too: not looked for")
+            notes.append(f"{self.shared} names, digests or pieces of images that retained records hold too: not looked for")
         if self.shields:
-            told.append(
+            notes.append(
                 f"{len(self.shields)} names of retained people contain a name that is looked for: there it does not count"
             )
-        return told
+        return notes
 
 
 def containing(names: Iterable[str], retained: Iterable[str]) -> frozenset[str]:
     """The names of retained people that contain one of the names and are longer."""
-    wanted = {folded(one) for one in names}
-    shown = {one: folded(one) for one in retained}
-    return frozenset(one for one, text in shown.items() if any(name in text and name != text for name in wanted))
+    wanted = {folded(name) for name in names}
+    folded_names = {longer: folded(longer) for longer in retained}
+    return frozenset(longer for longer, text in folded_names.items() if any(name in text and name != text for name in wanted))
 
 
 def excerpts(image: bytes) -> set[bytes]:

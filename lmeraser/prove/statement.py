@@ -151,7 +151,7 @@ def make_statement(erasure: Erasure, sequence: int, previous: str | None, broken
         "completed_at": erasure.completed_at,
         "plan": {
             name: sorted(value) if isinstance(value, tuple) else value
-            for name, value in ((one.name, getattr(erasure.plan, one.name)) for one in fields(Counts))
+            for name, value in ((field.name, getattr(erasure.plan, field.name)) for field in fields(Counts))
         },
         "batch": {"requests": erasure.batch_requests},
         "artifacts": {path: {"before": old, "after": new} for path, (old, new) in erasure.changed.items()},
@@ -159,8 +159,8 @@ def make_statement(erasure: Erasure, sequence: int, previous: str | None, broken
         "environment": dict(erasure.environment),
         "environment_fingerprint": erasure.fingerprint,
         "code_revision": erasure.code_revision,
-        "checks": [{"check": one.check, "result": one.result} for one in erasure.checks],
-        "stores": [asdict(one) for one in erasure.stores],
+        "checks": [{"check": check.check, "result": check.result} for check in erasure.checks],
+        "stores": [asdict(store) for store in erasure.stores],
         "source": erasure.source,
         "approved": erasure.approved,
         "limits": list(erasure.limits),
@@ -296,14 +296,14 @@ def _check(value: Any, rule: Any, where: str, version: int) -> None:
     elif isinstance(rule, list):
         if not isinstance(value, list):
             raise VerificationError(f"{where} is not a list")
-        for place, one in enumerate(value, start=1):
-            _check(one, rule[0], f"{where} {place}", version)
+        for place, element in enumerate(value, start=1):
+            _check(element, rule[0], f"{where} {place}", version)
     elif not isinstance(value, dict):
         raise VerificationError(f"{where} is not an object")
     elif isinstance(rule, Map):
-        for place, (name, one) in enumerate(value.items(), start=1):
+        for place, (name, entry) in enumerate(value.items(), start=1):
             _check(name, rule.name, f"name {place} in {where}", version)
-            _check(one, rule.value, f"{where} {place}", version)
+            _check(entry, rule.value, f"{where} {place}", version)
     else:
         missing = sorted(rule.keys() - value.keys())
         if missing:

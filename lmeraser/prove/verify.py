@@ -85,7 +85,7 @@ class Verdict:
     @property
     def limits(self) -> list[str]:
         """What the certificates say that they do not show, each sentence once."""
-        return list(dict.fromkeys(text for one in self.certificates for text in one.limits))
+        return list(dict.fromkeys(text for certificate in self.certificates for text in certificate.limits))
 
 
 def file_name(sequence: int, request_id: str) -> str:
@@ -105,13 +105,13 @@ def verify_files(
     """
     if not paths:
         raise BadInputError("no certificate was named; give at least one file of certificates/")
-    found = [verify_bytes(read(path, shown(path, n, len(paths))), path.name, keys, shown(path, n, len(paths)))
+    certificates = [verify_bytes(read(path, shown(path, n, len(paths))), path.name, keys, shown(path, n, len(paths)))
              for n, path in enumerate(paths, start=1)]  # fmt: skip
-    check_chain(found, keys)
-    check_project(found, project)
+    check_chain(certificates, keys)
+    check_project(certificates, project)
     if head is not None:
-        check_head(found[-1], head)
-    return Verdict(tuple(found), found[0].sequence == 1, head is not None, tuple(key.keyid for key in keys))
+        check_head(certificates[-1], head)
+    return Verdict(tuple(certificates), certificates[0].sequence == 1, head is not None, tuple(key.keyid for key in keys))
 
 
 def shown(path: Path, place: int, total: int) -> str:
@@ -129,7 +129,9 @@ def read(path: Path, where: str) -> bytes:
     except OSError as error:
         raise BadInputError(f"{where} cannot be read ({error.strerror}); name a file of certificates/") from error
     if len(data) > MAX_BYTES:
-        raise CertificateError(f"{where} has more than {MAX_BYTES:,} bytes; no certificate is as large")
+        raise CertificateError(
+            f"{where} has more than {MAX_BYTES:,} bytes, the most that a certificate has; name a file of certificates/"
+        )
     return data
 
 
@@ -154,26 +156,28 @@ def verify_bytes(data: bytes, name: str, keys: "Sequence[SSlibKey]", where: str)
         raise CertificateError(f"{where}: {error}") from error
     if len(statement) != 4:
         _refuse(where, "its statement has fields that in-toto Statement v1 does not have")
-    told = statement["predicate"]
-    expected = file_name(told["sequence"], told["request_id"])
+    predicate = statement["predicate"]
+    expected = file_name(predicate["sequence"], predicate["request_id"])
     if name != expected:  # 10
         _refuse(
-            where, f"its content is certificate {expected}; give the file that name again, or find the certificate that had this"
+            where,
+            f"its content is certificate {expected}; give the file that name again, or find the certificate that this name "
+            "belongs to",
         )
-    broken = told.get("break")
+    broken = predicate.get("break")
     return Certificate(
         name,
-        told["format"],
-        told.get("project"),
-        told["request_id"],
-        told["sequence"],
+        predicate["format"],
+        predicate.get("project"),
+        predicate["request_id"],
+        predicate["sequence"],
         key.keyid,
-        told["completed_at"],
+        predicate["completed_at"],
         sha256(envelope.payload),
-        told["previous"],
+        predicate["previous"],
         broken["previous_key"] if broken else None,
-        tuple(told["subjects"]),
-        tuple(told["limits"]),
+        tuple(predicate["subjects"]),
+        tuple(predicate["limits"]),
     )
 
 
@@ -187,9 +191,9 @@ def _json(data: bytes, where: str, what: str) -> Any:
         value = strict_json(data)
         canonical_json(value)  # lone surrogates and numbers beyond float: valid JSON that has no bytes
     except RepeatedNameError as error:
-        raise CertificateError(f"{where}: its {what} has a name twice, so two readers could read it differently") from error
+        raise CertificateError(f"{where}: its {what} has a name twice, so two parsers could read it differently") from error
     except (ValueError, RecursionError) as error:
-        raise CertificateError(f"{where}: its {what} is not JSON; it is damaged, or no certificate") from error
+        raise CertificateError(f"{where}: its {what} is not JSON; it is damaged, or not a certificate") from error
     return value
 
 
@@ -229,11 +233,13 @@ def _signed_by(envelope: "Envelope", keys: "Sequence[SSlibKey]", where: str) -> 
     from securesystemslib.exceptions import VerificationError as Unverified
 
     named = next(iter(envelope.signatures))
-    key = next((one for one in keys if one.keyid == named), None)
+    key = next((candidate for candidate in keys if candidate.keyid == named), None)
     if key is None:
-        which = f"key {named[:16]}" if re.fullmatch("[0-9a-f]{64}", named) else "a key without a proper id"
-        known = ", ".join(one.keyid[:16] for one in keys)
-        _refuse(where, f"it names {which} as its signer; known here: {known}; get the issuer's public key and name it with --key")
+        which = f"key {named[:16]}" if re.fullmatch("[0-9a-f]{64}", named) else "a key whose id is not 64 hex digits"
+        known_ids = ", ".join(candidate.keyid[:16] for candidate in keys)
+        _refuse(
+            where, f"it names {which} as its signer; known here: {known_ids}; get the issuer's public key and name it with --key"
+        )
     try:
         envelope.verify([key], 1)
     except Unverified as error:
@@ -243,13 +249,13 @@ def _signed_by(envelope: "Envelope", keys: "Sequence[SSlibKey]", where: str) -> 
     return key
 
 
-def check_chain(found: Sequence[Certificate], keys: "Sequence[SSlibKey]") -> None:
+def check_chain(certificates: Sequence[Certificate], keys: "Sequence[SSlibKey]") -> None:
     """Steps 11 to 14, for certificates that were verified one by one. Raises: CertificateError."""
-    for one in found:
-        if one.break_from == one.key_id:
-            _refuse(one.file, f"it says that the key changed, but both keys are {one.key_id[:16]}")
-    given = {one.sequence for one in found}
-    for old, new in pairwise(found):
+    for certificate in certificates:
+        if certificate.break_from == certificate.key_id:
+            _refuse(certificate.file, f"it says that the key changed, but both keys are {certificate.key_id[:16]}")
+    given = {certificate.sequence for certificate in certificates}
+    for old, new in pairwise(certificates):
         _check_order(old.sequence, new.sequence, given)
         if new.previous != old.digest:  # 12
             raise CertificateError(
@@ -260,22 +266,24 @@ def check_chain(found: Sequence[Certificate], keys: "Sequence[SSlibKey]") -> Non
         if new.version < old.version:
             raise CertificateError(f"certificate {new.sequence} is of format {new.version}, older than that of the one before")
     first: dict[str, int] = {}
-    for one in found:  # 14
-        if first.setdefault(one.request_id, one.sequence) != one.sequence:
+    for certificate in certificates:  # 14
+        if first.setdefault(certificate.request_id, certificate.sequence) != certificate.sequence:
             raise CertificateError(
-                f"certificates {first[one.request_id]} and {one.sequence} are both for request {one.request_id}; each has one"
+                f"certificates {first[certificate.request_id]} and {certificate.sequence} are both for request "
+                f"{certificate.request_id}; each has one"
             )
 
 
-def check_project(found: Sequence[Certificate], project: str | None) -> None:
+def check_project(certificates: Sequence[Certificate], project: str | None) -> None:
     """Step 15. Format 1 names no project. Raises: CertificateError."""
-    for one in found:
-        if one.project is None:
+    for certificate in certificates:
+        if certificate.project is None:
             continue
-        project = project or one.project
-        if one.project != project:
+        project = project or certificate.project
+        if certificate.project != project:
             raise CertificateError(
-                f"certificate {one.sequence} is of project {one.project}, expected {project}; it belongs to another chain"
+                f"certificate {certificate.sequence} is of project {certificate.project}, expected {project}; it belongs to "
+                "another chain"
             )
 
 
@@ -285,10 +293,10 @@ def _check_order(old: int, new: int, given: set[int]) -> None:
         raise CertificateError(f"certificate {new} was given twice, or two claim the same place in the chain")
     if new < old or (new > old + 1 and old + 1 in given):
         early, late = (old, new) if new < old else (new, old + 1)
-        raise CertificateError(f"certificate {early} stands before {late}; give them in the order of their numbers")
+        raise CertificateError(f"certificate {early} comes before {late}; give them in the order of their numbers")
     if new > old + 1:
         lost = f"certificate {old + 1} is" if new == old + 2 else f"certificates {old + 1} to {new - 1} are"
-        raise CertificateError(f"{lost} missing between {old} and {new}; find what was taken out")
+        raise CertificateError(f"{lost} missing between {old} and {new}; find the missing certificates and name them too")
 
 
 def _check_key_change(old: Certificate, new: Certificate, keys: list[str]) -> None:
@@ -325,16 +333,16 @@ def check_head(last: Certificate, head: Head) -> None:
 def parse_head(text: str) -> Head:
     """A head from `SEQUENCE:SHA256`, or from the path of a HEAD file. Raises: BadInputError."""
     expected = "expected SEQUENCE:SHA256, or a HEAD file that holds `SEQUENCE SHA256`"
-    found = HEAD.fullmatch(text)
-    if not found:
+    match = HEAD.fullmatch(text)
+    if not match:
         try:
             with Path(text).open("rb") as stream:
-                found = HEAD.fullmatch(stream.read(200).decode("ascii"))
+                match = HEAD.fullmatch(stream.read(200).decode("ascii"))
         except (OSError, ValueError) as error:
-            raise BadInputError(f"the head is neither written out nor a file that can be read; {expected}") from error
-    if not found:
+            raise BadInputError(f"the head is neither SEQUENCE:SHA256 nor a file that can be read; {expected}") from error
+    if not match:
         raise BadInputError(f"the HEAD file is damaged; {expected}")
-    return int(found["sequence"]), found["digest"]
+    return int(match["sequence"]), match["digest"]
 
 
 def openssl_way(path: Path, keys: Path = Path("data/certificate-keys.pem"), number: int = 1) -> list[str]:

@@ -41,9 +41,9 @@ def _grouped(
     rows = []
     for name in names:
         inside = frame[frame[column] == name]
-        told = inside["subject"].nunique() >= least
-        share = round(float(inside["right"].mean()), 6) if told else None
-        rows.append({column: name, "test_records": len(inside) if told else None, "accuracy": share})
+        published = inside["subject"].nunique() >= least
+        share = round(float(inside["right"].mean()), 6) if published else None
+        rows.append({column: name, "test_records": len(inside) if published else None, "accuracy": share})
     return pd.DataFrame(rows, columns=[column, "test_records", "accuracy"])
 
 

@@ -32,8 +32,8 @@ def _draw(metrics: dict[str, Any], clusters: pd.DataFrame) -> bytes:
 
     figure = Figure(figsize=(10, 3.6), layout="constrained")
     left, right = figure.subplots(1, 2, width_ratios=(3, 2))
-    told = {title: metrics["accuracy"][name] for name, title in PARTS.items() if metrics["accuracy"][name] is not None}
-    names, values = list(told)[::-1], list(told.values())[::-1]
+    accuracies = {title: metrics["accuracy"][name] for name, title in PARTS.items() if metrics["accuracy"][name] is not None}
+    names, values = list(accuracies)[::-1], list(accuracies.values())[::-1]
     colours = ["#4c78a8" if not name.startswith("yardstick") else "#b0b0b0" for name in names]
     left.barh(names, values, color=colours)
     for place, value in enumerate(values):

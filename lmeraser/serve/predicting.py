@@ -19,16 +19,16 @@ ENDINGS = (".png", ".jpg", ".jpeg", ".jpe", ".jfif", ".webp")
 def _in_folder(folder: Path) -> list[Path]:
     """The files of a folder that are images by their first bytes or their names; tells how many others there are."""
     if not folder.is_dir():
-        raise BadInputError("--images names no folder; give a folder of PNG, JPEG or WebP files")
+        raise BadInputError("--images is not a folder; give a folder of PNG, JPEG or WebP files")
     there = sorted(folder.iterdir())
-    found = [path for path in there if path.is_file() and (path.suffix.lower() in ENDINGS or looks_like_image(_head(path)))]
-    if not found:
+    images = [path for path in there if path.is_file() and (path.suffix.lower() in ENDINGS or looks_like_image(_head(path)))]
+    if not images:
         raise BadInputError(
             f"--images: none of the {len(there)} files there is a PNG, JPEG or WebP image (.png, .jpg, .jfif, .webp)"
         )
-    if len(found) < len(there):
-        say(f"predict: {len(there) - len(found)} of {len(there)} files in the folder left out: no PNG, JPEG or WebP")
-    return found
+    if len(images) < len(there):
+        say(f"predict: {len(there) - len(images)} of {len(there)} files in the folder left out: no PNG, JPEG or WebP")
+    return images
 
 
 def _head(path: Path) -> bytes:
@@ -45,7 +45,7 @@ def _read(path: Path, params: Params, where: str) -> NDArray[np.uint8]:
     except FileNotFoundError as error:
         raise ImageError(f"{where} is missing; check the path") from error
     except OSError as error:
-        raise ImageError(f"{where} cannot be read ({error.strerror})") from error
+        raise ImageError(f"{where} cannot be read ({error.strerror}); check its permissions") from error
     except ImageError as error:
         raise ImageError(f"{where}: {error}") from error
 
@@ -63,7 +63,7 @@ def _read_all(images: Sequence[Path], folder: Path | None, params: Params) -> li
             say(f"predict: left out: {error}")
     if not read:
         raise BadInputError(
-            "no image was named; give files, or a folder with --images"
+            "no image was given; name files, or a folder with --images"
             if not listed
             else f"--images: none of the {len(listed)} images there can be read; see the lines above"
         )

@@ -160,10 +160,10 @@ class ServedModel:
         for index in range(len(self.clusters)):
             rows = np.flatnonzero((weight[:, index] > 0) | (nearest == index))
             if len(rows):
-                found = self._cluster_probabilities(index, pixels[rows], plain[rows])
-                soft[rows] += weight[rows, index : index + 1] * found
+                probabilities = self._cluster_probabilities(index, pixels[rows], plain[rows])
+                soft[rows] += weight[rows, index : index + 1] * probabilities
                 own = nearest[rows] == index
-                hard[rows[own]] = found[own]
+                hard[rows[own]] = probabilities[own]
         whole = np.zeros_like(soft)
         if self.head is not None:
             fourier = self.skeleton.fourier(quantised, self.head.levels)

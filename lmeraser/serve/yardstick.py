@@ -42,7 +42,7 @@ def fit(features: NDArray[Any], labels: Sequence[str], penalty: float) -> "Logis
             return model.fit(features.astype(np.float64), list(labels))
         except ConvergenceWarning as error:
             raise StepFailedError(
-                f"the yardstick (one linear head on all private data) does not converge with penalty {penalty:g}; pin a greater "
+                f"the yardstick (one linear head on all private data) does not converge with penalty {penalty:g}; set a greater "
                 "evaluate.linear_penalty in params.yaml, or set evaluate.linear_head to false"
             ) from error
 

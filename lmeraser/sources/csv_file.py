@@ -29,8 +29,8 @@ class CsvFile:
 
     def without(self, first_lines: set[int]) -> bytes:
         """The file without the rows that begin at these lines; every other byte stays."""
-        gone = {line for first, after, _ in self.rows if first in first_lines for line in range(first, after)}
-        return b"".join(line for number, line in enumerate(self.lines, start=1) if number not in gone)
+        erased_lines = {line for first, after, _ in self.rows if first in first_lines for line in range(first, after)}
+        return b"".join(line for number, line in enumerate(self.lines, start=1) if number not in erased_lines)
 
 
 def read_csv(data: bytes, name: str) -> CsvFile:
@@ -48,7 +48,7 @@ def read_csv(data: bytes, name: str) -> CsvFile:
         if len(cells) > len(header):
             raise ManifestError(
                 f"{name} line {start}: {len(cells)} fields, the header has {len(header)}; put quotes around a value with a "
-                "comma, or take the comma at the end away"
+                "comma, or remove the comma at the end"
             )
         if after - start > 1:
             _refuse_swallowed(text, start, after, cells, delimiter, name)
@@ -72,25 +72,25 @@ def _header(text: Sequence[str], first: int, name: str) -> tuple[list[str], str,
     """The header's names, the delimiter, and whether blanks follow it. Raises: ManifestError."""
     if not text:
         raise ManifestError(f"{name} is empty; expected the columns {','.join(COLUMNS)} in the header")
-    found: dict[str, list[str]] = {delimiter: [] for delimiter in DELIMITERS}
+    headers: dict[str, list[str]] = {delimiter: [] for delimiter in DELIMITERS}
     problems = []
     for delimiter in DELIMITERS:
         try:
             _, _, cells = next(_records(text, first, delimiter, f"{delimiter} " in text[first], name))
-            found[delimiter] = [cell.strip().strip("\ufeff").strip() for cell in cells]
+            headers[delimiter] = [cell.strip().strip("\ufeff").strip() for cell in cells]
         except ManifestError as error:
             problems.append(error)
     if len(problems) == len(DELIMITERS):
         raise problems[0]
-    chosen = max(DELIMITERS, key=lambda one: len(set(found[one]) & set(COLUMNS)))  # the first of the best
-    header = found[chosen]
+    chosen = max(DELIMITERS, key=lambda delimiter: len(set(headers[delimiter]) & set(COLUMNS)))  # the first of the best
+    header = headers[chosen]
     where = f"{name} line {first + 1}"
     for column in COLUMNS:
         if header.count(column) > 1:
             raise ManifestError(f"{where}: the header has column {column} {header.count(column)} times; keep one of them")
         if column not in header:
             raise ManifestError(
-                f"{where}: column {column} is missing; expected a header with the columns {','.join(COLUMNS)}, in small letters "
+                f"{where}: column {column} is missing; expected a header with the columns {','.join(COLUMNS)}, in lower case "
                 "and separated by commas"
             )
     return header, chosen, f"{chosen} " in text[first]
@@ -109,7 +109,7 @@ def _records(text: Sequence[str], first: int, delimiter: str, blanks: bool, name
             after = first + reader.line_num + 1
             opened = _opened(text, start, after, delimiter, blanks)
             raise ManifestError(
-                f"{name} line {opened}: a quoted value begins here and does not end as it should (read up to line {after - 1}); "
+                f"{name} line {opened}: a quoted value begins here and is not closed correctly (read up to line {after - 1}); "
                 "close the quote, or write a quote inside quotes twice"
             ) from error
         after = first + reader.line_num + 1
@@ -142,5 +142,5 @@ def _refuse_swallowed(text: Sequence[str], start: int, after: int, cells: Sequen
             opened = next((place for place in range(start, after) if value.splitlines()[0] in text[place - 1]), start)
             raise ManifestError(
                 f"{name} line {opened}: a quoted value begins here and holds what looks like other rows, up to line {after - 1}; "
-                "close the quote, or take it away"
+                "close the quote, or remove it"
             )

@@ -43,7 +43,7 @@ class DigitsSource(Source):
     def image(self, path: str) -> bytes:
         number = path.removeprefix(PREFIX)
         if not path.startswith(PREFIX) or not number.isdecimal() or int(number) >= len(self._images):
-            raise ImageError(f"the path names no digit; expected {PREFIX}0000 to {PREFIX}{len(self._images) - 1}")
+            raise ImageError(f"the path is not one of the digits; expected {PREFIX}0000 to {PREFIX}{len(self._images) - 1}")
         return stored_png(np.rint(self._images[int(number)] * (255 / 16)).astype(np.uint8))
 
 

@@ -21,10 +21,10 @@ MAX_LINKS = 40  # hops, as Linux follows
 
 def check_manifest(manifest: Path, name: str) -> None:
     """Raise ManifestError unless a table (links followed) can be replaced by one of the same owner, and by nothing else."""
-    found = manifest.stat()
-    if found.st_nlink > 1:
-        problem = f"{name} has {found.st_nlink} names (hard links), and the rows would stay under the others"
-    elif os.geteuid() not in (0, found.st_uid):
+    status = manifest.stat()
+    if status.st_nlink > 1:
+        problem = f"{name} has {status.st_nlink} names (hard links), and the rows would stay under the others"
+    elif os.geteuid() not in (0, status.st_uid):
         problem = f"{name} belongs to another user, and would not any more"
     elif not os.access(manifest, os.W_OK) or not os.access(manifest.parent, os.W_OK | os.X_OK):
         problem = f"{name} or its folder cannot be written"
@@ -39,12 +39,12 @@ def check_images(root: Path, paths: Sequence[str]) -> None:
     folders: set[Path] = set()
     for entry in _chains(root, paths):
         try:
-            found = os.lstat(entry)
+            status = os.lstat(entry)
         except (OSError, ValueError):
             continue  # `split` says what is wrong with it
         folders.add(entry.parent)
-        if found.st_nlink > 1:
-            names.setdefault((found.st_dev, found.st_ino), (found.st_nlink, set()))[1].add(entry)
+        if status.st_nlink > 1:
+            names.setdefault((status.st_dev, status.st_ino), (status.st_nlink, set()))[1].add(entry)
     closed = sum(not os.access(folder, os.W_OK | os.X_OK) for folder in folders)
     if closed:
         raise ManifestError(f"source.erase is true, but {closed} folders of images cannot be written; {ADVICE}")
@@ -88,11 +88,11 @@ def delete(files: Collection[Path], root: Path) -> None:
             failed += 1
     if failed:
         raise StepFailedError(f"source: {failed} image files could not be deleted; check their permissions and retry")
-    gone = set(files)
-    while more := {link for link in _dangling(root) if _leads_to(link) in gone}:
-        for link in more:  # DVC refuses to hash a folder with a link that leads nowhere
+    deleted = set(files)
+    while dangling := {link for link in _dangling(root) if _leads_to(link) in deleted}:
+        for link in dangling:  # DVC refuses to hash a folder with a link that leads nowhere
             link.unlink()
-        gone |= more
+        deleted |= dangling
 
 
 def _dangling(root: Path) -> Iterator[Path]:
@@ -108,8 +108,8 @@ def _leads_to(link: Path) -> Path:
 
 def state(manifest: Path) -> tuple[int, int, int]:
     """What changes when somebody else writes the table."""
-    found = manifest.stat()
-    return found.st_ino, found.st_size, found.st_mtime_ns
+    status = manifest.stat()
+    return status.st_ino, status.st_size, status.st_mtime_ns
 
 
 def rewrite(manifest: Path, write: Callable[[Path], object], before: tuple[int, int, int]) -> None:
@@ -127,7 +127,7 @@ def rewrite(manifest: Path, write: Callable[[Path], object], before: tuple[int, 
         if (made.st_uid, made.st_gid) != (old.st_uid, old.st_gid):
             os.chown(draft, old.st_uid, old.st_gid)
         if state(manifest) != before:
-            raise StepFailedError("source: the manifest was changed by somebody else meanwhile; retry when nobody writes to it")
+            raise StepFailedError("source: somebody else changed the manifest meanwhile; retry when nobody writes to it")
 
     try:
         write_atomically(manifest, draft_of, mode=stat.S_IMODE(old.st_mode))

@@ -33,12 +33,12 @@ class ManifestSource(ErasableSource):
     def open(cls, path: Path, project: Path | None = None) -> "ManifestSource":
         """Args: path: the manifest, or the folder that holds manifest.csv or manifest.parquet; project: whose source it is."""
         if path.is_dir():
-            found = [path / name for name in MANIFESTS if os.path.lexists(path / name)]
-            if len(found) > 1:
+            manifests = [path / name for name in MANIFESTS if os.path.lexists(path / name)]
+            if len(manifests) > 1:
                 raise ManifestError(f"source.path holds {' and '.join(MANIFESTS)}; keep one of them")
-            if not found and path.suffix not in ENDINGS:
+            if not manifests and path.suffix not in ENDINGS:
                 raise ManifestError(f"source.path holds neither {' nor '.join(MANIFESTS)}; put your manifest there")
-            path = found[0] if found else path
+            path = manifests[0] if manifests else path
         if path.is_dir():
             raise ManifestError(
                 f"{path.name} is a folder (of partitions or parts?), expected a single file; write the table into one file"
@@ -49,7 +49,7 @@ class ManifestSource(ErasableSource):
             raise ManifestError(f"{path.name}: expected a manifest that ends in .csv or .parquet")
         own = tuple((project / name).resolve() for name in OWN_FOLDERS) if project else ()
         if any(path.resolve().is_relative_to(folder) for folder in own):
-            raise ManifestError(f"{path.name} is a link into the project's own folders; put the table elsewhere")
+            raise ManifestError(f"{path.name} is a link into the project's own folders; put the manifest elsewhere")
         return cls(path, own)
 
     def _bytes(self) -> bytes:
@@ -84,14 +84,14 @@ class ManifestSource(ErasableSource):
         full = self.locate(path)
         try:
             if not full.is_file() and full.exists():  # a pipe would wait for ever
-                raise ImageError("the path names no file; put the image there or drop its row")
+                raise ImageError("the path is not a file; put the image there or drop its row")
             return full.read_bytes()
         except FileNotFoundError as error:
             raise ImageError("the image is missing; put the file there or drop its row") from error
         except OSError as error:
             raise ImageError(f"the image cannot be read ({error.strerror}); check its permissions") from error
         except ValueError as error:  # a lone surrogate
-            raise ImageError("the path is no name of a file here; mend it") from error
+            raise ImageError("the path is not a valid file name on this system; correct it") from error
 
     def check_erasable(self) -> None:
         erasing.check_manifest(self.manifest.resolve(), self.name)
@@ -122,7 +122,7 @@ class ManifestSource(ErasableSource):
         erasing.rewrite(manifest, write, before)
         left = self.table()
         if len(left) != len(table) - len(lines) or left["subject"].isin(gone_subjects).any():
-            raise StepFailedError(f"source: {self.name} was read back and is not as it should be; look at it, and retry")
+            raise StepFailedError(f"source: {self.name} was written, but reads back differently; check the disk, and retry")
         return len(lines)
 
 

@@ -20,19 +20,19 @@ def _opened(path: Path, name: str) -> pq.ParquetFile:
         return pq.ParquetFile(path)
     except BROKEN as error:
         raise ManifestError(
-            f"{name} cannot be read as parquet ({type(error).__name__}); expected one whole file: write it again"
+            f"{name} cannot be read as parquet ({type(error).__name__}); expected one complete file: write it again"
         ) from error
 
 
 def read_parquet(path: Path, name: str) -> list[list[str]]:
     """The values of each of COLUMNS; an empty cell is ''. Raises: ManifestError naming the column, and no value."""
     with _opened(path, name) as file:
-        found = file.schema_arrow.names
+        columns = file.schema_arrow.names
         for column in COLUMNS:
-            if column not in found:
+            if column not in columns:
                 raise ManifestError(f"{name}: column {column} is missing; expected the columns {','.join(COLUMNS)}")
-            if found.count(column) > 1:
-                raise ManifestError(f"{name}: column {column} stands {found.count(column)} times; keep one of them")
+            if columns.count(column) > 1:
+                raise ManifestError(f"{name}: column {column} occurs {columns.count(column)} times; keep one of them")
         for column in COLUMNS:  # by the schema, before anything is read
             _kind(file.schema_arrow.field(column).type, column, name)
         try:
@@ -84,13 +84,13 @@ def _text(column: pa.ChunkedArray, title: str, name: str) -> list[str]:
     return values
 
 
-def write_without(path: Path, draft: Path, gone: set[int]) -> None:
+def write_without(path: Path, draft: Path, erased_rows: set[int]) -> None:
     """Copy a Parquet file without some rows (from 0): schema, metadata, types, row groups and compression stay.
 
     Raises: ArrowException, OSError; StepFailedError if what was written is not that.
     """
-    _copy(path, draft, gone)
-    _compare(path, draft, len(gone))
+    _copy(path, draft, erased_rows)
+    _compare(path, draft, len(erased_rows))
 
 
 def check_writable(path: Path, name: str) -> None:
@@ -101,28 +101,30 @@ def check_writable(path: Path, name: str) -> None:
         _compare(path, pa.BufferReader(stream.getvalue()), 0)
     except (*BROKEN, StepFailedError) as error:
         raise ManifestError(
-            f"source.erase is true, but {name} cannot be written again with its types ({type(error).__name__}); write it anew by "
-            "pandas or pyarrow, or set source.erase to false"
+            f"source.erase is true, but {name} cannot be written again with its types ({type(error).__name__}); write it again "
+            "with pandas or pyarrow, or set source.erase to false"
         ) from error
 
 
-def _copy(path: Path, target: Any, gone: set[int]) -> None:
+def _copy(path: Path, target: Any, erased_rows: set[int]) -> None:
     with pq.ParquetFile(path) as file:
         first = 0
         with pq.ParquetWriter(target, file.schema_arrow, **_style(file)) as writer:
             for number in range(file.num_row_groups):
                 group = file.read_row_group(number, use_threads=False)
-                stays = pa.array([first + row not in gone for row in range(len(group))], pa.bool_())
+                stays = pa.array([first + row not in erased_rows for row in range(len(group))], pa.bool_())
                 first += len(group)
                 if len(kept := _without(group, stays)):
                     writer.write_table(kept, row_group_size=len(kept))
 
 
-def _compare(path: Path, written: Any, gone: int) -> None:
+def _compare(path: Path, written: Any, erased: int) -> None:
     with pq.ParquetFile(path) as old, pq.ParquetFile(written) as new:
-        whole = new.metadata.num_rows == old.metadata.num_rows - gone
+        whole = new.metadata.num_rows == old.metadata.num_rows - erased
         if not whole or not new.schema_arrow.equals(old.schema_arrow, check_metadata=True):
-            raise StepFailedError("source: the Parquet manifest cannot be written with its types; write it anew without the rows")
+            raise StepFailedError(
+                "source: the Parquet manifest cannot be written with its types; write it again without the rows"
+            )
 
 
 def _without(group: pa.Table, stays: pa.Array) -> pa.Table:

@@ -31,8 +31,8 @@ def check_place(path: Path, root: Path) -> None:
         for own in {root.absolute() / name, (root / name).resolve()}:
             if any(place.is_relative_to(own) for place in places):
                 raise ParamsError(
-                    f"params.yaml: source.path lies in {name}/, a folder of the project's own, whose content a build deletes or "
-                    "records; move your data elsewhere (data/NAME is fine) and set source.path to it"
+                    f"params.yaml: source.path lies in {name}/, one of the project's own folders, whose content a build deletes "
+                    "or records; move your data elsewhere (data/NAME is fine) and set source.path to it"
                 )
             if path.is_dir() and any(own.is_relative_to(place) for place in places):
                 raise ParamsError(
@@ -49,8 +49,8 @@ def check_untracked(params: SourceParams | PublishedParams, root: Path) -> None:
     """Raise ParamsError if DVC tracks the source: its copies in cache and remotes are the user's, and no erasure reaches them."""
     if tracked(root / params.path, root, everywhere=params.erase):
         raise ParamsError(
-            "params.yaml: DVC tracks source.path itself (`dvc add`, `dvc import`, a dvc.yaml), no erasure reaches its copies; "
-            "`dvc remove` its .dvc file, add it to .gitignore, delete what DVC's cache and remotes hold of it, and retry"
+            "params.yaml: DVC tracks source.path itself (`dvc add`, `dvc import`, a dvc.yaml), and an erasure does not reach its "
+            "copies; `dvc remove` its .dvc file, add it to .gitignore, delete what DVC's cache and remotes hold of it, and retry"
         )
 
 
@@ -75,12 +75,12 @@ def check_tree(folder: Path) -> None:
     for count, what, test in (
         (dangling, "links that lead nowhere", "-xtype l"),
         (unnamed, "names that are not UTF-8", "| grep -avx '.*'"),
-        (special, "things that are no files (pipes, sockets)", "! -type f ! -type d ! -type l"),
+        (special, "entries that are not files (pipes, sockets)", "! -type f ! -type d ! -type l"),
         (closed + len(shut), "files or folders that cannot be read", "! -readable"),
     ):
         if count:
             raise ParamsError(
-                f"params.yaml: source.path holds {count} {what}, so that DVC cannot record it; mend, move or delete them "
+                f"params.yaml: source.path holds {count} {what}, so DVC cannot record it; correct, move or delete them "
                 f"(`find SOURCE {test}` lists them) and retry"
             )
 

@@ -43,8 +43,8 @@ class Item:
     pixels: Callable[[], NDArray[np.uint8]]
 
     def digest(self) -> bytes:
-        found = self.pixels()
-        return hashlib.sha256(b"%d %d " % found.shape[:2] + np.ascontiguousarray(found).tobytes()).digest()
+        pixels = self.pixels()
+        return hashlib.sha256(b"%d %d " % pixels.shape[:2] + np.ascontiguousarray(pixels).tobytes()).digest()
 
 
 def _class_of(name: str) -> Any:
@@ -72,17 +72,17 @@ def check_files(root: Path, name: str, splits: Sequence[str]) -> None:
     missing = [file for file in wanted if not ((root / file).is_dir() if file in folders else (root / file).is_file())]
     if missing:
         raise ManifestError(
-            f"source.path: {name} is not whole, {len(missing)} of {len(wanted)} files are missing: {', '.join(missing)}; "
+            f"source.path: {name} is incomplete, {len(missing)} of {len(wanted)} files are missing: {', '.join(missing)}; "
             f"put them there, or download them with `{COMMAND} ROOT {name}`"
         )
     for file, md5 in wanted.items():
         if md5 is None:
             continue
         with (root / file).open("rb") as stream:
-            found = hashlib.file_digest(stream, lambda: hashlib.md5(usedforsecurity=False)).hexdigest()
-        if found != md5:
+            digest = hashlib.file_digest(stream, lambda: hashlib.md5(usedforsecurity=False)).hexdigest()
+        if digest != md5:
             raise ManifestError(
-                f"source.path: {file} is damaged or another file: MD5 {found[:12]}, published {md5[:12]}; replace it, "
+                f"source.path: {file} does not match the published file: MD5 {digest[:12]}, expected {md5[:12]}; replace it, "
                 f"or delete it and run `{COMMAND} ROOT {name}`"
             )
 
@@ -108,26 +108,26 @@ def _check_gtsrb(root: Path, splits: Sequence[str]) -> None:
     training, images = root / "gtsrb/GTSRB/Training", root / "gtsrb/GTSRB/Final_Test/Images"
     folders = sorted(folder for folder in training.iterdir() if folder.is_dir())
     known = {folder.name for folder in folders}
-    gone: list[str] = [] if folders else ["Training holds no folder of a class"]
+    problems: list[str] = [] if folders else ["Training holds no folder of a class"]
     for folder in folders:
         if not folder.name.isdecimal():
-            raise ManifestError(f"source.path: a folder below {training.name} of gtsrb is no class; expected 00000 to 00042")
+            raise ManifestError(f"source.path: a folder below {training.name} of gtsrb is not a class; expected 00000 to 00042")
         table = folder / f"GT-{folder.name}.csv"
         listed = [row["Filename"] for row in _listed(table)] if table.exists() else []
         absent = sum(not (folder / file).is_file() for file in listed)
         if absent or not any(folder.glob("*.ppm")):
-            gone.append(f"Training/{folder.name} lacks {absent or 'all'} of its images")
+            problems.append(f"Training/{folder.name} lacks {absent or 'all'} of its images")
     if TEST in splits:
         rows = _listed(root / "gtsrb/GT-final_test.csv")
         absent = sum(not (images / row["Filename"]).is_file() for row in rows)
         if absent or not rows:
-            gone.append(f"Final_Test/Images lacks {absent or 'all'} of the images that GT-final_test.csv lists")
+            problems.append(f"Final_Test/Images lacks {absent or 'all'} of the images that GT-final_test.csv lists")
         classes = {row["ClassId"].zfill(5) for row in rows} - known
         if classes:
-            gone.append(f"Training lacks {len(classes)} classes of the test images")
-    if gone:
-        more = f", and {len(gone) - 3} more" if len(gone) > 3 else ""
-        raise ManifestError(f"source.path: gtsrb is not whole: {'; '.join(gone[:3])}{more}: extract the archives again")
+            problems.append(f"Training lacks {len(classes)} classes of the test images")
+    if problems:
+        more = f", and {len(problems) - 3} more" if len(problems) > 3 else ""
+        raise ManifestError(f"source.path: gtsrb is incomplete: {'; '.join(problems[:3])}{more}; extract the archives again")
 
 
 def _read_gtsrb(data: Any, split: str) -> list[Item]:
@@ -234,7 +234,7 @@ class PublishedSource(Source):
 
     def image(self, path: str) -> bytes:
         if path not in self._by_name:
-            raise ImageError(f"the path names no image of {self.name}")
+            raise ImageError(f"the path is not an image of {self.name}")
         return stored_png(self._by_name[path].pixels())
 
 

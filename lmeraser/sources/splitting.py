@@ -50,7 +50,8 @@ def check_letters(table: pd.DataFrame, name: str, unit: str = "line") -> None:
             first = broken.iloc[0]
             raise ManifestError(
                 f"{name}: column {column}: {len(broken)} of {len(table)} rows have control or invisible characters (first at "
-                f"{unit} {first['line']}: {letters[first[column]]}); expected none, so that one person is one name: type it anew"
+                f"{unit} {first['line']}: {letters[first[column]]}); expected none, so that each person has one name: "
+                "type it again"
             )
 
 
@@ -62,14 +63,14 @@ def check_table(table: pd.DataFrame, name: str, unit: str = "line") -> int:
     """
     check_letters(table, name, unit)
     checks = _checks(table)
-    found = expect.failures(table, [expect.rows_at_least(1), *(check[0] for check in checks)])
-    if not found:
+    failed = expect.failures(table, [expect.rows_at_least(1), *(check[0] for check in checks)])
+    if not failed:
         return len(checks) + 1
-    failure = found[0]
+    failure = failed[0]
     for expectation, broken, wanted in checks:
         if expectation == failure.expectation and broken.any():
             line = table.loc[broken, "line"].iloc[0]
-            raise ManifestError(f"{name}: {failure} (first at {unit} {line}); {wanted}: mend the manifest and retry")
+            raise ManifestError(f"{name}: {failure} (first at {unit} {line}); {wanted}: correct the manifest and retry")
     raise ManifestError(f"{name}: {failure}; expected at least one record: add your images and retry")
 
 
@@ -82,7 +83,7 @@ def check_shares(table: pd.DataFrame, name: str) -> None:
             raise ManifestError(f"{name}: no {visibility} training records (0 found, {use}); add some and retry")
         if labels.nunique() < 2:
             raise ManifestError(
-                f"{name}: the {visibility} training records have one class; expected at least two: nothing can be learnt"
+                f"{name}: the {visibility} training records have one class; expected at least two: add records of another class"
             )
 
 
@@ -109,7 +110,7 @@ def read_home(source: Source, rows: pd.DataFrame, max_pixels: int) -> list[tuple
     under two subjects is two records: each goes with its own subject.
     Raises: ImageError (with the line of the manifest).
     """
-    found: dict[str, tuple[Record, bytes]] = {}
+    records: dict[str, tuple[Record, bytes]] = {}
     fields = zip(*(rows[column].tolist() for column in ("line", *COLUMNS)), strict=True)
     for line, path, label, subject, visibility, split in track(fields, len(rows), "split", "image"):
         try:
@@ -119,8 +120,8 @@ def read_home(source: Source, rows: pd.DataFrame, max_pixels: int) -> list[tuple
             raise ImageError(f"{source.name} {source.unit} {line}: {error}") from error
         digest = sha256(image)
         identity = record_id(digest, subject, label, visibility, split)
-        found[identity] = (Record(identity, digest, label, subject, split), image)
-    return list(found.values())
+        records[identity] = (Record(identity, digest, label, subject, split), image)
+    return list(records.values())
 
 
 def split_source(source: Source, is_erased: Callable[[str], bool], n_parts: int, max_pixels: int) -> Split:

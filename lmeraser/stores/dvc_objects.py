@@ -34,24 +34,24 @@ class Contents:
 
 def contents(store: Store, listing: Iterable[tuple[str, int]] | None = None) -> Contents:
     """Args: listing: what the store lists, for who has asked it already. Raises: StepFailedError if it cannot be listed."""
-    found = Contents()
+    classified = Contents()
     for key, size in store.list() if listing is None else listing:
-        found.sizes[key] = size
+        classified.sizes[key] = size
         if match := OBJECT.fullmatch(key):
-            found.objects[match[1] + match[2]].append(key)
+            classified.objects[match[1] + match[2]].append(key)
         elif match := ENTRY.fullmatch(key):
-            found.runs[match[1]] = key
+            classified.runs[match[1]] = key
         elif OURS.match(key):
-            found.leftovers.append(key)
+            classified.leftovers.append(key)
         else:
-            found.others.append(key)
-    return found
+            classified.others.append(key)
+    return classified
 
 
 def parse_manifest(raw: bytes) -> dict[str, str]:
     """Members of a `.dir` object: relative path to MD5. Raises: ValueError if it is none."""
     try:
-        return {str(one["relpath"]): str(one["md5"]) for one in json.loads(raw)}
+        return {str(member["relpath"]): str(member["md5"]) for member in json.loads(raw)}
     except (TypeError, KeyError, AttributeError, RecursionError) as error:
         raise ValueError("not a manifest") from error
 
@@ -70,10 +70,10 @@ def parse_run(raw: bytes) -> tuple[Named, Named]:
         raise ValueError("not a run entry") from error
 
 
-def read_manifests(store: Store, held: Contents, known: Iterable[str] = ()) -> dict[str, dict[str, str]]:
+def read_manifests(store: Store, contents: Contents, known: Iterable[str] = ()) -> dict[str, dict[str, str]]:
     """The manifests of a store that are not known yet; a damaged one has no members that could be trusted and is left out."""
     done = set(known)
-    keys = {md5: keys[0] for md5, keys in held.objects.items() if md5.endswith(".dir") and md5 not in done}
+    keys = {md5: keys[0] for md5, keys in contents.objects.items() if md5.endswith(".dir") and md5 not in done}
     raw = store.read(keys.values())
     manifests = {}
     for md5, key in keys.items():
@@ -84,10 +84,10 @@ def read_manifests(store: Store, held: Contents, known: Iterable[str] = ()) -> d
     return manifests
 
 
-def read_runs(store: Store, held: Contents, known: Iterable[str] = ()) -> tuple[dict[str, tuple[Named, Named]], list[str]]:
+def read_runs(store: Store, contents: Contents, known: Iterable[str] = ()) -> tuple[dict[str, tuple[Named, Named]], list[str]]:
     """Run entries of a store that are not known yet, and the ids of damaged ones (DVC drops them too)."""
     done = set(known)
-    keys = {identity: key for identity, key in held.runs.items() if identity not in done}
+    keys = {identity: key for identity, key in contents.runs.items() if identity not in done}
     raw = store.read(keys.values())
     runs, damaged = {}, []
     for identity, key in keys.items():

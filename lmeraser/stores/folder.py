@@ -93,14 +93,14 @@ class FolderStore:
         return stream
 
     def read(self, keys: Iterable[str]) -> dict[str, bytes]:
-        found = {}
+        contents = {}
         for key in keys:
             try:
                 with self.open(key) as stream:
-                    found[key] = stream.read()
+                    contents[key] = stream.read()
             except FileNotFoundError:
                 continue
-        return found
+        return contents
 
     def write(self, key: str, content: bytes) -> None:
         if self.must_exist and not self.root.is_dir():

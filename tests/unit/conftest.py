@@ -1,4 +1,4 @@
-"""One tiny trained network for all tests that need one, and one fake project."""
+"""One tiny trained network for all tests that need one, one fake project, and a project that purge reads."""
 
 from collections.abc import Iterator
 from pathlib import Path
@@ -6,6 +6,8 @@ from pathlib import Path
 import pytest
 from builders import Lab, make_lab
 from fake_pipeline import FakePipeline, fakes
+
+from unit.yard import Yard, make_yard
 
 
 @pytest.fixture(scope="session")
@@ -27,3 +29,11 @@ def pipeline(fake_template: FakePipeline, tmp_path: Path) -> Iterator[FakePipeli
     (tmp_path / "temporary").mkdir()
     with fakes(tmp_path / "temporary"):
         yield fake_template.copy(tmp_path / "fake")
+
+
+@pytest.fixture
+def yard(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Yard:
+    """No state yet; Prefect and DVC look for their own files below the test's folder."""
+    for name in ("PREFECT_HOME", "XDG_CONFIG_HOME", "DVC_SITE_CACHE_DIR"):
+        monkeypatch.setenv(name, str(tmp_path / name))
+    return make_yard(tmp_path / "project")

@@ -111,7 +111,7 @@ def test_unknown_model_is_refused_and_near_ones_are_named(name: str, near: str) 
 
 
 def test_model_that_is_like_none_is_refused() -> None:
-    assert "no timm model" in refused(ParamsError, lambda: built({"pretrain.model": "zzzz\nzzzz" * 30}))
+    assert "not a timm model" in refused(ParamsError, lambda: built({"pretrain.model": "zzzz\nzzzz" * 30}))
 
 
 @pytest.mark.parametrize(

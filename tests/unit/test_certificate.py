@@ -272,7 +272,7 @@ def test_nothing_is_signed_onto_a_chain_that_is_not_whole(tmp_path: Path) -> Non
         assert "nothing was signed" in message
         return message
 
-    assert "those before it are missing" in spoil(paths[0].name, None)
+    assert "the certificates before it are missing" in spoil(paths[0].name, None)
     assert "certificate 2 is missing between 1 and 3" in spoil(paths[1].name, None)
     assert "HEAD names certificate 3" in spoil(paths[2].name, None)
     assert "not JSON" in spoil(paths[1].name, b"CANARY")

@@ -61,7 +61,7 @@ def layout(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Layout:
     return Layout(root)
 
 
-def told(layout: Layout) -> dict[str, Any]:
+def dvcs_config(layout: Layout) -> dict[str, Any]:
     """What DVC says, in a process of its own."""
     command = [sys.executable, "-c", ASK, str(layout.root)]
     done = subprocess.run(command, env=os.environ | {"DVC_NO_ANALYTICS": "1"}, capture_output=True, text=True, check=False)
@@ -71,7 +71,7 @@ def told(layout: Layout) -> dict[str, Any]:
 
 
 def test_config_files_merge_as_dvc_merges_them_and_its_folders_are_where_dvc_puts_them(layout: Layout) -> None:
-    theirs, ours = told(layout), read_config(layout)
+    theirs, ours = dvcs_config(layout), read_config(layout)
     assert {name.removeprefix("remote ") for name in ours if name.startswith("remote ")} == theirs["remotes"].keys()
     for name, settings in theirs["remotes"].items():
         own = ours[f"remote {name}"]
@@ -95,4 +95,4 @@ def test_user_s_and_machine_s_files_are_looked_for_where_dvc_does(
     if home == "XDG":
         monkeypatch.setenv("XDG_CONFIG_HOME", str(tmp_path / "own"))
         monkeypatch.setenv("XDG_CONFIG_DIRS", f"{tmp_path / 'all'}{os.pathsep}{tmp_path / 'other'}")
-    assert [str(path.parent) for path in _user_files()] == told(layout)["files"]
+    assert [str(path.parent) for path in _user_files()] == dvcs_config(layout)["files"]

@@ -49,7 +49,7 @@ def status_of(act: Callable[[], object]) -> int:
 
 
 def all_errors(kind: type[LmeraserError] = LmeraserError) -> list[type[LmeraserError]]:
-    return [kind, *(error for below in kind.__subclasses__() for error in all_errors(below))]
+    return [kind, *(found for below in kind.__subclasses__() for found in all_errors(below))]
 
 
 def test_stage_gets_the_project_the_params_and_its_arguments(project: Path) -> None:
@@ -94,10 +94,10 @@ def test_broken_params_end_a_stage_with_status_2(project: Path, capsys: pytest.C
 
 def test_tree_of_errors_in_the_docstring_is_the_tree_of_the_code() -> None:
     drawn = dict(re.findall(r"^\s+[│├└─ ]*(\w+Error)\s+(\d)", errors.__doc__ or "", re.MULTILINE))
-    exit_codes = {kind.__name__: str(kind.exit_code) for kind in all_errors()}
-    assert drawn.items() <= exit_codes.items()
+    told = {kind.__name__: str(kind.exit_code) for kind in all_errors()}
+    assert drawn.items() <= told.items()
     assert len(drawn) >= 3
-    assert all(name in (errors.__doc__ or "") for name in exit_codes)
+    assert all(name in (errors.__doc__ or "") for name in told)
     assert {kind.exit_code for kind in all_errors()} == {1, 2, 3}
 
 
@@ -110,10 +110,10 @@ def test_bad_command_line_is_one_line_and_status_2(
     project: Path, capsys: pytest.CaptureFixture[str], arguments: list[str]
 ) -> None:
     assert status_of(lambda: main(arguments)) == 2
-    output = capsys.readouterr()
-    assert output.out == ""
-    assert output.err.startswith("error: ")
-    assert_clean(output.err.removesuffix("\n"))
+    told = capsys.readouterr()
+    assert told.out == ""
+    assert told.err.startswith("error: ")
+    assert_clean(told.err.removesuffix("\n"))
 
 
 def test_reader_that_has_read_enough_ends_nothing_with_a_traceback(project: Path) -> None:
@@ -166,7 +166,8 @@ def test_every_stage_that_is_run_by_name_is_found_by_that_name() -> None:
 def test_every_stage_that_a_flow_names_is_one_that_a_chain_can_run() -> None:
     """Found by the slow tests alone: a stage was renamed, and who asks for it by its name in a string was not."""
     texts = [path.read_text() for path in (ROOT / "flows").rglob("*.py")]
-    names = {name for text in texts for name in re.findall(r'"(\w+)@\{', text)}
+    patterns = (r'"(\w+)@\{', r'StageName\("(\w+)"')
+    names = {name for text in texts for pattern in patterns for name in re.findall(pattern, text)}
     assert {"embed", "tune", "interim_head"} <= names
     for name in sorted(names):
         assert Path(str(inspect.getsourcefile(load(name)))) == ROOT / "stages" / f"{name}.py"

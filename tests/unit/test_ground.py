@@ -48,7 +48,7 @@ class Scene:
         ErasedList(None, frozenset()).write(layout.erased)
         patch.setattr(Project, "params", make_params({}))
         patch.setattr(dvc, "status", lambda _: self.stale)
-        patch.setattr(ground, "refresh", lambda *_: None)
+        patch.setattr(ground, "refresh", lambda *_, **__: None)
         self.pseudonym = self.project.ensure_subject_key().pseudonym("anna")
         identity = str(uuid.uuid4())
         self.project.ledger.receive(identity, [self.pseudonym], False, 30)

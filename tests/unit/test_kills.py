@@ -8,9 +8,10 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
+import fake_pipeline
 import pytest
 from fake_pipeline import CANARY, FakePipeline, fakes
-from histories import Step, World, cancel, falsehoods, resume, submit, sweep
+from histories import Asked, Step, World, cancel, falsehoods, resume, submit, sweep
 from kills import killing
 
 from lmeraser.erase.states import CERTIFIED, REJECTED
@@ -23,7 +24,6 @@ KINDS: dict[str, dict[str, Any]] = {
     "a source that is erased from": {"changes": {"source": {"erase": True}}},
     "one record at a time": {"changes": {"cluster": {"unit": "record"}}, "remote": False},
 }
-Asked = dict[str, tuple[str, ...]]
 
 
 @contextmanager
@@ -47,7 +47,7 @@ def drawn(dice: random.Random) -> tuple[list[Step], Asked]:
         asked[identity] = tuple(free.pop(dice.randrange(len(free))) for _ in range(dice.choice((1, 1, 1, 2))))
         if len(free) < 3:
             free.append(f"{CANARY}-test")
-        if public := not asked.keys() - {identity} and dice.random() < 0.1:
+        if public := not asked.keys() - {identity} and dice.random() < 0.2:
             asked[identity] = ("stock-0", *asked[identity])
         steps.append(submit(identity, *asked[identity], solved=dice.random() < 0.5, public=public))
         if dice.random() < 0.3:
@@ -64,7 +64,7 @@ def test_killed_anywhere_and_resumed_every_request_ends_and_nobody_else_lost_any
         histories = 0
         while world.kills < KILLS:
             steps, asked = drawn(dice)
-            pipeline = world.run(steps, 1 + dice.randrange(world.writes(steps)), MORE, dice)
+            pipeline = world.run(steps, asked, 1 + dice.randrange(world.writes(steps)), MORE, dice)
             assert list(falsehoods(world, pipeline, asked)) == [], (histories, world.killed)
             histories += 1
         assert histories > KILLS // (MORE + 1)
@@ -114,5 +114,21 @@ def test_killed_while_split_runs_again_on_the_shorter_source_resume_needs_nobody
     with world_of("a source that is erased from", tmp_path) as world:
         pipeline = world.fresh()
         identity = killed_at(pipeline, place, once_verified=True)
+        assert [request.state for request in pipeline.resume()] == [CERTIFIED]
+        assert list(falsehoods(world, pipeline, {identity: (f"{CANARY}-2",)})) == []
+
+
+def test_killed_while_a_request_is_set_back_its_people_are_out_of_what_is_served_already(tmp_path: Path) -> None:
+    """Found here: the ledger said so before the quarantine was made again, and the next try made none."""
+    with world_of("no remote", tmp_path) as world:
+        pipeline = world.fresh()
+        before = pipeline.layout.lock.read_bytes()
+        identity = killed_at(pipeline, "commit of the ledger", once_verified=True)
+        pipeline.layout.lock.write_bytes(before)  # as `git reset --hard` and `dvc checkout` do
+        fake_pipeline.dvc_of(pipeline.layout).checkout()
+        with killing(pipeline.root.parent, place="os.mkdir .*/quarantine/.*") as kill:
+            pipeline.resume()
+        assert kill.dead
+        assert list(world.early_falsehoods(pipeline, {identity: (f"{CANARY}-2",)})) == []
         assert [request.state for request in pipeline.resume()] == [CERTIFIED]
         assert list(falsehoods(world, pipeline, {identity: (f"{CANARY}-2",)})) == []

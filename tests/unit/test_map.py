@@ -73,9 +73,9 @@ def test_arrow_that_follows_from_others_is_not_drawn_and_every_other_is(drawing:
 
 
 def test_the_picture_is_whole_and_tells_its_arrows_to_those_who_cannot_see_it(drawing: Any) -> None:
-    told = ET.fromstring(drawing.PICTURE.read_text(encoding="utf-8")).findtext("{http://www.w3.org/2000/svg}desc")  # noqa: S314 (our own file)
-    assert told
-    assert [tuple(line.strip().split(" -> ")) for line in told.strip().splitlines()] == drawing.arrows()
+    description = ET.fromstring(drawing.PICTURE.read_text(encoding="utf-8")).findtext("{http://www.w3.org/2000/svg}desc")  # noqa: S314 (our own file)
+    assert description
+    assert [tuple(line.strip().split(" -> ")) for line in description.strip().splitlines()] == drawing.arrows()
 
 
 # the texts
@@ -102,15 +102,15 @@ def resolves(dotted: str) -> bool:
 
 def defined(path: Path) -> set[str]:
     """Every name that a file defines: functions, classes, methods, constants and fields."""
-    found: set[str] = set()
+    names: set[str] = set()
     for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
         if isinstance(node, ast.FunctionDef | ast.ClassDef):
-            found.add(node.name)
+            names.add(node.name)
         elif isinstance(node, ast.Assign):
-            found |= {target.id for target in node.targets if isinstance(target, ast.Name)}
+            names |= {target.id for target in node.targets if isinstance(target, ast.Name)}
         elif isinstance(node, ast.AnnAssign) and isinstance(node.target, ast.Name):
-            found.add(node.target.id)
-    return found
+            names.add(node.target.id)
+    return names
 
 
 @pytest.mark.parametrize("document", DOCUMENTS, ids=shown)

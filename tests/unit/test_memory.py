@@ -47,7 +47,7 @@ def full(network: nn.Module, fits: int) -> nn.Module:
 def test_embedding_that_does_not_fit_names_half_the_batch(lab: Lab) -> None:
     backbone = replace(lab.backbone, model=Full(lab.backbone.model))
     message = refused(ParamsError, lambda: backbone.features(pixels(1, 8 * 3, 8, 1).reshape(3, 8, 8, 1), 64))
-    assert "no memory for 64 records at once; set embed.batch to 32" in message
+    assert "runs out of memory with 64 records at once; set embed.batch to 32" in message
 
 
 def test_tuning_that_does_not_fit_names_half_of_the_batch_in_use(lab: Lab) -> None:

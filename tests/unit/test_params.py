@@ -76,8 +76,8 @@ def test_unknown_param_that_is_like_nothing_is_refused(tmp_path: Path) -> None:
     ("changes", "expected"),
     [
         ({"tune.frame_px": 8}, "less than half of image.size 16"),
-        ({"slots": ["c00", "c00"]}, "slots lists a name twice"),
-        ({"parts": ["p00", "p00"]}, "parts lists a name twice"),
+        ({"slots": ["c00", "c00"]}, "slots has a name twice"),
+        ({"parts": ["p00", "p00"]}, "parts has a name twice"),
         ({"cluster.n_min": 131}, "cluster.n_min is 131, expected at most n_max 130"),
         ({"tune.min_batch": 65}, "tune.min_batch is 65, expected at most tune.batch 64"),
         ({"tune.frame_rate": 0}, "tune.frame_rate is 0"),
@@ -252,7 +252,7 @@ def test_backbone_with_weights_is_not_pretrained(tmp_path: Path) -> None:
         ({"pretrain.weights": {"file": "", "sha256": SHA}}, "pretrain.weights.file"),
         ({"pretrain.weights": {"file": "hub", "sha256": SHA[1:]}}, "pretrain.weights.sha256"),
         ({"pretrain.weights": {"file": "hub", "sha256": SHA, "sha": 1}}, "did you mean sha256?"),
-        ({"pretrain.weights": None, "pretrain.epochs": 0}, "pretrain.epochs is 0, expected more, or pretrain.weights"),
+        ({"pretrain.weights": None, "pretrain.epochs": 0}, "pretrain.epochs is 0, expected at least 1, or pretrain.weights"),
     ],
 )
 def test_weights_that_make_no_sense_are_refused_by_name(tmp_path: Path, changes: dict[str, Any], expected: str) -> None:

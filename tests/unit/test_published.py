@@ -186,7 +186,7 @@ BROKEN: dict[str, tuple[str, Callable[[Path], object], str]] = {
         damage("cifar-100-python/meta", Path.unlink),
         "1 of 3 files are missing: cifar-100-python/meta",
     ),
-    "cut batch": ("cifar10", damage("cifar-10-batches-py/test_batch", truncate), "test_batch is damaged or another file"),
+    "cut batch": ("cifar10", damage("cifar-10-batches-py/test_batch", truncate), "test_batch does not match the published file"),
     "cut matrix": ("svhn", damage("train_32x32.mat", truncate), "train_32x32.mat is damaged"),
     "missing matrix": ("svhn", damage("test_32x32.mat", Path.unlink), "1 of 2 files are missing: test_32x32.mat"),
     "missing table": ("gtsrb", damage("gtsrb/GT-final_test.csv", Path.unlink), "gtsrb/GT-final_test.csv"),

@@ -3,12 +3,12 @@
 from bench.scale.clusters import Process, Spent, attribute
 
 
-def told(process: int, parent: int, module: str, cpu: float, children: float = 0.0) -> Process:
+def usage(process: int, parent: int, module: str, cpu: float, children: float = 0.0) -> Process:
     return {"argv": ["python", "-m", module], "process": process, "parent": parent, "cpu": cpu, "children": children}
 
 
-DVC = told(1, 0, "dvc", 2.0, children=9.0)
-STAGES = [told(2, 1, "stages.split", 3.0), told(3, 1, "stages.tune", 4.0)]
+DVC = usage(1, 0, "dvc", 2.0, children=9.0)
+STAGES = [usage(2, 1, "stages.split", 3.0), usage(3, 1, "stages.tune", 4.0)]
 
 
 def test_ends_of_stages_are_the_stages_own() -> None:
@@ -16,5 +16,5 @@ def test_ends_of_stages_are_the_stages_own() -> None:
 
 
 def test_what_a_mixed_parent_waited_for_stays_untold() -> None:
-    told_by_all = [*STAGES, told(4, 1, "dvc", 1.0), DVC]
-    assert attribute(told_by_all, total=11.5) == Spent(outside=3.0, stages=7.0, untold=1.5, ran=2)
+    processes = [*STAGES, usage(4, 1, "dvc", 1.0), DVC]
+    assert attribute(processes, total=11.5) == Spent(outside=3.0, stages=7.0, untold=1.5, ran=2)

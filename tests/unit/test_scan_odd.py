@@ -20,7 +20,7 @@ from memory_store import MemoryStore
 
 from lmeraser.prove import archives
 from lmeraser.prove import scan as search
-from lmeraser.prove.finder import Finder, words
+from lmeraser.prove.finder import Finder, text_patterns
 from lmeraser.prove.scan import StoreReport, scan
 from lmeraser.prove.search_terms import SearchTerms, containing
 from lmeraser.stores.folder import FolderStore
@@ -249,7 +249,7 @@ def test_a_name_is_found_however_it_is_written(name: str) -> None:
 def test_letters_and_digits_make_another_word_and_nothing_else_does(before: str, behind: str) -> None:
     joined = before[-1:].isalnum() or behind[:1].isalnum()
     for code in ("utf-8", "utf-16-le", "utf-16-be"):
-        matches = Finder(words(NAME, True)).found(f"{before}{NAME}{behind}".encode(code))
+        matches = Finder(text_patterns(NAME, True)).matches(f"{before}{NAME}{behind}".encode(code))
         assert bool(list(matches)) != joined, code
 
 
