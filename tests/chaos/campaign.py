@@ -151,7 +151,7 @@ def one_kill(project: Sandbox, dice: random.Random, tally: Tally) -> None:
             hit = strike(process.pid, what if not due else "everything")
             if hit:
                 tally.kills[f"{hit}, {where}"] += 1
-        time.sleep(0.002)
+        time.sleep(0.005)
     if what in ("stage", "dvc"):
         with suppress(subprocess.TimeoutExpired):
             process.wait(timeout=60)  # it sees its child die and ends by itself

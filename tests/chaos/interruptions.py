@@ -63,7 +63,7 @@ def stop_at(project: Sandbox, request: str, person: str, state: str) -> bool:
     deadline = time.monotonic() + STOPPED
     while process.poll() is None and states(project).get(request) != state:
         assert time.monotonic() < deadline, f"never at {state}"
-        time.sleep(0.001)
+        time.sleep(0.005)
     running = process.poll() is None
     for one in [process.pid, *descendants(process.pid)]:
         kill(one)

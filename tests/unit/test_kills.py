@@ -16,7 +16,7 @@ from kills import killing
 
 from lmeraser.erase.states import CERTIFIED, REJECTED
 
-KILLS = 500  # in each kind of project, at least
+FEW, MANY = 40, 500  # kills in each kind of project, at least: in `make quick`, and in `make test`
 MORE = 17  # kills of a history after its first, at most
 KINDS: dict[str, dict[str, Any]] = {
     "a remote": {"changes": {}},
@@ -57,17 +57,20 @@ def drawn(dice: random.Random) -> tuple[list[Step], Asked]:
     return [*steps, resume()], asked
 
 
+@pytest.mark.parametrize("kills", [FEW, pytest.param(MANY, marks=pytest.mark.slow)])
 @pytest.mark.parametrize("kind", KINDS)
-def test_killed_anywhere_and_resumed_every_request_ends_and_nobody_else_lost_anything(kind: str, tmp_path: Path) -> None:
+def test_killed_anywhere_and_resumed_every_request_ends_and_nobody_else_lost_anything(
+    kind: str, kills: int, tmp_path: Path
+) -> None:
     with world_of(kind, tmp_path) as world:
         dice = random.Random(kind)
         histories = 0
-        while world.kills < KILLS:
+        while world.kills < kills:
             steps, asked = drawn(dice)
             pipeline = world.run(steps, asked, 1 + dice.randrange(world.writes(steps)), MORE, dice)
             assert list(falsehoods(world, pipeline, asked)) == [], (histories, world.killed)
             histories += 1
-        assert histories > KILLS // (MORE + 1)
+        assert histories > kills // (MORE + 1)
         print(f"{world.kills} kills in {histories} histories of a project with {kind}")
 
 
