@@ -16,6 +16,8 @@ settings.register_profile(
 )
 settings.load_profile("lmeraser")
 
+LONGEST = ("test_service.py", "test_interruptions.py", "test_sample.py", "test_build.py")
+
 
 @pytest.fixture(autouse=True)
 def _no_key_from_outside(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -30,3 +32,8 @@ def preloaded(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
     """Commands of sandboxes start in a hundredth of a second rather than in three."""
     with preloading.server(tmp_path_factory.mktemp("preloaded")):
         yield
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """What waits longest goes first: a test of two minutes that begins last leaves the other workers idle."""
+    items.sort(key=lambda item: item.path.name not in LONGEST)

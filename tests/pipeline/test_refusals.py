@@ -116,5 +116,5 @@ def test_nan_in_features_stops_the_build_before_training(project: Sandbox) -> No
     done = project.python("-m", "stages.runtime.chain", "embed@p00", "embed@p01", "cluster", "validate", "tune@c00")
     line = refused(done, 2)
     assert "features" in line
-    assert "no numbers" in line
+    assert "not finite (NaN or infinity)" in line
     assert "tune" not in done.stderr
