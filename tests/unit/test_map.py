@@ -11,6 +11,9 @@ from typing import Any
 import pytest
 from builders import ROOT
 
+from flows.cli.command import name_of
+from flows.cli.registry import COMMANDS
+
 DOCUMENTS = [ROOT / "README.md", ROOT / "CONTRIBUTING.md", *sorted((ROOT / "docs").rglob("*.md"))]
 CODE = ("flows", "lmeraser", "stages", "bench", "tests")
 BASES = (ROOT, *(ROOT / folder for folder in ("lmeraser", "flows", "tests")))  # `learn/tuning.py` is short for lmeraser's
@@ -79,6 +82,24 @@ def test_the_picture_is_whole_and_tells_its_arrows_to_those_who_cannot_see_it(dr
 
 
 # the texts
+
+
+def test_every_command_and_every_room_has_a_row(drawing: Any) -> None:
+    commands = (ROOT / "docs" / "commands.md").read_text(encoding="utf-8")
+    assert [command for command in map(name_of, COMMANDS) if f"\n| `lmeraser {command}" not in commands] == []
+    rooms = [room.replace(".", "/") for package in drawing.PRODUCT for row in drawing.floors(package) for room in row]
+    files = [room if (ROOT / room).is_dir() else f"{room}.py" for room in rooms]
+    table = "\n".join(line for line in text_of(ROOT / "docs" / "architecture.md").splitlines() if line.startswith("| `"))
+    assert [file for file in files if f"`{file}`" not in table] == []
+    assert len(files) == len(set(files)) > 20
+
+
+def test_every_word_of_the_glossary_stands_there_once() -> None:
+    rows = [line for line in text_of(ROOT / "docs" / "glossary.md").splitlines() if line.startswith("| **")]
+    words = [word.strip() for row in rows for head in re.findall(r"\*\*(.+?)\*\*", row.split("|")[1]) for word in head.split(",")]
+    assert [word for word in words if words.count(word) > 1] == []
+    assert all(re.search(r"`[\w/.]+\.py`", row.split("|")[3]) for row in rows), "a row without a file"
+    assert len(words) > 60
 
 
 def exists(file: str) -> bool:
