@@ -111,8 +111,7 @@ def succeed(processes: Sequence[Process]) -> bool:
     try:
         codes = [process.wait() for process in processes]
     except BaseException:
-        for process in processes:
-            stop([process])
+        stop(processes)
         raise
     return not any(codes)
 

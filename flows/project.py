@@ -10,7 +10,7 @@ from pathlib import Path
 
 from flows import processes
 from lmeraser.core.layout import Layout
-from lmeraser.core.own_code import require_own_code
+from lmeraser.core.own_code import own_layout
 from lmeraser.core.params import Params, load_params
 from lmeraser.core.progress import say
 from lmeraser.erase.erased import ErasedList, SubjectKey, key_path, load_key, load_or_create_key
@@ -18,7 +18,6 @@ from lmeraser.erase.facts import gather_facts, identity_of
 from lmeraser.erase.ledger import Ledger, sqlite_url
 from lmeraser.erase.roster import Roster
 
-PROJECT_VARIABLE = "LMERASER_PROJECT"  # the folder that a worker serves; else the working folder
 LEDGER_VARIABLE = "LMERASER_LEDGER_URL"  # a PostgreSQL ledger; it may hold a password, so it is no param
 
 
@@ -31,11 +30,8 @@ class Project:
 
     @classmethod
     def find(cls, accept_unknown: bool = False) -> "Project":
-        """The project of LMERASER_PROJECT, or of the working folder. Raises: ProjectError also if another clone's code runs."""
-        named = os.environ.get(PROJECT_VARIABLE)
-        layout = Layout.find(Path(named) if named else Path.cwd())
-        require_own_code(layout.root)
-        return cls(layout, accept_unknown)
+        """Where `own_layout` is. Raises: ProjectError."""
+        return cls(own_layout(), accept_unknown)
 
     @property
     def accepts_unknown(self) -> bool:

@@ -52,15 +52,9 @@ def act(options: argparse.Namespace) -> Result:
 def _lists(project: "Project", _: argparse.Namespace) -> Result:
     """Whether the list of this branch lacks somebody, or a build brought somebody back."""
     from flows.audit.rebuild import people_back
-    from flows.cli.summary import missing_line
-    from flows.requests.ground import missing_from_branch
+    from flows.cli.summary import missing_from_list
 
-    result: dict[str, Any] = {}
-    lines: list[str] = []
-    missing = missing_from_branch(project)
-    if missing:
-        result["missing_from_list"] = missing
-        lines.append(missing_line(missing))
+    result, lines = missing_from_list(project)
     back = people_back(project)
     if back:
         result["people_back"] = back

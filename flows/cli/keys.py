@@ -1,14 +1,12 @@
 """`lmeraser keys`: the keys that sign certificates."""
 
 import argparse
-import os
 from pathlib import Path
 
 from flows.cli.command import BAD_INPUT, Result
 
 HELP = "the keys that sign certificates"
 EXIT_CODES = {0: "made, or shown", 1: "a check or a step failed", 2: BAD_INPUT}
-PROJECT_VARIABLE = "LMERASER_PROJECT"  # as in flows/project.py, which imports the ledger's database
 
 
 def arguments(parser: argparse.ArgumentParser) -> None:
@@ -18,12 +16,10 @@ def arguments(parser: argparse.ArgumentParser) -> None:
 
 def act(options: argparse.Namespace) -> Result:
     from lmeraser.core.errors import BadInputError
-    from lmeraser.core.layout import Layout
-    from lmeraser.core.own_code import require_own_code
+    from lmeraser.core.own_code import own_layout
     from lmeraser.prove.keys import signing_key_path
 
-    layout = Layout.find(Path(os.environ.get(PROJECT_VARIABLE) or Path.cwd()))
-    require_own_code(layout.root)
+    layout = own_layout()
     private, public = signing_key_path(layout.private_state), layout.public_keys
     if options.action == "init":
         return _init(private, public, options.replace)

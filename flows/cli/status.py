@@ -34,19 +34,16 @@ def _of_request(project: "Project", request_id: str) -> Result:
 
 
 def _of_all(project: "Project") -> Result:
-    from flows.cli.summary import missing_line, summary
-    from flows.requests.ground import missing_from_branch
+    from flows.cli.summary import missing_from_list, summary
 
     summaries = [summary(project, request) for request in project.ledger.all()]
     late = sum(request["late"] for request in summaries)
     lines = [_line(request) for request in summaries]
     if late:
         lines.append(f"{late} requests are late")
-    result: dict[str, Any] = {"requests": summaries, "late": late}
-    missing = missing_from_branch(project)
-    if missing:
-        result["missing_from_list"] = missing
-        lines.append(missing_line(missing))
+    missing, missing_lines = missing_from_list(project)
+    result = {"requests": summaries, "late": late} | missing
+    lines += missing_lines
     environments = mixing_line(project)
     if environments:
         result["mixed_environments"] = environments

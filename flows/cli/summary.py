@@ -3,6 +3,7 @@
 from datetime import UTC, datetime
 from typing import Any
 
+from flows.cli.command import Result
 from flows.project import Project
 from flows.requests import intake
 from lmeraser.erase.requests import Request
@@ -73,9 +74,13 @@ def timing_lines(request: Request) -> list[str]:
     return [*lines, f"{request.seconds:9.2f}  all steps"]
 
 
-def missing_line(missing: int) -> str:
-    """What to do where the branch's list lacks people whom this machine erased."""
-    return (
+def missing_from_list(project: Project) -> Result:
+    """Where the branch's list lacks people whom this machine erased: how many, and what to do; else nothing."""
+    from flows.requests.ground import missing_from_branch
+
+    missing = missing_from_branch(project)
+    line = (
         f"data/erased.json of this branch lacks {missing} people who were erased here; run `lmeraser build`, which puts them "
         "back and keeps them out"
     )
+    return ({"missing_from_list": missing}, [line]) if missing else ({}, [])

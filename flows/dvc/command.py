@@ -16,7 +16,7 @@ from lmeraser.core.errors import ProjectError, StepFailedError
 from lmeraser.core.layout import Layout
 from lmeraser.core.params import load_params
 from lmeraser.core.progress import say
-from lmeraser.pipeline.files import ROOT_FILE, check_files, file_of, plain_name
+from lmeraser.pipeline.files import ROOT_FILE, check_files, file_of, plain_name, stage_names
 from lmeraser.pipeline.locks import read_outs
 
 
@@ -106,7 +106,7 @@ def _all_stages(layout: Layout, file: str) -> set[str]:
     names: set[str] = set()
     for name, stage in stages.items():
         items = stage.get("foreach")
-        names |= {name} if items is None else {f"{name}@{item}" for item in (lists[items] if isinstance(items, str) else items)}
+        names |= {name} if items is None else set(stage_names(name, lists[items] if isinstance(items, str) else items))
     return names
 
 

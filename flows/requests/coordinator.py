@@ -14,7 +14,7 @@ from dataclasses import dataclass, replace
 from datetime import datetime
 from typing import TypeVar
 
-from flows.dvc import lock_backups as kept_locks
+from flows.dvc import lock_backups
 from flows.project import Project
 from flows.requests import batch as batches
 from flows.requests import ground, intake
@@ -200,7 +200,7 @@ def run_open(project: Project, runner: Runner | None = None, retry_failed: bool 
             if request.state == "failed":
                 ledger.move([request.request_id], request.reached)
     mend(project)
-    kept_locks.drop_finished(project.layout, {request.batch_id or "" for request in ledger.all(open_only=True)})
+    lock_backups.drop_finished(project.layout, {request.batch_id or "" for request in ledger.all(open_only=True)})
     if retry_failed:
         intake.take_up_again(project)
     problems: list[LmeraserError] = []

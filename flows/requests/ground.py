@@ -13,7 +13,7 @@ from typing import Any
 from flows.dvc import command as dvc
 from flows.dvc import lock_backups
 from flows.project import Project
-from flows.purge import step as purge
+from flows.purge import step as purging
 from flows.requests.quarantine import refresh
 from flows.run.build import drop_drafts
 from lmeraser.core.digest import sha256_of_file
@@ -172,7 +172,7 @@ def realign(
         say("the working tree is not the one that the last step left (git or dvc, by somebody else); what it undid is done again")
     batch = replace(batch, mixed=False, moved=batch.moved or not remake)
     project.ledger.save_batch(batch, claim)
-    purge.retire_journal(project.layout, batch.batch_id)
+    purging.retire_journal(project.layout, batch.batch_id)
     if stale:
         lock_backups.drop(project.layout, batch.batch_id)  # copies of another state
     refresh(project, accepting=ids)  # before the ledger says that they are to be left out again: a kill may come between

@@ -20,7 +20,7 @@ from lmeraser.core.files import write_atomically
 from lmeraser.core.layout import Layout
 from lmeraser.data.records import TRAIN
 from lmeraser.erase.requests import Request
-from lmeraser.pipeline.files import StageName
+from lmeraser.pipeline.files import stage_names
 from lmeraser.serve.quarantine import (
     INTERIM,
     WHOLE,
@@ -114,12 +114,12 @@ def _decide(project: Project, copy: Layout, folder: str, pseudonyms: set[str], d
 
 def solve(project: Project, folder: str) -> None:
     """Solve the global head of a copy without the people of open requests, and serve it. Raises: StepFailedError."""
-    run_chains(project.layout, [[str(StageName("interim_head", folder))]])
+    run_chains(project.layout, [stage_names("interim_head", [folder])])
     serve_solved(project, folder)
 
 
 def serve_solved(project: Project, folder: str) -> None:
-    """Serve the head that the stage `quarantine` solved, unless another request came meanwhile."""
+    """Serve the head that the stage `interim_head` solved, unless another request came meanwhile."""
     with locked(project.layout.quarantine_lock, "another process is changing the quarantine; waiting"):
         now = read_quarantine(project.layout)
         if now and now.folder == folder and (now.layout(project.layout).root / "interim.safetensors").exists():

@@ -14,7 +14,7 @@ from lmeraser.core.private import close_private
 from lmeraser.core.progress import say
 from lmeraser.erase.batches import BatchRecord
 from lmeraser.erase.plan import Plan
-from lmeraser.pipeline.files import StageName
+from lmeraser.pipeline.files import stage_names
 from lmeraser.pipeline.locks import Outs, outs_by_stage
 from lmeraser.serve.quarantine import WITHHELD, read_quarantine
 
@@ -45,13 +45,12 @@ def retrain(work: Work) -> Done:
 
 def _update(project: Project, plan: Plan, tuner: build.Tuner | None) -> dict[str, float]:
     """Run what the plan names; the global head that the served copy still lacks comes first, if it has a backbone to stand on."""
-    withheld = read_quarantine(project.layout)
-    solves = withheld is not None and withheld.head == WITHHELD and not plan.rebuild
-    first = [str(StageName("interim_head", withheld.folder))] if withheld and solves else []
+    quarantine = read_quarantine(project.layout)
+    unsolved = [quarantine.folder] if quarantine and quarantine.head == WITHHELD and not plan.rebuild else []
     slots = [*plan.slots_retrained, *plan.slots_emptied]
-    seconds = build.update(project.layout, plan.parts, slots, first, tuner)
-    if withheld and first:
-        serve_solved(project, withheld.folder)
+    seconds = build.update(project.layout, plan.parts, slots, stage_names("interim_head", unsolved), tuner)
+    for folder in unsolved:
+        serve_solved(project, folder)
     return seconds
 
 
@@ -79,6 +78,5 @@ def expected_changes(project: Project, plan: Plan) -> set[str]:
         return set(outs_by_stage(project.layout.lock))
     if not plan.exact:
         slots = set(project.params.slots)
-    changed = {"split", "cluster", "validate", "head", "evaluate"}
-    names = [StageName("embed", part) for part in plan.parts] + [StageName("tune", slot) for slot in slots]
-    return changed | set(map(str, names))
+    always = {"split", "cluster", "validate", "head", "evaluate"}
+    return always | {*stage_names("embed", plan.parts), *stage_names("tune", slots)}

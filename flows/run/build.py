@@ -25,7 +25,7 @@ from lmeraser.core.layout import Layout
 from lmeraser.core.params import Params, load_params
 from lmeraser.core.private import close_private
 from lmeraser.core.progress import say
-from lmeraser.pipeline.files import StageName, check_files, files
+from lmeraser.pipeline.files import StageName, check_files, files, stage_names
 from lmeraser.sources import check_source
 
 Tuner = Callable[[Sequence[str]], dict[str, float]]  # trains slots somewhere, their files lie here afterwards; seconds by stage
@@ -50,7 +50,7 @@ def _shares(slots: Sequence[str], layout: Layout, count: int) -> list[list[str]]
     load = [0] * len(shares)
     for slot in sorted(slots, key=lambda slot: (-records.get(slot, 0), slot)):
         least = load.index(min(load))
-        shares[least].append(f"tune@{slot}")
+        shares[least].append(str(StageName("tune", slot)))
         load[least] += records.get(slot, 0) + 1  # an empty slot costs something as well
     return shares
 
@@ -61,7 +61,7 @@ def _run_stages(
     """Run `before`, then the slots side by side, then `after`, and record all of them. Returns seconds by stage."""
     inputs = _inputs(layout)
     drop_drafts(layout)
-    tuning = [f"tune@{slot}" for slot in slots]
+    tuning = stage_names("tune", slots)
     params = load_params(layout.params)
     count = processes(params)
     if tune and slots:
@@ -95,10 +95,6 @@ def _commit(layout: Layout, names: Sequence[str]) -> dict[str, float]:
     return {"dvc commit": time.monotonic() - start}
 
 
-def _embeds(params: Params) -> list[str]:
-    return [f"embed@{part}" for part in params.parts]
-
-
 def build(layout: Layout) -> None:
     """Bring everything that the pipeline makes up to date. Raises: StepFailedError; what was finished stays finished."""
     params = load_params(layout.params)
@@ -107,7 +103,7 @@ def build(layout: Layout) -> None:
     check_early(layout, params)
     if not layout.lock.exists():
         shutil.rmtree(layout.artifacts, ignore_errors=True)  # of no known origin
-        before = ["split", "pretrain", "skeleton", "recipe", *_embeds(params), "cluster", "validate"]
+        before = ["split", "pretrain", "skeleton", "recipe", *stage_names("embed", params.parts), "cluster", "validate"]
         _run_stages(layout, before, params.slots, ["head", "evaluate"])
         dvc.run(layout, "repro", "--quiet")
     elif stale := dvc.status(layout):
@@ -153,7 +149,7 @@ def _train_stale(layout: Layout, params: Params, stale: dict[str, Any]) -> None:
     if any(StageName.parse(name).kind not in ("tune", "head", "evaluate") for name in stale):
         dvc.run(layout, "repro", "--quiet", "validate", "recipe")
         stale = dvc.status(layout)
-    slots = [slot for slot in params.slots if _inputs_changed(stale.get(f"tune@{slot}", []))]
+    slots = [slot for slot in params.slots if _inputs_changed(stale.get(str(StageName("tune", slot)), []))]
     if len(slots) > 1:
         _run_stages(layout, [], slots, [])
 
@@ -171,5 +167,5 @@ def update(
     Args: first: to run before that in the same process (`interim_head@…`); tune: who trains slots, if not this machine's own
         processes. Whether anything else is stale is for `verify` to ask.
     """
-    before = [*first, "split", *(f"embed@{part}" for part in parts), "cluster", "validate"]
+    before = [*first, "split", *stage_names("embed", parts), "cluster", "validate"]
     return _run_stages(layout, before, slots, ["head", "evaluate"], tune)

@@ -19,7 +19,7 @@ from lmeraser.core.code import code_digest
 from lmeraser.core.digest import canonical_json, sha256_of_file
 from lmeraser.core.errors import ProjectError, StepFailedError
 from lmeraser.core.layout import Layout
-from lmeraser.pipeline.files import check_files, locks
+from lmeraser.pipeline.files import check_files, locks, stage_names
 from lmeraser.stores.base import Store
 
 FROZEN = (
@@ -65,7 +65,7 @@ def withdraw(project: Project, batch_id: str) -> None:
 
 def take_results(project: Project, slots: Sequence[str]) -> None:
     """Bring the trained slots here: DVC finds them in the remote's run-cache and runs nothing."""
-    targets = dvc.targets(project.layout, [f"tune@{slot}" for slot in slots])
+    targets = dvc.targets(project.layout, stage_names("tune", slots))
     dvc.run(project.layout, "repro", "--quiet", "--pull", "--single-item", *targets)
 
 
@@ -87,7 +87,7 @@ def work_in_clone(project: Project, batch_id: str, slot: str) -> float:
             layout.erased.write_text(job["erased"], encoding="utf-8")
             _pull(layout, slot)
             start = time.monotonic()
-            target = dvc.targets(layout, [f"tune@{slot}"])
+            target = dvc.targets(layout, stage_names("tune", [slot]))
             dvc.run(layout, "repro", "--quiet", "--single-item", *target)
             seconds = time.monotonic() - start
             dvc.run(layout, "push", "--quiet", "--run-cache", *target)

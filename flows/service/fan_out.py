@@ -13,6 +13,7 @@ from flows.run.build import Tuner
 from lmeraser.core.errors import StepFailedError
 from lmeraser.core.progress import say
 from lmeraser.erase.batches import BatchRecord
+from lmeraser.pipeline.files import stage_names
 
 ATTEMPTS = 3  # a worker may die; another one, or the next, tries again
 
@@ -63,4 +64,4 @@ def _on_workers(batch_id: str, slots: Sequence[str], clone: bool) -> dict[str, f
         raise StepFailedError(f"{slot} could not be tuned on a worker in {ATTEMPTS} attempts; read the worker's log, then retry")
 
     with ThreadPoolExecutor(max_workers=max(1, len(slots))) as threads:
-        return dict(zip((f"tune@{slot}" for slot in slots), threads.map(tune, slots), strict=True))
+        return dict(zip(stage_names("tune", slots), threads.map(tune, slots), strict=True))

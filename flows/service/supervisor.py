@@ -19,11 +19,12 @@ from pathlib import Path
 from types import FrameType
 
 from flows import processes
-from flows.project import PROJECT_VARIABLE, Project
+from flows.project import Project
 from flows.run import devices
 from lmeraser.core.digest import readable_json
 from lmeraser.core.errors import LmeraserError, ProjectError, StepFailedError
 from lmeraser.core.files import write_atomically
+from lmeraser.core.own_code import PROJECT_VARIABLE
 from lmeraser.core.progress import say
 
 HOST = "127.0.0.1"

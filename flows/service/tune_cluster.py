@@ -12,6 +12,7 @@ from pydantic import Field
 from flows.project import Project
 from flows.run.warm_client import run_chains
 from lmeraser.core.errors import RequestError
+from lmeraser.pipeline.files import stage_names
 
 Slot = Annotated[str, Field(pattern="^[a-z][a-z0-9]{0,15}$")]
 BATCH_ID = "^[0-9a-f-]{1,64}$"
@@ -32,4 +33,4 @@ def tune_cluster(batch_id: BatchId, slot: Slot, clone: bool = False) -> float:
         from flows.run.clones import work_in_clone
 
         return work_in_clone(project, batch_id, slot)
-    return sum(run_chains(project.layout, [[f"tune@{slot}"]]).values())
+    return sum(run_chains(project.layout, [stage_names("tune", [slot])]).values())

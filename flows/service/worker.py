@@ -18,10 +18,11 @@ import yaml
 from prefect.utilities.processutils import command_to_string, setup_signal_handlers_worker
 from prefect.workers.process import ProcessJobConfiguration, ProcessWorker
 
-from flows.project import PROJECT_VARIABLE, Project
+from flows.project import Project
 from flows.service.server_setup import POOLS, TEMPLATE
 from lmeraser.core.errors import LmeraserError, RequestError
 from lmeraser.core.layout import Layout
+from lmeraser.core.own_code import PROJECT_VARIABLE
 from lmeraser.core.progress import say
 
 if TYPE_CHECKING:

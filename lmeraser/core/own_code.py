@@ -4,11 +4,22 @@ One environment may serve several clones: then the installed code is another clo
 name of a commit that never made it.
 """
 
+import os
 import sys
 from pathlib import Path
 
 from lmeraser.core.code import PACKAGES
 from lmeraser.core.errors import ProjectError
+from lmeraser.core.layout import Layout
+
+PROJECT_VARIABLE = "LMERASER_PROJECT"  # the folder that a worker serves; else the working folder
+
+
+def own_layout() -> Layout:
+    """The project of LMERASER_PROJECT, or of the working folder. Raises: ProjectError also if another clone's code runs."""
+    layout = Layout.find(Path(os.environ.get(PROJECT_VARIABLE) or Path.cwd()))
+    require_own_code(layout.root)
+    return layout
 
 
 def require_own_code(root: Path) -> None:

@@ -10,7 +10,7 @@ appended slot moves no other one. `evaluate` depends on `artifacts/tune`, so a p
 """
 
 import re
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -45,6 +45,11 @@ class StageName:
     def recorded(self) -> bool:
         """Whether a lock records it. `interim_head` runs when a request is accepted, and DVC knows nothing of it."""
         return self.kind != "interim_head"
+
+
+def stage_names(kind: str, items: Iterable[str]) -> list[str]:
+    """The plain names of a stage's items: `tune@c00`, `tune@c07`."""
+    return [str(StageName(kind, item)) for item in items]
 
 
 def shards(slots: Sequence[str]) -> list[tuple[str, ...]]:

@@ -10,6 +10,7 @@ from pathlib import Path
 
 import preloading
 import pytest
+from mishaps import assert_damage_is_refused, bad_events
 from sandbox import CANARY, Sandbox, refused
 
 from lmeraser.pipeline.locks import read_outs
@@ -94,29 +95,11 @@ def test_bad_input_is_one_line_without_values_and_leaves_the_ledger_alone(projec
     project.json("submit", "--subject", person)
     before = project.json("status")["requests"]
     event = tmp_path / "event.json"
-    good = {"request_id": "7f6d3f5e-1111-4222-8333-444455556666", "subjects": [f"{CANARY}-x"]}
-    for message in (
-        b"{",
-        json.dumps({"subjects": [f"{CANARY}-x"]}).encode(),
-        json.dumps(good | {"request_id": CANARY}).encode(),
-        json.dumps(good | {"subjects": [CANARY * 100_000]}).encode(),
-        json.dumps(good | {"subjects": [f"{CANARY}\x07"]}).encode(),
-        json.dumps(good | {"subjects": [f"{CANARY}-{number}" for number in range(1_000_000)]}).encode(),
-    ):
+    for message in bad_events(CANARY, letters=100_000, people=1_000_000):
         event.write_bytes(message)
         refused(project.lmeraser("submit", "--event", str(event)), 2)
     assert project.json("status")["requests"] == before
-    ledger = project.root / ".lmeraser" / "ledger.db"
-    kept = ledger.read_bytes()
-    for damage in (b"CANARY" * 2000, kept[: len(kept) // 2]):
-        ledger.write_bytes(damage)
-        assert "damaged" in refused(project.lmeraser("resume"), 2)
-        assert ledger.read_bytes() == damage
-    ledger.write_bytes(kept)
-    for path, mode in ((ledger, 0o644), (project.root / ".lmeraser" / "subject.key", 0o644)):
-        path.chmod(mode)
-        assert "chmod 600" in refused(project.lmeraser("resume"), 2)
-        path.chmod(0o600)
+    assert_damage_is_refused(project.root / ".lmeraser", lambda: refused(project.lmeraser("resume"), 2))
     assert project.json("resume")["finished"][0]["state"] == "certified"
 
 

@@ -2,15 +2,13 @@
 
 import shutil
 import stat
-import tempfile
 from dataclasses import replace
-from pathlib import Path
 
 import pytest
+from mishaps import copies_outside
 from sandbox import CANARY, files
 from scene import BATCH, Scene, pulls, victim
 
-from flows.purge import leftovers
 from flows.purge import step as purge
 
 pytestmark = pytest.mark.slow
@@ -129,27 +127,7 @@ def test_objects_that_nothing_names_any_more_go_from_the_own_cache(scene: Scene)
 
 
 def test_copies_outside_of_the_stores_go(scene: Scene) -> None:
-    layout = scene.layout
-    gone = [
-        layout.artifacts / "tune" / ".writing-abc",
-        layout.artifacts / "tune" / "removed-slot.safetensors",
-        layout.artifacts / "old" / "x.parquet",
-        layout.root / ".demo" / "artifacts" / "x",
-        layout.root / "dvc_plots" / "index.html",
-        layout.root / ".dvc" / "tmp" / "exps" / "x",
-        layout.root / ".dvc" / "tmp" / "site" / "repo" / "x",
-        scene.cache / "files" / "md5" / "aa" / ".Zk3.tmp",
-        scene.disk / "files" / "md5" / "aa" / "xyz.Zk3.tmp",
-        Path(tempfile.gettempdir()) / "lmeraser-audit-killed" / "part.parquet",
-    ]
-    kept = [layout.private_state / "workspace.lock", Path(tempfile.gettempdir()) / "lmeraser-audit-running" / "part.parquet"]
-    for path in (*gone, *kept):
-        path.parent.mkdir(parents=True, exist_ok=True)
-        path.write_bytes(b"")
-    for name in ("killed", "running"):
-        leftovers.mark_audit(Path(tempfile.gettempdir()) / f"lmeraser-audit-{name}", layout)
-        if name == "killed":
-            leftovers.MARKS.pop().close()
-    scene.purge()
-    assert [path for path in gone if path.exists()] == []
-    assert [path for path in kept if not path.exists()] == []
+    with copies_outside(scene.layout, scene.cache, scene.disk) as (leaving, staying):
+        scene.purge()
+        assert [path for path in leaving if path.exists()] == []
+        assert [path for path in staying if not path.exists()] == []

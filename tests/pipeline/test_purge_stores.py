@@ -1,8 +1,7 @@
 """Purge of stores that are away, read-only, of an unknown kind, pushed to again, or buckets with versions."""
 
-from pathlib import Path
-
 import pytest
+from mishaps import unwritable
 from sandbox import AWS, files
 from scene import Scene, pulls
 
@@ -12,21 +11,11 @@ from lmeraser.core.errors import ProjectError, StepFailedError
 pytestmark = pytest.mark.slow
 
 
-def test_a_cache_that_cannot_be_written_is_told_after_the_remote_was_cleared(
-    scene: Scene, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_a_cache_that_cannot_be_written_is_told_after_the_remote_was_cleared(scene: Scene) -> None:
     planned, search_terms = scene.plan()
-    real = Path.unlink
-
-    def unlink(path: Path, missing_ok: bool = False) -> None:  # modes do not stop root
-        if path.is_relative_to(scene.cache):
-            raise OSError(30, "Read-only file system")
-        real(path, missing_ok)
-
-    with monkeypatch.context() as patch:
-        patch.setattr(Path, "unlink", unlink)
-        with pytest.raises(StepFailedError, match=r"^cache: \d+ files cannot be deleted \(Read-only file system\)"):
-            purge.carry_out(scene.layout, planned.journal)
+    refusal = r"^cache: \d+ files cannot be deleted \(Read-only file system\)"
+    with unwritable(scene.cache), pytest.raises(StepFailedError, match=refusal):
+        purge.carry_out(scene.layout, planned.journal)
     assert set(scene.residue(search_terms)) == {"cache"}
     purge.carry_out(scene.layout, planned.journal)
     assert scene.residue(search_terms) == {}

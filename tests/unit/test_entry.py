@@ -166,7 +166,7 @@ def test_every_stage_that_is_run_by_name_is_found_by_that_name() -> None:
 def test_every_stage_that_a_flow_names_is_one_that_a_chain_can_run() -> None:
     """Found by the slow tests alone: a stage was renamed, and who asks for it by its name in a string was not."""
     texts = [path.read_text() for path in (ROOT / "flows").rglob("*.py")]
-    patterns = (r'"(\w+)@\{', r'StageName\("(\w+)"')
+    patterns = (r'"(\w+)@\{', r'StageName\("(\w+)"', r'stage_names\("(\w+)"')
     names = {name for text in texts for pattern in patterns for name in re.findall(pattern, text)}
     assert {"embed", "tune", "interim_head"} <= names
     for name in sorted(names):

@@ -9,6 +9,7 @@ import pytest
 from builders import contents
 from fake_pipeline import CANARY, FakePipeline
 from fake_stages import ACTIONS
+from mishaps import assert_damage_is_refused, bad_events
 
 from lmeraser.core.errors import CheckFailedError
 from lmeraser.pipeline.locks import read_outs
@@ -77,15 +78,7 @@ def test_bad_input_is_one_line_without_values_and_leaves_the_ledger_alone(pipeli
     pipeline.submit(PERSON)
     before = pipeline.json("status")["requests"]
     event = tmp_path / "event.json"
-    good = {"request_id": "7f6d3f5e-1111-4222-8333-444455556666", "subjects": [f"{CANARY}-x"]}
-    for message in (
-        b"{",
-        json.dumps({"subjects": [f"{CANARY}-x"]}).encode(),
-        json.dumps(good | {"request_id": CANARY}).encode(),
-        json.dumps(good | {"subjects": [CANARY * 10_000]}).encode(),
-        json.dumps(good | {"subjects": [f"{CANARY}\x07"]}).encode(),
-        json.dumps(good | {"subjects": [f"{CANARY}-{number}" for number in range(20_000)]}).encode(),
-    ):
+    for message in bad_events(CANARY, letters=10_000, people=20_000):
         event.write_bytes(message)
         pipeline.refused(2, "submit", "--event", str(event))
     assert pipeline.json("status")["requests"] == before
@@ -93,17 +86,7 @@ def test_bad_input_is_one_line_without_values_and_leaves_the_ledger_alone(pipeli
 
 def test_damaged_ledger_is_refused_and_left_as_it_is(pipeline: FakePipeline) -> None:
     pipeline.submit(PERSON)
-    ledger = pipeline.layout.private_state / "ledger.db"
-    kept = ledger.read_bytes()
-    for damage in (b"CANARY" * 2000, kept[: len(kept) // 2]):
-        ledger.write_bytes(damage)
-        assert "damaged" in pipeline.refused(2, "resume")
-        assert ledger.read_bytes() == damage
-    ledger.write_bytes(kept)
-    for path in (ledger, pipeline.layout.private_state / "subject.key"):
-        path.chmod(0o644)
-        assert "chmod 600" in pipeline.refused(2, "resume")
-        path.chmod(0o600)
+    assert_damage_is_refused(pipeline.layout.private_state, lambda: pipeline.refused(2, "resume"))
     assert finished(pipeline) == ["certified"]
 
 

@@ -1,7 +1,6 @@
 """Purge of a fake project and its remote: nothing of the person is left, nobody else lost anything, and it can be repeated."""
 
 import json
-import tempfile
 from dataclasses import replace
 from pathlib import Path
 
@@ -9,9 +8,9 @@ import pytest
 from builders import contents
 from fake_pipeline import CANARY, FakePipeline, dvc_of
 from kills import killing
+from mishaps import copies_outside, unwritable
 
 from flows.dvc import lock_backups
-from flows.purge import leftovers
 from flows.purge import step as purge
 from lmeraser.core.errors import ProjectError, StepFailedError
 from lmeraser.erase.erased import ErasedList, SuppressionList, load_key
@@ -125,44 +124,16 @@ def test_objects_that_nothing_names_go_from_the_own_cache_and_stay_in_a_remote(s
 
 
 def test_copies_outside_of_the_stores_go(scene: Scene) -> None:
-    layout, tmp = scene.layout, Path(tempfile.gettempdir())
-    gone = [
-        layout.artifacts / "tune" / ".writing-abc",
-        layout.artifacts / "tune" / "removed-slot.safetensors",
-        layout.artifacts / "old" / "x.parquet",
-        layout.root / ".demo" / "artifacts" / "x",
-        layout.root / "dvc_plots" / "index.html",
-        layout.root / ".dvc" / "tmp" / "exps" / "x",
-        layout.root / ".dvc" / "tmp" / "site" / "repo" / "x",
-        scene.cache / "files" / "md5" / "aa" / ".Zk3.tmp",
-        scene.disk / "files" / "md5" / "aa" / "xyz.Zk3.tmp",
-        tmp / "lmeraser-audit-killed" / "part.parquet",
-    ]
-    kept = [layout.private_state / "workspace.lock", tmp / "lmeraser-audit-running" / "part.parquet"]
-    for path in (*gone, *kept):
-        path.parent.mkdir(parents=True, exist_ok=True)
-        path.write_bytes(b"")
-    for name in ("killed", "running"):
-        leftovers.mark_audit(tmp / f"lmeraser-audit-{name}", layout)
-    leftovers.MARKS.pop(-2).close()
-    scene.purge()
-    leftovers.MARKS.pop().close()
-    assert [path for path in gone if path.exists()] == []
-    assert [path for path in kept if not path.exists()] == []
+    with copies_outside(scene.layout, scene.cache, scene.disk) as (leaving, staying):
+        scene.purge()
+        assert [path for path in leaving if path.exists()] == []
+        assert [path for path in staying if not path.exists()] == []
 
 
-def test_cache_that_cannot_be_written_is_told_after_the_remote_was_cleared(scene: Scene, monkeypatch: pytest.MonkeyPatch) -> None:
-    real = Path.unlink
-
-    def unlink(path: Path, missing_ok: bool = False) -> None:  # modes do not stop root
-        if path.is_relative_to(scene.cache):
-            raise OSError(30, "Read-only file system")
-        real(path, missing_ok)
-
-    with monkeypatch.context() as patch:
-        patch.setattr(Path, "unlink", unlink)
-        with pytest.raises(StepFailedError, match=r"^cache: \d+ files cannot be deleted \(Read-only file system\)"):
-            scene.purge()
+def test_cache_that_cannot_be_written_is_told_after_the_remote_was_cleared(scene: Scene) -> None:
+    refusal = r"^cache: \d+ files cannot be deleted \(Read-only file system\)"
+    with unwritable(scene.cache), pytest.raises(StepFailedError, match=refusal):
+        scene.purge()
     assert scene.residue == {"cache"}
     scene.purge()
     assert scene.residue == set()

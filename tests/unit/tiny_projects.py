@@ -59,9 +59,13 @@ def run_text(stage: Stage) -> bytes:
     return f"cmd: x\n{_sides(stage, '')}".encode()
 
 
-def lock_text(stages: Sequence[Stage]) -> str:
-    texts = (f"  stage{number}:\n    cmd: x\n{_sides(stage, '    ')}" for number, stage in enumerate(stages))
+def lock_text(stages: Mapping[str, Stage]) -> str:
+    texts = (f"  {name}:\n    cmd: x\n{_sides(stage, '    ')}" for name, stage in stages.items())
     return "schema: '2.0'\nstages:\n" + "".join(texts)
+
+
+def _numbered(stages: Sequence[Stage]) -> dict[str, Stage]:
+    return {f"stage{number}": stage for number, stage in enumerate(stages)}
 
 
 @dataclass
@@ -79,11 +83,11 @@ class Tiny:
         """Args: current: the stages of dvc.lock; earlier: of kept copies; on_disk: whether the cache is a folder."""
         (root / ".dvc").mkdir(parents=True)
         (root / "dvc.yaml").write_text("stages: {}\n")
-        (root / "dvc.lock").write_text(lock_text(current))
+        (root / "dvc.lock").write_text(lock_text(_numbered(current)))
         for number, stages in enumerate(earlier):
             copy = root / ".lmeraser" / f"{number}.locks" / "dvc.lock"
             copy.parent.mkdir(parents=True)
-            copy.write_text(lock_text(stages))
+            copy.write_text(lock_text(_numbered(stages)))
         cache = FolderStore(CACHE, root / ".dvc" / "cache") if on_disk else MemoryStore(name=CACHE)
         remote = MemoryStore(name=REMOTE)
         return cls(Layout(root), cache, remote, [cache, remote])

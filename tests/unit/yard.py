@@ -1,7 +1,5 @@
 """Projects whose locks and stores are written by hand, with a real git: what purge reads, and nothing that DVC must build."""
 
-import hashlib
-import json
 import subprocess
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -12,12 +10,9 @@ from builders import make_record, png
 from flows.purge import step as purge
 from lmeraser.core.layout import Layout
 from lmeraser.data.records import Record, write_records
+from unit.tiny_projects import Stage, lock_text, manifest_of, md5_of, object_key
 
 HER, BOB = "CANARY-anna-7f3", "bobby-tables"
-
-
-def md5_of(content: bytes) -> str:
-    return hashlib.md5(content, usedforsecurity=False).hexdigest()
 
 
 @dataclass
@@ -50,15 +45,13 @@ class Yard:
         """Put an object into the cache and the remote, or where it is said; returns its MD5."""
         md5 = md5_of(content) + (".dir" if folder else "")
         for place in stores or (self.cache, self.remote):
-            path = place / "files" / "md5" / md5[:2] / md5[2:]
+            path = place / object_key(md5)
             path.parent.mkdir(parents=True, exist_ok=True)
             path.write_bytes(content)
         return md5
 
     def folder(self, members: Mapping[str, str], *stores: Path) -> str:
-        return self.store(
-            json.dumps([{"md5": md5, "relpath": path} for path, md5 in members.items()]).encode(), *stores, folder=True
-        )
+        return self.store(manifest_of(members), *stores, folder=True)
 
     def part(self, *records: tuple[Record, bytes]) -> bytes:
         path = self.root / "draft.parquet"
@@ -67,16 +60,9 @@ class Yard:
         path.unlink()
         return content
 
-    def lock(self, name: str, **stages: tuple[Mapping[str, str], Mapping[str, str]]) -> None:
-        lines = ["schema: '2.0'", "stages:"]
-        for stage, sides in stages.items():
-            lines += [f"  {stage}:", "    cmd: x"]
-            for side, paths in zip(("deps", "outs"), sides, strict=True):
-                lines += (
-                    [f"    {side}:", *(f"    - path: {path}\n      md5: {md5}" for path, md5 in paths.items())] if paths else []
-                )
+    def lock(self, name: str, **stages: Stage) -> None:
         (self.root / name).parent.mkdir(parents=True, exist_ok=True)
-        (self.root / name).write_text("\n".join(lines) + "\n")
+        (self.root / name).write_text(lock_text(stages))
 
     def build(self, *records: tuple[Record, bytes], model: bytes) -> dict[str, str]:
         """Write, store and lock one state: a part, and a model made of it."""
