@@ -4,7 +4,7 @@ Several parts may be named: one process then imports torch and loads the backbon
 """
 
 from lmeraser.clusters.files import Member, save_placements
-from lmeraser.clusters.global_head import Sums, save_sums
+from lmeraser.clusters.global_head import save_sums
 from lmeraser.clusters.skeleton import Skeleton, load_skeleton
 from lmeraser.core.layout import Layout
 from lmeraser.core.params import Params
@@ -27,9 +27,8 @@ def embed_one(part: str, layout: Layout, params: Params, backbone: Backbone, ske
         for record, unit, leaf in zip(records, embedded.units, embedded.leaf, strict=True)
     ]
     say(f"embed {part}: {len(records)} records")
-    save_placements(layout.leaves(part), members, embedded.finite.tolist(), backbone.dim)
-    sums = Sums(embedded.gram, embedded.by_label, embedded.labels, len(records))
-    save_sums(layout.sums(part), sums, network_environment(params.device))
+    save_placements(layout.leaves(part), members, embedded.finite.tolist(), skeleton.dim)
+    save_sums(layout.sums(part), embedded.sums, network_environment(params.device))
 
 
 def embed(layout: Layout, params: Params, parts: list[str]) -> None:

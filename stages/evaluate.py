@@ -1,5 +1,7 @@
 """evaluate: the served model on private test records -> metrics/."""
 
+from collections.abc import Callable
+from functools import cached_property
 from typing import Any
 
 from lmeraser.clusters.assignment import rule_of
@@ -17,10 +19,10 @@ from lmeraser.erase.blast import cost_per_subject
 from lmeraser.learn.backbone import make_deterministic
 from lmeraser.learn.embedding import features_of
 from lmeraser.pipeline.mixing import environments_of, mixed
-from lmeraser.serve.evaluation import Scores, deletion_cost, score
+from lmeraser.serve.evaluation import Scores, calibration_error, deletion_cost, log_loss, score
 from lmeraser.serve.picture import draw_overview
 from lmeraser.serve.serving import Answers, ServedModel
-from lmeraser.serve.yardstick import linear_head, penalty_for
+from lmeraser.serve.yardstick import BEHIND, advice, choose_penalty, drawn, linear_head
 from stages.runtime.entry import enter
 
 
@@ -46,8 +48,8 @@ def environments(layout: Layout, params: Params) -> int:
 
 
 def cost(layout: Layout, params: Params, model: ServedModel, subject_of: dict[str, str]) -> dict[str, Any] | None:
-    """Expected cost of erasing one person; None for the paper's variant, whose clusters only a replay can tell."""
-    if params.cluster.method == "anchors":
+    """Expected cost of erasing one person; None where nothing is tuned, and for the paper's variant, which only a replay can tell."""
+    if params.cluster.method == "anchors" or params.tune.kind == "none":
         return None
     members = [member for part in params.parts for member in load_placements(layout.leaves(part), part)]
     tree = model.skeleton.hierarchy
@@ -55,37 +57,53 @@ def cost(layout: Layout, params: Params, model: ServedModel, subject_of: dict[st
     return deletion_cost(costs, len(members), len(model.slots))
 
 
-def penalty_of(model: ServedModel, layout: Layout, params: Params) -> float:
-    """The yardstick's, with features of the served model."""
-    public = read_records(layout.public, TRAIN)
+class Yardstick:
+    """Linear heads on all private data over the served model's features: what a user would have who could not forget."""
 
-    def features(rows: list[int]) -> Any:
-        records = [public[row] for row in rows]
-        images = read_images(layout.public, {record.id: record.sha256 for record in records})
-        raw = features_of([images[record.id] for record in records], model.backbone, params, "decode public")
-        return model.skeleton.standardise(raw)
-
-    return penalty_for(params.evaluate.linear_penalty, public, features)
-
-
-def yardstick(
-    model: ServedModel, tests: list[Record], pixels: Any, layout: Layout, params: Params
-) -> tuple[float | None, float | None]:
-    """Accuracy of the linear head on all private data, and its penalty; None for both where it is not asked for or not found."""
-    if not params.evaluate.linear_head:
-        return None, None
-    try:
-        penalty = penalty_of(model, layout, params)
+    def __init__(self, model: ServedModel, tests: list[Record], pixels: Any, layout: Layout, params: Params) -> None:
+        self.model, self.layout, self.params = model, layout, params
+        self.truth = [test.label for test in tests]
         train, images = load(layout, params, TRAIN)
-        standard = model.skeleton.standardise
-        known = standard(features_of(images, model.backbone, params, f"decode {TRAIN}"))
-        asked = standard(model.backbone.features(pixels, params.embed.batch))
-        labels, truth = [record.label for record in train], [test.label for test in tests]
-        return linear_head(known, labels, asked, truth, penalty), penalty
-    except StepFailedError as error:
-        # Only told: a comparison that is not found must not keep anybody from being forgotten.
-        say(f"evaluate: warning: {error}")
-        return None, None
+        self.labels = [record.label for record in train]
+        self.known = features_of(images, model.backbone, params, f"decode {TRAIN}")
+        self.asked = model.backbone.features(pixels, params.embed.batch)
+        self.public = read_records(layout.public, TRAIN)
+
+    @cached_property
+    def public_rows(self) -> tuple[list[int], Any]:
+        """The public records that a penalty is chosen on, and their features."""
+        rows = drawn(self.public)
+        records = [self.public[row] for row in rows]
+        images = read_images(self.layout.public, {record.id: record.sha256 for record in records})
+        return rows, features_of([images[record.id] for record in records], self.model.backbone, self.params, "decode public")
+
+    def penalty(self, standard: Callable[[Any], Any]) -> float:
+        if self.params.evaluate.linear_penalty is not None:
+            return self.params.evaluate.linear_penalty
+        rows, features = self.public_rows
+        return choose_penalty(standard(features), [self.public[row] for row in rows])
+
+    def over(self, standard: Callable[[Any], Any]) -> tuple[float | None, float | None]:
+        """Accuracy and penalty. Args: standard: (n, w) features of the network to those that the head stands on."""
+        try:
+            penalty = self.penalty(standard)
+            return linear_head(standard(self.known), self.labels, standard(self.asked), self.truth, penalty), penalty
+        except StepFailedError as error:
+            # Only told: a comparison that is not found must not keep anybody from being forgotten.
+            say(f"evaluate: warning: {error}")
+            return None, None
+
+
+def yardsticks(model: ServedModel, tests: list[Record], pixels: Any, layout: Layout, params: Params) -> dict[str, float | None]:
+    """Accuracy and penalty of a linear head over the last layer, and of one over all depths; None where there is none."""
+    names = ("last", "last_penalty", "depths", "depths_penalty")
+    if not params.evaluate.linear_head:
+        return dict.fromkeys(names)
+    measure = Yardstick(model, tests, pixels, layout, params)
+    width, skeleton = model.backbone.widths[-1], model.skeleton
+    last = measure.over(lambda features: skeleton.standardise_last(features, width))
+    depths = measure.over(skeleton.standardise) if params.features.depths else (None, None)
+    return dict(zip(names, (*last, *depths), strict=True))
 
 
 def write(layout: Layout, scores: Scores, metrics: dict[str, Any]) -> None:
@@ -106,18 +124,32 @@ def evaluate(layout: Layout, params: Params, _: list[str]) -> None:
     people = [len({subject_of[member.id] for member in load_members(layout.members(slot))}) for slot in model.slots]
     scores = score(model, tests, answers, people)
     known = {record.label for record in training}
-    linear, penalty = yardstick(model, tests, pixels, layout, params)
+    linear = yardsticks(model, tests, pixels, layout, params)
+    truth = [test.label for test in tests]
     metrics: dict[str, Any] = {
-        "accuracy": scores.overall | {"linear_head": linear},
+        "accuracy": scores.overall | {"linear_head": linear["last"], "linear_head_depths": linear["depths"]},
+        "log_loss": log_loss(answers.served, answers.labels, truth),
+        "calibration_error": calibration_error(answers.served, answers.labels, truth),
         "deletion": cost(layout, params, model, subject_of),
         "records": {"train": len(training), "test": len(tests)},
         "labels": {"trained": len(known), "test_only": len({test.label for test in tests} - known)},
-        "linear_penalty": penalty,
+        "linear_penalty": linear["last_penalty"],
+        "linear_penalty_depths": linear["depths_penalty"],
         "environments": environments(layout, params),
     }
     write(layout, scores, metrics)
-    served = metrics["accuracy"]["served"]
-    say(f"evaluate: served accuracy {served} on {len(tests)} private test records (linear head on all data: {linear})")
+    tell(metrics["accuracy"], len(tests), params)
+
+
+def tell(accuracy: dict[str, float | None], tests: int, params: Params) -> None:
+    """The served accuracy, and a warning where a head that cannot forget is better by more than BEHIND."""
+    served, last, depths = accuracy["served"], accuracy["linear_head"], accuracy["linear_head_depths"]
+    beside = "" if depths is None else f", over all depths: {depths}"
+    say(f"evaluate: served accuracy {served} on {tests} private test records (linear head on all data: {last}{beside})")
+    best = max((value for value in (last, depths) if value is not None), default=None)
+    if served is not None and best is not None and best - served > BEHIND:
+        points = 100 * (best - served)
+        say(f"evaluate: warning: served is {points:.1f} points below the linear head; {advice(accuracy, params)}")
 
 
 if __name__ == "__main__":

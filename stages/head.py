@@ -1,6 +1,6 @@
 """head: every part's exact sums -> head.safetensors, by one solve."""
 
-from lmeraser.clusters.global_head import load_sums, save_head, solve
+from lmeraser.clusters.global_head import load_rule, load_sums, save_head, solve
 from lmeraser.core.layout import Layout
 from lmeraser.core.params import Params
 from lmeraser.core.progress import say
@@ -10,7 +10,7 @@ from stages.runtime.entry import enter
 def head(layout: Layout, params: Params, _: list[str]) -> None:
     sums = [load_sums(layout.sums(part)) for part in params.parts]
     say(f"head: solved from {sum(part.records for part in sums)} records")
-    save_head(layout.head, solve(sums, params.head.ridge, params.projection.levels))
+    save_head(layout.head, solve(sums, load_rule(layout.skeleton, params)))
 
 
 if __name__ == "__main__":

@@ -7,7 +7,7 @@ retraining ends with, because its sums are whole numbers.
 import json
 
 from lmeraser.clusters.files import load_placements
-from lmeraser.clusters.global_head import Sums, load_sums, save_head, solve, subtract
+from lmeraser.clusters.global_head import load_rule, load_sums, save_head, solve, subtract
 from lmeraser.clusters.skeleton import load_skeleton
 from lmeraser.core.errors import LmeraserError
 from lmeraser.core.layout import Layout
@@ -47,8 +47,7 @@ def _solve_without(copy: Layout) -> None:
     kept = [member for part in params.parts for member in load_placements(copy.leaves(part), part)]
     labels = {member.label for member in kept if member.id not in without}
     sums = [load_sums(copy.sums(part)) for part in params.parts]
-    left = subtract(sums, Sums(embedded.gram, embedded.by_label, embedded.labels, len(left_out)), sorted(labels))
-    head = solve(left, params.head.ridge, params.projection.levels)
+    head = solve(subtract(sums, embedded.sums, sorted(labels)), load_rule(copy.skeleton, params))
     save_head(copy.root / "interim.safetensors", head)
 
 

@@ -14,9 +14,9 @@ def take(layout: Layout, params: Params) -> None:
     """A backbone that was trained elsewhere: no record has a say in it."""
     from lmeraser.learn.weights import take_weights
 
-    model, mean, std = take_weights(params, layout.root)
+    taken = take_weights(params, layout.root)
     say(f"pretrain: {params.pretrain.model} from its file of weights")
-    save_backbone(layout.backbone, model, mean, std, params)
+    save_backbone(layout.backbone, taken.model, taken.mean, taken.std, params, taken.resampled)
 
 
 def pretrain(layout: Layout, params: Params, _: list[str]) -> None:

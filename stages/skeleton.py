@@ -1,6 +1,6 @@
 """skeleton: public.parquet and the backbone -> skeleton.safetensors."""
 
-from lmeraser.clusters.skeleton import build_skeleton, save_skeleton
+from lmeraser.clusters.skeleton import PublicFeatures, Skeleton, build_skeleton, save_skeleton
 from lmeraser.core.layout import Layout
 from lmeraser.core.params import Params
 from lmeraser.core.progress import say
@@ -20,11 +20,23 @@ def skeleton(layout: Layout, params: Params, _: list[str]) -> None:
     images = read_images(layout.public, {record.id: record.sha256 for record in records})
     features = features_of([images[record.id] for record in records], backbone, params, "decode")
     _, unit = group_units(records, params.cluster.unit)
-    made = build_skeleton(features, unit, params)
+    labels, people = [record.label for record in records], [record.subject for record in records]
+    made = build_skeleton(PublicFeatures(features, backbone.widths, unit, labels, people), params)
+    _tell_axes(made, params)
     leaves, wanted = made.hierarchy.n_leaves, params.skeleton.leaves
     alike = f", of {wanted} asked for: the other public units are alike" if leaves < wanted else ""
     say(f"skeleton: {leaves} public leaves{alike}")
     save_skeleton(layout.skeleton, made, network_environment(params.device))
+
+
+def _tell_axes(made: Skeleton, params: Params) -> None:
+    axes, wanted, width = made.axes.shape[1], params.features.dim, len(made.mean)
+    if wanted and wanted >= width:
+        say(f"skeleton: features.dim {wanted} is not below the network's {width} features: they are not projected")
+    elif wanted and axes < wanted:
+        say(f"skeleton: {axes} public axes of features.dim {wanted}: the public records differ in no more directions")
+    if params.head.kind == "discriminant":
+        say(f"skeleton: shrinkage {made.shrinkage:g} and temperature {made.temperature:.3g} of the global head")
 
 
 if __name__ == "__main__":

@@ -48,7 +48,9 @@ def tune(layout: Layout, params: Params, slots: list[str]) -> None:
     work = {}
     for slot in slots:
         members = load_members(layout.members(slot))
-        if members:
+        if params.tune.kind == "none":
+            write_tensors(layout.tuned(slot), {}, {"state": "none"})
+        elif members:
             work[slot] = members
         else:
             write_tensors(layout.tuned(slot), {}, {"state": "empty"})

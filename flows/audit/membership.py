@@ -82,6 +82,11 @@ def membership(layout: Layout, params: Params, subjects: Sequence[str], people: 
     from lmeraser.learn.membership import trial
 
     check_references(retrainings)
+    if params.tune.kind == "none":
+        raise BadInputError(
+            "audit --membership asks what tuned clusters betray, and params.yaml has tune.kind none: the global head comes from "
+            "exact sums, so there is nothing to ask; `lmeraser audit --rebuild` shows that it is the head without them"
+        )
     clusters = {size.slot: load_members(layout.members(size.slot)) for size in load_sizes(layout.clusters)}
     eligible, owner = _eligible(layout, params, clusters)
     chosen = _drawn(eligible, subjects, people, params.seed)
@@ -89,7 +94,7 @@ def membership(layout: Layout, params: Params, subjects: Sequence[str], people: 
     backbone, skeleton = load_backbone(layout.backbone, params), load_skeleton(layout.skeleton)
     slots = sorted({slot for person in chosen for slot in eligible[person]})
     read = {slot: _records(layout, params, slot, clusters[slot]) for slot in slots}
-    served = {slot: load_cluster_model(layout.tuned(slot)) for slot in read}
+    served = {slot: model for slot in read if (model := load_cluster_model(layout.tuned(slot))) is not None}
 
     def measure() -> Any:
         for person in chosen:

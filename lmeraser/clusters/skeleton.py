@@ -1,12 +1,18 @@
 """The skeleton: all that public features decide once and for ever: scales, hierarchy, and the global head's projection."""
 
-from dataclasses import dataclass, fields
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass, fields, replace
+from functools import cached_property
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
+from lmeraser.clusters.discriminant import choose
 from lmeraser.clusters.hierarchy import Hierarchy, grow
+from lmeraser.clusters.principal import AXIS_STEPS, principal_axes, project
 from lmeraser.clusters.quantisation import STEPS, Integers, mean_by_group, quantise, squared_distances
 from lmeraser.core.digest import seed_for
 from lmeraser.core.environment import Environment
@@ -15,89 +21,180 @@ from lmeraser.core.params import Params
 from lmeraser.data.tensors import read_tensors, write_tensors
 
 PROJECTION_STEPS = 2.0**16  # steps per unit of a projection's entry
+SPAN = 8  # deviations, or units if they are more, that the levels of a plain summand reach over
 PAIRS = 1000  # public records, first by id, among which the median distance is taken
 
 
 @dataclass(frozen=True)
 class Skeleton:
-    """Permanent statistics of the public records (d features, p random Fourier features).
+    """Permanent statistics of the public records (w features of the network, d after the projection, p summands).
 
     Attributes:
-        mean, scale: (d,) float32; a feature is standardised by them.
-        projection: (d, p) whole numbers; offset: (p,) float64 in [0, 2 pi).
+        mean, scale: (w,) float32; a feature is standardised by them, and every depth weighs the same.
+        axes: (w, d) whole numbers, the public principal axes; (w, 0) where there is no projection, and d is w.
+        projection, offset: of random Fourier features, (d, p) whole numbers and (p,) float64 in [0, 2 pi); else empty.
+        step: (p,) whole numbers, how many quantisation steps one level of a plain summand stands for; else empty.
+        last_weight: by which the network's own row is multiplied, so that each depth weighs the same.
+        shrinkage, temperature: of a discriminant head, as the params say or chosen on public records.
     """
 
     mean: NDArray[np.float32]
     scale: NDArray[np.float32]
     hierarchy: Hierarchy
+    axes: Integers
     projection: Integers
     offset: NDArray[np.float64]
+    step: Integers
+    last_weight: float = 1.0
+    shrinkage: float = 0.0
+    temperature: float = 1.0
+
+    @property
+    def dim(self) -> int:
+        """Features that routing and cluster heads stand on."""
+        return self.axes.shape[1] or len(self.mean)
+
+    @cached_property
+    def float_axes(self) -> NDArray[np.float32]:
+        """The axes for features that are no whole numbers."""
+        return (self.axes / AXIS_STEPS).astype(np.float32)
+
+    @property
+    def summands(self) -> int:
+        """Features that the global head sums."""
+        return len(self.step) or self.projection.shape[1]
 
     def standardise(self, features: NDArray[np.float32]) -> NDArray[np.float32]:
+        """(n, w) float32 features as the backbone gives them, to (n, d)."""
         scaled: NDArray[np.float32] = (features - self.mean) / self.scale
+        return scaled @ self.float_axes if self.axes.shape[1] else scaled
+
+    def standardise_last(self, features: NDArray[np.float32], width: int) -> NDArray[np.float32]:
+        """The network's own row alone, (n, w) to (n, width): what a head over the last layer stands on."""
+        last = slice(len(self.mean) - width, None)
+        scaled: NDArray[np.float32] = (features[:, last] - self.mean[last]) / (self.scale[last] * self.last_weight)
         return scaled
 
     def quantise(self, features: NDArray[np.float32]) -> Integers:
-        """(n, d) float32 features as the backbone gives them, to whole numbers."""
-        return quantise(self.standardise(features))
+        """(n, w) float32 features as the backbone gives them, to (n, d) whole numbers."""
+        whole = quantise((features - self.mean) / self.scale)
+        return project(whole, self.axes) if self.axes.shape[1] else whole
 
-    def fourier(self, quantised: Integers, levels: int) -> Integers:
-        """Random Fourier features rounded to whole numbers in [-levels, levels] (Rahimi and Recht 2007, NIPS).
+    def summand(self, quantised: Integers, levels: int) -> Integers:
+        """What the global head sums of each record: whole numbers in [-levels, levels].
 
-        Args: quantised: (n, d) whole numbers. Returns: (n, p).
+        Args: quantised: (n, d) whole numbers. Returns: (n, p): the features themselves, or random Fourier features of them
+        (Rahimi and Recht 2007, NIPS).
         """
+        if len(self.step):
+            plain: Integers = np.clip(np.rint(quantised / self.step), -levels, levels)
+            return plain
         angle = quantised @ self.projection  # exact: whole numbers
         rounded: Integers = np.rint(np.cos(angle / (STEPS * PROJECTION_STEPS) + self.offset) * levels)
         return rounded
 
+    @property
+    def unit(self) -> NDArray[np.float64]:
+        """(p,) a summand's level in units of a standardised feature; of Fourier features 1."""
+        return self.step / STEPS if len(self.step) else np.ones(self.summands)
 
-def build_skeleton(features: NDArray[np.float32], unit: NDArray[np.int64], params: Params) -> Skeleton:
-    """Make the skeleton of public features.
 
-    Args:
-        features: (n, d) float32 of the public training records, sorted by record id.
-        unit: (n,) which subject (or record) each belongs to, in [0, number of units).
-    Raises: ParamsError if more leaves are asked for than there are units.
+@dataclass(frozen=True)
+class PublicFeatures:
+    """What the skeleton is made of (n public training records, sorted by id).
+
+    Attributes:
+        rows: (n, w) float32 as the backbone gives them; widths: of each depth, adding up to w.
+        unit: (n,) which subject or record each belongs to, in [0, number of units); labels, people: (n,).
     """
-    n_units = int(unit.max()) + 1
-    if n_units < params.skeleton.leaves:
-        raise ParamsError(
-            f"params.yaml: skeleton.leaves is {params.skeleton.leaves}, but there are {n_units} public units; "
-            "lower it, or add public records"
-        )
-    mean = features.astype(np.float64).mean(0)
-    scale = features.astype(np.float64).std(0)
+
+    rows: NDArray[np.float32]
+    widths: tuple[int, ...]
+    unit: NDArray[np.int64]
+    labels: Sequence[str]
+    people: Sequence[str]
+
+
+def _scales(public: PublicFeatures, floor_share: float) -> tuple[NDArray[np.float32], NDArray[np.float32], float]:
+    """Mean and scale of each feature, so that each depth has the same share of the variance; the last depth's weight."""
+    mean = public.rows.astype(np.float64).mean(0)
+    scale = public.rows.astype(np.float64).std(0)
     # A feature that is dead on public images can wake up under a frame: without a floor, training diverges.
-    floor = params.skeleton.scale_floor * scale.mean()
-    scale = np.maximum(scale, floor if floor > 0 else 1.0)
-    mean, scale = mean.astype(np.float32), scale.astype(np.float32)
-    quantised = quantise((features - mean) / scale)
-    tree = grow(mean_by_group(quantised, unit, n_units), params.skeleton.leaves)
+    start, weight = 0, 1.0
+    for width in public.widths:
+        depth = slice(start, start + width)
+        floor = floor_share * scale[depth].mean()
+        scale[depth] = np.maximum(scale[depth], floor if floor > 0 else 1.0)
+        weight = math.sqrt(len(scale) / (len(public.widths) * width))
+        scale[depth] /= weight
+        start += width
+    return mean.astype(np.float32), scale.astype(np.float32), weight
+
+
+def _fourier(quantised: Integers, params: Params) -> tuple[Integers, NDArray[np.float64]]:
+    """Projection and offset of the random Fourier features."""
     generator = np.random.Generator(np.random.PCG64(seed_for(params.seed, "projection")))
     gap = np.sqrt(squared_distances(quantised[:PAIRS], quantised[:PAIRS]))
     width = params.projection.bandwidth * float(np.median(gap)) / STEPS
     if not width > 0:
         width = params.projection.bandwidth  # all public records are alike
-    normal = generator.standard_normal((features.shape[1], params.projection.dim))
-    return Skeleton(
-        mean=mean,
-        scale=scale,
-        hierarchy=tree,
-        projection=np.rint(normal / width * PROJECTION_STEPS),
-        offset=generator.uniform(0, 2 * np.pi, params.projection.dim),
-    )
+    normal = generator.standard_normal((quantised.shape[1], params.projection.dim))
+    return np.rint(normal / width * PROJECTION_STEPS), generator.uniform(0, 2 * np.pi, params.projection.dim)
+
+
+def _steps(quantised: Integers, levels: int) -> Integers:
+    """Quantisation steps of a plain summand's level: all levels reach over SPAN deviations of public records, or SPAN units."""
+    deviation = np.maximum(quantised.std(0) / STEPS, 1.0)
+    steps: Integers = np.maximum(np.rint(SPAN * STEPS / levels * deviation), 1.0)
+    return steps
+
+
+def build_skeleton(public: PublicFeatures, params: Params) -> Skeleton:
+    """Make the skeleton of public features.
+
+    Raises: ParamsError if more leaves are asked for than there are units.
+    """
+    n_units = int(public.unit.max()) + 1
+    if n_units < params.skeleton.leaves:
+        raise ParamsError(
+            f"params.yaml: skeleton.leaves is {params.skeleton.leaves}, but there are {n_units} public units; "
+            "lower it, or add public records"
+        )
+    mean, scale, last_weight = _scales(public, params.skeleton.scale_floor)
+    quantised = quantise((public.rows - mean) / scale)
+    axes = np.zeros((len(mean), 0))
+    if params.features.dim and params.features.dim < len(mean):
+        axes = principal_axes(quantised, params.features.dim)
+        quantised = project(quantised, axes) if axes.shape[1] else quantised
+    tree = grow(mean_by_group(quantised, public.unit, n_units), params.skeleton.leaves)
+    dim = quantised.shape[1]
+    nothing = np.zeros((dim, 0)), np.zeros(0)
+    plain = params.projection.kind == "plain"
+    projection, offset = nothing if plain else _fourier(quantised, params)
+    step = _steps(quantised, params.projection.levels) if plain else np.zeros(0)
+    skeleton = Skeleton(mean, scale, tree, axes, projection, offset, step, last_weight)
+    if params.head.kind != "discriminant":
+        return skeleton
+    given = params.head.shrinkage, params.head.temperature
+    summands = skeleton.summand(quantised, params.projection.levels) * skeleton.unit
+    shrinkage, temperature = choose(summands, public.labels, public.people, params.head.priors, *given)
+    return replace(skeleton, shrinkage=shrinkage, temperature=temperature)
 
 
 TREE = tuple(field.name for field in fields(Hierarchy))
+NUMBERS = ("last_weight", "shrinkage", "temperature")
+ARRAYS = ("mean", "scale", "axes", "projection", "offset", "step")
 
 
 def save_skeleton(path: Path, skeleton: Skeleton, made_in: Environment) -> None:
     tensors = {f"tree.{name}": getattr(skeleton.hierarchy, name) for name in TREE}
-    tensors |= {name: getattr(skeleton, name) for name in ("mean", "scale", "projection", "offset")}
-    write_tensors(path, tensors, {"environment": made_in})
+    tensors |= {name: getattr(skeleton, name) for name in ARRAYS}
+    note = {"environment": made_in} | {name: getattr(skeleton, name) for name in NUMBERS}
+    write_tensors(path, tensors, note)
 
 
 def load_skeleton(path: Path) -> Skeleton:
-    tensors, _ = read_tensors(path)
+    tensors, note = read_tensors(path)
     tree = Hierarchy(**{name: tensors[f"tree.{name}"] for name in TREE})
-    return Skeleton(tensors["mean"], tensors["scale"], tree, tensors["projection"], tensors["offset"])
+    made: dict[str, Any] = {name: tensors[name] for name in ARRAYS} | {name: note[name] for name in NUMBERS}
+    return Skeleton(hierarchy=tree, **made)

@@ -99,14 +99,29 @@ class Pretrain(Section):
         return self
 
 
+class Features(Section):
+    """What is taken of the frozen network, in one pass (docs/decisions/0026)."""
+
+    depths: Annotated[tuple[Annotated[int, Field(ge=0)], ...], Field(strict=False)]  # blocks beside the network's own row, from 0
+    grid: Annotated[int, Field(ge=1, le=8)]  # cells a side over each of which a block's map is averaged
+    dim: Positive | None  # public principal axes onto which all of it is projected; None: it is taken as it is
+
+    @model_validator(mode="after")
+    def _ascending(self) -> "Features":
+        if list(self.depths) != sorted(set(self.depths)):
+            raise ValueError(f"features.depths is {list(self.depths)}, expected each block once, from the first to the last")
+        return self
+
+
 class Skeleton(Section):
     leaves: Positive  # public leaves of the hierarchy, at most as many as there are slots
     scale_floor: Share  # least scale of a feature, as a share of the mean scale
 
 
 class Projection(Section):
+    kind: Literal["plain", "fourier"]  # what the global head sums: the features themselves, or random Fourier features of them
     dim: Positive  # random Fourier features
-    levels: Annotated[int, Field(ge=1, le=127)]  # each feature is rounded to an integer in [-levels, levels]
+    levels: Annotated[int, Field(ge=1, le=2047)]  # each is rounded to a whole number in [-levels, levels]
     bandwidth: Rate  # in units of the median distance between public records
 
 
@@ -126,6 +141,7 @@ class Cluster(Section):
 
 
 class Tune(Section):
+    kind: Literal["sgd", "none"]  # none: no cluster is tuned, and the global head answers alone
     epochs: Positive
     batch: Positive  # records; halved down to min_batch for small clusters
     min_batch: Positive
@@ -141,7 +157,11 @@ class Tune(Section):
 
 
 class Head(Section):
-    ridge: Rate  # times the number of records
+    kind: Literal["discriminant", "ridge"]
+    shrinkage: Share | None  # discriminant: of the covariance towards its mean variance; None: chosen on public records
+    temperature: Rate | None  # discriminant: of the softmax of its scores; None: chosen on public records
+    priors: Literal["records", "even"]  # discriminant: of a label, before an image is seen
+    ridge: Rate  # ridge: times the number of records
 
 
 class Serve(Section):
@@ -197,6 +217,7 @@ class Params(Section):
     slots: Annotated[tuple[Name, ...], BeforeValidator(expand_slots), Field(min_length=1, strict=False)]
     image: ImageParams
     pretrain: Pretrain
+    features: Features
     skeleton: Skeleton
     projection: Projection
     embed: Embed
@@ -225,6 +246,10 @@ class Params(Section):
             raise ValueError("tune.frame_rate is 0, expected more than 0: a frame that never moves costs time for nothing")
         if self.tune.min_batch > self.tune.batch:
             raise ValueError(f"tune.min_batch is {self.tune.min_batch}, expected at most tune.batch {self.tune.batch}")
+        if self.tune.kind == "none" and self.serve.mix:
+            raise ValueError(f"serve.mix is {self.serve.mix:g}, expected 0 with tune.kind none: no cluster is there to answer")
+        if self.head.kind == "discriminant" and self.head.shrinkage == 0:
+            raise ValueError("head.shrinkage is 0, expected more: a covariance of constant features has no inverse")
         if self.cluster.n_min > self.cluster.n_max:
             raise ValueError(f"cluster.n_min is {self.cluster.n_min}, expected at most n_max {self.cluster.n_max}")
         return self

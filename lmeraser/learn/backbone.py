@@ -20,6 +20,7 @@ from lmeraser.core.environment import THREADS, require_gpu
 from lmeraser.core.errors import ParamsError, ProjectError
 from lmeraser.core.params import ImageParams, Params, Pretrain
 from lmeraser.data.tensors import read_tensors, write_tensors
+from lmeraser.learn.depths import Depths, with_depths
 from lmeraser.learn.environment import network_environment, switch_kernels
 from lmeraser.learn.memory import batch_that_fits, is_full, keep_freed_memory
 from lmeraser.learn.precision import pretraining_precision
@@ -155,6 +156,7 @@ class Backbone:
     Attributes:
         model: (n, c, s, s) normalised float32 to (n, dim); evaluation mode, no parameter wants a gradient.
         mean, std: (c,) of the public training pixels, in [0, 1].
+        dim: features in a row; widths: how many of them each depth has, the network's own row last.
     """
 
     model: nn.Module
@@ -163,6 +165,7 @@ class Backbone:
     image: ImageParams
     device: str
     dim: int
+    widths: tuple[int, ...] = ()
 
     def normalise(self, pixels: NDArray[np.uint8]) -> Tensor:
         """(n, s, s, c) uint8 to (n, c, s, s) float32, channels last."""
@@ -220,8 +223,13 @@ def _made_for(params: Params) -> dict[str, Any]:
     return {"pretrain": made, "image": params.image.model_dump(include={"size", "channels"})}
 
 
-def save_backbone(path: Path, model: nn.Module, mean: Sequence[float], std: Sequence[float], params: Params) -> None:
-    """Keep the weights (float32) with all that is needed to build the model again."""
+def save_backbone(
+    path: Path, model: nn.Module, mean: Sequence[float], std: Sequence[float], params: Params, resampled: Sequence[str] = ()
+) -> None:
+    """Keep the weights (float32) with all that is needed to build the model again.
+
+    Args: resampled: position embeddings that were made for another image size.
+    """
     weights = {name: value.detach().cpu().numpy() for name, value in model.state_dict().items()}
     settings = params.pretrain
     precision = None if settings.weights else pretraining_precision(model, settings, params.image, params.device)
@@ -229,6 +237,7 @@ def save_backbone(path: Path, model: nn.Module, mean: Sequence[float], std: Sequ
         "precision": precision,
         "mean": list(mean),
         "std": list(std),
+        "resampled": list(resampled),
         "environment": network_environment(params.device),
     }
     write_tensors(path, weights, note)
@@ -244,7 +253,7 @@ def load_backbone(path: Path, params: Params) -> Backbone:
     Raises: ProjectError if the weights do not fit the params; ParamsError if the network gives no rows of numbers.
     """
     digest = sha256_of_file(path) if path.is_file() else "absent"
-    made_of = f"{digest} {params.pretrain} {params.image} {params.device}"
+    made_of = f"{digest} {params.pretrain} {params.features} {params.image} {params.device}"
     if made_of not in _LOADED:
         loaded = _load_backbone(path, params)
         _LOADED.clear()
@@ -262,13 +271,15 @@ def _load_backbone(path: Path, params: Params) -> Backbone:
     model.eval().requires_grad_(False)
     with torch.no_grad():
         trial = _trial(params.image, 2)
+        model = with_depths(model, params.features, trial, params.pretrain.model).eval().requires_grad_(False)
         features = model(trial)
         _require_rows(features, params.pretrain.model)
+        widths = model.widths if isinstance(model, Depths) else (features.shape[1],)
         if any(isinstance(module, nn.BatchNorm2d) for module in model.modules()):
             model = _folded(model, trial, features)
     model = model.to(params.device).to(memory_format=torch.channels_last)
     mean, std = (torch.tensor(note[key], dtype=torch.float32, device=params.device) for key in ("mean", "std"))
-    return Backbone(model, mean, std, params.image, params.device, features.shape[1])
+    return Backbone(model, mean, std, params.image, params.device, features.shape[1], widths)
 
 
 def _folded(model: nn.Module, trial: Tensor, features: Tensor) -> nn.Module:

@@ -36,9 +36,14 @@ def save_cluster_model(path: Path, model: ClusterModel, params: Params) -> None:
     write_tensors(path, {"frame": model.frame, "weight": model.weight, "bias": model.bias}, note)
 
 
-def load_cluster_model(path: Path) -> ClusterModel:
-    """Raises: ProjectError if the file is absent, broken or an empty slot's."""
+def load_cluster_model(path: Path) -> ClusterModel | None:
+    """None where clusters are not tuned (`tune.kind: none`).
+
+    Raises: ProjectError if the file is absent or broken; BadInputError if it is an empty slot's.
+    """
     tensors, note = read_tensors(path)
+    if note["state"] == "none":
+        return None
     if note["state"] != "tuned":
         raise BadInputError(f"{path.name} is an empty slot; run `dvc repro` and retry")
     return ClusterModel(tensors["frame"], tensors["weight"], tensors["bias"], note["labels"])

@@ -6,6 +6,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
+from lmeraser.clusters.global_head import Sums
 from lmeraser.clusters.hierarchy import Hierarchy
 from lmeraser.clusters.quantisation import Integers, mean_by_group
 from lmeraser.clusters.skeleton import Skeleton
@@ -19,25 +20,23 @@ from lmeraser.learn.backbone import Backbone
 
 INT32_MAX = 2**31 - 1
 DECODED = 64  # batches that are held decoded at once
-BLOCK = 8192  # records whose Fourier features are in memory at once; their sums are exact, so it decides no bit
+BLOCK = 8192  # records whose summands are in memory at once; their sums are exact, so it decides no bit
 
 
 @dataclass(frozen=True)
 class PartEmbedding:
-    """What is kept of a part's private training records (n records, p Fourier features, k labels).
+    """What is kept of a part's private training records (n records).
 
     Attributes:
         units: (n,) the unit (subject or record) of each record; leaf: (n,) its unit's public leaf.
         finite: (n,) whether the backbone gave numbers; the gate stops the pipeline if not.
-        gram: (p, p) sum of products of Fourier features; by_label: (k, p) their sums for each of `labels`.
+        sums: of what the global head sums.
     """
 
     units: list[str]
     leaf: NDArray[np.int64]
     finite: NDArray[np.bool_]
-    gram: NDArray[np.int32]
-    by_label: NDArray[np.int32]
-    labels: list[str]
+    sums: Sums
 
 
 def features_of(images: Sequence[bytes], backbone: Backbone, params: Params, name: str) -> NDArray[np.float32]:
@@ -50,18 +49,16 @@ def features_of(images: Sequence[bytes], backbone: Backbone, params: Params, nam
     return np.concatenate(rows)
 
 
-def exact_sums(fourier: Integers, labels: Sequence[str]) -> tuple[NDArray[np.int32], NDArray[np.int32], list[str]]:
-    """Gram matrix and sums by label of whole numbers: exact, so independent of order and of BLAS.
+def exact_sums(summands: Integers, labels: Sequence[str]) -> Sums:
+    """Gram matrix, sums by label and counts of whole numbers: exact, so independent of order and of BLAS.
 
     Raises: ParamsError if a part is too large for int32.
     """
-    return exact_sums_of_blocks([fourier], labels, fourier.shape[1])
+    return exact_sums_of_blocks([summands], labels, summands.shape[1])
 
 
-def exact_sums_of_blocks(
-    blocks: Iterable[Integers], labels: Sequence[str], dim: int
-) -> tuple[NDArray[np.int32], NDArray[np.int32], list[str]]:
-    """`exact_sums` of features that come block by block, in the order of the labels."""
+def exact_sums_of_blocks(blocks: Iterable[Integers], labels: Sequence[str], dim: int) -> Sums:
+    """`exact_sums` of summands that come block by block, in the order of the labels."""
     classes = sorted(set(labels))
     place = {name: index for index, name in enumerate(classes)}
     code = np.array([place[label] for label in labels], dtype=np.int64)
@@ -73,8 +70,12 @@ def exact_sums_of_blocks(
         by_label += indicator.T @ block
         start += len(block)
     if max(np.abs(gram).max(initial=0), np.abs(by_label).max(initial=0)) > INT32_MAX:
-        raise ParamsError("params.yaml: a part holds too many records for 32-bit sums; append more parts")
-    return gram.astype(np.int32), by_label.astype(np.int32), classes
+        raise ParamsError(
+            f"params.yaml: a part's {len(labels)} records are too many for 32-bit sums of projection.levels squared; append more "
+            "parts, or lower projection.levels"
+        )
+    counts = np.bincount(code, minlength=len(classes))
+    return Sums(gram.astype(np.int32), by_label.astype(np.int32), counts, classes)
 
 
 def leaf_of_units(
@@ -107,7 +108,7 @@ def embed_part(
     units, index = group_units(records, params.cluster.unit)
     leaf_of_unit = leaf_of_units(units, quantised, index, skeleton.hierarchy, params.cluster.method)
     blocks = (
-        skeleton.fourier(quantised[start : start + BLOCK], params.projection.levels) for start in range(0, len(records), BLOCK)
+        skeleton.summand(quantised[start : start + BLOCK], params.projection.levels) for start in range(0, len(records), BLOCK)
     )
-    gram, by_label, labels = exact_sums_of_blocks(blocks, [record.label for record in records], skeleton.projection.shape[1])
-    return PartEmbedding([units[i] for i in index], leaf_of_unit[index], finite, gram, by_label, labels)
+    sums = exact_sums_of_blocks(blocks, [record.label for record in records], skeleton.summands)
+    return PartEmbedding([units[i] for i in index], leaf_of_unit[index], finite, sums)

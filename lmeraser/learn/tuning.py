@@ -62,10 +62,11 @@ class _Cluster:
             self.model = framed(backbone.model, shape, PRECISIONS[resolve(tune.precision, device)], device)
         self.mask = border(side, tune.frame_px).to(device)
         self.frame = torch.zeros(shape, device=device, requires_grad=tune.frame_px > 0)
-        self.head = nn.Linear(backbone.dim, n_labels, device=device)
+        self.head = nn.Linear(skeleton.dim, n_labels, device=device)
         nn.init.zeros_(self.head.weight)
         nn.init.zeros_(self.head.bias)
         self.mean, self.scale = (torch.from_numpy(x).to(device) for x in (skeleton.mean, skeleton.scale))
+        self.axes = torch.from_numpy(skeleton.float_axes).to(device) if skeleton.axes.shape[1] else None
         self.batch = batch_size(n, tune)
         self.steps = tune.epochs * -(-n // self.batch)
         groups: list[dict[str, Any]] = [{"params": self.head.parameters(), "lr": tune.head_rate, "weight_decay": tune.head_decay}]
@@ -76,7 +77,8 @@ class _Cluster:
 
     def features(self, inputs: Tensor) -> Tensor:
         """(b, c, s, s) normalised to (b, d) standardised; the gradient reaches the frame and no weight."""
-        return (self.model(inputs, self.frame * self.mask).float() - self.mean) / self.scale
+        scaled = (self.model(inputs, self.frame * self.mask).float() - self.mean) / self.scale
+        return scaled if self.axes is None else scaled @ self.axes
 
     def step(self, features: Tensor, target: Tensor, weight: Tensor) -> None:
         losses = nn.functional.cross_entropy(self.head(features), target, reduction="none")

@@ -5,6 +5,7 @@ refused. Nothing is downloaded here and nothing is unpickled (docs/decisions/001
 """
 
 import math
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, cast
 
@@ -106,24 +107,32 @@ def _another(own: dict[str, Tensor], expected: dict[str, Tensor], name: str) -> 
     )
 
 
-def _fit(model: nn.Module, tensors: dict[str, Tensor], params: Params) -> dict[str, Tensor]:
-    """The model's weights out of a file's tensors. Raises: ParamsError if they belong to another network."""
+def _is_position(name: str) -> bool:
+    """Whether a tensor says where a patch is: timm resamples those to another image size (bicubic)."""
+    return name.rpartition(".")[2] in ("pos_embed", "relative_position_bias_table")
+
+
+def _fit(model: nn.Module, tensors: dict[str, Tensor], params: Params) -> tuple[dict[str, Tensor], list[str]]:
+    """The model's weights out of a file's tensors, and which position embeddings were resampled to this image size.
+
+    Raises: ParamsError if they belong to another network.
+    """
     heads, expected = _classifiers(model), model.state_dict()
     own = {name: tensor for name, tensor in tensors.items() if name.rpartition(".")[0] not in heads}
     common = sorted(expected.keys() & own.keys())
-    # timm would resize some of them in silence (position embeddings, patches).
+    # timm would resize some of them in silence (patches, say): only position embeddings may be, and that is told.
     resized = [name for name in common if own[name].shape != expected[name].shape]
     if resized and 2 * len(common) < len(expected):
         raise _another(own, expected, params.pretrain.model)
-    if resized:
+    if resized and not (own.keys() == expected.keys() and all(_is_position(name) for name in resized)):
         raise ParamsError(
             f"{WHERE}.file: tensor {resized[0]} is {_shape(own[resized[0]])}, expected {_shape(expected[resized[0]])}; "
             "check pretrain.model, pretrain.kwargs and image.channels against the file"
         )
-    if own.keys() == expected.keys():
-        return own
+    if own.keys() == expected.keys() and not resized:
+        return own, []
     try:
-        return _translated(tensors, params.pretrain, params.image.channels, heads)
+        return _translated(tensors, params.pretrain, params.image.channels, heads), resized
     except Exception as error:  # whatever timm makes of foreign names
         raise _another(own, expected, params.pretrain.model) from error
 
@@ -144,11 +153,21 @@ def _compare_images(params: Params, config: dict[str, Any]) -> None:
         say(f"pretrain: warning: {'; '.join(differing)}")
 
 
-def take_weights(params: Params, root: Path) -> tuple[nn.Module, list[float], list[float]]:
+@dataclass(frozen=True)
+class Taken:
+    """A backbone from a file. Attributes: mean, std: of pixels, as timm's config says; resampled: tensors that another image size
+    asked for."""
+
+    model: nn.Module
+    mean: list[float]
+    std: list[float]
+    resampled: list[str]
+
+
+def take_weights(params: Params, root: Path) -> Taken:
     """The model that params.pretrain.weights names, without its classifier.
 
     Args: root: where a relative path starts.
-    Returns: the model, and the mean and standard deviation of pixels that timm's config says.
     Raises: ParamsError: no file, another digest, no safetensors, not finite, another network.
     """
     settings = params.pretrain
@@ -156,7 +175,8 @@ def take_weights(params: Params, root: Path) -> tuple[nn.Module, list[float], li
     model = build(settings, params.image, n_classes=0)
     path = _from_hub(settings.model) if weights.file == HUB else root / weights.file
     tensors = _read(path, weights)
-    model.load_state_dict(_fit(model, tensors, params))
+    fitting, resampled = _fit(model, tensors, params)
+    model.load_state_dict(fitting)
     require_size(model, params)
     config: dict[str, Any] = cast("Any", timm.data).resolve_model_data_config(model)
     mean, std = list(config["mean"]), list(config["std"])
@@ -165,4 +185,6 @@ def take_weights(params: Params, root: Path) -> tuple[nn.Module, list[float], li
             f"params.yaml: image.channels is {params.image.channels}, but {settings.model} was trained on {len(mean)}; set it so"
         )
     _compare_images(params, config)
-    return model.eval(), mean, std
+    if resampled:
+        say(f"pretrain: {', '.join(resampled)} resampled by timm to image.size {params.image.size}")
+    return Taken(model.eval(), mean, std, resampled)

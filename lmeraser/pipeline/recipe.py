@@ -16,8 +16,10 @@ from lmeraser.core.layout import Layout
 from lmeraser.core.params import Params
 
 CODE = (
+    "lmeraser/clusters/discriminant.py",
     "lmeraser/clusters/files.py",
     "lmeraser/clusters/hierarchy.py",
+    "lmeraser/clusters/principal.py",
     "lmeraser/clusters/quantisation.py",
     "lmeraser/clusters/skeleton.py",
     "lmeraser/core/determinism.py",
@@ -30,6 +32,7 @@ CODE = (
     "lmeraser/learn/augmentation.py",
     "lmeraser/learn/backbone.py",
     "lmeraser/learn/cluster_model.py",
+    "lmeraser/learn/depths.py",
     "lmeraser/learn/environment.py",
     "lmeraser/learn/precision.py",
     "lmeraser/learn/stem.py",
@@ -37,7 +40,7 @@ CODE = (
     "stages/__init__.py",
     "stages/tune.py",
 )  # what can move the bytes of the stage tune (dvc.yaml lists it for `recipe`; a test compares it with what `tune` imports)
-PARAMS = ("seed", "device", "image", "embed", "tune")  # what it reads
+PARAMS = ("seed", "device", "image", "features", "embed", "tune")  # what it reads
 
 
 def _digest_of(code: Path) -> str:

@@ -11,6 +11,9 @@ from numpy.typing import NDArray
 from lmeraser.data.records import Record, labels_of
 from lmeraser.serve.serving import Answers, ServedModel
 
+LEAST = 1e-6  # probability that a log-loss counts at least, as a label that is not known has none
+BINS = 15
+
 
 def accuracy(probabilities: NDArray[np.float64], known: Sequence[str], truth: Sequence[str]) -> float | None:
     """Share of rows whose likeliest label is the true one; a label the model does not know counts as wrong."""
@@ -18,6 +21,32 @@ def accuracy(probabilities: NDArray[np.float64], known: Sequence[str], truth: Se
         return None
     guess = np.asarray(known)[probabilities.argmax(1)]
     return round(float(np.mean(guess == np.asarray(truth))), 6)
+
+
+def _of_truth(probabilities: NDArray[np.float64], known: Sequence[str], truth: Sequence[str]) -> NDArray[np.float64]:
+    """(n,) the probability that each row gives its true label; 0 for a label that the model does not know."""
+    place = {label: index for index, label in enumerate(known)}
+    columns = [place.get(label, -1) for label in truth]
+    given = probabilities[np.arange(len(columns)), columns]
+    return np.where(np.array(columns) >= 0, given, 0.0)
+
+
+def log_loss(probabilities: NDArray[np.float64], known: Sequence[str], truth: Sequence[str]) -> float | None:
+    """Mean negative log of the true label's probability, none counted below LEAST; None without rows."""
+    if not len(truth):
+        return None
+    return round(float(-np.log(np.maximum(_of_truth(probabilities, known, truth), LEAST)).mean()), 6)
+
+
+def calibration_error(probabilities: NDArray[np.float64], known: Sequence[str], truth: Sequence[str]) -> float | None:
+    """Expected calibration error over BINS bins of the likeliest label's probability (Guo et al. 2017, arXiv:1706.04599)."""
+    if not len(truth):
+        return None
+    confidence = probabilities.max(1)
+    right = np.asarray(known)[probabilities.argmax(1)] == np.asarray(truth)
+    place = np.minimum((confidence * BINS).astype(int), BINS - 1)
+    gaps = [abs(float((confidence - right)[place == index].sum())) for index in range(BINS)]
+    return round(sum(gaps) / len(truth), 6)
 
 
 @dataclass(frozen=True)
@@ -56,14 +85,19 @@ def score(model: ServedModel, tests: Sequence[Record], answers: Answers, people:
     """
     truth = [test.label for test in tests]
     overall = {
-        name: accuracy(getattr(answers, name), answers.labels, truth)
-        for name in ("served", "clusters_soft", "clusters_hard", "global_head")
+        name: accuracy(getattr(answers, name), answers.labels, truth) if there else None
+        for name, there in (
+            ("served", True),
+            ("clusters_soft", bool(model.clusters)),
+            ("clusters_hard", bool(model.clusters)),
+            ("global_head", model.head is not None),
+        )
     }
     right = np.asarray(answers.labels)[answers.served.argmax(1)] == np.asarray(truth, dtype=object)
     least = model.params.evaluate.min_group
     subjects = [test.subject for test in tests]
     classes = _grouped(labels_of(tests), truth, right, subjects, least, "label")
-    routed = [model.slots[index] for index in answers.nearest]
+    routed = [model.slots[index] if index >= 0 else "" for index in answers.nearest]
     clusters = _grouped(model.slots, routed, right, subjects, least, "slot")
     sizes = [(int(size), count) if count >= least else (None, None) for size, count in zip(model.sizes, people, strict=True)]
     clusters.insert(1, "records", [size for size, _ in sizes])

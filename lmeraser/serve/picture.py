@@ -11,6 +11,7 @@ PARTS = {
     "clusters_hard": "clusters, hard routing",
     "global_head": "global head",
     "linear_head": "yardstick: linear head on all data",
+    "linear_head_depths": "yardstick: the same over all depths",
 }
 
 
@@ -32,7 +33,7 @@ def _draw(metrics: dict[str, Any], clusters: pd.DataFrame) -> bytes:
 
     figure = Figure(figsize=(10, 3.6), layout="constrained")
     left, right = figure.subplots(1, 2, width_ratios=(3, 2))
-    accuracies = {title: metrics["accuracy"][name] for name, title in PARTS.items() if metrics["accuracy"][name] is not None}
+    accuracies = {title: metrics["accuracy"][name] for name, title in PARTS.items() if metrics["accuracy"].get(name) is not None}
     names, values = list(accuracies)[::-1], list(accuracies.values())[::-1]
     colours = ["#4c78a8" if not name.startswith("yardstick") else "#b0b0b0" for name in names]
     left.barh(names, values, color=colours)

@@ -90,17 +90,19 @@ class ServedModel:
     @classmethod
     def _load(cls, layout: Layout, params: Params, left_out: frozenset[str], head: Path | None) -> "ServedModel":
         prototypes, slots = load_router(layout.router)
-        kept = [index for index, slot in enumerate(slots) if slot not in left_out]
+        models = {slot: load_cluster_model(layout.tuned(slot)) for slot in slots if slot not in left_out}
+        tuned = {slot: model for slot, model in models.items() if model is not None}
+        kept = [index for index, slot in enumerate(slots) if slot in tuned]
         sizes = np.array([size.records for size in load_sizes(layout.clusters)], dtype=np.float64)
         if not kept and head is None:
-            raise ProjectError("every cluster is in quarantine and the global head is being solved; retry in a moment")
+            raise ProjectError("no cluster may answer and the global head is being solved; retry in a moment")
         return cls(
             params,
             load_backbone(layout.backbone, params),
             load_skeleton(layout.skeleton),
             prototypes[kept],
             [slots[index] for index in kept],
-            [load_cluster_model(layout.tuned(slots[index])) for index in kept],
+            [tuned[slots[index]] for index in kept],
             sizes[kept],
             None if head is None else load_head(head),
         )
@@ -166,6 +168,6 @@ class ServedModel:
                 hard[rows[own]] = probabilities[own]
         whole = np.zeros_like(soft)
         if self.head is not None:
-            fourier = self.skeleton.fourier(quantised, self.head.levels)
-            whole = self._spread(self.head.probabilities(fourier), self.head.labels)
+            summands = self.skeleton.summand(quantised, self.head.levels)
+            whole = self._spread(self.head.probabilities(summands), self.head.labels)
         return Answers(self.labels, self.mix * soft + (1 - self.mix) * whole, soft, hard, whole, nearest)

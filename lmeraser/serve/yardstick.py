@@ -5,7 +5,7 @@ records (fit on the other public people, scored on those left out). Both are fun
 """
 
 import warnings
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 
 from lmeraser.core.digest import number_from
 from lmeraser.core.errors import StepFailedError
+from lmeraser.core.params import Params
 from lmeraser.data.records import Record
 from lmeraser.serve.evaluation import accuracy
 
@@ -24,6 +25,7 @@ UNTOLD = 1.0  # where public records cannot tell: fewer than two people, or one 
 FOLDS = 3
 CHOSEN_ON = 5000  # public records, as whole people drawn by a digest: more of them choose the same, and cost more
 ITERATIONS = 10_000
+BEHIND = 0.01  # share of answers by which served may be below the yardstick before it is told
 TOLERANCE = 1e-6  # of the mean loss's gradient; at scikit-learn's 1e-4 digits' accuracy still moved by one answer in 700
 
 
@@ -105,3 +107,22 @@ def linear_head(
         return None
     model = fit(features, labels, penalty)
     return accuracy(model.predict_proba(test.astype(np.float64)), list(model.classes_), truth)
+
+
+def advice(accuracy: Mapping[str, float | None], params: Params) -> str:
+    """What to change in params.yaml where the served model is below the yardstick: the first that is not so yet."""
+    served, head = accuracy["served"] or 0.0, accuracy["global_head"] or 0.0
+    mends = {
+        "the global head alone is better: set serve.mix to 0 (and tune.kind to none)": bool(params.serve.mix) and head > served,
+        "set features.depths to several of the network's blocks, with features.grid 2 (see params/efficientnet-lite0.yaml)": bool(
+            params.pretrain.weights and not params.features.depths
+        ),
+        "set head.kind to discriminant and projection.kind to plain": params.head.kind == "ridge",
+        "set features.grid to 2: where something is counts too": bool(params.features.depths) and params.features.grid == 1,
+        "raise features.dim, or set it to null": params.features.dim is not None,
+        "set head.shrinkage and head.temperature to null: they are then chosen on public records": params.head.kind
+        == "discriminant"
+        and (params.head.shrinkage, params.head.temperature) != (None, None),
+        "let `python -m bench.choose` look for better values on public records": True,
+    }
+    return next(change for change, helps in mends.items() if helps)

@@ -1,0 +1,130 @@
+"""Linear discriminant analysis from additive sums: counts, class sums, one Gram matrix (Fisher 1936; shrinkage: Friedman 1989).
+
+One covariance for all labels, shrunk towards its mean variance, so that more features than records, constant features and labels
+with one record are all defined. What is summed are whole numbers: a record is taken out by subtraction, bit for bit. Statistics
+that add up instead of training: RanPAC (McDonnell et al. 2023, arXiv:2307.02251), FSA (Panos et al. 2023, arXiv:2303.13199).
+"""
+
+from collections.abc import Iterator, Sequence
+from typing import Literal
+
+import numpy as np
+from numpy.typing import NDArray
+from scipy.linalg import cho_factor, cho_solve, eigh
+from scipy.special import log_softmax
+
+from lmeraser.core.digest import number_from
+
+Floats = NDArray[np.float64]
+Priors = Literal["records", "even"]
+SHRINKAGES = (0.03, 0.1, 0.2, 0.3, 0.5, 0.7)
+TEMPERATURES = tuple(2.0 ** (power / 4) for power in range(-4, 41))
+UNTOLD = (0.2, 8.0)  # where public records cannot tell: fewer than two people, or one label
+FOLDS = 3
+RECORDS = 3072  # public records, first by id, that they are chosen on
+FLAT = 1e-10  # variance, as a share of the greatest, below which there is none
+
+
+def _log_priors(counts: Floats, priors: Priors) -> Floats:
+    return np.zeros(len(counts)) if priors == "even" else np.log(counts / counts.sum())
+
+
+def solve_discriminant(
+    gram: Floats, by_label: Floats, counts: Floats, unit: Floats, shrinkage: float, priors: Priors
+) -> tuple[Floats, Floats]:
+    """Weights and biases of the labels' scores, from sums over n records.
+
+    Args:
+        gram: (p, p) sum of products of whole numbers; overwritten. by_label: (k, p) their sums; counts: (k,), none zero.
+        unit: (p,) what one step of each whole number stands for: shrinkage is towards the mean variance in these units.
+    Returns: (k, p) over the whole numbers, and (k,).
+    """
+    records = counts.sum()
+    by_label = by_label * unit
+    covariance = gram
+    covariance *= unit[:, None]
+    covariance *= unit
+    root = by_label / np.sqrt(counts)[:, None]
+    covariance -= root.T @ root
+    covariance /= max(records - len(counts), 1)
+    spread = _spread(float(covariance.trace()) / len(unit))
+    covariance *= 1 - shrinkage
+    covariance[np.diag_indices(len(unit))] += shrinkage * spread
+    middle = by_label.sum(0) / records
+    means = by_label / counts[:, None] - middle
+    weight = cho_solve(cho_factor(covariance, lower=True, overwrite_a=True, check_finite=False), means.T).T
+    bias = _log_priors(counts, priors) - 0.5 * (weight * means).sum(1) - weight @ middle
+    return weight * unit, bias
+
+
+def _spread(mean_variance: float) -> float:
+    """The mean variance; 1 where no label has two records that differ, so that the nearest mean answers."""
+    return mean_variance if mean_variance > FLAT else 1.0
+
+
+def _scores(
+    train: Floats, code: NDArray[np.int64], asked: Floats, priors: Priors, shrinkages: Sequence[float]
+) -> Iterator[Floats]:
+    """(m, k) scores of other records under each shrinkage, by one decomposition for all of them.
+
+    Args: train: (n, p); code: (n,) label of each in [0, k), none empty; asked: (m, p).
+    """
+    counts = np.bincount(code).astype(np.float64)
+    means = np.zeros((len(counts), train.shape[1]))
+    np.add.at(means, code, train)
+    middle = means.sum(0) / len(train)
+    means /= counts[:, None]
+    within = train - means[code]
+    few = len(within) < within.shape[1]
+    squares, vectors = eigh(within @ within.T if few else within.T @ within)
+    kept = squares > FLAT * max(float(squares[-1]), FLAT)
+    squares, vectors = squares[kept], vectors[:, kept]
+    axes = within.T @ (vectors / np.sqrt(squares)) if few else vectors
+    variance = squares / max(len(train) - len(counts), 1)
+    spread = _spread(float(variance.sum()) / train.shape[1])
+    means, asked = means - middle, asked - middle
+    along, asked_along = means @ axes, asked @ axes
+    products, lengths = asked @ means.T, (means**2).sum(1)
+    for shrinkage in shrinkages:
+        ridge, taken = shrinkage * spread, (1 - shrinkage) * variance
+        share = taken / (taken + ridge)
+        linear = (products - (asked_along * share) @ along.T) / ridge
+        yield linear - 0.5 * (lengths - (along**2 * share).sum(1)) / ridge + _log_priors(counts, priors)
+
+
+def choose(
+    features: Floats,
+    labels: Sequence[str],
+    people: Sequence[str],
+    priors: Priors,
+    shrinkage: float | None,
+    temperature: float | None,
+) -> tuple[float, float]:
+    """Shrinkage and temperature that give public people who were left out the least log-loss; what is given stays.
+
+    Args: features: (n, p) of public records, in the units of a solve; labels, people: (n,).
+    """
+    if shrinkage is not None and temperature is not None:
+        return shrinkage, temperature
+    features, labels, people = features[:RECORDS], labels[:RECORDS], people[:RECORDS]
+    shrinkages = SHRINKAGES if shrinkage is None else (shrinkage,)
+    temperatures = TEMPERATURES if temperature is None else (temperature,)
+    fold = np.array([number_from("fold", person) % FOLDS for person in people])
+    names = np.array(labels, dtype=object)
+    losses, asked = np.zeros((len(shrinkages), len(temperatures))), 0
+    for place in range(FOLDS):
+        known = sorted(set(names[fold != place]))
+        out = (fold == place) & np.isin(names, known)
+        if not out.any() or len(known) < 2:
+            continue
+        code = np.searchsorted(known, names[fold != place].astype(str))
+        right = np.searchsorted(known, names[out].astype(str))
+        asked += len(right)
+        by_shrinkage = _scores(features[fold != place], code, features[out], priors, shrinkages)
+        for row, scores in enumerate(by_shrinkage):
+            for column, divisor in enumerate(temperatures):
+                losses[row, column] -= log_softmax(scores / divisor, axis=1)[np.arange(len(right)), right].sum()
+    if not asked:
+        return (UNTOLD[0] if shrinkage is None else shrinkage, UNTOLD[1] if temperature is None else temperature)
+    best = divmod(int(losses.argmin()), len(temperatures))
+    return shrinkages[best[0]], temperatures[best[1]]
