@@ -20,7 +20,7 @@ from PIL import Image
 
 from lmeraser.clusters.files import Member
 from lmeraser.clusters.hierarchy import Hierarchy, grow
-from lmeraser.clusters.skeleton import Skeleton, build_skeleton
+from lmeraser.clusters.skeleton import PublicFeatures, Skeleton, build_skeleton
 from lmeraser.core.digest import sha256
 from lmeraser.core.errors import BlockedError, CheckFailedError, LmeraserError
 from lmeraser.core.params import ImageParams, Params
@@ -290,5 +290,7 @@ def make_lab(folder: Path, changes: Mapping[str, Any] | None = None) -> Lab:
     path = folder / "backbone.safetensors"
     save_backbone(path, model, mean, std, params)
     backbone = load_backbone(path, params)
-    skeleton = build_skeleton(backbone.features(images, params.embed.batch), np.arange(48) // 2, params)
+    rows = backbone.features(images, params.embed.batch)
+    people = [str(index // 2) for index in range(48)]
+    skeleton = build_skeleton(PublicFeatures(rows, backbone.widths, np.arange(48) // 2, labels, people), params)
     return Lab(params, backbone, skeleton, path)

@@ -10,7 +10,7 @@ import numpy as np
 from builders import make_tree
 
 from lmeraser.clusters.files import Member, load_members, load_placements, save_placements
-from lmeraser.clusters.global_head import Sums, load_sums, save_head, save_sums, solve, subtract
+from lmeraser.clusters.global_head import Sums, load_rule, load_sums, save_head, save_sums, solve, subtract
 from lmeraser.clusters.skeleton import Skeleton, save_skeleton
 from lmeraser.core.digest import number_from, readable_json, sha256, sha256_of_file
 from lmeraser.core.errors import ExpectationError
@@ -55,7 +55,8 @@ def _sums_of(records: Sequence[Record], params: Params) -> Sums:
         feature = np.array(values, dtype=np.int32)
         gram += np.outer(feature, feature).astype(np.int32)
         by_label[labels.index(record.label)] += feature
-    return Sums(gram, by_label, labels, len(records))
+    counts = np.array([sum(record.label == label for record in records) for label in labels], dtype=np.int64)
+    return Sums(gram, by_label, counts, labels)
 
 
 def pretrain(layout: Layout, params: Params, _: list[str]) -> None:
@@ -69,7 +70,7 @@ def _learnt(seen: Sequence[str]) -> Any:
 
 def skeleton(layout: Layout, params: Params, _: list[str]) -> None:
     flat = np.ones(3, dtype=np.float32)
-    save_skeleton(layout.skeleton, Skeleton(flat, flat, TREE, np.eye(3), np.zeros(3)), HERE)
+    save_skeleton(layout.skeleton, Skeleton(flat, flat, TREE, np.zeros((3, 0)), np.eye(3), np.zeros(3), np.zeros(0)), HERE)
 
 
 def recipe(layout: Layout, params: Params, _: list[str]) -> None:
@@ -118,7 +119,7 @@ def interim_head(project: Layout, _: Params, folders: list[str]) -> None:
         gone = _sums_of([record for record in records if record.id in without], params)
         labels = sorted({record.label for record in records if record.id not in without})
         left = subtract([load_sums(copy.sums(part)) for part in params.parts], gone, labels)
-        save_head(copy.root / "interim.safetensors", solve(left, params.head.ridge, params.projection.levels))
+        save_head(copy.root / "interim.safetensors", solve(left, load_rule(copy.skeleton, params)))
 
 
 ACTIONS = {
