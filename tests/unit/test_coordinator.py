@@ -36,7 +36,7 @@ def work() -> Iterator[tuple[Turn, Work]]:
         project.ledger.close()
 
 
-def found(given: Work) -> Done:
+def succeeds(given: Work) -> Done:
     return Done(replace(given.batch, source="found"), {"part": 2.0})
 
 
@@ -49,7 +49,7 @@ def test_table_of_steps_is_the_way_from_removed_on() -> None:
 
 def test_what_a_step_found_is_stored_and_a_step_that_was_taken_is_not_taken_again() -> None:
     with work() as (turn, given):
-        batch = take(turn, given, "removed", found)
+        batch = take(turn, given, "removed", succeeds)
         assert turn.project.ledger.get_batch(batch.batch_id) == batch == replace(given.batch, source="found")
         (request,) = given.requests
         assert request.state == "removed"
@@ -79,5 +79,5 @@ def test_coordinator_that_lost_its_claim_takes_no_step_and_stores_nothing() -> N
         turn.project.ledger.release(turn.claim)
         turn.project.ledger.claim("other", 60, WAITING)
         with pytest.raises(ClaimLostError):
-            take(turn, given, "removed", found)
+            take(turn, given, "removed", succeeds)
         assert turn.project.ledger.get_batch(given.batch.batch_id) == given.batch
