@@ -1,5 +1,6 @@
 """The coordinator takes every step of the way once, in order, and stores what a step found before it says that it was taken."""
 
+import shutil
 import tempfile
 import threading
 import uuid
@@ -9,10 +10,10 @@ from dataclasses import replace
 from pathlib import Path
 
 import pytest
-from builders import example_plan
+from builders import ROOT, example_plan, refused
 
 from flows.project import Project
-from flows.requests.coordinator import AFTERWARDS, STEPS, WAITING, Runner, Turn, take
+from flows.requests.coordinator import AFTERWARDS, STEPS, WAITING, Runner, Turn, attempt, take
 from flows.requests.work import Done, Work
 from lmeraser.core.errors import StepFailedError
 from lmeraser.core.layout import Layout
@@ -26,6 +27,7 @@ def work() -> Iterator[tuple[Turn, Work]]:
     """A batch of one request that is in effect."""
     with tempfile.TemporaryDirectory() as folder:
         project = Project(Layout(Path(folder)))
+        shutil.copyfile(ROOT / "params.yaml", project.layout.params)
         identity = str(uuid.uuid4())
         project.ledger.receive(identity, ["a" * 64], False, 30)
         for state in ("validated", "quarantined"):
@@ -81,3 +83,17 @@ def test_coordinator_that_lost_its_claim_takes_no_step_and_stores_nothing() -> N
         with pytest.raises(ClaimLostError):
             take(turn, given, "removed", succeeds)
         assert turn.project.ledger.get_batch(given.batch.batch_id) == given.batch
+
+
+@pytest.mark.parametrize("reason", ["made to fail", "run `dvc repro`, then `lmeraser resume`"])
+def test_refusal_says_once_that_resume_goes_on(reason: str) -> None:
+    with work() as (turn, given):
+
+        def fail() -> None:
+            with attempt(turn.project, turn.claim, given.ids):
+                raise StepFailedError(reason)
+
+        line = refused(StepFailedError, fail)
+        assert line.startswith(f"request {given.ids[0]} stays open at quarantined: {reason}")
+        assert line.count("`lmeraser resume`") == 1
+        assert given.requests[0].problem == reason, "the ledger keeps the reason alone"
