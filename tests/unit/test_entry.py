@@ -78,6 +78,8 @@ def test_full_disk_is_told_in_one_line(project: Path, capsys: pytest.CaptureFixt
     assert status_of(lambda: enter(failing(OSError(number, "CANARY", "CANARY-path")))) == 1
     line = capsys.readouterr().err.removesuffix("\n")
     assert "disk is full" in line
+    assert os.strerror(number) in line
+    assert "free some space" in line
     assert_clean(line)
 
 
