@@ -16,19 +16,19 @@ class Block:
 
 def blocks(document: Path) -> list[Block]:
     """Every block of commands, in order."""
-    found: list[Block] = []
+    fenced: list[Block] = []
     title, fence = "", None
     for line in document.read_text(encoding="utf-8").splitlines():
         if line.strip().startswith("```"):
             fence = None if fence is not None else line.strip()[3:]
             if fence == "":
-                found.append(Block(title))
+                fenced.append(Block(title))
         elif fence == "":
             command = re.sub(r"(^|\s+)#.*", "", line).strip()
-            found[-1].lines += [command] if command else []
+            fenced[-1].lines += [command] if command else []
         elif fence is None and line.startswith("#"):
             title = line.lstrip("# ")
-    return found
+    return fenced
 
 
 def section(document: Path, title: str) -> list[str]:

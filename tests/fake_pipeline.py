@@ -263,14 +263,14 @@ class FakePipeline:
         """What a command that must succeed prints with --json."""
         status, output, complaint = self.command(*arguments, "--json")
         assert status == 0, complaint
-        told: dict[str, Any] = json.loads(output)
-        return told
+        answer: dict[str, Any] = json.loads(output)
+        return answer
 
     def refused(self, status: int, *arguments: str) -> str:
         """The one line of a command that must be refused with this status; it names nobody."""
-        found, output, complaint = self.command(*arguments)
+        exit_status, output, complaint = self.command(*arguments)
         lines = [line for line in complaint.splitlines() if line.startswith("error: ")]
-        assert (found, len(lines)) == (status, 1), complaint
+        assert (exit_status, len(lines)) == (status, 1), complaint
         assert CANARY not in output + complaint
         return lines[0]
 

@@ -116,9 +116,9 @@ def interim_head(project: Layout, _: Params, folders: list[str]) -> None:
         params = load_params(copy.params)
         without = set(json.loads((copy.root / "without.json").read_bytes()))
         records = [record for part in params.parts for record in read_records(copy.part(part), TRAIN)]
-        gone = _sums_of([record for record in records if record.id in without], params)
+        erased_sums = _sums_of([record for record in records if record.id in without], params)
         labels = sorted({record.label for record in records if record.id not in without})
-        left = subtract([load_sums(copy.sums(part)) for part in params.parts], gone, labels)
+        left = subtract([load_sums(copy.sums(part)) for part in params.parts], erased_sums, labels)
         save_head(copy.root / "interim.safetensors", solve(left, load_rule(copy.skeleton, params)))
 
 

@@ -200,8 +200,8 @@ def _of_terms(world: World, pipeline: FakePipeline, erased: frozenset[str]) -> I
     kept_source = () if world.changes.get("source", {}).get("erase") else ("project/people/",)
     terms = search_terms_of(erased)
     for name, content in contents(pipeline.root.parent).items():
-        if not name.startswith(kept_source) and (found := [term for term in terms if term in content]):
-            yield f"{name} holds {len(found)} terms of the people"
+        if not name.startswith(kept_source) and (residue := [term for term in terms if term in content]):
+            yield f"{name} holds {len(residue)} terms of the people"
 
 
 @functools.cache

@@ -25,9 +25,9 @@ def images(seed: int, count: int) -> Images:
     return np.random.default_rng(seed).integers(0, 256, (count, 32, 32, 3), dtype=np.uint8)
 
 
-def _batch(found: Images, first: int, key: str, classes: int) -> dict[str, Any]:
-    rows = found.transpose(0, 3, 1, 2).reshape(len(found), 3072)  # red, green, blue planes
-    return {"data": rows, key: [(first + n) % classes for n in range(len(found))], "filenames": ["x"] * len(found)}
+def _batch(pixels: Images, first: int, key: str, classes: int) -> dict[str, Any]:
+    rows = pixels.transpose(0, 3, 1, 2).reshape(len(pixels), 3072)  # red, green, blue planes
+    return {"data": rows, key: [(first + n) % classes for n in range(len(pixels))], "filenames": ["x"] * len(pixels)}
 
 
 def write_cifar(root: Path, name: str, train: Images, test: Images) -> None:
@@ -47,9 +47,9 @@ def write_cifar(root: Path, name: str, train: Images, test: Images) -> None:
 def write_svhn(root: Path, train: Images, test: Images) -> None:
     """MATLAB files: X (32, 32, 3, n), y (n, 1) from 1 to 10, where 10 is the digit 0."""
     root.mkdir(parents=True, exist_ok=True)
-    for split, found in (("train", train), ("test", test)):
-        y = (np.arange(len(found)) % 10 + 1).astype(np.uint8)[:, None]
-        savemat(root / f"{split}_32x32.mat", {"X": found.transpose(1, 2, 3, 0), "y": y})
+    for split, pixels in (("train", train), ("test", test)):
+        y = (np.arange(len(pixels)) % 10 + 1).astype(np.uint8)[:, None]
+        savemat(root / f"{split}_32x32.mat", {"X": pixels.transpose(1, 2, 3, 0), "y": y})
 
 
 def write_gtsrb(

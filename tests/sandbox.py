@@ -42,8 +42,8 @@ class Sandbox:
     def json(self, *arguments: str) -> dict[str, Any]:
         done = self.lmeraser(*arguments, "--json")
         assert done.returncode == 0, done.stderr
-        told: dict[str, Any] = json.loads(done.stdout)
-        return told
+        answer: dict[str, Any] = json.loads(done.stdout)
+        return answer
 
     def python(self, *arguments: str, env: dict[str, str] | None = None) -> "subprocess.CompletedProcess[str]":
         path = os.pathsep.join((str(Path(sys.executable).parent), os.environ["PATH"]))

@@ -54,8 +54,8 @@ class Scene(Sandbox):
 
     def local_residue(self, search_terms: Any) -> set[str]:
         """Condemned objects that still lie in the cache or in the remote on disk."""
-        held = {name.split("files/md5/")[-1].replace("/", "") for name in (*files(self.cache), *files(self.disk))}
-        return held & set(search_terms.objects)
+        stored = {name.split("files/md5/")[-1].replace("/", "") for name in (*files(self.cache), *files(self.disk))}
+        return stored & set(search_terms.objects)
 
     def residue(self, search_terms: Any) -> dict[str, set[str]]:
         report = purge.scan_stores(self.layout, search_terms)

@@ -28,8 +28,8 @@ class Service:
 
     def __init__(self, project: Sandbox, process: "subprocess.Popen[str]") -> None:
         self.project, self.process = project, process
-        told = json.loads((project.root / ".lmeraser" / "server.json").read_text())
-        self.url, self.auth = str(told["url"]), str(told["auth"])
+        server = json.loads((project.root / ".lmeraser" / "server.json").read_text())
+        self.url, self.auth = str(server["url"]), str(server["auth"])
 
     def post(self, path: str, body: Any, auth: bool = True) -> tuple[int, Any]:
         headers = {"Content-Type": "application/json"}
@@ -59,8 +59,8 @@ class Service:
 
     def runs(self, flow: str = "forget") -> list[dict[str, Any]]:
         chosen = {"flows": {"name": {"any_": [flow]}}, "limit": 200}
-        found: list[dict[str, Any]] = self.post("/flow_runs/filter", chosen)[1]
-        return found
+        runs: list[dict[str, Any]] = self.post("/flow_runs/filter", chosen)[1]
+        return runs
 
     def states(self) -> dict[str, str]:
         """State by request id, straight from the ledger's file: whoever waits asks every second, and a command takes one."""

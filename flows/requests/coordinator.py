@@ -48,6 +48,7 @@ AFTERWARDS: Mapping[str, Callable[[Work], None]] = {
     "purged": drop_search_terms,
     CERTIFIED: batches.discard,
 }
+RESUME = "`lmeraser resume`"
 WAITING = ("quarantined", *(state for state, _ in STEPS[:-1]))  # states that a coordinator moves on
 
 
@@ -157,12 +158,13 @@ def attempt(project: Project, claim: Claim, ids: Sequence[str]) -> Iterator[None
         still = [request_id for request_id in ids if ledger.get(request_id).is_open]
         if not still:  # all were set aside
             raise
-        line = storable(str(error))
-        ledger.fail(still, line, project.params.service.attempts, claim, type(error).__name__)
+        reason = str(error)
+        ledger.fail(still, storable(reason), project.params.service.attempts, claim, type(error).__name__)
         state = ledger.get(still[0]).reached
         which = f"request {still[0]}" if len(still) == 1 else f"{len(still)} requests"
         stays = "stays" if len(still) == 1 else "stay"
-        raise StepFailedError(f"{which} {stays} open at {state}: {error}; then run `lmeraser resume`", error.exit_code) from error
+        then = "" if RESUME in reason else f"; then run {RESUME}"  # many reasons say it themselves
+        raise StepFailedError(f"{which} {stays} open at {state}: {reason}{then}", error.exit_code) from error
 
 
 def take_in(project: Project) -> list[LmeraserError]:

@@ -16,16 +16,16 @@ from typing import Any
 import sqlalchemy as sa
 from sqlalchemy.engine import URL
 
-from lmeraser.core.digest import canonical_json, sha256
-from lmeraser.core.errors import ClaimLostError, ProjectError, RequestError, VerificationError
+from lmeraser.core.digest import canonical_json
+from lmeraser.core.errors import ClaimLostError, ProjectError, RequestError
 from lmeraser.erase.batches import BatchRecord
+from lmeraser.erase.ledger_events import GENESIS, LedgerEvent, check_events, event_digest
 from lmeraser.erase.ledger_schema import batches, connect, events, requests, sqlite_url, transaction, words
 from lmeraser.erase.requests import Request
 from lmeraser.erase.states import BLOCKED, FAILED, FINAL, WAY, may_follow
 
-__all__ = ["Claim", "ClaimLostError", "Ledger", "LedgerEvent", "sqlite_url"]
+__all__ = ["Claim", "ClaimLostError", "Ledger", "sqlite_url"]
 
-GENESIS = "0" * 64
 UNCLAIMED = {"claim_id": None, "claim_owner": None, "lease_until": None, "lease_s": None}
 
 
@@ -37,17 +37,6 @@ class Claim:
     owner: str
     lease_s: float
     requests: tuple[Request, ...]
-
-
-@dataclass(frozen=True)
-class LedgerEvent:
-    seq: int
-    request_id: str | None
-    at: str
-    kind: str
-    data: dict[str, Any]
-    previous: str
-    digest: str
 
 
 def _text(value: Any) -> str:
@@ -62,11 +51,6 @@ def _request(row: Any) -> Request:
 
 def _event(row: Any) -> LedgerEvent:
     return LedgerEvent(row.seq, row.request_id, row.at, row.kind, json.loads(row.data), row.previous, row.digest)
-
-
-def _digest(seq: int, request_id: str | None, at: str, kind: str, data: Any, previous: str) -> str:
-    event = {"seq": seq, "request_id": request_id, "at": at, "kind": kind, "data": data, "previous": previous}
-    return sha256(canonical_json(event))
 
 
 class Ledger:
@@ -343,16 +327,8 @@ class Ledger:
 
     def verify_chain(self) -> int:
         """Check every event against the one before; returns how many. Raises: VerificationError naming the first broken one."""
-        previous = GENESIS
         chain = self.events()
-        for place, event in enumerate(chain, start=1):
-            whole = _digest(event.seq, event.request_id, event.at, event.kind, event.data, event.previous)
-            if (event.seq, event.previous, event.digest) != (place, previous, whole):
-                raise VerificationError(
-                    f"event {place} of the ledger does not fit its digest or the event before it; restore the "
-                    "ledger from your backup"
-                )
-            previous = event.digest
+        check_events(chain)
         return len(chain)
 
     def scrub(self) -> None:
@@ -399,6 +375,6 @@ class Ledger:
     def _append(self, connection: sa.Connection, request_id: str | None, kind: str, data: dict[str, Any]) -> None:
         seq, previous = self._head(connection)
         at = self._now()
-        digest = _digest(seq + 1, request_id, at, kind, data, previous)
+        digest = event_digest(seq + 1, request_id, at, kind, data, previous)
         values = {"seq": seq + 1, "request_id": request_id, "at": at, "kind": kind, "data": _text(data)}
         connection.execute(events.insert().values(**values, previous=previous, digest=digest))

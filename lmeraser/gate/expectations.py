@@ -75,7 +75,7 @@ def failures(frame: pd.DataFrame, expectations: list[Expectation]) -> list[Failu
     Raises: ExpectationError if there is nothing to check: checking nothing is a failure.
     """
     if not expectations:
-        raise ExpectationError("no expectation was given; a gate that checks nothing does not pass")
+        raise ExpectationError("the gate has no expectation, expected at least one; restore lmeraser/gate from git and retry")
     os.environ["GX_ANALYTICS_ENABLED"] = "false"  # before the import, which reads it
     import great_expectations as gx
     from great_expectations.data_context.types.base import ProgressBarsConfig
@@ -94,7 +94,10 @@ def failures(frame: pd.DataFrame, expectations: list[Expectation]) -> list[Failu
     batch = source.add_dataframe_asset("frame").add_batch_definition_whole_dataframe("whole").get_batch({"dataframe": frame})
     results = batch.validate(suite, result_format=RESULT_FORMAT).results
     if len(results) != len(expectations):
-        raise ExpectationError(f"{len(results)} of {len(expectations)} expectations were evaluated, expected all of them")
+        raise ExpectationError(
+            f"Great Expectations judged {len(results)} of {len(expectations)} expectations, expected all of them; install its "
+            "pinned version (`make install`) and retry"
+        )
     positioned = []
     for result in results:
         if not result.success and result.expectation_config is not None:
@@ -110,5 +113,8 @@ def require(suite: str, frame: pd.DataFrame, expectations: list[Expectation]) ->
     """Raise ExpectationError naming suite, expectation, column and count; return how many expectations held."""
     failed = failures(frame, expectations)
     if failed:
-        raise ExpectationError(f"validation suite {suite}: {failed[0]}; the pipeline stops here; correct the data and retry")
+        raise ExpectationError(
+            f"validation suite {suite}: {failed[0]}, so nothing is trained; run `dvc repro`, and correct the source "
+            "if it fails again"
+        )
     return len(expectations)

@@ -74,5 +74,5 @@ def check_recipe(layout: Layout, params: Params) -> None:
     for name, digest in make_recipe(layout, params).items():
         if promised.get(name) != digest:
             raise DigestMismatchError(
-                f"recipe.json: {name} says another value or digest than the project has now; run `dvc repro` and retry"
+                f"recipe.json: {name} changed since the recipe was made; run `dvc repro`, which makes it again, and retry"
             )

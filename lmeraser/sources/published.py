@@ -111,7 +111,9 @@ def _check_gtsrb(root: Path, splits: Sequence[str]) -> None:
     problems: list[str] = [] if folders else ["Training holds no folder of a class"]
     for folder in folders:
         if not folder.name.isdecimal():
-            raise ManifestError(f"source.path: a folder below {training.name} of gtsrb is not a class; expected 00000 to 00042")
+            raise ManifestError(
+                f"source.path: a folder below {training.name} of gtsrb is not a class; expected 00000 to 00042: move it elsewhere"
+            )
         table = folder / f"GT-{folder.name}.csv"
         listed = [row["Filename"] for row in _listed(table)] if table.exists() else []
         absent = sum(not (folder / file).is_file() for file in listed)

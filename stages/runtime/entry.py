@@ -42,10 +42,13 @@ def writing(layout: Layout) -> Iterator[None]:
 
 
 def disk_is_full(error: OSError) -> str | None:
-    """The line to show if an error says that there is no space, else nothing."""
+    """The line to show if an error says that there is no space, or none that this user may have; else nothing."""
     if error.errno not in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG):
         return None
-    return "the disk is full; free some space and retry: `dvc checkout` gives the last whole state back"
+    return (
+        f"a stage cannot write its files: the disk is full, or a limit is reached ({os.strerror(error.errno)}); free some space, "
+        "or raise the limit, and retry: `dvc checkout` gives the last whole state back"
+    )
 
 
 def read_project(layout: Layout) -> Params:

@@ -17,6 +17,8 @@ import socket
 import sys
 import threading
 import time
+from contextlib import suppress
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -30,6 +32,15 @@ from stages.runtime.entry import disk_is_full, read_project, writing
 
 STAGES = ("split", "embed", "cluster", "validate", "tune", "head", "evaluate", "interim_head")
 LONGEST = 1_000_000  # bytes of a job's line
+
+
+@dataclass(frozen=True)
+class Job:
+    """Attributes: names: of stages; code: the digest of the caller's code; error_output: the caller's, a file descriptor."""
+
+    names: list[str]
+    code: str
+    error_output: int
 
 
 def _end_with_caller(connection: socket.socket, done: threading.Event) -> None:
@@ -54,40 +65,60 @@ def _act(layout: Layout, names: list[str]) -> dict[str, Any]:
         return {"line": line, "exit_code": 1}
 
 
-def _read_job(connection: socket.socket) -> tuple[dict[str, Any], int]:
-    """The job and the caller's standard error. Raises: EOFError if the caller only asked whether somebody listens."""
-    data, descriptors, _, _ = socket.recv_fds(connection, 65536, 1)
-    if not data:
-        raise EOFError
-    while not data.endswith(b"\n"):
+def _read_job(connection: socket.socket) -> Job | None:
+    """What a caller asks for; None if it only asked whether somebody listens. Raises: ValueError if it sent anything else."""
+    line, descriptors, _, _ = socket.recv_fds(connection, 65536, 1)
+    if not line:
+        return None
+    while not line.endswith(b"\n"):
         more = connection.recv(65536)
-        if not more or len(data) > LONGEST:
-            raise ValueError("not a job")
-        data += more
-    job: dict[str, Any] = json.loads(data)
-    return job, descriptors[0]
+        if not more or len(line) > LONGEST:
+            raise ValueError("no whole line")
+        line += more
+    try:
+        raw = json.loads(line)
+        return Job(list(raw["names"]), str(raw["code"]), descriptors[0])
+    except (TypeError, KeyError, IndexError) as error:
+        raise ValueError("not the fields of a job") from error
 
 
-def _serve_one(connection: socket.socket, layout: Layout, code: str) -> None:
-    job, error_output = _read_job(connection)
-    if job["code"] != code:
-        connection.sendall(b'{"stale": true}\n')
+def _answer(connection: socket.socket, answer: dict[str, Any]) -> None:
+    with suppress(ConnectionError):  # the caller is gone, and waits for nothing
+        connection.sendall(json.dumps(answer).encode() + b"\n")
+
+
+def _carry_out(job: Job, connection: socket.socket, layout: Layout, code: str) -> None:
+    if job.code != code:
+        _answer(connection, {"stale": True})
         say("warm: the code changed; ending")
         sys.exit(0)
     own = os.dup(2)
-    os.dup2(error_output, 2)
-    os.close(error_output)
+    os.dup2(job.error_output, 2)
+    os.close(job.error_output)
     done = threading.Event()
     watch = threading.Thread(target=_end_with_caller, args=(connection, done), daemon=True)
     watch.start()
     start = time.monotonic()
-    answer = _act(layout, job["names"])
-    done.set()
-    watch.join()
+    try:
+        answer = _act(layout, job.names)
+    finally:
+        done.set()
+        watch.join()
     os.dup2(own, 2)
     os.close(own)
-    connection.sendall(json.dumps(answer).encode() + b"\n")
-    say(f"warm: {len(job['names'])} stages in {time.monotonic() - start:.1f} s")
+    _answer(connection, answer)
+    say(f"warm: {len(job.names)} stages in {time.monotonic() - start:.1f} s")
+
+
+def serve_caller(connection: socket.socket, layout: Layout, code: str) -> None:
+    """Do what a caller asks for. What a stage raises that is no refusal ends the process, as it ends a fresh one."""
+    try:
+        job = _read_job(connection)
+    except (ValueError, ConnectionError):
+        say("warm: a caller's message was refused; expected one line of JSON: names of stages, and the code's digest")
+        return
+    if job:
+        _carry_out(job, connection, layout, code)
 
 
 def serve(path: Path) -> None:
@@ -109,12 +140,7 @@ def serve(path: Path) -> None:
         while True:
             connection, _ = listener.accept()
             with connection:
-                try:
-                    _serve_one(connection, layout, code)
-                except EOFError:
-                    continue
-                except (ValueError, KeyError, IndexError, ConnectionError):
-                    say("warm: a caller said nothing that is a job")
+                serve_caller(connection, layout, code)
 
 
 if __name__ == "__main__":

@@ -81,12 +81,12 @@ def descendants(pid: int) -> list[int]:
         with suppress(OSError, IndexError, ValueError):
             parent = int((path / "stat").read_text().rpartition(")")[2].split()[1])
             children.setdefault(parent, []).append(int(path.name))
-    found, waiting = [], [pid]
+    pids, waiting = [], [pid]
     while waiting:
         below = children.get(waiting.pop(), [])
-        found += below
+        pids += below
         waiting += below
-    return found
+    return pids
 
 
 def command_of(pid: int) -> str:
@@ -106,13 +106,13 @@ def strike(pid: int, what: str) -> str | None:
     """Kill one process, or all of them as a machine's end would. Returns what was hit."""
     below = descendants(pid)
     if what == "everything":
-        for one in [pid, *reversed(below)]:
-            kill(one)
+        for target in [pid, *reversed(below)]:
+            kill(target)
         return what
     if what == "coordinator":
         return what if kill(pid) else None
     wanted = {"stage": "stages.", "dvc": "-m dvc"}[what]
-    hit = next((one for one in below if wanted in command_of(one)), None)
+    hit = next((child for child in below if wanted in command_of(child)), None)
     return what if hit and kill(hit) else None
 
 
@@ -131,7 +131,7 @@ def start(project: Sandbox, *arguments: str) -> "subprocess.Popen[bytes]":
 
 def boundary_of(before: dict[str, str], now: dict[str, str]) -> int:
     """How far the request got that moved furthest (index into `STEPS`); -1 where none moved."""
-    return max((STEPS.index(state) for one, state in now.items() if state != before.get(one, state)), default=-1)
+    return max((STEPS.index(state) for request, state in now.items() if state != before.get(request, state)), default=-1)
 
 
 def one_kill(project: Sandbox, dice: random.Random, tally: Tally) -> None:
@@ -157,7 +157,8 @@ def one_kill(project: Sandbox, dice: random.Random, tally: Tally) -> None:
             process.wait(timeout=60)  # it sees its child die and ends by itself
     kill(process.pid)
     process.wait()
-    early = [one for one, state in states(project).items() if state == "certified" and not certificate_of(project, one)]
+    certified = [request for request, state in states(project).items() if state == "certified"]
+    early = [request for request in certified if not certificate_of(project, request)]
     tally.check(not early, "a request is certified and has no certificate")
 
 
@@ -167,8 +168,9 @@ def certificate_of(project: Sandbox, request_id: str) -> bool:
 
 def verdict(project: Sandbox, accepted: list[str], outs: dict[str, str], tally: Tally) -> None:
     """What must hold when everything is over."""
-    found = states(project)
-    tally.check(all(found.get(one) == "certified" for one in accepted), f"not all certified: {sorted(found.values())}")
+    state_of = states(project)
+    certified = all(state_of.get(request) == "certified" for request in accepted)
+    tally.check(certified, f"not all certified: {sorted(state_of.values())}")
     files = sorted((project.root / "certificates").glob("*.json"))
     tally.check(sorted(path.name[6:-5] for path in files) == sorted(accepted), "not one certificate for each request")
     checked = project.lmeraser("verify", *map(str, files), "--head", str(project.root / "certificates" / "HEAD"))
@@ -221,8 +223,8 @@ def episode(project: Sandbox, folder: Path, dice: random.Random, kills: int, tal
 
 def over(project: Sandbox, accepted: list[str]) -> bool:
     """Whether nothing is open."""
-    found = states(project)
-    return all(found.get(one) == "certified" for one in accepted)
+    state_of = states(project)
+    return all(state_of.get(request) == "certified" for request in accepted)
 
 
 def service_episode(project: Sandbox, folder: Path, dice: random.Random, kills: int, tally: Tally) -> None:
@@ -241,16 +243,16 @@ def service_episode(project: Sandbox, folder: Path, dice: random.Random, kills: 
         "dvc": "-m dvc",
     }
     with served(victim) as service:
-        accepted = [victim.json("submit", "--subject", one)["request_id"] for one in people]
+        accepted = [victim.json("submit", "--subject", person)["request_id"] for person in people]
         left, deadline = kills, time.monotonic() + 90 * kills
-        while left and time.monotonic() < deadline and not all(states(victim).get(one) == "certified" for one in accepted):
+        while left and time.monotonic() < deadline and not over(victim, accepted):
             kind = dice.choice(list(kinds))
-            running = [one for one in descendants(service.process.pid) if kinds[kind] in command_of(one)]
+            running = [pid for pid in descendants(service.process.pid) if kinds[kind] in command_of(pid)]
             if running and kill(dice.choice(running)):
                 tally.kills[f"{kind} of the service, random"] += 1
                 left -= 1
             time.sleep(dice.uniform(0.5, 6))
-        wait(lambda: all(states(victim).get(one) == "certified" for one in accepted), 400, "every certificate")
+        wait(lambda: over(victim, accepted), 400, "every certificate")
     verdict(victim, accepted, outs, tally)
     tally.episodes += 1
 
@@ -285,6 +287,6 @@ if __name__ == "__main__":
     parser.add_argument("--service", type=int, default=0, help="of the processes of a real service")
     parser.add_argument("--seed", type=int, default=0)
     options = parser.parse_args()
-    told = campaign(options.kills, options.service, options.seed)
-    print(json.dumps(told, indent=2))
-    sys.exit(1 if told["problems"] else 0)
+    report = campaign(options.kills, options.service, options.seed)
+    print(json.dumps(report, indent=2))
+    sys.exit(1 if report["problems"] else 0)

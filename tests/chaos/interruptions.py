@@ -65,8 +65,8 @@ def stop_at(project: Sandbox, request: str, person: str, state: str) -> bool:
         assert time.monotonic() < deadline, f"never at {state}"
         time.sleep(0.005)
     running = process.poll() is None
-    for one in [process.pid, *descendants(process.pid)]:
-        kill(one)
+    for pid in [process.pid, *descendants(process.pid)]:
+        kill(pid)
     process.wait()
     return running
 
@@ -106,7 +106,7 @@ def finish(project: Sandbox, request: str) -> tuple[int, str]:
         done = project.lmeraser("resume")
         if states(project).get(request) == "certified":
             return taken, ""
-        line = next((one for one in done.stderr.splitlines() if one.startswith("error:")), done.stderr[-300:])
+        line = next((line for line in done.stderr.splitlines() if line.startswith("error:")), done.stderr[-300:])
         if "dvc checkout" in line:
             project.python("-m", "dvc", "checkout", "--quiet", "--force")
         elif "dvc repro" not in line:
@@ -121,13 +121,13 @@ def falsehoods(project: Sandbox, request: str, person: str, audits: Sequence[str
     if path is None:
         yield "no certificate"
         return
-    told: dict[str, Any] = json.loads(base64.b64decode(json.loads(path.read_bytes())["payload"]))["predicate"]
+    predicate: dict[str, Any] = json.loads(base64.b64decode(json.loads(path.read_bytes())["payload"]))["predicate"]
     parts = sorted((project.root / "artifacts" / "split" / "private").glob("*.parquet"))
     if not parts or any(person in pq.read_table(part, columns=["subject"])["subject"].to_pylist() for part in parts):
         yield "a part holds the person"
-    if not set(told["subjects"]) <= set(json.loads((project.root / "data" / "erased.json").read_bytes())["subjects"]):
+    if not set(predicate["subjects"]) <= set(json.loads((project.root / "data" / "erased.json").read_bytes())["subjects"]):
         yield "the list lacks the person"
-    after = {path: digests["after"] for path, digests in told["artifacts"].items() if digests["after"]}
+    after = {path: digests["after"] for path, digests in predicate["artifacts"].items() if digests["after"]}
     if read_files(project.root, after) != after:
         yield "artifacts are not those that it names"
     if project.lmeraser("verify", *map(str, sorted(path.parent.glob("*.json")))).returncode:
@@ -165,6 +165,6 @@ if __name__ == "__main__":
     parser.add_argument("--times", type=int, default=30)
     parser.add_argument("--seed", type=int, default=0)
     options = parser.parse_args()
-    told = interruptions(options.times, options.seed)
-    print(json.dumps(told, indent=2))
-    sys.exit(1 if told["problems"] else 0)
+    report = interruptions(options.times, options.seed)
+    print(json.dumps(report, indent=2))
+    sys.exit(1 if report["problems"] else 0)

@@ -12,13 +12,13 @@ pytestmark = [pytest.mark.slow, pytest.mark.usefixtures("preloaded")]
 
 
 def test_certificates_are_true_or_refused_with_a_way_out_whatever_git_does_in_between() -> None:
-    told = interruptions(0, 1, [("verified", "reset"), ("retrained", "rows")])
-    assert told["problems"] == []
-    assert told["times"] == 2
+    report = interruptions(0, 1, [("verified", "reset"), ("retrained", "rows")])
+    assert report["problems"] == []
+    assert report["times"] == 2
 
 
 @pytest.mark.campaign("every state once more, with drawn moves, and a rebuild after each: ten minutes")
 @pytest.mark.timeout(3600)
 def test_certificates_are_true_or_refused_after_moves_at_every_state() -> None:
-    told = interruptions(10, 2)
-    assert told["problems"] == []
+    report = interruptions(10, 2)
+    assert report["problems"] == []

@@ -12,14 +12,14 @@ pytestmark = [pytest.mark.slow, pytest.mark.usefixtures("preloaded")]
 
 
 def test_kills_lose_no_request_certify_none_early_and_leave_the_same_bytes() -> None:
-    told = campaign(kills=5, service=0, seed=1)
-    assert told["kills"] >= 5
-    assert told["problems"] == []
+    report = campaign(kills=5, service=0, seed=1)
+    assert report["kills"] >= 5
+    assert report["problems"] == []
 
 
 @pytest.mark.campaign("forty kills and six of a real service, in several episodes: twenty minutes")
 @pytest.mark.timeout(7200)
 def test_many_kills_of_commands_and_of_the_service_lose_nothing_either() -> None:
-    told = campaign(kills=40, service=6, seed=2)
-    assert told["kills"] >= 46
-    assert told["problems"] == []
+    report = campaign(kills=40, service=6, seed=2)
+    assert report["kills"] >= 46
+    assert report["problems"] == []

@@ -26,9 +26,9 @@ def test_one_plain_repro_builds_the_same_bytes_and_a_second_runs_nothing(built: 
     other.manifest.sample(frac=1, random_state=0).to_csv(other.root / "people" / "manifest.csv", index=False)
     done = other.python("-m", "dvc", "repro", env=COLD)
     assert done.returncode == 0, done.stderr
-    found = compare(read_outs(built.root / "dvc.lock"), read_outs(other.root / "dvc.lock"))
-    assert found.artifacts > 10
-    assert found.differing == []
+    comparison = compare(read_outs(built.root / "dvc.lock"), read_outs(other.root / "dvc.lock"))
+    assert comparison.artifacts > 10
+    assert comparison.differing == []
     assert "Running stage" not in other.dvc("repro")
 
 
@@ -87,7 +87,7 @@ def test_nobody_else_on_the_machine_reads_what_a_build_made_of_people(built: San
     images = [path.read_bytes() for path in (built.root / "people" / "images").iterdir()]
     for folder, folders, names in os.walk(built.root):
         # Where others may not go they read nothing; the source itself is its owner's to close.
-        folders[:] = [one for one in folders if Path(folder, one).stat().st_mode & 0o011 and one not in ("people", ".git")]
+        folders[:] = [name for name in folders if Path(folder, name).stat().st_mode & 0o011 and name not in ("people", ".git")]
         for file in (Path(folder, name) for name in names):
             data = file.read_bytes() if file.stat().st_mode & 0o044 else b""
             assert not any(image in data for image in images), file.name

@@ -53,23 +53,23 @@ def test_fifty_erased_people_are_found_nowhere_and_the_other_branch_still_pulls(
     canaries = tmp_path / "canaries.txt"
     canaries.write_text("\n".join(names))
     (tmp_path / "subjects.txt").write_text("\n".join(erased))
-    told = project.json("forget", "--subjects-from", str(tmp_path / "subjects.txt"))
-    assert (told["state"], told["records_removed"]) == ("certified", len(images))
+    summary = project.json("forget", "--subjects-from", str(tmp_path / "subjects.txt"))
+    assert (summary["state"], summary["records_removed"]) == ("certified", len(images))
     audit = project.json("audit", "--stores", "--canaries-from", str(canaries))
     assert audit["clean"] is True
 
     listed = client.list_object_versions(Bucket="fifty")
-    copies = [(one["Key"], one["VersionId"]) for one in listed["Versions"]]
-    held = {
+    copies = [(version["Key"], version["VersionId"]) for version in listed["Versions"]]
+    content_of = {
         **{f"far {key}": client.get_object(Bucket="fifty", Key=key, VersionId=version)["Body"].read() for key, version in copies},
         **{f"disk {name}": content for name, content in files(tmp_path / "disk").items()},
         **{f"project {name}": content for name, content in files(project.root).items()},
     }
     assert len(copies) > 20
     search_terms = [*(name.encode() for name in names), *images]
-    found = {place for place, content in held.items() if any(term in content for term in search_terms)}
-    assert found == set()
-    assert not [place for place in held if any(name in place for name in names)]
+    residue = {place for place, content in content_of.items() if any(term in content for term in search_terms)}
+    assert residue == set()
+    assert not [place for place in content_of if any(name in place for name in names)]
 
     clone = tmp_path / "clone"
     subprocess.run(["git", "clone", "--quiet", "--branch", "other", str(project.root), str(clone)], check=True)

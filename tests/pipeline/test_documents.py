@@ -61,14 +61,14 @@ def shell(project: Sandbox, line: str) -> str:
 
 def run_all(project: Sandbox, lines: list[str]) -> dict[str, str]:
     """What each line printed; a line that only sets a variable is typed before those that follow."""
-    told, before = {}, ""
+    output_of, before = {}, ""
     for line in lines:
         if line in NOT_RUN:
             continue
-        told[line] = shell(project, before + line)
+        output_of[line] = shell(project, before + line)
         if line.replace("=", "").isalnum() and "=" in line:
             before += f"{line}; "
-    return told
+    return output_of
 
 
 def test_every_command_of_readme_is_run_here_or_says_why_not() -> None:
@@ -83,19 +83,20 @@ def test_commands_that_readme_uses_do_what_it_says(project: Sandbox) -> None:
     lines = section(README, "Use it")
     assert lines[1] == "dvc repro"
     assert "up to date" in shell(project, "dvc repro")
-    told = run_all(project, lines)
-    printed = "\n".join(told.values())
+    output_of = run_all(project, lines)
+    printed = "\n".join(output_of.values())
     for outcome in (
         "equal: a build from the retained records gives the same bytes",
         "clean: nothing of the erased people was found",
     ):
         assert outcome in printed
-    assert "photo.png: " in told["lmeraser predict photo.png"]
+    assert "photo.png: " in output_of["lmeraser predict photo.png"]
 
 
 def test_person_of_the_services_example_is_accepted(project: Sandbox) -> None:
     def requests() -> dict[str, str]:
-        return {one["request_id"]: one["state"] for one in json.loads(shell(project, "lmeraser status --json"))["requests"]}
+        status = json.loads(shell(project, "lmeraser status --json"))
+        return {request["request_id"]: request["state"] for request in status["requests"]}
 
     before = requests()
     with served(project, "--warm", "0", "--workers", "0"):

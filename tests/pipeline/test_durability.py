@@ -34,9 +34,9 @@ def test_remote_that_is_down_during_the_purge_keeps_the_request_open_and_says_wh
     assert "open at verified" in line
     assert "remote disk" in line
     assert certificates(project) == []
-    [told] = project.json("status")["requests"]
-    assert (told["state"], told["certificate"], told["attempts"]) == ("verified", None, 1)
-    assert "remote disk" in told["problem"]
+    [summary] = project.json("status")["requests"]
+    assert (summary["state"], summary["certificate"], summary["attempts"]) == ("verified", None, 1)
+    assert "remote disk" in summary["problem"]
     away.rename(disk)
     assert project.json("resume")["finished"][0]["state"] == "certified"
     assert project.json("audit", "--stores")["clean"] is True
@@ -50,9 +50,9 @@ def test_two_coordinators_at_once_certify_each_request_once(project: Sandbox) ->
     both = [
         subprocess.Popen(command, cwd=project.root, env=env, stdout=subprocess.PIPE, stderr=subprocess.PIPE) for _ in range(2)
     ]
-    told = [one.communicate(timeout=300)[0] for one in both]
-    assert [one.returncode for one in both] == [0, 0]
-    worked = [one["request_id"] for text in told for one in json.loads(text)["finished"]]
+    outputs = [process.communicate(timeout=300)[0] for process in both]
+    assert [process.returncode for process in both] == [0, 0]
+    worked = [request["request_id"] for text in outputs for request in json.loads(text)["finished"]]
     assert sorted(worked) == sorted(accepted)
     assert len(certificates(project)) == 2
 
@@ -117,8 +117,8 @@ def test_event_is_read_and_what_else_it_holds_is_dropped(project: Sandbox, tmp_p
             }
         )
     )
-    told = project.json("forget", "--event", str(event))
-    assert (told["request_id"], told["state"], told["request_status"]) == (identity, "certified", "completed")
+    summary = project.json("forget", "--event", str(event))
+    assert (summary["request_id"], summary["state"], summary["request_status"]) == (identity, "certified", "completed")
     for path in (project.root / ".lmeraser").rglob("*"):
         if path.is_file():
             content = path.read_bytes()
@@ -153,8 +153,8 @@ def test_lost_or_changed_subject_key_never_certifies_somebody_who_was_not_found(
     key.chmod(0o600)
     assert "subject key" in refused(project.lmeraser("resume"), 2)
     key.write_bytes(whole)
-    told = project.json("resume")["finished"][0]
-    assert (told["state"], told["records_removed"] > 0) == ("certified", True)
+    summary = project.json("resume")["finished"][0]
+    assert (summary["state"], summary["records_removed"] > 0) == ("certified", True)
 
 
 @pytest.mark.campaign("in process: unit/test_open_requests.py")
@@ -170,8 +170,8 @@ def test_clock_that_moved_back_keeps_no_request_from_its_certificate(project: Sa
     assert finished["state"] == "certified"
     assert project.json("status", moved)["state"] == "certified"
     paths = [str(path) for path in sorted((project.root / "certificates").glob("*.json"))]
-    told = project.json("verify", *paths, "--head", str(project.root / "certificates" / "HEAD"))
-    times = {one["request_id"]: one["completed_at"] for one in told["certificates"]}
+    verification = project.json("verify", *paths, "--head", str(project.root / "certificates" / "HEAD"))
+    times = {certificate["request_id"]: certificate["completed_at"] for certificate in verification["certificates"]}
     assert times[moved] == future
     assert times[finished["request_id"]] < future
 

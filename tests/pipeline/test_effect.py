@@ -21,13 +21,13 @@ def test_accepted_request_is_in_effect_before_anything_is_retrained(project: San
     image = str(project.root / "people" / rows.loc[rows["subject"] == person, "path"].iloc[0])
     outs = read_outs(layout.lock)
     plan = project.json("plan", "--subject", person)
-    told = project.json("submit", "--subject", person)
-    assert told["state"] == "quarantined"
+    summary = project.json("submit", "--subject", person)
+    assert summary["state"] == "quarantined"
     assert read_outs(layout.lock) == outs, "nothing was retrained"
-    held = read_quarantine(layout)
-    assert held is not None
-    assert (held.slots, held.head) == (plan["slots_retrained"], "interim")
-    interim = held.head_file(layout)
+    quarantine = read_quarantine(layout)
+    assert quarantine is not None
+    assert (quarantine.slots, quarantine.head) == (plan["slots_retrained"], "interim")
+    interim = quarantine.head_file(layout)
     assert interim is not None
     solved = interim.read_bytes()
     project.json("predict", image)
@@ -45,8 +45,8 @@ def test_accepted_request_is_in_effect_before_anything_is_retrained(project: San
 
 def test_model_withheld_while_the_backbone_itself_must_forget(project: Sandbox) -> None:
     person = project.people("public")[0]
-    told = project.json("submit", "--subject", person, "--include-public")
-    assert told["state"] == "quarantined"
+    summary = project.json("submit", "--subject", person, "--include-public")
+    assert summary["state"] == "quarantined"
     image = next((project.root / "people" / "images").iterdir())
     refusal = project.lmeraser("predict", str(image))
     assert refusal.returncode == 2
@@ -59,12 +59,12 @@ def test_request_that_comes_during_another_s_erasure_is_in_effect_too(project: S
     first, second = project.people()[0], project.people()[-1]
     project.json("submit", "--subject", first)
     project.json("submit", "--subject", second)
-    held = read_quarantine(layout)
-    assert held is not None
-    wanted = {slot for one in (first, second) for slot in _slots_of(project, one)}
-    assert set(held.slots) == wanted
+    quarantine = read_quarantine(layout)
+    assert quarantine is not None
+    wanted = {slot for person in (first, second) for slot in _slots_of(project, person)}
+    assert set(quarantine.slots) == wanted
     finished = project.json("resume")["finished"]
-    assert [one["state"] for one in finished] == ["certified", "certified"]
+    assert [request["state"] for request in finished] == ["certified", "certified"]
     assert finished[0]["slots_retrained"] == sorted(wanted), "they shared one retraining"
     events = json.loads(
         project.python(
@@ -83,7 +83,7 @@ def _slots_of(project: Sandbox, person: str) -> list[str]:
 
     layout = Layout(project.root)
     params = load_params(layout.params)
-    own = {one.id for part in params.parts for one in read_records(layout.part(part)) if one.subject == person}
+    own = {record.id for part in params.parts for record in read_records(layout.part(part)) if record.subject == person}
     slots = [size.slot for size in load_sizes(layout.clusters)]
     return [slot for slot in slots if any(member.id in own for member in load_members(layout.members(slot)))]
 

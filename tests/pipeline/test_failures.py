@@ -37,7 +37,7 @@ def test_stage_that_fails_leaves_the_last_model_whole_and_resume_finishes(projec
     assert read_outs(project.root / "dvc.lock") == before
     assert outs_on_disk(project)
     finished = project.json("resume")["finished"]
-    assert [one["state"] for one in finished] == ["certified"]
+    assert [request["state"] for request in finished] == ["certified"]
     assert project.json("audit", "--rebuild")["equal"] is True
 
 

@@ -85,8 +85,8 @@ def test_clone_with_a_shared_remote_tunes_with_the_same_bytes_and_keeps_nothing(
             worker.wait(timeout=60)
     assert read_outs(project.root / "dvc.lock") == outs
     assert project.dvc("status").strip().endswith("up to date.")
-    told = project.json("audit", "--rebuild", "--stores")
-    assert (told["equal"], told["clean"]) == (True, True)
+    audit = project.json("audit", "--rebuild", "--stores")
+    assert (audit["equal"], audit["clean"]) == (True, True)
     assert not list((tmp_path / "disk").rglob("lmeraser-jobs/*")), "the job was withdrawn"
     left = sorted(path.relative_to(clone) for path in clone.rglob("*") if path.is_file() and ".git" not in path.parts)
     extra = [str(path) for path in left if path not in tracked and "__pycache__" not in path.parts]

@@ -21,10 +21,10 @@ def test_erasing_changes_what_the_plan_named_and_equals_a_rebuild_without_the_pe
     assert outs_by_stage(project.root / "dvc.lock") == before
     done = project.lmeraser("forget", "--subject", person, "--json")
     assert done.returncode == 0, done.stderr
-    told = json.loads(done.stdout)
-    assert KEYS | {"seconds"} <= told.keys()
-    assert told["clusters_retrained"] == planned["clusters_retrained"] == len(planned["slots_retrained"])
-    assert told["records_removed"] == (project.manifest["subject"] == person).sum()
+    summary = json.loads(done.stdout)
+    assert KEYS | {"seconds"} <= summary.keys()
+    assert summary["clusters_retrained"] == planned["clusters_retrained"] == len(planned["slots_retrained"])
+    assert summary["records_removed"] == (project.manifest["subject"] == person).sum()
     after = outs_by_stage(project.root / "dvc.lock")
     tuned = {stage for stage in after if stage.startswith("tune@") and after[stage] != before[stage]}
     assert tuned == {f"tune@{slot}" for slot in planned["slots_retrained"] + planned["slots_emptied"]}
@@ -52,7 +52,7 @@ def test_same_request_id_twice_has_one_effect_and_another_subject_is_refused(pro
     assert (project.root / "dvc.lock").read_bytes() == lock
     refused(project.lmeraser("forget", "--subject", people[5], "--request-id", identity), 2)
     assert project.json("status", identity) == first
-    assert [one["request_id"] for one in project.json("status")["requests"]] == [identity]
+    assert [request["request_id"] for request in project.json("status")["requests"]] == [identity]
     assert project.json("resume") == {"finished": []}
 
 
@@ -64,8 +64,8 @@ def test_one_by_one_equals_all_at_once_in_another_order(project: Sandbox, built:
     other = Sandbox(tmp_path / "other")
     shutil_copy(built.root, other.root)
     other.json("forget", "--subject", *reversed(people))
-    found = compare(read_outs(project.root / "dvc.lock"), read_outs(other.root / "dvc.lock"))
-    assert found.equal, found.differing
+    comparison = compare(read_outs(project.root / "dvc.lock"), read_outs(other.root / "dvc.lock"))
+    assert comparison.equal, comparison.differing
 
 
 def shutil_copy(source: Path, target: Path) -> None:

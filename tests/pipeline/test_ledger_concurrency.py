@@ -46,8 +46,8 @@ while claim := ledger.claim(sys.argv[2], 60, ["received"], limit=25):
 def postgres(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
     """A server of its own on a socket in a temporary folder; skipped where PostgreSQL is not installed (docs/operations.md)."""
     candidates = [*sorted(Path("/usr/lib/postgresql").glob("*/bin"), reverse=True), Path(shutil.which("initdb") or "/x").parent]
-    found = next((folder for folder in candidates if (folder / "initdb").exists()), None)
-    if found is None:
+    programs = next((folder for folder in candidates if (folder / "initdb").exists()), None)
+    if programs is None:
         pytest.skip("PostgreSQL is not installed here (apt install postgresql)")
     # PostgreSQL refuses to run as root; its socket's path must be short.
     folder = Path(subprocess.check_output(["mktemp", "-d", "/tmp/lmpg-XXXXXX"], text=True).strip())
@@ -57,10 +57,10 @@ def postgres(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
             pytest.skip("PostgreSQL does not run as root, and there is no user postgres here")
         shutil.chown(folder, "postgres")
         user = ["setpriv", "--reuid=postgres", "--regid=postgres", "--clear-groups"]
-    run = [*user, str(found / "initdb"), "-D", str(folder / "data"), "-A", "trust", "-U", "ledger"]
+    run = [*user, str(programs / "initdb"), "-D", str(folder / "data"), "-A", "trust", "-U", "ledger"]
     subprocess.run(run, check=True, capture_output=True, cwd=folder)
     server = subprocess.Popen(
-        [*user, str(found / "postgres"), "-D", str(folder / "data"), "-k", str(folder), "-c", "listen_addresses="],
+        [*user, str(programs / "postgres"), "-D", str(folder / "data"), "-k", str(folder), "-c", "listen_addresses="],
         cwd=folder,
         stdout=subprocess.DEVNULL,
         stderr=subprocess.DEVNULL,
@@ -97,12 +97,12 @@ def start(code: str, *arguments: object) -> "subprocess.Popen[str]":
 
 def test_nothing_is_lost_or_doubled_by_four_processes_at_once(url: str) -> None:
     writers = [start(WRITER, url, number * EACH, EACH) for number in range(PROCESSES)]
-    told = [line.split() for writer in writers for line in (writer.communicate(timeout=600)[0]).splitlines()]
-    assert len(told) == PROCESSES * EACH
-    news = [identity for identity, new in told if new == "1"]
+    acknowledged = [line.split() for writer in writers for line in (writer.communicate(timeout=600)[0]).splitlines()]
+    assert len(acknowledged) == PROCESSES * EACH
+    news = [identity for identity, new in acknowledged if new == "1"]
     assert len(news) == len(set(news)), "one of them was new twice"
     ledger = Ledger.open(url)
-    assert {request.request_id for request in ledger.all()} == {identity for identity, _ in told} == set(news)
+    assert {request.request_id for request in ledger.all()} == {identity for identity, _ in acknowledged} == set(news)
     assert ledger.verify_chain() == len(news)
     movers = [start(MOVER, url, f"mover {number}") for number in range(PROCESSES)]
     moved = [line for mover in movers for line in mover.communicate(timeout=600)[0].splitlines()]
@@ -115,12 +115,12 @@ def test_what_a_killed_process_was_told_is_there(url: str) -> None:
     for kill in range(6):
         writer = start(WRITER, url, 100_000 * (kill + 1), 10_000)
         assert writer.stdout is not None
-        told = [writer.stdout.readline() for _ in range(3 + 7 * kill)]
+        acknowledged = [writer.stdout.readline() for _ in range(3 + 7 * kill)]
         writer.send_signal(signal.SIGKILL)
-        told += writer.stdout.readlines()
+        acknowledged += writer.stdout.readlines()
         writer.wait()
         ledger = Ledger.open(url)
         known = {request.request_id for request in ledger.all()}
-        assert {line.split()[0] for line in told if line.endswith("\n")} <= known
+        assert {line.split()[0] for line in acknowledged if line.endswith("\n")} <= known
         assert ledger.verify_chain() == len(known)
         ledger.close()

@@ -46,8 +46,8 @@ def grown(root: Path) -> Sandbox:
     """An unbuilt project of many slots."""
     sandbox = make_project(root)
     hold_fewer(sandbox)
-    told = sandbox.json("slots", str(SLOTS))
-    assert told["files"] == ["dvc.yaml", "tune/00/dvc.yaml", "tune/01/dvc.yaml", "tune/02/dvc.yaml"]
+    written = sandbox.json("slots", str(SLOTS))
+    assert written["files"] == ["dvc.yaml", "tune/00/dvc.yaml", "tune/01/dvc.yaml", "tune/02/dvc.yaml"]
     sandbox.set_params(tune={"epochs": 1}, cluster={"n_max": 15}, skeleton={"leaves": min(SLOTS, 12)})
     write_away(sandbox)
     return sandbox
@@ -77,9 +77,9 @@ def project(many: Sandbox, tmp_path: Path) -> Sandbox:
 def test_plain_repro_builds_every_file_with_the_same_bytes_and_a_second_runs_nothing(many: Sandbox, tmp_path: Path) -> None:
     other = grown(tmp_path / "other")
     other.dvc("repro")
-    found = compare(read_outs(many.root / "dvc.lock"), read_outs(other.root / "dvc.lock"))
-    assert found.artifacts > SLOTS
-    assert found.differing == []
+    comparison = compare(read_outs(many.root / "dvc.lock"), read_outs(other.root / "dvc.lock"))
+    assert comparison.artifacts > SLOTS
+    assert comparison.differing == []
     assert "Running stage" not in other.dvc("repro")
 
 
@@ -87,8 +87,8 @@ def test_person_is_forgotten_purged_and_proven_gone(project: Sandbox) -> None:
     person = project.people()[0]
     before = outs_by_stage(project.root / "dvc.lock")
     plan = project.json("plan", "--subject", person)
-    told = project.json("forget", "--subject", person)
-    assert (told["state"], told["clusters_retrained"]) == ("certified", plan["clusters_retrained"])
+    summary = project.json("forget", "--subject", person)
+    assert (summary["state"], summary["clusters_retrained"]) == ("certified", plan["clusters_retrained"])
     after = outs_by_stage(project.root / "dvc.lock")
     changed = {name for name in after if after[name] != before[name]}
     expected = {"split", "cluster", "validate", "head", "evaluate", *(f"embed@{part}" for part in plan["parts"])}
@@ -99,7 +99,7 @@ def test_person_is_forgotten_purged_and_proven_gone(project: Sandbox) -> None:
     cached = {path.parent.name + path.name for path in (project.root / ".dvc" / "cache").rglob("*") if path.is_file()}
     assert not old & cached, "the old prompt is in no cache"
     assert {md5 for name in after if name.startswith("tune@") for md5 in after[name].values()} <= cached
-    project.json("verify", told["certificate"])
+    project.json("verify", summary["certificate"])
     assert project.dvc("status").strip().endswith("up to date.")
     audit = project.json("audit", "--rebuild", "--stores")
     assert (audit["equal"], audit["artifacts"], audit["clean"]) == (True, len(read_outs(project.root / "dvc.lock")), True)
@@ -149,8 +149,8 @@ def test_build_trains_stale_slots_in_warm_processes_with_the_same_bytes(project:
     other = Sandbox(tmp_path / "other")
     shutil.copytree(project.root, other.root, symlinks=True)
     before = outs_by_stage(project.root / "dvc.lock")
-    for one in (project, other):
-        one.set_params(tune={"epochs": 2})
+    for sandbox in (project, other):
+        sandbox.set_params(tune={"epochs": 2})
     seen = tmp_path / "chains"
     spy = (
         "import os, sys\nfrom flows.run import build\nfrom flows.cli import main\nwhole = build.run_chains\n"

@@ -82,10 +82,10 @@ def test_published_sets_and_weights_build_forget_and_rebuild_to_the_same_bytes(p
     assert "split: 77 public and 150 private records" in done.stderr
     before = project.lock()
     # Not written out: the project holds this file, and the scan would find the names of the erased in it.
-    told = project.json(
+    summary = project.json(
         "forget", "--subject", *(f"cifar10-{split}-{number:05d}" for split, number in (("train", 42), ("test", 3)))
     )
-    assert told["state"] == "certified"
+    assert summary["state"] == "certified"
     assert project.lock()["pretrain"]["outs"] == before["pretrain"]["outs"]
     # The copy of the audit has neither the weights' folder nor the published files: it is given both.
     assert project.json("audit", "--rebuild")["equal"] is True

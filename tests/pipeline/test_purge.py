@@ -32,7 +32,7 @@ def test_nothing_of_her_is_left_and_nobody_else_lost_anything(scene: Scene) -> N
     assert pulls(scene, "with").returncode != 0
     path = purge.journal_path(scene.layout, BATCH)
     assert stat.S_IMODE(path.stat().st_mode) == 0o600
-    assert not [one for one in (CANARY, *search_terms.ids) if one in path.read_text()]
+    assert not [mark for mark in (CANARY, *search_terms.ids) if mark in path.read_text()]
     assert journal.stores == ("cache", "remote disk")
     scene.git("commit", "--quiet", "--all", "--message", "without her")
     scene.dvc("push", "--quiet", "--run-cache")
@@ -43,10 +43,10 @@ def test_nothing_of_her_is_left_and_nobody_else_lost_anything(scene: Scene) -> N
 def test_the_branch_without_her_keeps_every_object_and_run(scene: Scene) -> None:
     kept = files(scene.cache)
     journal, _ = scene.purge()
-    gone = {name for name in kept if name not in files(scene.cache)}
+    deleted = {name for name in kept if name not in files(scene.cache)}
     named = {md5[:2] + "/" + md5[2:] for md5 in journal.objects} | {f"runs/{entry[:2]}/{entry}" for entry in journal.run_entries}
-    assert gone
-    assert {name.removeprefix("files/md5/") for name in gone} <= named
+    assert deleted
+    assert {name.removeprefix("files/md5/") for name in deleted} <= named
     scene.git("stash", "--quiet")
     scene.git("checkout", "--quiet", "other")
     scene.dvc("checkout", "--quiet")  # from the cache alone
@@ -54,9 +54,9 @@ def test_the_branch_without_her_keeps_every_object_and_run(scene: Scene) -> None
 
 def test_planning_again_after_a_purge_finds_nothing_to_do(scene: Scene) -> None:
     scene.purge()
-    held = files(scene.cache), files(scene.disk)
+    before = files(scene.cache), files(scene.disk)
     scene.purge()
-    assert (files(scene.cache), files(scene.disk)) == held
+    assert (files(scene.cache), files(scene.disk)) == before
 
 
 def test_nobody_erased_condemns_nothing(scene: Scene) -> None:
@@ -120,10 +120,10 @@ def test_objects_that_nothing_names_any_more_go_from_the_own_cache(scene: Scene)
     tracked = scene.root / "notes.bin"
     tracked.write_bytes(b"somebody's file")
     scene.dvc("add", "--quiet", "notes.bin")
-    held = {name for name, content in files(scene.cache).items() if content == b"somebody's file"}
+    objects = {name for name, content in files(scene.cache).items() if content == b"somebody's file"}
     scene.purge()
     assert not orphan.exists()
-    assert held <= files(scene.cache).keys()
+    assert objects <= files(scene.cache).keys()
 
 
 def test_copies_outside_of_the_stores_go(scene: Scene) -> None:

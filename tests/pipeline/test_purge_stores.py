@@ -39,10 +39,10 @@ def test_a_remote_that_is_away_stops_planning_and_does_not_stop_the_others(scene
 @pytest.mark.parametrize("url", ["gs://bucket/x", "ssh://host/x", "https://host/x"])
 def test_a_remote_of_another_kind_is_refused_before_anything_goes(scene: Scene, url: str) -> None:
     scene.dvc("remote", "add", "far", url)
-    held = files(scene.cache)
+    before = files(scene.cache)
     with pytest.raises(ProjectError, match=r"^remote far is of type \w+://, but purge supports only folders and S3"):
         scene.plan()
-    assert files(scene.cache) == held
+    assert files(scene.cache) == before
 
 
 def test_a_stale_clone_s_push_is_found_and_purged_again(scene: Scene) -> None:
@@ -79,7 +79,7 @@ def test_a_bucket_is_purged_with_all_versions(scene: Scene, s3: str, versions: s
         client.put_object(Bucket=bucket, Key=f"some/prefix/{name}", Body=content)
     planned, search_terms = scene.plan()
     condemned = {f"some/prefix/files/md5/{md5[:2]}/{md5[2:]}" for md5 in planned.journal.objects}
-    pushed = {one["Key"] for one in client.list_objects_v2(Bucket=bucket)["Contents"]}
+    pushed = {listed["Key"] for listed in client.list_objects_v2(Bucket=bucket)["Contents"]}
     hidden = min(condemned & pushed)
     client.delete_object(Bucket=bucket, Key=hidden)  # with versions it is only hidden
     assert {"condemned object", "condemned run entry"} <= scene.residue(search_terms)["remote far"]
@@ -90,8 +90,8 @@ def test_a_bucket_is_purged_with_all_versions(scene: Scene, s3: str, versions: s
     scene.dvc("remote", "modify", "--local", "--unset", "far", "endpointurl")
     purge.carry_out(scene.layout, planned.journal)
     assert scene.residue(search_terms) == {}
-    told = client.list_object_versions(Bucket=bucket)
-    left = {one["Key"] for one in (*told["Versions"], *told.get("DeleteMarkers", ()))}
+    listing = client.list_object_versions(Bucket=bucket)
+    left = {version["Key"] for version in (*listing["Versions"], *listing.get("DeleteMarkers", ()))}
     assert left == pushed - condemned - {key for key in pushed if key.startswith("some/prefix/runs/") and key not in left}
     done = pulls(scene, "other", s3, bucket)
     assert done.returncode == 0, done.stderr

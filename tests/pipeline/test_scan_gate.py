@@ -60,9 +60,9 @@ def test_traces_that_were_found_keep_a_request_open_however_often_it_is_tried(pr
     assert "1 bytes, in letter.txt" in audit.stdout
     letter.rename(project.root / "untracked.txt")
     audit = project.lmeraser("audit", "--stores", "--json")
-    [told] = [one for one in json.loads(audit.stdout)["stores"] if one["residue"]]
-    assert (told["store"], told["where"]) == ("workspace", []), "only names that git has are told"
-    assert [one["state"] for one in project.json("status")["requests"]] == ["verified"]
+    [row] = [row for row in json.loads(audit.stdout)["stores"] if row["residue"]]
+    assert (row["store"], row["where"]) == ("workspace", []), "only names that git has are told"
+    assert [request["state"] for request in project.json("status")["requests"]] == ["verified"]
     assert certificates(project) == []
     (project.root / "untracked.txt").unlink()
     assert project.json("resume")["finished"][0]["state"] == "certified"
@@ -83,7 +83,7 @@ def test_unknown_models_in_a_remote_and_a_shallow_history_stop_an_erasure_until_
     theirs = disk / "files" / "md5" / "ab" / ("0" * 30)
     theirs.parent.mkdir(exist_ok=True)
     theirs.write_bytes(b"a model of everybody")
-    held = files(disk), files(project.root / ".dvc" / "cache")
+    before = files(disk), files(project.root / ".dvc" / "cache")
     head = subprocess.run([*git, "rev-parse", "HEAD"], check=True, capture_output=True, text=True).stdout
     (project.root / ".git" / "shallow").write_text(head)
     assert "git fetch --unshallow" in refused(project.lmeraser("forget", "--subject", person), 2)
@@ -91,15 +91,15 @@ def test_unknown_models_in_a_remote_and_a_shallow_history_stop_an_erasure_until_
     line = refused(project.lmeraser("resume"), 3)
     assert "remote disk: 1" in line
     assert "--accept-unknown" in line
-    assert files(disk) == held[0]
-    assert held[1].items() <= files(project.root / ".dvc" / "cache").items(), "nothing was deleted"
+    assert files(disk) == before[0]
+    assert before[1].items() <= files(project.root / ".dvc" / "cache").items(), "nothing was deleted"
     assert certificates(project) == []
     assert project.json("resume", "--accept-unknown")["finished"][0]["state"] == "certified"
     assert "remote disk: 1" in checks(project)
     assert theirs.exists()
-    told = {one["store"]: one["unknown"] for one in project.json("audit", "--stores")["stores"]}
-    assert told["remote disk"] == 1
-    assert told["cache"] == 0
+    unknown = {row["store"]: row["unknown"] for row in project.json("audit", "--stores")["stores"]}
+    assert unknown["remote disk"] == 1
+    assert unknown["cache"] == 0
 
 
 def test_scan_after_a_killed_purge_looks_for_all_that_the_first_one_would_have(project: Sandbox) -> None:
@@ -128,7 +128,7 @@ def test_leftovers_of_every_kind_and_place_are_found(scene: Scene) -> None:
     lost = sorted(name for name in cache if name not in files(scene.cache))
     entry = next(name for name in lost if name.startswith("runs/"))
     folder = next(name for name in lost if name.endswith(".dir"))
-    part = next(name for name in lost if any(one in cache[name] for one in search_terms.images))
+    part = next(name for name in lost if any(image in cache[name] for image in search_terms.images))
     sealed = [name for name in lost if name.startswith("files") and not name.endswith(".dir")]
     derived = next(name for name in sealed if not cache[name].startswith(b"PAR1"))
     tmp, prefect = Path(tempfile.gettempdir()), Path(os.environ["PREFECT_HOME"])

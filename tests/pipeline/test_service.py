@@ -14,14 +14,14 @@ pytestmark = pytest.mark.slow
 
 def left_running(project: Sandbox) -> list[str]:
     """Processes that still serve the project."""
-    found = []
+    pids = []
     for path in Path("/proc").glob("[0-9]*"):
         try:
             if (path / "cwd").resolve() == project.root and b"python" in (path / "cmdline").read_bytes():
-                found.append(path.name)
+                pids.append(path.name)
         except OSError:
             continue
-    return found
+    return pids
 
 
 @pytest.mark.timeout(1800)  # minutes of real processes; a loaded machine takes several times as long as a quiet one
@@ -37,7 +37,7 @@ def test_from_events_to_certificates_each_accepted_request_exactly_once(project:
         # Again with the same id, and by a second event that names a person.
         project.json("submit", "--subject", *groups[2], "--request-id", accepted[2])
         assert service.event({"request_id": accepted[0], "name": groups[0][0]}, accepted[0]) < 300
-        wait(lambda: all(service.states()[one] == "certified" for one in accepted), 600, "every certificate")
+        wait(lambda: all(service.states()[request] == "certified" for request in accepted), 600, "every certificate")
         states = service.states()
         assert sorted(states.values()) == sorted(["certified"] * len(accepted) + ["rejected", "blocked"])
         strangers(service)
@@ -49,8 +49,8 @@ def test_from_events_to_certificates_each_accepted_request_exactly_once(project:
     assert len(listed) == len(set(listed))
     assert set(accepted) < set(listed)
     project.json("verify", *map(str, certificates), "--head", str(project.root / "certificates" / "HEAD"))
-    told = project.json("audit", "--rebuild", "--stores")
-    assert (told["equal"], told["clean"]) == (True, True)
+    audit = project.json("audit", "--rebuild", "--stores")
+    assert (audit["equal"], audit["clean"]) == (True, True)
     # Nobody's name is in Prefect's database, its storage or any log.
     for path in (project.root / ".lmeraser").rglob("*"):
         if path.is_file():
@@ -89,8 +89,8 @@ def test_request_that_needs_approval_waits_until_somebody_gives_it_and_the_ledge
         assert waiting["state"] == "validated"
 
         def suspended(request_id: str) -> bool:
-            found = [run for run in service.runs() if run["name"] == f"forget-{request_id}"]
-            return bool(found) and found[0]["state_type"] == "PAUSED"
+            runs = [run for run in service.runs() if run["name"] == f"forget-{request_id}"]
+            return bool(runs) and runs[0]["state_type"] == "PAUSED"
 
         wait(lambda: suspended(waiting["request_id"]), 300, "the suspension")
         assert service.states()[waiting["request_id"]] == "validated"

@@ -51,8 +51,8 @@ def ended(service: Service, run_id: str) -> str:
 
     def over() -> bool:
         nonlocal state
-        found = service.post("/flow_runs/filter", {"flow_runs": {"id": {"any_": [run_id]}}})[1]
-        state = found[0]["state_type"]
+        runs = service.post("/flow_runs/filter", {"flow_runs": {"id": {"any_": [run_id]}}})[1]
+        state = runs[0]["state_type"]
         return state in ENDED
 
     wait(over, 120, "the end of the run")
@@ -67,7 +67,8 @@ def started(service: Service, deployment: str, **run: Any) -> str:
 
 
 def template(service: Service, pool: str) -> Any:
-    return next(one for one in service.post("/work_pools/filter", {})[1] if one["name"] == pool)["base_job_template"]
+    work_pools = service.post("/work_pools/filter", {})[1]
+    return next(work_pool for work_pool in work_pools if work_pool["name"] == pool)["base_job_template"]
 
 
 def test_server_takes_no_run_that_brings_a_command_an_environment_or_a_folder(service: Service, tmp_path: Path) -> None:

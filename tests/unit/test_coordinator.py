@@ -1,5 +1,6 @@
 """The coordinator takes every step of the way once, in order, and stores what a step found before it says that it was taken."""
 
+import shutil
 import tempfile
 import threading
 import uuid
@@ -9,10 +10,10 @@ from dataclasses import replace
 from pathlib import Path
 
 import pytest
-from builders import example_plan
+from builders import ROOT, example_plan, refused
 
 from flows.project import Project
-from flows.requests.coordinator import AFTERWARDS, STEPS, WAITING, Runner, Turn, take
+from flows.requests.coordinator import AFTERWARDS, STEPS, WAITING, Runner, Turn, attempt, take
 from flows.requests.work import Done, Work
 from lmeraser.core.errors import StepFailedError
 from lmeraser.core.layout import Layout
@@ -26,6 +27,7 @@ def work() -> Iterator[tuple[Turn, Work]]:
     """A batch of one request that is in effect."""
     with tempfile.TemporaryDirectory() as folder:
         project = Project(Layout(Path(folder)))
+        shutil.copyfile(ROOT / "params.yaml", project.layout.params)
         identity = str(uuid.uuid4())
         project.ledger.receive(identity, ["a" * 64], False, 30)
         for state in ("validated", "quarantined"):
@@ -36,7 +38,7 @@ def work() -> Iterator[tuple[Turn, Work]]:
         project.ledger.close()
 
 
-def found(given: Work) -> Done:
+def succeeds(given: Work) -> Done:
     return Done(replace(given.batch, source="found"), {"part": 2.0})
 
 
@@ -49,7 +51,7 @@ def test_table_of_steps_is_the_way_from_removed_on() -> None:
 
 def test_what_a_step_found_is_stored_and_a_step_that_was_taken_is_not_taken_again() -> None:
     with work() as (turn, given):
-        batch = take(turn, given, "removed", found)
+        batch = take(turn, given, "removed", succeeds)
         assert turn.project.ledger.get_batch(batch.batch_id) == batch == replace(given.batch, source="found")
         (request,) = given.requests
         assert request.state == "removed"
@@ -79,5 +81,19 @@ def test_coordinator_that_lost_its_claim_takes_no_step_and_stores_nothing() -> N
         turn.project.ledger.release(turn.claim)
         turn.project.ledger.claim("other", 60, WAITING)
         with pytest.raises(ClaimLostError):
-            take(turn, given, "removed", found)
+            take(turn, given, "removed", succeeds)
         assert turn.project.ledger.get_batch(given.batch.batch_id) == given.batch
+
+
+@pytest.mark.parametrize("reason", ["made to fail", "run `dvc repro`, then `lmeraser resume`"])
+def test_refusal_says_once_that_resume_goes_on(reason: str) -> None:
+    with work() as (turn, given):
+
+        def fail() -> None:
+            with attempt(turn.project, turn.claim, given.ids):
+                raise StepFailedError(reason)
+
+        line = refused(StepFailedError, fail)
+        assert line.startswith(f"request {given.ids[0]} stays open at quarantined: {reason}")
+        assert line.count("`lmeraser resume`") == 1
+        assert given.requests[0].problem == reason, "the ledger keeps the reason alone"

@@ -49,7 +49,7 @@ def status_of(act: Callable[[], object]) -> int:
 
 
 def all_errors(kind: type[LmeraserError] = LmeraserError) -> list[type[LmeraserError]]:
-    return [kind, *(found for below in kind.__subclasses__() for found in all_errors(below))]
+    return [kind, *(descendant for below in kind.__subclasses__() for descendant in all_errors(below))]
 
 
 def test_stage_gets_the_project_the_params_and_its_arguments(project: Path) -> None:
@@ -78,6 +78,8 @@ def test_full_disk_is_told_in_one_line(project: Path, capsys: pytest.CaptureFixt
     assert status_of(lambda: enter(failing(OSError(number, "CANARY", "CANARY-path")))) == 1
     line = capsys.readouterr().err.removesuffix("\n")
     assert "disk is full" in line
+    assert os.strerror(number) in line
+    assert "free some space" in line
     assert_clean(line)
 
 
@@ -94,10 +96,10 @@ def test_broken_params_end_a_stage_with_status_2(project: Path, capsys: pytest.C
 
 def test_tree_of_errors_in_the_docstring_is_the_tree_of_the_code() -> None:
     drawn = dict(re.findall(r"^\s+[│├└─ ]*(\w+Error)\s+(\d)", errors.__doc__ or "", re.MULTILINE))
-    told = {kind.__name__: str(kind.exit_code) for kind in all_errors()}
-    assert drawn.items() <= told.items()
+    exit_codes = {kind.__name__: str(kind.exit_code) for kind in all_errors()}
+    assert drawn.items() <= exit_codes.items()
     assert len(drawn) >= 3
-    assert all(name in (errors.__doc__ or "") for name in told)
+    assert all(name in (errors.__doc__ or "") for name in exit_codes)
     assert {kind.exit_code for kind in all_errors()} == {1, 2, 3}
 
 
@@ -110,10 +112,10 @@ def test_bad_command_line_is_one_line_and_status_2(
     project: Path, capsys: pytest.CaptureFixture[str], arguments: list[str]
 ) -> None:
     assert status_of(lambda: main(arguments)) == 2
-    told = capsys.readouterr()
-    assert told.out == ""
-    assert told.err.startswith("error: ")
-    assert_clean(told.err.removesuffix("\n"))
+    captured = capsys.readouterr()
+    assert captured.out == ""
+    assert captured.err.startswith("error: ")
+    assert_clean(captured.err.removesuffix("\n"))
 
 
 def test_reader_that_has_read_enough_ends_nothing_with_a_traceback(project: Path) -> None:

@@ -36,6 +36,7 @@ def test_expectation_that_fails_names_itself_its_column_and_how_many_rows(expect
     message = refused(ExpectationError, lambda: expect.require("records", FRAME, [expectation]))
     assert "suite records" in message
     assert f"{expectation.name} failed on column {expectation.column}: {count} of 4 rows" in message
+    assert "run `dvc repro`" in message
 
 
 def test_every_failure_is_told_in_the_order_of_the_expectations() -> None:

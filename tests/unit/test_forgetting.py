@@ -36,10 +36,10 @@ def test_erasing_changes_what_the_plan_named_and_equals_a_build_without_the_pers
     before = outs_by_stage(pipeline.layout.lock)
     planned = pipeline.json("plan", "--subject", PERSON)
     assert outs_by_stage(pipeline.layout.lock) == before, "a plan changes nothing"
-    told = pipeline.json("forget", "--subject", PERSON)
-    assert told["state"] == "certified"
-    assert told["clusters_retrained"] == planned["clusters_retrained"] == len(planned["slots_retrained"])
-    assert told["records_removed"] == sum(row.subject == PERSON for row in everybody())
+    summary = pipeline.json("forget", "--subject", PERSON)
+    assert summary["state"] == "certified"
+    assert summary["clusters_retrained"] == planned["clusters_retrained"] == len(planned["slots_retrained"])
+    assert summary["records_removed"] == sum(row.subject == PERSON for row in everybody())
     after = outs_by_stage(pipeline.layout.lock)
     changed = {stage for stage in after if after[stage] != before[stage]}
     tuned = {f"tune@{slot}" for slot in planned["slots_retrained"] + planned["slots_emptied"]}
@@ -170,10 +170,10 @@ def test_request_waits_for_approval_and_the_certificate_says_that_it_was_given(p
 
 def test_event_is_read_and_what_else_it_holds_is_dropped(pipeline: FakePipeline, tmp_path: Path) -> None:
     event, identity = tmp_path / "event.json", "7f6d3f5e-1111-4222-8333-444455556666"
-    told = {"subject_request_id": identity, "subject_request_type": "erasure", "extensions": {"mail": "secret@example.org"}}
-    event.write_text(json.dumps(told | {"subject_identities": [{"identity_value": PERSON, "identity_format": "raw"}]}))
-    found = pipeline.json("forget", "--event", str(event))
-    assert (found["request_id"], found["state"], found["request_status"]) == (identity, "certified", "completed")
+    message = {"subject_request_id": identity, "subject_request_type": "erasure", "extensions": {"mail": "secret@example.org"}}
+    event.write_text(json.dumps(message | {"subject_identities": [{"identity_value": PERSON, "identity_format": "raw"}]}))
+    summary = pipeline.json("forget", "--event", str(event))
+    assert (summary["request_id"], summary["state"], summary["request_status"]) == (identity, "certified", "completed")
     for name, content in contents(pipeline.layout.private_state).items():
         assert b"secret@" not in content, name
         assert PERSON.encode() not in content, name

@@ -52,9 +52,9 @@ def test_remote_that_is_away_during_the_purge_keeps_the_request_open_and_says_wh
     assert "open at verified" in line
     assert "remote disk" in line
     assert certificates(pipeline) == []
-    [told] = pipeline.json("status")["requests"]
-    assert (told["state"], told["certificate"], told["attempts"]) == ("verified", None, 1)
-    assert "remote disk" in told["problem"]
+    [summary] = pipeline.json("status")["requests"]
+    assert (summary["state"], summary["certificate"], summary["attempts"]) == ("verified", None, 1)
+    assert "remote disk" in summary["problem"]
     away.rename(pipeline.remote)
     assert finished(pipeline) == ["certified"]
     assert pipeline.json("audit", "--stores")["clean"] is True
@@ -112,8 +112,8 @@ def test_lost_or_changed_subject_key_never_certifies_somebody_who_was_not_found(
     key.chmod(0o600)
     assert "subject key" in pipeline.refused(2, "resume")
     key.write_bytes(whole)
-    [told] = pipeline.json("resume")["finished"]
-    assert (told["state"], told["records_removed"] > 0) == ("certified", True)
+    [summary] = pipeline.json("resume")["finished"]
+    assert (summary["state"], summary["records_removed"] > 0) == ("certified", True)
 
 
 def test_clock_that_moved_back_keeps_no_request_from_its_certificate(pipeline: FakePipeline) -> None:
@@ -123,8 +123,9 @@ def test_clock_that_moved_back_keeps_no_request_from_its_certificate(pipeline: F
     ledger.close()
     other = pipeline.json("forget", "--subject", OTHER)
     assert other["state"] == pipeline.json("status", moved)["state"] == "certified"
-    told = pipeline.json("verify", *map(str, certificates(pipeline)), "--head", str(pipeline.layout.certificates / "HEAD"))
-    times = {certificate["request_id"]: certificate["completed_at"] for certificate in told["certificates"]}
+    head = str(pipeline.layout.certificates / "HEAD")
+    verification = pipeline.json("verify", *map(str, certificates(pipeline)), "--head", head)
+    times = {certificate["request_id"]: certificate["completed_at"] for certificate in verification["certificates"]}
     assert times[moved] == future > times[other["request_id"]]
 
 
@@ -154,16 +155,16 @@ def test_objects_that_no_version_names_stop_an_erasure_until_somebody_accepts_th
     theirs = pipeline.remote / "files" / "md5" / "ab" / ("0" * 30)
     theirs.parent.mkdir(exist_ok=True)
     theirs.write_bytes(b"a model of everybody")
-    held = contents(pipeline.remote), contents(pipeline.root / ".dvc")
+    before = contents(pipeline.remote), contents(pipeline.root / ".dvc")
     line = pipeline.refused(3, "forget", "--subject", PERSON)
     assert "remote disk: 1" in line
     assert "--accept-unknown" in line
-    assert (contents(pipeline.remote), contents(pipeline.root / ".dvc")) == held
+    assert (contents(pipeline.remote), contents(pipeline.root / ".dvc")) == before
     assert certificates(pipeline) == []
     assert finished(pipeline, "--accept-unknown") == ["certified"]
     assert theirs.exists()
-    told = {store["store"]: store["unknown"] for store in pipeline.json("audit", "--stores")["stores"]}
-    assert (told["remote disk"], told["cache"]) == (1, 0)
+    unknown = {store["store"]: store["unknown"] for store in pipeline.json("audit", "--stores")["stores"]}
+    assert (unknown["remote disk"], unknown["cache"]) == (1, 0)
 
 
 def test_attempts_that_are_used_up_wait_for_a_person(pipeline: FakePipeline) -> None:

@@ -215,7 +215,7 @@ BROKEN: dict[str, tuple[str, Callable[[Path], object], str]] = {
     "missing test image": ("gtsrb", damage("gtsrb/GTSRB/Final_Test/Images/00001.ppm", Path.unlink), "lacks 1 of the images"),
     "missing image": ("gtsrb", damage("gtsrb/GTSRB/Training/00007/00000_00001.ppm", Path.unlink), "Training/00007 lacks 1"),
     "cut image": ("gtsrb", damage("gtsrb/GTSRB/Training/00007/00000_00001.ppm", truncate), "cannot be decoded"),
-    "no class": ("gtsrb", damage("gtsrb/GTSRB/Training/CANARY-x", Path.mkdir), "is not a class"),
+    "no class": ("gtsrb", damage("gtsrb/GTSRB/Training/CANARY-x", Path.mkdir), "expected 00000 to 00042: move it"),
 }
 
 

@@ -72,10 +72,10 @@ def test_nothing_of_the_person_is_left_and_the_current_state_is_whole(scene: Sce
 
 def test_planning_again_after_a_purge_finds_nothing_to_do(scene: Scene) -> None:
     scene.purge()
-    held = contents(scene.cache), contents(scene.disk)
+    before = contents(scene.cache), contents(scene.disk)
     assert purge.plan(scene.layout, scene.is_erased).journal.objects == ()
     scene.purge()
-    assert (contents(scene.cache), contents(scene.disk)) == held
+    assert (contents(scene.cache), contents(scene.disk)) == before
 
 
 def test_nobody_erased_condemns_nothing(scene: Scene) -> None:
@@ -102,14 +102,14 @@ def test_what_is_live_now_is_never_deleted(scene: Scene) -> None:
     current = purge.live(scene.layout)[0]
     journal = scene.planned.journal
     purge.carry_out(scene.layout, replace(journal, objects=tuple(sorted({*journal.objects, *current}))))
-    held = {name.replace("/", "") for name in contents(scene.cache / "files" / "md5")}
+    objects = {name.replace("/", "") for name in contents(scene.cache / "files" / "md5")}
     cached = {
         out["md5"]
         for name, entry in dvc_of(scene.layout).recorded().items()
         for out in entry["outs"]
         if out["path"] not in dvc_of(scene.layout).stages[name].uncached
     }
-    assert cached <= held
+    assert cached <= objects
 
 
 def test_objects_that_nothing_names_go_from_the_own_cache_and_stay_in_a_remote(scene: Scene) -> None:
@@ -154,10 +154,10 @@ def test_remote_that_is_away_stops_planning_and_does_not_stop_the_others(scene: 
 def test_remote_of_another_kind_is_refused_before_anything_goes(scene: Scene, url: str) -> None:
     with (scene.pipeline.root / ".dvc" / "config").open("a") as config:
         config.write(f"['remote \"far\"']\n    url = {url}\n")
-    held = contents(scene.cache)
+    before = contents(scene.cache)
     with pytest.raises(ProjectError, match=r"^remote far is of type \w+://, but purge supports only folders and S3"):
         purge.plan(scene.layout, scene.is_erased)
-    assert contents(scene.cache) == held
+    assert contents(scene.cache) == before
 
 
 def test_stale_clone_s_push_is_found_and_purged_again(scene: Scene) -> None:

@@ -57,7 +57,8 @@ def test_recipe_that_was_kept_to_is_accepted_and_is_the_same_elsewhere(
 )
 def test_slot_is_not_trained_with_anything_but_the_recipe(layout: Layout, name: str, change: Callable[[Layout], object]) -> None:
     change(layout)
-    assert name in refused(DigestMismatchError, lambda: check_recipe(layout, PARAMS_NOW))
+    line = refused(DigestMismatchError, lambda: check_recipe(layout, PARAMS_NOW))
+    assert f"{name} changed since the recipe was made; run `dvc repro`" in line
 
 
 def test_file_beside_the_code_of_tuning_is_no_part_of_the_recipe(layout: Layout) -> None:
