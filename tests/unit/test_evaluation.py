@@ -28,7 +28,7 @@ def scored(lab: Lab, people: list[tuple[str, str, int]]) -> Scores:
     said = np.tile([0.9, 0.1], (len(people), 1))
     nearest = np.array([cluster for _, _, cluster in people], dtype=np.int64)
     answers = Answers(LABELS, said, said, said, said[:, ::-1], nearest)
-    head = GlobalHead(np.zeros((2, 16)), LABELS, 16)
+    head = GlobalHead(np.zeros((2, 16)), np.zeros(2), LABELS, 16)
     prototypes = np.zeros((2, lab.backbone.dim))
     model = ServedModel(tiny_params(), lab.backbone, lab.skeleton, prototypes, ["c00", "c01"], [], np.array([9.0, 40.0]), head)
     return score(model, tests, answers, [3, 2])  # the second cluster holds forty records of two people
@@ -76,7 +76,8 @@ def test_cost_of_a_deletion_is_told_as_mean_and_worst_case() -> None:
 
 def test_picture_is_a_function_of_the_numbers() -> None:
     metrics = {
-        "accuracy": dict.fromkeys(("served", "clusters_soft", "clusters_hard", "global_head"), 0.5) | {"linear_head": None}
+        "accuracy": dict.fromkeys(("served", "clusters_soft", "clusters_hard", "global_head"), 0.5)
+        | {"linear_head": None, "linear_head_depths": None}
     }
     clusters = pd.DataFrame({"slot": ["c00", "c01"], "records": [5, None], "accuracy": [0.5, None]})
     picture = draw_overview(metrics, clusters)

@@ -40,7 +40,7 @@ def cluster_models(dim: int) -> list[ClusterModel]:
 def served(lab: Lab, changes: dict[str, Any] | None = None) -> ServedModel:
     dim = lab.backbone.dim
     rng = np.random.default_rng(2)
-    head = GlobalHead(rng.normal(size=(3, 16)), ["across", "down", "fourth"], 16)
+    head = GlobalHead(rng.normal(size=(3, 16)), np.zeros(3), ["across", "down", "fourth"], 16)
     sizes = np.array([5.0, 1.0, 9.0, 2.0])
     prototypes = whole_numbers(rng, K, dim, 60)
     params = tiny_params(changes)
