@@ -48,8 +48,8 @@ def environments(layout: Layout, params: Params) -> int:
 
 
 def cost(layout: Layout, params: Params, model: ServedModel, subject_of: dict[str, str]) -> dict[str, Any] | None:
-    """Expected cost of erasing one person; None where nothing is tuned, and for the paper's variant, which only a replay can tell."""
-    if params.cluster.method == "anchors" or params.tune.kind == "none":
+    """Expected cost of erasing one person; None where nothing is tuned, or where only a replay can tell (the paper's variant)."""
+    if params.cluster.method == "anchors" or params.tune.kind != "sgd":
         return None
     members = [member for part in params.parts for member in load_placements(layout.leaves(part), part)]
     tree = model.skeleton.hierarchy

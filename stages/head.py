@@ -1,5 +1,6 @@
 """head: every part's exact sums -> head.safetensors, by one solve."""
 
+from lmeraser.clusters.files import load_sizes
 from lmeraser.clusters.global_head import load_rule, load_sums, save_head, solve
 from lmeraser.core.layout import Layout
 from lmeraser.core.params import Params
@@ -10,7 +11,7 @@ from stages.runtime.entry import enter
 def head(layout: Layout, params: Params, _: list[str]) -> None:
     sums = [load_sums(layout.sums(part)) for part in params.parts]
     say(f"head: solved from {sum(part.records for part in sums)} records")
-    save_head(layout.head, solve(sums, load_rule(layout.skeleton, params)))
+    save_head(layout.head, solve(sums, load_rule(layout.skeleton, params), load_sizes(layout.clusters)))
 
 
 if __name__ == "__main__":

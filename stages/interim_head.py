@@ -6,8 +6,8 @@ retraining ends with, because its sums are whole numbers.
 
 import json
 
-from lmeraser.clusters.files import load_placements
-from lmeraser.clusters.global_head import load_rule, load_sums, save_head, solve, subtract
+from lmeraser.clusters.files import load_sizes
+from lmeraser.clusters.global_head import load_rule, load_sums, save_head, solve
 from lmeraser.clusters.skeleton import load_skeleton
 from lmeraser.core.errors import LmeraserError
 from lmeraser.core.layout import Layout
@@ -44,10 +44,8 @@ def _solve_without(copy: Layout) -> None:
     pixels = decode_all([images[record.id] for record in left_out], params, "interim_head")
     backbone, skeleton = load_backbone(copy.backbone, params), load_skeleton(copy.skeleton)
     embedded = embed_part(left_out, pixels, backbone, skeleton, params)
-    kept = [member for part in params.parts for member in load_placements(copy.leaves(part), part)]
-    labels = {member.label for member in kept if member.id not in without}
     sums = [load_sums(copy.sums(part)) for part in params.parts]
-    head = solve(subtract(sums, embedded.sums, sorted(labels)), load_rule(copy.skeleton, params))
+    head = solve(sums, load_rule(copy.skeleton, params), load_sizes(copy.clusters), embedded.sums)
     save_head(copy.root / "interim.safetensors", head)
 
 

@@ -48,8 +48,8 @@ def tune(layout: Layout, params: Params, slots: list[str]) -> None:
     work = {}
     for slot in slots:
         members = load_members(layout.members(slot))
-        if params.tune.kind == "none":
-            write_tensors(layout.tuned(slot), {}, {"state": "none"})
+        if params.tune.kind != "sgd":
+            write_tensors(layout.tuned(slot), {}, {"state": params.tune.kind})
         elif members:
             work[slot] = members
         else:

@@ -10,7 +10,7 @@ import numpy as np
 from builders import make_tree
 
 from lmeraser.clusters.files import Member, load_members, load_placements, save_placements
-from lmeraser.clusters.global_head import Sums, load_rule, load_sums, save_head, save_sums, solve, subtract
+from lmeraser.clusters.global_head import Sums, load_rule, load_sums, save_head, save_sums, solve
 from lmeraser.clusters.skeleton import Skeleton, save_skeleton
 from lmeraser.core.digest import number_from, readable_json, sha256, sha256_of_file
 from lmeraser.core.errors import ExpectationError
@@ -117,9 +117,8 @@ def interim_head(project: Layout, _: Params, folders: list[str]) -> None:
         without = set(json.loads((copy.root / "without.json").read_bytes()))
         records = [record for part in params.parts for record in read_records(copy.part(part), TRAIN)]
         erased_sums = _sums_of([record for record in records if record.id in without], params)
-        labels = sorted({record.label for record in records if record.id not in without})
-        left = subtract([load_sums(copy.sums(part)) for part in params.parts], erased_sums, labels)
-        save_head(copy.root / "interim.safetensors", solve(left, load_rule(copy.skeleton, params)))
+        sums = [load_sums(copy.sums(part)) for part in params.parts]
+        save_head(copy.root / "interim.safetensors", solve(sums, load_rule(copy.skeleton, params), leaving=erased_sums))
 
 
 ACTIONS = {

@@ -82,10 +82,11 @@ def membership(layout: Layout, params: Params, subjects: Sequence[str], people: 
     from lmeraser.learn.membership import trial
 
     check_references(retrainings)
-    if params.tune.kind == "none":
+    if params.tune.kind != "sgd":
         raise BadInputError(
-            "audit --membership asks what tuned clusters betray, and params.yaml has tune.kind none: the global head comes from "
-            "exact sums, so there is nothing to ask; `lmeraser audit --rebuild` shows that it is the head without them"
+            "audit --membership asks what tuned clusters betray, and params.yaml has tune.kind "
+            f"{params.tune.kind}: all of it comes from exact sums, so there is nothing to ask; `lmeraser audit --rebuild` shows "
+            "that it is the model without them"
         )
     clusters = {size.slot: load_members(layout.members(size.slot)) for size in load_sizes(layout.clusters)}
     eligible, owner = _eligible(layout, params, clusters)

@@ -6,6 +6,7 @@ that add up instead of training: RanPAC (McDonnell et al. 2023, arXiv:2307.02251
 """
 
 from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
 from typing import Literal
 
 import numpy as np
@@ -25,36 +26,53 @@ RECORDS = 3072  # public records, first by id, that they are chosen on
 FLAT = 1e-10  # variance, as a share of the greatest, below which there is none
 
 
-def _log_priors(counts: Floats, priors: Priors) -> Floats:
-    return np.zeros(len(counts)) if priors == "even" else np.log(counts / counts.sum())
+@dataclass(frozen=True)
+class Discriminant:
+    """A shared covariance, ready to turn any class means into scores of whole numbers (k labels, p summands).
 
-
-def solve_discriminant(
-    gram: Floats, by_label: Floats, counts: Floats, unit: Floats, shrinkage: float, priors: Priors
-) -> tuple[Floats, Floats]:
-    """Weights and biases of the labels' scores, from sums over n records.
-
-    Args:
-        gram: (p, p) sum of products of whole numbers; overwritten. by_label: (k, p) their sums; counts: (k,), none zero.
-        unit: (p,) what one step of each whole number stands for: shrinkage is towards the mean variance in these units.
-    Returns: (k, p) over the whole numbers, and (k,).
+    Attributes:
+        factor: (p, p) Cholesky factor of the shrunk covariance; unit: (p,) what one step of each whole number stands for.
+        middle: (p,) mean of all records; means: (k, p) of each label; counts: (k,) records of each.
     """
-    records = counts.sum()
-    by_label = by_label * unit
-    covariance = gram
-    covariance *= unit[:, None]
-    covariance *= unit
-    root = by_label / np.sqrt(counts)[:, None]
-    covariance -= root.T @ root
-    covariance /= max(records - len(counts), 1)
-    spread = _spread(float(covariance.trace()) / len(unit))
-    covariance *= 1 - shrinkage
-    covariance[np.diag_indices(len(unit))] += shrinkage * spread
-    middle = by_label.sum(0) / records
-    means = by_label / counts[:, None] - middle
-    weight = cho_solve(cho_factor(covariance, lower=True, overwrite_a=True, check_finite=False), means.T).T
-    bias = _log_priors(counts, priors) - 0.5 * (weight * means).sum(1) - weight @ middle
-    return weight * unit, bias
+
+    factor: tuple[Floats, bool]
+    unit: Floats
+    middle: Floats
+    means: Floats
+    counts: Floats
+
+    @classmethod
+    def of(cls, gram: Floats, by_label: Floats, counts: Floats, unit: Floats, shrinkage: float) -> "Discriminant":
+        """From sums over n records.
+
+        Args:
+            gram: (p, p) sum of products of whole numbers; overwritten. by_label: (k, p) their sums; counts: (k,), none zero.
+            unit: (p,) shrinkage is towards the mean variance in these units.
+        """
+        records = counts.sum()
+        by_label = by_label * unit
+        covariance = gram
+        covariance *= unit[:, None]
+        covariance *= unit
+        root = by_label / np.sqrt(counts)[:, None]
+        covariance -= root.T @ root
+        covariance /= max(records - len(counts), 1)
+        spread = _spread(float(covariance.trace()) / len(unit))
+        covariance *= 1 - shrinkage
+        covariance[np.diag_indices(len(unit))] += shrinkage * spread
+        factor = cho_factor(covariance, lower=True, overwrite_a=True, check_finite=False)
+        return cls(factor, unit, by_label.sum(0) / records, by_label / counts[:, None], counts)
+
+    def scores_of(self, means: Floats) -> tuple[Floats, Floats]:
+        """Weights over whole numbers and biases of the scores of some class means, before any prior: (r, p) and (r,)."""
+        centred = means - self.middle
+        weight = cho_solve(self.factor, centred.T).T
+        return weight * self.unit, -0.5 * (weight * centred).sum(1) - weight @ self.middle
+
+
+def log_priors(counts: Floats, priors: Priors) -> Floats:
+    """Of k labels, along the last axis; counts need not be whole."""
+    return np.zeros(counts.shape) if priors == "even" else np.log(counts / counts.sum(-1, keepdims=True))
 
 
 def _spread(mean_variance: float) -> float:
@@ -89,7 +107,7 @@ def _scores(
         ridge, taken = shrinkage * spread, (1 - shrinkage) * variance
         share = taken / (taken + ridge)
         linear = (products - (asked_along * share) @ along.T) / ridge
-        yield linear - 0.5 * (lengths - (along**2 * share).sum(1)) / ridge + _log_priors(counts, priors)
+        yield linear - 0.5 * (lengths - (along**2 * share).sum(1)) / ridge + log_priors(counts, priors)
 
 
 def choose(

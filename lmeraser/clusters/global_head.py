@@ -7,13 +7,17 @@ isolation. Ridge solutions from sufficient statistics: Hoerl and Kennard 1970; f
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 from scipy.linalg import cho_factor, cho_solve
 from scipy.special import softmax
 
-from lmeraser.clusters.discriminant import solve_discriminant
+from lmeraser.clusters.closed import ClosedHeads, solve_clusters
+from lmeraser.clusters.discriminant import Discriminant, log_priors
+from lmeraser.clusters.files import ClusterSize
+from lmeraser.clusters.leaf_sums import LeafSums, combine
 from lmeraser.clusters.quantisation import STEPS, Integers
 from lmeraser.core.environment import Environment, environment
 from lmeraser.core.params import Head, Params
@@ -28,6 +32,7 @@ class Sums:
     by_label: NDArray[np.int32]  # (k, p)
     counts: NDArray[np.int64]  # (k,) records
     labels: list[str]
+    by_leaf: LeafSums | None = None  # where clusters are solved in closed form
 
     @property
     def records(self) -> int:
@@ -41,6 +46,7 @@ class GlobalHead:
     Attributes:
         weight: (k, p) float64 over whole-number summands; bias: (k,); labels: sorted.
         levels: of a summand; temperature: of the softmax of the scores; None: scores are regressed indicators.
+        clusters: heads in closed form, where the params ask for them.
     """
 
     weight: NDArray[np.float64]
@@ -48,6 +54,7 @@ class GlobalHead:
     labels: list[str]
     levels: int
     temperature: float | None = None
+    clusters: ClosedHeads | None = None
 
     def probabilities(self, summands: NDArray[np.float64]) -> NDArray[np.float64]:
         """(n, p) to (n, k): a calibrated softmax, or the regressed indicator, clipped at zero and normalised."""
@@ -60,19 +67,27 @@ class GlobalHead:
         return np.where(total > 0, scores / np.where(total > 0, total, 1), 1 / len(self.labels))
 
 
-def total(parts: Sequence[Sums]) -> tuple[NDArray[np.float64], NDArray[np.float64], NDArray[np.float64], list[str]]:
-    """The parts' sums in one: Gram matrix, by label, counts, labels. Whole numbers: any order gives the same."""
+Total = tuple[NDArray[np.float64], NDArray[np.float64], NDArray[np.float64], list[str]]
+
+
+def total(parts: Sequence[Sums], leaving: Sums | None = None) -> Total:
+    """The parts' sums in one, less those of records that leave: Gram matrix, by label, counts, and the labels that are left.
+
+    Whole numbers: any order gives the same, and so does never having added what leaves.
+    """
+    signed = [(1, part) for part in parts] + ([(-1, leaving)] if leaving else [])
+    labels = sorted({label for _, part in signed for label in part.labels})
     gram = np.zeros(parts[0].gram.shape, dtype=np.int64)
-    for part in parts:
-        gram += part.gram
-    labels = sorted({label for part in parts for label in part.labels})
     by_label = np.zeros((len(labels), len(gram)), dtype=np.int64)
     counts = np.zeros(len(labels), dtype=np.int64)
-    for part in parts:
+    for sign, part in signed:
         rows = [labels.index(label) for label in part.labels]
-        by_label[rows] += part.by_label
-        counts[rows] += part.counts
-    return gram.astype(np.float64), by_label.astype(np.float64), counts.astype(np.float64), labels
+        gram += part.gram if sign > 0 else -part.gram
+        by_label[rows] += sign * part.by_label
+        counts[rows] += sign * part.counts
+    kept = np.flatnonzero(counts)
+    sums = gram.astype(np.float64), by_label[kept].astype(np.float64), counts[kept].astype(np.float64)
+    return *sums, [labels[row] for row in kept]
 
 
 @dataclass(frozen=True)
@@ -82,6 +97,7 @@ class Rule:
     Attributes:
         head, levels: as the params say; unit: (p,) a summand's level in units of a standardised feature, or empty: 1.
         shrinkage, temperature: of a discriminant, as the params say or chosen on public records.
+        pull: of clusters in closed form; None: there are none.
     """
 
     head: Head
@@ -89,11 +105,13 @@ class Rule:
     unit: NDArray[np.float64]
     shrinkage: float
     temperature: float
+    pull: float | None
 
 
 def rule_of(params: Params, step: Integers, shrinkage: float, temperature: float) -> Rule:
     """Args: step, shrinkage, temperature: the skeleton's."""
-    return Rule(params.head, params.projection.levels, step / STEPS, shrinkage, temperature)
+    pull = params.tune.pull if params.tune.kind == "closed" else None
+    return Rule(params.head, params.projection.levels, step / STEPS, shrinkage, temperature, pull)
 
 
 def load_rule(skeleton: Path, params: Params) -> Rule:
@@ -102,30 +120,27 @@ def load_rule(skeleton: Path, params: Params) -> Rule:
     return rule_of(params, tensors["step"], note["shrinkage"], note["temperature"])
 
 
-def solve(parts: Sequence[Sums], rule: Rule) -> GlobalHead:
-    """Add the parts and solve once: the discriminant, or (G + ridge n levels² I) w = B, ridge being a share of the records."""
-    gram, by_label, counts, labels = total(parts)
+def solve(parts: Sequence[Sums], rule: Rule, clusters: Sequence[ClusterSize] = (), leaving: Sums | None = None) -> GlobalHead:
+    """Add the parts and solve once: the discriminant, or (G + ridge n levels² I) w = B, ridge being a share of the records.
+
+    Args:
+        clusters: to be solved in closed form as well, if the rule says so.
+        leaving: the sums of records that leave: what is left equals, bit for bit, sums that never held them.
+    """
+    gram, by_label, counts, labels = total(parts, leaving)
     if rule.head.kind == "discriminant":
         unit = rule.unit if len(rule.unit) else np.ones(len(gram))
-        weight, bias = solve_discriminant(gram, by_label, counts, unit, rule.shrinkage, rule.head.priors)
-        return GlobalHead(weight, bias, labels, rule.levels, rule.temperature)
+        shared = Discriminant.of(gram, by_label, counts, unit, rule.shrinkage)
+        weight, bias = shared.scores_of(shared.means)
+        bias += log_priors(counts, rule.head.priors)
+        heads = None
+        if rule.pull is not None:
+            by_leaf = combine([part.by_leaf for part in parts if part.by_leaf], leaving.by_leaf if leaving else None)
+            heads = solve_clusters(by_leaf, clusters, labels, shared, rule.pull, rule.head.priors)
+        return GlobalHead(weight, bias, labels, rule.levels, rule.temperature, heads)
     gram[np.diag_indices(len(gram))] += rule.head.ridge * counts.sum() * rule.levels**2
     weight = cho_solve(cho_factor(gram, overwrite_a=True), by_label.T).T
     return GlobalHead(weight, np.zeros(len(labels)), labels, rule.levels)
-
-
-def subtract(parts: Sequence[Sums], leaving: Sums, labels: Sequence[str]) -> list[Sums]:
-    """The parts without some records: exact, so equal to sums that never held them.
-
-    Args: leaving: the sums of the records that leave; labels: those that a record still has afterwards.
-    """
-
-    def kept(sums: Sums, sign: int) -> Sums:
-        rows = [row for row, label in enumerate(sums.labels) if label in labels]
-        gram = sums.gram if sign > 0 else -sums.gram
-        return Sums(gram, sign * sums.by_label[rows], sign * sums.counts[rows], [sums.labels[row] for row in rows])
-
-    return [*(kept(part, 1) for part in parts), kept(leaving, -1)]
 
 
 def _pack(gram: NDArray[np.int32]) -> NDArray[np.int32]:
@@ -140,22 +155,36 @@ def _unpack(packed: NDArray[np.int32], size: int) -> NDArray[np.int32]:
 
 def save_sums(path: Path, sums: Sums, made_in: Environment) -> None:
     """Args: made_in: what gave the features that were summed."""
+    tensors: dict[str, NDArray[Any]] = {"gram": _pack(sums.gram), "by_label": sums.by_label, "counts": sums.counts}
     note = {"labels": sums.labels, "records": sums.records, "environment": made_in}
-    write_tensors(path, {"gram": _pack(sums.gram), "by_label": sums.by_label, "counts": sums.counts}, note)
+    if sums.by_leaf is not None:
+        tensors |= {f"leaf.{name}": getattr(sums.by_leaf, name) for name in ("leaves", "sums", "counts")}
+        note["leaf_labels"] = sums.by_leaf.labels
+    write_tensors(path, tensors, note)
 
 
 def load_sums(path: Path) -> Sums:
     tensors, note = read_tensors(path)
-    by_label = tensors["by_label"]
-    return Sums(_unpack(tensors["gram"], by_label.shape[1]), by_label, tensors["counts"], note["labels"])
+    by_label, by_leaf = tensors["by_label"], None
+    if "leaf.sums" in tensors:
+        by_leaf = LeafSums(tensors["leaf.leaves"], note["leaf_labels"], tensors["leaf.sums"], tensors["leaf.counts"])
+    return Sums(_unpack(tensors["gram"], by_label.shape[1]), by_label, tensors["counts"], note["labels"], by_leaf)
+
+
+CLOSED = ("weight", "cluster", "label", "bias")
 
 
 def save_head(path: Path, head: GlobalHead) -> None:
     """The environment beside it is numpy's alone, whoever solves: the sums are whole numbers, and no network has a part."""
+    tensors: dict[str, NDArray[Any]] = {"weight": head.weight, "bias": head.bias}
     note = {"labels": head.labels, "levels": head.levels, "temperature": head.temperature, "environment": environment()}
-    write_tensors(path, {"weight": head.weight, "bias": head.bias}, note)
+    if head.clusters is not None:
+        tensors |= {f"clusters.{name}": getattr(head.clusters, name) for name in CLOSED}
+        note["slots"] = head.clusters.slots
+    write_tensors(path, tensors, note)
 
 
 def load_head(path: Path) -> GlobalHead:
     tensors, note = read_tensors(path)
-    return GlobalHead(tensors["weight"], tensors["bias"], note["labels"], note["levels"], note["temperature"])
+    closed = ClosedHeads(note["slots"], *(tensors[f"clusters.{name}"] for name in CLOSED)) if "slots" in note else None
+    return GlobalHead(tensors["weight"], tensors["bias"], note["labels"], note["levels"], note["temperature"], closed)

@@ -141,7 +141,8 @@ class Cluster(Section):
 
 
 class Tune(Section):
-    kind: Literal["sgd", "none"]  # none: no cluster is tuned, and the global head answers alone
+    kind: Literal["sgd", "closed", "none"]  # closed: solved from sums; none: the global head answers alone
+    pull: Rate  # closed: records that the global mean of a label counts for in a cluster
     epochs: Positive
     batch: Positive  # records; halved down to min_batch for small clusters
     min_batch: Positive
@@ -248,6 +249,8 @@ class Params(Section):
             raise ValueError(f"tune.min_batch is {self.tune.min_batch}, expected at most tune.batch {self.tune.batch}")
         if self.tune.kind == "none" and self.serve.mix:
             raise ValueError(f"serve.mix is {self.serve.mix:g}, expected 0 with tune.kind none: no cluster is there to answer")
+        if self.tune.kind == "closed" and (self.head.kind != "discriminant" or self.cluster.method == "anchors"):
+            raise ValueError("tune.kind is closed, expected head.kind discriminant, and cluster.method tree or random, with it")
         if self.head.kind == "discriminant" and self.head.shrinkage == 0:
             raise ValueError("head.shrinkage is 0, expected more: a covariance of constant features has no inverse")
         if self.cluster.n_min > self.cluster.n_max:

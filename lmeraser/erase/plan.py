@@ -223,7 +223,7 @@ def make_plan(subjects: Sequence[str], facts: Facts, include_public: bool) -> Pl
         slots_retrained=blast.retrained if touched else [],
         slots_emptied=blast.emptied,
         clusters_total=blast.clusters_after,
-        records_retrained=blast.records_retrained if touched and params.tune.kind != "none" else 0,
+        records_retrained=blast.records_retrained if touched and params.tune.kind == "sgd" else 0,
         records_total=blast.records_after,
         cut_changes=blast.merged,
         labels_lost=len(set(train["label"].unique().to_pylist()) - private.labels_left),

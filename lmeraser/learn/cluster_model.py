@@ -37,12 +37,12 @@ def save_cluster_model(path: Path, model: ClusterModel, params: Params) -> None:
 
 
 def load_cluster_model(path: Path) -> ClusterModel | None:
-    """None where clusters are not tuned (`tune.kind: none`).
+    """None where clusters are not tuned (`tune.kind` closed or none).
 
     Raises: ProjectError if the file is absent or broken; BadInputError if it is an empty slot's.
     """
     tensors, note = read_tensors(path)
-    if note["state"] == "none":
+    if note["state"] in ("closed", "none"):
         return None
     if note["state"] != "tuned":
         raise BadInputError(f"{path.name} is an empty slot; run `dvc repro` and retry")

@@ -1,13 +1,14 @@
 """Embed: one private part becomes each unit's leaf and the part's exact sums. Features are never stored."""
 
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 from numpy.typing import NDArray
 
 from lmeraser.clusters.global_head import Sums
 from lmeraser.clusters.hierarchy import Hierarchy
+from lmeraser.clusters.leaf_sums import LeafSums
 from lmeraser.clusters.quantisation import Integers, mean_by_group
 from lmeraser.clusters.skeleton import Skeleton
 from lmeraser.core.digest import number_from
@@ -110,5 +111,9 @@ def embed_part(
     blocks = (
         skeleton.summand(quantised[start : start + BLOCK], params.projection.levels) for start in range(0, len(records), BLOCK)
     )
-    sums = exact_sums_of_blocks(blocks, [record.label for record in records], skeleton.summands)
+    labels = [record.label for record in records]
+    sums = exact_sums_of_blocks(blocks, labels, skeleton.summands)
+    if params.tune.kind == "closed":
+        summands = skeleton.summand(quantised, params.projection.levels)
+        sums = replace(sums, by_leaf=LeafSums.of(summands, leaf_of_unit[index], labels))
     return PartEmbedding([units[i] for i in index], leaf_of_unit[index], finite, sums)

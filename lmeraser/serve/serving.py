@@ -7,11 +7,13 @@ cluster, and the global head is the one without them. Without any cluster the he
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
+from typing import cast
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
 
+from lmeraser.clusters.closed import ClosedHeads
 from lmeraser.clusters.files import load_router, load_sizes
 from lmeraser.clusters.global_head import GlobalHead, load_head
 from lmeraser.clusters.quantisation import STEPS, Integers, squared_distances
@@ -51,7 +53,7 @@ class ServedModel:
     skeleton: Skeleton
     prototypes: Integers  # (m, d)
     slots: list[str]
-    clusters: list[ClusterModel]
+    clusters: list[ClusterModel | None]  # None: solved in closed form, with the head
     sizes: NDArray[np.float64]  # (m,) records of each cluster
     head: GlobalHead | None  # None while it is withheld
 
@@ -90,9 +92,10 @@ class ServedModel:
     @classmethod
     def _load(cls, layout: Layout, params: Params, left_out: frozenset[str], head: Path | None) -> "ServedModel":
         prototypes, slots = load_router(layout.router)
+        solved = None if head is None else load_head(head)
+        closed = solved.clusters.slots if solved and solved.clusters else []
         models = {slot: load_cluster_model(layout.tuned(slot)) for slot in slots if slot not in left_out}
-        tuned = {slot: model for slot, model in models.items() if model is not None}
-        kept = [index for index, slot in enumerate(slots) if slot in tuned]
+        kept = [index for index, slot in enumerate(slots) if slot in models and (models[slot] is not None or slot in closed)]
         sizes = np.array([size.records for size in load_sizes(layout.clusters)], dtype=np.float64)
         if not kept and head is None:
             raise ProjectError("no cluster may answer and the global head is being solved; retry in a moment")
@@ -102,9 +105,9 @@ class ServedModel:
             load_skeleton(layout.skeleton),
             prototypes[kept],
             [slots[index] for index in kept],
-            [tuned[slots[index]] for index in kept],
+            [models[slots[index]] for index in kept],
             sizes[kept],
-            None if head is None else load_head(head),
+            solved,
         )
 
     @property
@@ -118,7 +121,7 @@ class ServedModel:
     def labels(self) -> list[str]:
         """All labels that any part of the model knows, sorted."""
         known = self.head.labels if self.head else []
-        return sorted({*known, *(label for cluster in self.clusters for label in cluster.labels)})
+        return sorted({*known, *(label for cluster in self.clusters if cluster for label in cluster.labels)})
 
     def _spread(self, probabilities: Probabilities, labels: list[str]) -> Probabilities:
         """(n, own labels) to (n, all labels)."""
@@ -143,12 +146,20 @@ class ServedModel:
 
     def _cluster_probabilities(self, index: int, pixels: NDArray[np.uint8], plain: NDArray[np.float32]) -> Probabilities:
         cluster = self.clusters[index]
+        if cluster is None:
+            return self._closed_probabilities(self.slots[index], plain)
         features = plain
         if cluster.frame.any():
             frame = torch.from_numpy(cluster.frame).to(self.backbone.device)
             features = self.backbone.features(pixels, self.params.embed.batch, frame)
         scores = self.skeleton.standardise(features) @ cluster.weight.T + cluster.bias
         return self._spread(softmax(scores), cluster.labels)
+
+    def _closed_probabilities(self, slot: str, plain: NDArray[np.float32]) -> Probabilities:
+        head = cast("GlobalHead", self.head)
+        summands = self.skeleton.summand(self.skeleton.quantise(plain), head.levels)
+        heads, temperature = cast("ClosedHeads", head.clusters), cast("float", head.temperature)
+        return self._spread(heads.probabilities(slot, summands, summands @ head.weight.T, temperature), head.labels)
 
     def predict(self, pixels: NDArray[np.uint8]) -> Answers:
         """Answer for images: (n, s, s, c) uint8. An image runs through the prompts of its nearest clusters only."""
