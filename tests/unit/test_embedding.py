@@ -12,7 +12,7 @@ from lmeraser.core.errors import ImageError
 from lmeraser.data.decoding import decode_all
 from lmeraser.data.records import Record
 from lmeraser.data.units import group_units, unit_of
-from lmeraser.learn import embedding
+from lmeraser.learn import embedding, features
 from lmeraser.learn.embedding import PartEmbedding, embed_part, leaf_of_units
 
 
@@ -124,9 +124,9 @@ def test_images_are_decoded_in_order_and_a_broken_one_is_refused() -> None:
 def test_features_of_many_images_are_those_of_all_at_once(lab: Lab, monkeypatch: pytest.MonkeyPatch) -> None:
     files = [png(seed) for seed in range(21)]
     whole = lab.backbone.features(decode_all(files, lab.params, "all"), lab.params.embed.batch)
-    monkeypatch.setattr(embedding, "DECODED", 1)
-    assert np.array_equal(embedding.features_of(files, lab.backbone, lab.params, "some"), whole)
-    assert embedding.features_of([], lab.backbone, lab.params, "none").shape == (0, lab.backbone.dim)
+    monkeypatch.setattr(features, "DECODED", 1)
+    assert np.array_equal(features.features_of(files, lab.backbone, lab.params, "some"), whole)
+    assert features.features_of([], lab.backbone, lab.params, "none").shape == (0, lab.backbone.dim)
 
 
 def test_sums_do_not_depend_on_how_many_records_are_in_memory_at_once(lab: Lab, monkeypatch: pytest.MonkeyPatch) -> None:
