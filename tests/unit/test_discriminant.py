@@ -92,7 +92,7 @@ def odd_records(draw: st.DrawFn) -> tuple[Floats, list[str]]:
     return np.array(chosen, dtype=np.float64), labels
 
 
-@settings(max_examples=200)
+@settings(max_examples=100)
 @given(
     odd_records(),
     st.sampled_from([*SHRINKAGES, 1.0, 1e-4]),
@@ -123,6 +123,15 @@ def test_where_each_label_has_one_record_the_nearest_answers(seed: int, k: int, 
     clear = margin[:, 1] - margin[:, 0] > 1e-6 * margin[:, 1]
     answer = scores(solved(summands, labels, unit=np.full(p, 1 / 16)), asked).argmax(1)
     assert np.array_equal(answer[clear], distance.argmin(1)[clear])
+
+
+@pytest.mark.parametrize("repeats", [1, 2])
+def test_many_labels_whose_records_do_not_differ_are_told_apart_though_features_are_large(repeats: int) -> None:
+    """What rounding leaves of the scatter within labels is no variance: it has no inverse."""
+    summands = np.rint(np.random.default_rng(0).normal(size=(400, 60)) * 40).clip(-LEVELS, LEVELS)
+    labels = [f"label-{index:03d}" for index in range(400)]
+    head = solved(np.repeat(summands, repeats, axis=0), np.repeat(labels, repeats).tolist(), unit=np.full(60, 20.0))
+    assert np.array_equal(scores(head, summands).argmax(1), np.arange(400))
 
 
 @given(seeds, st.integers(1, 8), st.integers(1, 12))
