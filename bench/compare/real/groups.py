@@ -41,18 +41,18 @@ def paper(stand: Stand) -> Outcome:
         return cluster_by_anchors([members[row] for row in rows], stand.quantised[rows], cluster_params, params.slots)
 
     def head(cluster: Cluster) -> GlobalHead:
-        rows = np.array([row_of[member.id] for member in cluster.members])
+        rows = np.array([row_of[member.id] for member in cluster.members], dtype=np.int64)
         return solve([exact_sums(stand.summands[rows], labels[rows].tolist())], stand.rule)
 
     made, clustering = spent(lambda: clusters(np.arange(len(records))))
     heads, solving = spent(lambda: [head(cluster) for cluster in made])
-    before = {frozenset(member.id for member in cluster.members) for cluster in made}
+    before = {_ids(cluster) for cluster in made}
     seconds = []
     for person in stand.leavers(REPLAYS):
         kept = np.setdiff1d(np.arange(len(records)), stand.rows_of[person])
         after, replaying = spent(partial(clusters, kept))
-        again = sum(len(c.members) for c in after if frozenset(member.id for member in c.members) not in before)
-        seconds.append(replaying + solving * again / len(records))
+        changed_sizes = [len(cluster.members) for cluster in after if _ids(cluster) not in before]
+        seconds.append(replaying + solving * sum(changed_sizes) / len(records))
     known = sorted(set(stand.train.labels))
     test = stand.skeleton.summand(stand.test_quantised, params.projection.levels)
     nearest = squared_distances(stand.test_quantised, np.array([cluster.prototype for cluster in made])).argmin(1)
@@ -66,6 +66,10 @@ def paper(stand: Stand) -> Outcome:
         answer, known, clustering + solving, float(np.mean(seconds)), len(records) - stand.own, storage,
         chosen={"clusters": len(made), "largest": largest},
     )  # fmt: skip
+
+
+def _ids(cluster: Cluster) -> frozenset[str]:
+    return frozenset(member.id for member in cluster.members)
 
 
 def shards(stand: Stand) -> Outcome:

@@ -22,16 +22,16 @@ Measure = Literal["accuracy", "log_loss", "calibration_error", "deletion_seconds
 SEEDS = 3
 LOGISTIC = (LAST, DEEP)
 NEVER = (
-    "one prompt tuned for all, and full fine-tuning: they train through the whole network, which two processor cores do not afford",
+    "one prompt tuned for all, and full fine-tuning: they train through the whole network, too dear for two processor cores",
     "SVHN: not at hand",
 )
 
 GROUND = (
     "A seed decides which people are public and all else that is random. CIFAR-10 and CIFAR-100 are **subsets**: a seed draws "
-    f"{TRAIN_IMAGES:,} private training and {TEST_IMAGES:,} private test images of one, and {PUBLIC_IMAGES:,} public images of the "
-    "other. Every value that a peer may choose (penalty, ridge, shrinkage, temperature) is chosen on public records alone. Logistic "
-    f"regressions are solved in float32 to a gradient of {TOLERANCE:g}, their penalties chosen among {len(PENALTIES)} on at most "
-    f"{CHOSEN_ON:,} public records, solved to {10 * TOLERANCE:g}."
+    f"{TRAIN_IMAGES:,} private training and {TEST_IMAGES:,} private test images of one, and {PUBLIC_IMAGES:,} public images of "
+    "the other. Every value that a peer may choose (penalty, ridge, shrinkage, temperature) is chosen on public records alone. "
+    f"Logistic regressions are solved in float32 to a gradient of {TOLERANCE:g}, their penalties chosen among {len(PENALTIES)} on "
+    f"at most {CHOSEN_ON:,} public records, solved to {10 * TOLERANCE:g}."
 )
 SECONDS = (
     "Seconds of a deletion: of exact heads, summing the person's records, subtracting and solving; of the paper's clustering, "
@@ -215,7 +215,7 @@ def write_real(runs: Sequence[Run]) -> None:
                 by_peer(runs, backbone, "storage", "{:,.1f}", 1 / 2**20),
             ]
     body += [
-        f"A deletion by subtraction gave the bytes of a rebuild in {sum(map(bool, rebuilds))} of {len(rebuilds)} runs of exact heads.",
+        f"A deletion by subtraction gave the bytes of a rebuild in {sum(map(bool, rebuilds))} of {len(rebuilds)} exact heads.",
         SECONDS,
         "## Not measured, or over fewer than three seeds",
         not_measured(runs),
