@@ -5,7 +5,7 @@ from pathlib import Path
 
 from bench.lab import ROOT
 from bench.lab.changes import changed
-from lmeraser.core.params import Params, load_params
+from lmeraser.core.params import HUB, Params, load_params
 
 NAMES = ("signdigits", "mnist", "omniglot", "cifar10", "shift")
 BACKBONES = ("efficientnet-lite0", "dinov2-small")
@@ -26,17 +26,25 @@ def weights_folder() -> Path:
     return Path(os.environ.get("LMERASER_TEST_WEIGHTS", ROOT.parent / "weights"))
 
 
-def backbone_preset(name: str) -> Params:
-    """Params of a backbone with given weights, whose file is looked for in `weights_folder`.
+def with_weights(params: Params) -> Params:
+    """The params with their file of weights where this machine has it; others as they are.
 
-    Raises: SystemExit if nobody knows the backbone, or if its weights are not there.
+    Raises: SystemExit if it is not there.
     """
-    if name not in BACKBONES:
-        raise SystemExit(f"bench: unknown backbone {name[:40]!r}; expected one of {', '.join(BACKBONES)}")
-    preset = load_params(ROOT / "params" / f"{name}.yaml")
-    file = weights_folder() / Path(preset.pretrain.weights.file if preset.pretrain.weights else "none").name
+    weights = params.pretrain.weights
+    if not weights or weights.file == HUB:
+        return params
+    file = weights_folder() / Path(weights.file).name
     if not file.is_file():
         raise SystemExit(
-            f"bench: {file.name} is not in {file.parent}; put it there, or set LMERASER_TEST_WEIGHTS to the folder that holds it"
+            f"bench: {file.name} is not in the folder of weights; put it there, or set LMERASER_TEST_WEIGHTS to the folder that "
+            "holds it"
         )
-    return changed(preset, {"pretrain.weights.file": str(file)})
+    return changed(params, {"pretrain.weights.file": str(file)})
+
+
+def backbone_preset(name: str) -> Params:
+    """Params of a backbone with given weights. Raises: SystemExit if nobody knows it, or if its weights are not there."""
+    if name not in BACKBONES:
+        raise SystemExit(f"bench: unknown backbone {name[:40]!r}; expected one of {', '.join(BACKBONES)}")
+    return with_weights(load_params(ROOT / "params" / f"{name}.yaml"))

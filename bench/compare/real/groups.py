@@ -51,15 +51,18 @@ def paper(stand: Stand) -> Outcome:
     for person in stand.leavers(REPLAYS):
         kept = np.setdiff1d(np.arange(len(records)), stand.rows_of[person])
         after, replaying = spent(partial(clusters, kept))
-        changed_sizes = [len(cluster.members) for cluster in after if _ids(cluster) not in before]
-        seconds.append(replaying + solving * sum(changed_sizes) / len(records))
+        again = 0
+        for cluster in after:
+            if _ids(cluster) not in before:
+                again += len(cluster.members)
+        seconds.append(replaying + solving * again / len(records))
     known = sorted(set(stand.train.labels))
     test = stand.skeleton.summand(stand.test_quantised, params.projection.levels)
     nearest = squared_distances(stand.test_quantised, np.array([cluster.prototype for cluster in made])).argmin(1)
     answer = np.zeros((len(test), len(known)))
     for place, own in enumerate(heads):
         rows = np.flatnonzero(nearest == place)
-        answer[np.ix_(rows, [known.index(label) for label in own.labels])] = own.probabilities(test[rows])
+        answer[np.ix_(rows, np.array([known.index(label) for label in own.labels]))] = own.probabilities(test[rows])
     storage = sum(own.weight.nbytes + own.bias.nbytes for own in heads) + sum(cluster.prototype.nbytes for cluster in made)
     largest = max(len(cluster.members) for cluster in made)
     return Outcome(
