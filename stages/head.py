@@ -9,9 +9,9 @@ from stages.runtime.entry import enter
 
 
 def head(layout: Layout, params: Params, _: list[str]) -> None:
-    sums = [load_sums(layout.sums(part)) for part in params.parts]
-    say(f"head: solved from {sum(part.records for part in sums)} records")
-    save_head(layout.head, solve(sums, load_rule(layout.skeleton, params), load_sizes(layout.clusters)))
+    parts = (load_sums(layout.sums(part)) for part in params.parts)  # one at a time: a Gram matrix may have hundreds of megabytes
+    save_head(layout.head, solve(parts, load_rule(layout.skeleton, params), load_sizes(layout.clusters)))
+    say(f"head: solved from {len(params.parts)} parts")
 
 
 if __name__ == "__main__":

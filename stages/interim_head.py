@@ -44,8 +44,8 @@ def _solve_without(copy: Layout) -> None:
     pixels = decode_all([images[record.id] for record in left_out], params, "interim_head")
     backbone, skeleton = load_backbone(copy.backbone, params), load_skeleton(copy.skeleton)
     embedded = embed_part(left_out, pixels, backbone, skeleton, params)
-    sums = [load_sums(copy.sums(part)) for part in params.parts]
-    head = solve(sums, load_rule(copy.skeleton, params), load_sizes(copy.clusters), embedded.sums)
+    parts = (load_sums(copy.sums(part)) for part in params.parts)
+    head = solve(parts, load_rule(copy.skeleton, params), load_sizes(copy.clusters), embedded.sums)
     save_head(copy.root / "interim.safetensors", head)
 
 

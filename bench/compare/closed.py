@@ -79,7 +79,7 @@ def global_head(ground: Ground, sizes: list[int]) -> Measured:
     """Ours without clusters: exact sums, one solve; a deletion subtracts and solves again."""
     params = ground.params
     start = time.process_time()
-    head = solve([ground.sums], params.head.ridge, params.projection.levels)
+    head = solve([ground.sums], ground.rule)
     solving = time.process_time() - start
     quantised = ground.skeleton.quantise(ground.features)
     kept = np.ones(len(quantised), dtype=bool)
@@ -87,18 +87,17 @@ def global_head(ground: Ground, sizes: list[int]) -> Measured:
     labels = np.array(ground.data.train.labels)
 
     def sums(rows: NDArray[np.bool_]) -> Sums:
-        fourier = ground.skeleton.fourier(quantised[rows], params.projection.levels)
-        return Sums(*exact_sums(fourier, labels[rows].tolist()), int(rows.sum()))
+        return exact_sums(ground.skeleton.summand(quantised[rows], params.projection.levels), labels[rows].tolist())
 
     left = subtract([ground.sums], sums(~kept), sorted(set(labels[kept])))
-    subtracted, rebuilt = (solve(parts, params.head.ridge, params.projection.levels) for parts in (left, [sums(kept)]))
-    fourier = ground.skeleton.fourier(ground.skeleton.quantise(ground.test_features), params.projection.levels)
+    subtracted, rebuilt = (solve(parts, ground.rule) for parts in (left, [sums(kept)]))
+    summands = ground.skeleton.summand(ground.skeleton.quantise(ground.test_features), params.projection.levels)
     cost = {
         str(size): float(size * len(labels) / len({record.subject for record in ground.data.train.records})) for size in sizes
     }
     storage = head.weight.nbytes + ground.sums.gram.nbytes // 2
     equal = subtracted.weight.tobytes() == rebuilt.weight.tobytes()
-    return _result(head.probabilities(fourier), head.labels, cost, solving, solving, storage, equal)
+    return _result(head.probabilities(summands), head.labels, cost, solving, solving, storage, equal)
 
 
 def framed_head(ground: Ground, sizes: list[int]) -> Measured:

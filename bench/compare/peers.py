@@ -19,7 +19,7 @@ from bench.lab import pipeline as pipe
 from bench.lab.changes import changed
 from lmeraser.clusters.assignment import leaf_counts, rule_of
 from lmeraser.clusters.files import Cluster, Member
-from lmeraser.clusters.global_head import GlobalHead, Sums, solve
+from lmeraser.clusters.global_head import GlobalHead, Rule, Sums, solve
 from lmeraser.clusters.hierarchy import cut
 from lmeraser.clusters.skeleton import Skeleton, build_skeleton
 from lmeraser.core.digest import number_from
@@ -36,7 +36,7 @@ from lmeraser.serve.serving import ServedModel
 Part = dict[str, NDArray[Any]]  # what one group's training made
 Rows = NDArray[np.int64]  # of the private training records, ascending
 Probabilities = NDArray[np.float64]
-KEEP_THE_SKELETON = ("tune.", "serve.", "head.", "cluster.n_", "cluster.k", "cluster.method", "slots")
+KEEP_THE_SKELETON = ("tune.", "serve.", "head.ridge", "cluster.n_", "cluster.k", "cluster.method", "slots")
 
 
 @dataclass(frozen=True)
@@ -57,7 +57,7 @@ class Ground:
         backbone = load_backbone(pipe.backbone_file(data.public, params), params)
         shelves = (data.train, data.test, data.public)
         train, test, public = pipe.side_by_side(lambda shelf: backbone.features(shelf.pixels, params.embed.batch, frame), shelves)
-        skeleton = build_skeleton(public, group_units(data.public.records, params.cluster.unit)[1], params)
+        skeleton = build_skeleton(pipe.public_features(public, data.public.records, backbone.widths, params), params)
         return cls(params, data, backbone, skeleton, train, test, public)
 
     def with_params(self, changes: Mapping[str, object]) -> "Ground":
@@ -65,8 +65,8 @@ class Ground:
         params = changed(self.params, changes)
         if all(name.startswith(KEEP_THE_SKELETON) for name in changes):
             return replace(self, params=params)
-        unit = group_units(self.data.public.records, params.cluster.unit)[1]
-        return replace(self, params=params, skeleton=build_skeleton(self.public_features, unit, params))
+        public = pipe.public_features(self.public_features, self.data.public.records, self.backbone.widths, params)
+        return replace(self, params=params, skeleton=build_skeleton(public, params))
 
     @cached_property
     def unfolded(self) -> dict[str, torch.Tensor]:
@@ -106,12 +106,16 @@ class Ground:
 
     @cached_property
     def sums(self) -> Sums:
-        fourier = self.skeleton.fourier(self.skeleton.quantise(self.features), self.params.projection.levels)
-        return Sums(*exact_sums(fourier, self.data.train.labels), len(self.features))
+        summands = self.skeleton.summand(self.skeleton.quantise(self.features), self.params.projection.levels)
+        return exact_sums(summands, self.data.train.labels)
+
+    @property
+    def rule(self) -> Rule:
+        return pipe.rule_for(self.skeleton, self.params)
 
     @cached_property
     def head(self) -> GlobalHead:
-        return solve([self.sums], self.params.head.ridge, self.params.projection.levels)
+        return solve([self.sums], self.rule)
 
 
 class Peer(ABC):

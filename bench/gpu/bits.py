@@ -9,7 +9,7 @@ from torch.nn import functional
 from torch.nn.attention import SDPBackend
 
 from bench.gpu.ground import Ground, digest, digest_of, peak_of, seconds_of, synthetic, torchs_defaults
-from lmeraser.clusters.global_head import Sums, solve, subtract
+from lmeraser.clusters.global_head import Sums, rule_of, solve, subtract
 from lmeraser.core.errors import ParamsError
 from lmeraser.learn.backbone import require_size
 from lmeraser.learn.embedding import exact_sums
@@ -138,14 +138,14 @@ def erasing(ground: Ground) -> Section:
     params, count, erased = ground.params, ground.sizes.erased, 7
     _, pixels, labels = synthetic(count, params.image.size, seed=4)
     kept = [row for row in range(count) if row != erased]
+    rule = rule_of(params, ground.skeleton.step, ground.skeleton.shrinkage, ground.skeleton.temperature)
 
     def sums(members: list[int]) -> Sums:
         quantised = ground.skeleton.quantise(ground.backbone.features(pixels[members], params.embed.batch))
-        fourier = ground.skeleton.fourier(quantised, params.projection.levels)
-        return Sums(*exact_sums(fourier, [labels[row] for row in members]), len(members))
+        return exact_sums(ground.skeleton.summand(quantised, params.projection.levels), [labels[row] for row in members])
 
     def head(parts: list[Sums]) -> str:
-        return digest(solve(parts, params.head.ridge, params.projection.levels).weight)
+        return digest(solve(parts, rule).weight)
 
     everyone, rebuilt = sums(list(range(count))), sums(kept)
     left = subtract([everyone], sums([erased]), sorted({labels[row] for row in kept}))

@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 from torch import nn
 
 from bench.gpu.flops import Shape
-from lmeraser.clusters.skeleton import Skeleton, build_skeleton
+from lmeraser.clusters.skeleton import PublicFeatures, Skeleton, build_skeleton
 from lmeraser.core.digest import sha256
 from lmeraser.learn.backbone import Backbone, build
 from lmeraser.learn.cluster_model import ClusterModel
@@ -113,9 +113,11 @@ class Ground:
         shape = Shape.of(model)
         model.eval().requires_grad_(False).to(device).to(memory_format=torch.channels_last)
         mean, std = (torch.full((params.image.channels,), value, device=device) for value in (0.5, 0.25))
-        backbone = Backbone(model, mean, std, params.image, device, shape.width)
-        _, pixels, _ = synthetic(max(params.embed.batch, 2 * params.skeleton.leaves), params.image.size, seed=1)
-        skeleton = build_skeleton(backbone.features(pixels, params.embed.batch), np.arange(len(pixels)), params)
+        backbone = Backbone(model, mean, std, params.image, device, shape.width, (shape.width,))
+        ids, pixels, labels = synthetic(max(params.embed.batch, 2 * params.skeleton.leaves), params.image.size, seed=1)
+        features = backbone.features(pixels, params.embed.batch)
+        public = PublicFeatures(features, (features.shape[1],), np.arange(len(pixels)), labels, ids)
+        skeleton = build_skeleton(public, params)
         return cls(name, device, small, SMALL_SIZES if small else Sizes(), params, backbone, skeleton, shape)
 
     def tuned(self, precision: str, records: int, epochs: int) -> ClusterModel:

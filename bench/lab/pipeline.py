@@ -19,8 +19,8 @@ from numpy.typing import NDArray
 from bench.lab import ROOT
 from lmeraser.clusters.assignment import cluster_by_tree
 from lmeraser.clusters.files import Cluster, Member
-from lmeraser.clusters.global_head import Sums, solve
-from lmeraser.clusters.skeleton import Skeleton, build_skeleton
+from lmeraser.clusters.global_head import Rule, Sums, rule_of, solve
+from lmeraser.clusters.skeleton import PublicFeatures, Skeleton, build_skeleton
 from lmeraser.core.code import FOLDERS
 from lmeraser.core.digest import canonical_json, part_of, sha256, sha256_of_file
 from lmeraser.core.environment import fingerprint
@@ -35,6 +35,7 @@ from lmeraser.learn.embedding import exact_sums, leaf_of_units
 from lmeraser.learn.environment import network_environment
 from lmeraser.learn.pretraining import pretrain_backbone
 from lmeraser.learn.tuning import tune_cluster
+from lmeraser.learn.weights import take_weights
 from lmeraser.serve.serving import ServedModel
 from lmeraser.sources import open_source
 from lmeraser.sources.splitting import split_source
@@ -82,12 +83,16 @@ def read_data(params: Params, root: Path) -> Data:
 def _pretrain(path: Path, public: Shelf, params: Params) -> None:
     """What `pretrain` does."""
     make_deterministic(params.device)
+    if params.pretrain.weights:
+        taken = take_weights(params, ROOT)
+        save_backbone(path, taken.model, taken.mean, taken.std, params, taken.resampled)
+        return
     model, mean, std = pretrain_backbone([record.id for record in public.records], public.pixels, public.labels, params)
     save_backbone(path, model, mean, std, params)
 
 
 def make_backbone(public: Shelf, params: Params) -> Backbone:
-    """A backbone made anew, through the file that `pretrain` writes."""
+    """A backbone made anew, through the file that `pretrain` writes; of given weights no record has a say in it."""
     with tempfile.TemporaryDirectory() as folder:
         path = Path(folder) / "backbone.safetensors"
         _pretrain(path, public, params)
@@ -121,9 +126,22 @@ class Frozen:
     features: NDArray[np.float32]
 
 
+def public_features(
+    rows: NDArray[np.float32], records: Sequence[Record], widths: tuple[int, ...], params: Params
+) -> PublicFeatures:
+    """What `skeleton` hands on. Args: rows: (n, w) of the n public training records; widths: of the backbone's depths."""
+    unit = group_units(records, params.cluster.unit)[1]
+    return PublicFeatures(rows, widths, unit, [record.label for record in records], [record.subject for record in records])
+
+
+def rule_for(skeleton: Skeleton, params: Params) -> Rule:
+    """How the global head is solved over a skeleton."""
+    return rule_of(params, skeleton.step, skeleton.shrinkage, skeleton.temperature)
+
+
 def freeze(backbone: Backbone, data: Data, params: Params) -> Frozen:
-    _, unit = group_units(data.public.records, params.cluster.unit)
-    skeleton = build_skeleton(backbone.features(data.public.pixels, params.embed.batch), unit, params)
+    public = backbone.features(data.public.pixels, params.embed.batch)
+    skeleton = build_skeleton(public_features(public, data.public.records, backbone.widths, params), params)
     return Frozen(backbone, skeleton, backbone.features(data.train.pixels, params.embed.batch))
 
 
@@ -144,8 +162,7 @@ def _part(record: Record, params: Params) -> str:
 
 def make_sums(frozen: Frozen, train: Shelf, params: Params) -> Sums:
     """The exact sums over all parts in one (whole numbers: the same as part by part)."""
-    fourier = frozen.skeleton.fourier(frozen.skeleton.quantise(frozen.features), params.projection.levels)
-    return Sums(*exact_sums(fourier, train.labels), len(train.records))
+    return exact_sums(frozen.skeleton.summand(frozen.skeleton.quantise(frozen.features), params.projection.levels), train.labels)
 
 
 def make_clusters(members: Sequence[Member], frozen: Frozen, params: Params) -> list[Cluster]:
@@ -192,5 +209,5 @@ def serve(clusters: Sequence[Cluster], models: Sequence[ClusterModel], sums: Sum
         [cluster.slot for cluster in clusters],
         list(models),
         np.array([len(cluster.members) for cluster in clusters], dtype=np.float64),
-        solve([sums], params.head.ridge, params.projection.levels),
+        solve([sums], rule_for(frozen.skeleton, params)),
     )

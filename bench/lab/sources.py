@@ -4,7 +4,7 @@ import os
 import subprocess
 import sys
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -48,10 +48,17 @@ def source_of(params: Params) -> Iterator[Params]:
         return
     if name not in PACKS:
         raise SystemExit(f"bench: source.path ends in {name!r}; expected one of {', '.join(PACKS)}")
+    with laid_out(PACKS[name]) as folder:
+        yield params.model_copy(update={"source": params.source.model_copy(update={"path": str(folder)})})
+
+
+@contextmanager
+def laid_out(options: Sequence[str]) -> Iterator[Path]:
+    """A folder of images with its manifest.csv, for the time of a run. Args: options: of to_manifest.py."""
     script = shared_data() / "to_manifest.py"
     with tempfile.TemporaryDirectory(prefix="lmeraser-bench-") as folder:
-        subprocess.run([sys.executable, "-B", str(script), folder, *PACKS[name]], check=True, stdout=subprocess.DEVNULL)
+        subprocess.run([sys.executable, "-B", str(script), folder, *options], check=True, stdout=subprocess.DEVNULL)
         manifest = Path(folder) / "manifest.csv"
         rows = pd.read_csv(manifest, dtype=str, keep_default_na=False)
         rows[~rows["path"].isin(COPIES)].to_csv(manifest, index=False)
-        yield params.model_copy(update={"source": params.source.model_copy(update={"path": folder})})
+        yield Path(folder)

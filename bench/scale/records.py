@@ -171,7 +171,7 @@ def freeze(layout: Layout, params: Params) -> None:
     """A backbone with random weights, and the skeleton of the public records' features."""
     import torch
 
-    from lmeraser.clusters.skeleton import build_skeleton, save_skeleton
+    from lmeraser.clusters.skeleton import PublicFeatures, build_skeleton, save_skeleton
     from lmeraser.data.decoding import decode_all
     from lmeraser.data.records import TRAIN, read_images, read_records
     from lmeraser.learn.backbone import build, load_backbone, make_deterministic, save_backbone
@@ -182,8 +182,11 @@ def freeze(layout: Layout, params: Params) -> None:
     records = read_records(layout.public, TRAIN)
     images = read_images(layout.public, {record.id: record.sha256 for record in records})
     pixels = decode_all([images[record.id] for record in records], params, "public")
-    features = load_backbone(layout.backbone, params).features(pixels, params.embed.batch)
-    save_skeleton(layout.skeleton, build_skeleton(features, np.arange(len(records)), params), {})
+    backbone = load_backbone(layout.backbone, params)
+    features = backbone.features(pixels, params.embed.batch)
+    labels, people = [record.label for record in records], [record.subject for record in records]
+    public = PublicFeatures(features, backbone.widths, np.arange(len(records)), labels, people)
+    save_skeleton(layout.skeleton, build_skeleton(public, params), {})
 
 
 def scatter(layout: Layout, params: Params) -> None:

@@ -70,7 +70,7 @@ def our_jobs(n: int, batch: int, epochs: int, seed: int) -> dict[str, Callable[[
     import numpy as np
     import torch
 
-    from lmeraser.clusters.skeleton import build_skeleton
+    from lmeraser.clusters.skeleton import PublicFeatures, build_skeleton
     from lmeraser.learn.backbone import load_backbone, make_deterministic, save_backbone
     from lmeraser.learn.tuning import tune_cluster
 
@@ -81,14 +81,13 @@ def our_jobs(n: int, batch: int, epochs: int, seed: int) -> dict[str, Callable[[
         save_backbone(path, fresh_model(params), [0.5] * 3, [0.25] * 3, params)
         backbone = load_backbone(path, params)
     ids, pixels, labels = synthetic(n, seed)
-    skeleton = build_skeleton(backbone.features(pixels, params.embed.batch), np.arange(n), params)
+    features = backbone.features(pixels, params.embed.batch)
+    skeleton = build_skeleton(PublicFeatures(features, backbone.widths, np.arange(n), labels, ids), params)
 
     def product(kind: str) -> None:
         square = torch.ones(SQUARE, SQUARE, dtype=getattr(torch, kind))
         for _ in range(PRODUCTS[kind]):
             torch.mm(square, square)
-
-    features = backbone.features(pixels, params.embed.batch)
 
     def route() -> None:
         for _ in range(ROUTINGS):

@@ -4,8 +4,10 @@ Taking a record out of the sums equals never having put it in, bit for bit, so t
 isolation. Ridge solutions from sufficient statistics: Hoerl and Kennard 1970; features: Rahimi and Recht 2007.
 """
 
-from collections.abc import Sequence
+from collections import Counter
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
+from itertools import chain
 from pathlib import Path
 from typing import Any
 
@@ -67,27 +69,36 @@ class GlobalHead:
         return np.where(total > 0, scores / np.where(total > 0, total, 1), 1 / len(self.labels))
 
 
-Total = tuple[NDArray[np.float64], NDArray[np.float64], NDArray[np.float64], list[str]]
+@dataclass(frozen=True)
+class Total:
+    """All parts in one (k labels that are left, sorted; p summands): whole numbers, in float64 for BLAS."""
+
+    gram: NDArray[np.float64]  # (p, p)
+    by_label: NDArray[np.float64]  # (k, p)
+    counts: NDArray[np.float64]  # (k,), none zero
+    labels: list[str]
+    by_leaf: LeafSums | None
 
 
-def total(parts: Sequence[Sums], leaving: Sums | None = None) -> Total:
-    """The parts' sums in one, less those of records that leave: Gram matrix, by label, counts, and the labels that are left.
+def total(parts: Iterable[Sums], leaving: Sums | None = None) -> Total:
+    """Add parts, one after the other in memory, and take out what leaves.
 
-    Whole numbers: any order gives the same, and so does never having added what leaves.
+    Whole numbers below 2^53: any order gives the same bits, and so does never having added what leaves.
     """
-    signed = [(1, part) for part in parts] + ([(-1, leaving)] if leaving else [])
-    labels = sorted({label for _, part in signed for label in part.labels})
-    gram = np.zeros(parts[0].gram.shape, dtype=np.int64)
-    by_label = np.zeros((len(labels), len(gram)), dtype=np.int64)
-    counts = np.zeros(len(labels), dtype=np.int64)
-    for sign, part in signed:
-        rows = [labels.index(label) for label in part.labels]
-        gram += part.gram if sign > 0 else -part.gram
-        by_label[rows] += sign * part.by_label
-        counts[rows] += sign * part.counts
-    kept = np.flatnonzero(counts)
-    sums = gram.astype(np.float64), by_label[kept].astype(np.float64), counts[kept].astype(np.float64)
-    return *sums, [labels[row] for row in kept]
+    gram, counts, by_leaf = np.zeros((0, 0)), Counter[str](), list[LeafSums]()
+    by_label: dict[str, NDArray[np.float64]] = {}
+    for part, sign in chain(((part, 1) for part in parts), ((part, -1) for part in [leaving] if part)):
+        gram = gram if len(gram) else np.zeros(part.gram.shape)
+        np.add(gram, part.gram, out=gram) if sign > 0 else np.subtract(gram, part.gram, out=gram)
+        for label, row, count in zip(part.labels, part.by_label, part.counts.tolist(), strict=True):
+            by_label[label] = by_label.get(label, np.zeros(len(gram))) + sign * row
+            counts[label] += sign * count
+        if part.by_leaf is not None and sign > 0:
+            by_leaf.append(part.by_leaf)
+    labels = sorted(label for label, count in counts.items() if count)
+    rows = np.array([by_label[label] for label in labels])
+    leaves = combine(by_leaf, leaving.by_leaf if leaving else None) if by_leaf else None
+    return Total(gram, rows, np.array([counts[label] for label in labels], dtype=np.float64), labels, leaves)
 
 
 @dataclass(frozen=True)
@@ -120,27 +131,26 @@ def load_rule(skeleton: Path, params: Params) -> Rule:
     return rule_of(params, tensors["step"], note["shrinkage"], note["temperature"])
 
 
-def solve(parts: Sequence[Sums], rule: Rule, clusters: Sequence[ClusterSize] = (), leaving: Sums | None = None) -> GlobalHead:
+def solve(parts: Iterable[Sums], rule: Rule, clusters: Sequence[ClusterSize] = (), leaving: Sums | None = None) -> GlobalHead:
     """Add the parts and solve once: the discriminant, or (G + ridge n levels² I) w = B, ridge being a share of the records.
 
     Args:
         clusters: to be solved in closed form as well, if the rule says so.
         leaving: the sums of records that leave: what is left equals, bit for bit, sums that never held them.
     """
-    gram, by_label, counts, labels = total(parts, leaving)
-    if rule.head.kind == "discriminant":
-        unit = rule.unit if len(rule.unit) else np.ones(len(gram))
-        shared = Discriminant.of(gram, by_label, counts, unit, rule.shrinkage)
+    sums, head = total(parts, leaving), rule.head
+    if head.kind == "discriminant":
+        unit = rule.unit if len(rule.unit) else np.ones(len(sums.gram))
+        shared = Discriminant.of(sums.gram, sums.by_label, sums.counts, unit, rule.shrinkage)
         weight, bias = shared.scores_of(shared.means)
-        bias += log_priors(counts, rule.head.priors)
+        bias += log_priors(sums.counts, head.priors)
         heads = None
-        if rule.pull is not None:
-            by_leaf = combine([part.by_leaf for part in parts if part.by_leaf], leaving.by_leaf if leaving else None)
-            heads = solve_clusters(by_leaf, clusters, labels, shared, rule.pull, rule.head.priors)
-        return GlobalHead(weight, bias, labels, rule.levels, rule.temperature, heads)
-    gram[np.diag_indices(len(gram))] += rule.head.ridge * counts.sum() * rule.levels**2
-    weight = cho_solve(cho_factor(gram, overwrite_a=True), by_label.T).T
-    return GlobalHead(weight, np.zeros(len(labels)), labels, rule.levels)
+        if rule.pull is not None and sums.by_leaf is not None:
+            heads = solve_clusters(sums.by_leaf, clusters, sums.labels, shared, rule.pull, head.priors)
+        return GlobalHead(weight, bias, sums.labels, rule.levels, rule.temperature, heads)
+    sums.gram[np.diag_indices(len(sums.gram))] += head.ridge * sums.counts.sum() * rule.levels**2
+    weight = cho_solve(cho_factor(sums.gram, overwrite_a=True), sums.by_label.T).T
+    return GlobalHead(weight, np.zeros(len(sums.labels)), sums.labels, rule.levels)
 
 
 def _pack(gram: NDArray[np.int32]) -> NDArray[np.int32]:
@@ -149,8 +159,10 @@ def _pack(gram: NDArray[np.int32]) -> NDArray[np.int32]:
 
 def _unpack(packed: NDArray[np.int32], size: int) -> NDArray[np.int32]:
     gram = np.zeros((size, size), dtype=np.int32)
-    gram[np.triu_indices(size)] = packed
-    return gram + np.triu(gram, 1).T
+    upper = np.triu_indices(size)
+    gram[upper] = packed
+    gram.T[upper] = packed
+    return gram
 
 
 def save_sums(path: Path, sums: Sums, made_in: Environment) -> None:

@@ -1,0 +1,111 @@
+"""What is kept of every measurement in bench/results/compare-real.json; two processes may add to it."""
+
+import fcntl
+import json
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import TypedDict
+
+from bench.compare.real.outcome import Outcome
+from bench.compare.real.stand import Stand
+from bench.lab import RESULTS, ROOT
+from bench.lab.report import provenance
+from lmeraser.core.digest import canonical_json, readable_json, sha256
+from lmeraser.core.files import write_atomically
+from lmeraser.core.params import Params
+from lmeraser.serve.evaluation import accuracy, calibration_error, log_loss
+
+NAME = "compare-real"
+
+
+class Run(TypedDict):
+    """One peer on one stand. Seconds are of processor, storage in bytes, counts of records; the rest is as in Outcome."""
+
+    backbone: str
+    data: str
+    seed: int
+    peer: str
+    params: str
+    command: str
+    revision: str
+    counts: dict[str, int]
+    accuracy: float | None
+    log_loss: float | None
+    calibration_error: float | None
+    fit_seconds: float
+    deletion_seconds: float
+    deletion_passes: float
+    storage: int
+    passes: float
+    chosen: dict[str, float]
+    equal: bool | None
+
+
+def digest_of(params: Params) -> str:
+    """Of what decides a measurement beside the seed and where files lie: what was measured with others is measured anew."""
+    settings = params.model_dump(mode="json", exclude={"seed", "source", "service", "slots"})
+    if settings["pretrain"]["weights"]:
+        del settings["pretrain"]["weights"]["file"]
+    return sha256(canonical_json(settings))
+
+
+def run_of(backbone: str, data_name: str, peer: str, stand: Stand, outcome: Outcome) -> Run:
+    """What is kept: the answers, which are large, as their three measures."""
+    answer = outcome.probabilities, outcome.labels, stand.test.labels
+    made = provenance()
+    return {
+        "backbone": backbone,
+        "data": data_name,
+        "seed": stand.params.seed,
+        "peer": peer,
+        "params": digest_of(stand.params),
+        "command": made["command"],
+        "revision": made["revision"],
+        "counts": {
+            "public": len(stand.public.records),
+            "train": len(stand.train.records),
+            "test": len(stand.test.records),
+            "people": len(stand.rows_of),
+            "labels": len(set(stand.train.labels)),
+        },
+        "accuracy": accuracy(*answer),
+        "log_loss": log_loss(*answer),
+        "calibration_error": calibration_error(*answer),
+        "fit_seconds": outcome.fit_seconds,
+        "deletion_seconds": outcome.deletion_seconds,
+        "deletion_passes": outcome.deletion_passes,
+        "storage": outcome.storage,
+        "passes": outcome.passes,
+        "chosen": dict(outcome.chosen),
+        "equal": outcome.equal,
+    }
+
+
+def kept_runs(folder: Path = RESULTS) -> list[Run]:
+    """Every measurement so far."""
+    file = folder / f"{NAME}.json"
+    runs: list[Run] = json.loads(file.read_bytes())["results"]["runs"] if file.exists() else []
+    return runs
+
+
+@contextmanager
+def alone() -> Iterator[None]:
+    """While no other process writes the results."""
+    path = ROOT / ".bench" / f"{NAME}.lock"
+    path.parent.mkdir(exist_ok=True)
+    with path.open("w") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        yield
+
+
+def keep(runs: Iterable[Run], folder: Path = RESULTS) -> None:
+    """Add measurements; one of the same backbone, data, seed and peer is replaced."""
+    with alone():
+        kept = {key_of(run): run for run in (*kept_runs(folder), *runs)}
+        ordered = [kept[key] for key in sorted(kept)]
+        write_atomically(folder / f"{NAME}.json", readable_json({**provenance(), "results": {"runs": ordered}}))
+
+
+def key_of(run: Run) -> tuple[str, str, int, str]:
+    return run["backbone"], run["data"], run["seed"], run["peer"]

@@ -1,0 +1,1 @@
+"""What the solve of the global head costs."""
