@@ -15,7 +15,7 @@ def by_anchors(layout: Layout, params: Params, members: list[Member]) -> list[Cl
     from lmeraser.data.records import read_images
     from lmeraser.learn.anchors import cluster_by_anchors
     from lmeraser.learn.backbone import load_backbone, make_deterministic
-    from lmeraser.learn.embedding import features_of
+    from lmeraser.learn.features import features_of
 
     make_deterministic(params.device)
     images: dict[str, bytes] = {}

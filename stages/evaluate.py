@@ -17,7 +17,7 @@ from lmeraser.data.decoding import decode_all
 from lmeraser.data.records import TEST, TRAIN, Record, read_images, read_records
 from lmeraser.erase.blast import cost_per_subject
 from lmeraser.learn.backbone import make_deterministic
-from lmeraser.learn.embedding import features_of
+from lmeraser.learn.features import features_of
 from lmeraser.pipeline.mixing import environments_of, mixed
 from lmeraser.serve.evaluation import Scores, calibration_error, deletion_cost, log_loss, score
 from lmeraser.serve.picture import draw_overview

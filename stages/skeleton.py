@@ -7,8 +7,8 @@ from lmeraser.core.progress import say
 from lmeraser.data.records import TRAIN, read_images, read_records
 from lmeraser.data.units import group_units
 from lmeraser.learn.backbone import load_backbone, make_deterministic, require_own_rows
-from lmeraser.learn.embedding import features_of
 from lmeraser.learn.environment import network_environment
+from lmeraser.learn.features import features_of
 from stages.runtime.entry import enter
 
 

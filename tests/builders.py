@@ -278,6 +278,14 @@ def striped(n: int, seed: int, channels: int = 1, side: int = 8) -> tuple[list[s
     return sorted(sha256(b"%d %d" % (seed, index))[:32] for index in range(n)), noise, labels
 
 
+def public_features(
+    rows: NDArray[np.float32], unit: NDArray[np.int64], labels: Sequence[str] = (), widths: Sequence[int] = ()
+) -> PublicFeatures:
+    """Features of public records, a person a unit; of one label and one depth where nothing else is said."""
+    names = list(labels) or ["one"] * len(rows)
+    return PublicFeatures(rows, tuple(widths) or (rows.shape[1],), unit, names, [f"public-{number}" for number in unit])
+
+
 def make_lab(folder: Path, changes: Mapping[str, Any] | None = None) -> Lab:
     """Pretrain on 48 striped public images, freeze, and build the skeleton."""
     from lmeraser.learn.backbone import load_backbone, make_deterministic, save_backbone
@@ -291,6 +299,5 @@ def make_lab(folder: Path, changes: Mapping[str, Any] | None = None) -> Lab:
     save_backbone(path, model, mean, std, params)
     backbone = load_backbone(path, params)
     rows = backbone.features(images, params.embed.batch)
-    people = [str(index // 2) for index in range(48)]
-    skeleton = build_skeleton(PublicFeatures(rows, backbone.widths, np.arange(48) // 2, labels, people), params)
+    skeleton = build_skeleton(public_features(rows, np.arange(48) // 2, labels, backbone.widths), params)
     return Lab(params, backbone, skeleton, path)

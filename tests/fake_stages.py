@@ -9,8 +9,9 @@ from typing import Any
 import numpy as np
 from builders import make_tree
 
-from lmeraser.clusters.files import Member, load_members, load_placements, save_placements
+from lmeraser.clusters.files import Member, load_members, load_placements, load_sizes, save_placements
 from lmeraser.clusters.global_head import Sums, load_rule, load_sums, save_head, save_sums, solve
+from lmeraser.clusters.leaf_sums import LeafSums
 from lmeraser.clusters.skeleton import Skeleton, save_skeleton
 from lmeraser.core.digest import number_from, readable_json, sha256, sha256_of_file
 from lmeraser.core.errors import ExpectationError
@@ -50,13 +51,16 @@ def _sums_of(records: Sequence[Record], params: Params) -> Sums:
     labels = sorted({record.label for record in records})
     dim, levels = params.projection.dim, params.projection.levels
     gram, by_label = np.zeros((dim, dim), dtype=np.int32), np.zeros((len(labels), dim), dtype=np.int32)
-    for record in records:
-        values = [number_from("feature", record.sha256, axis) % (2 * levels + 1) - levels for axis in range(dim)]
-        feature = np.array(values, dtype=np.int32)
+    features = np.zeros((len(records), dim))
+    for row, record in enumerate(records):
+        features[row] = [number_from("feature", record.sha256, axis) % (2 * levels + 1) - levels for axis in range(dim)]
+        feature = features[row].astype(np.int32)
         gram += np.outer(feature, feature).astype(np.int32)
         by_label[labels.index(record.label)] += feature
     counts = np.array([sum(record.label == label for record in records) for label in labels], dtype=np.int64)
-    return Sums(gram, by_label, counts, labels)
+    leaves = np.array([_leaf_of(record) for record in records], dtype=np.int64)
+    by_leaf = LeafSums.of(features, leaves, [record.label for record in records]) if params.tune.kind == "closed" else None
+    return Sums(gram, by_label, counts, labels, by_leaf)
 
 
 def pretrain(layout: Layout, params: Params, _: list[str]) -> None:
@@ -70,7 +74,10 @@ def _learnt(seen: Sequence[str]) -> Any:
 
 def skeleton(layout: Layout, params: Params, _: list[str]) -> None:
     flat = np.ones(3, dtype=np.float32)
-    save_skeleton(layout.skeleton, Skeleton(flat, flat, TREE, np.zeros((3, 0)), np.eye(3), np.zeros(3), np.zeros(0)), HERE)
+    made = Skeleton(
+        flat, flat, TREE, np.zeros((3, 0)), np.eye(3), np.zeros(3), np.zeros(0), 1.0, params.head.shrinkage or 0.2, 1.0
+    )
+    save_skeleton(layout.skeleton, made, HERE)
 
 
 def recipe(layout: Layout, params: Params, _: list[str]) -> None:
@@ -93,6 +100,9 @@ def validate(layout: Layout, params: Params, _: list[str]) -> None:
 def tune(layout: Layout, params: Params, slots: list[str]) -> None:
     for slot in slots:
         members = load_members(layout.members(slot))
+        if params.tune.kind != "sgd":
+            write_tensors(layout.tuned(slot), {}, {"state": params.tune.kind})
+            continue
         for part in {member.part for member in members}:
             read_images(layout.part(part), {member.id: member.sha256 for member in members if member.part == part})
         seen = [f"{member.sha256} {member.label}" for member in members]
@@ -118,7 +128,8 @@ def interim_head(project: Layout, _: Params, folders: list[str]) -> None:
         records = [record for part in params.parts for record in read_records(copy.part(part), TRAIN)]
         erased_sums = _sums_of([record for record in records if record.id in without], params)
         sums = [load_sums(copy.sums(part)) for part in params.parts]
-        save_head(copy.root / "interim.safetensors", solve(sums, load_rule(copy.skeleton, params), leaving=erased_sums))
+        solved = solve(sums, load_rule(copy.skeleton, params), load_sizes(copy.clusters), erased_sums)
+        save_head(copy.root / "interim.safetensors", solved)
 
 
 ACTIONS = {

@@ -23,7 +23,7 @@ TEMPERATURES = tuple(2.0 ** (power / 4) for power in range(-4, 41))
 UNTOLD = (0.2, 8.0)  # where public records cannot tell: fewer than two people, or one label
 FOLDS = 3
 RECORDS = 3072  # public records, first by id, that they are chosen on
-FLAT = 1e-10  # variance, as a share of the greatest, below which there is none
+FLAT = 1e-10  # scatter, as a share of all squares or of the greatest, below which it is rounding
 
 
 @dataclass(frozen=True)
@@ -54,10 +54,12 @@ class Discriminant:
         covariance = gram
         covariance *= unit[:, None]
         covariance *= unit
+        squares = float(covariance.trace())
         root = by_label / np.sqrt(counts)[:, None]
         covariance -= root.T @ root
-        covariance /= max(records - len(counts), 1)
-        spread = _spread(float(covariance.trace()) / len(unit))
+        freedom = max(records - len(counts), 1)
+        spread = _spread(float(covariance.trace()), squares, freedom * len(unit))
+        covariance /= freedom
         covariance *= 1 - shrinkage
         covariance[np.diag_indices(len(unit))] += shrinkage * spread
         factor = cho_factor(covariance, lower=True, overwrite_a=True, check_finite=False)
@@ -75,9 +77,12 @@ def log_priors(counts: Floats, priors: Priors) -> Floats:
     return np.zeros(counts.shape) if priors == "even" else np.log(counts / counts.sum(-1, keepdims=True))
 
 
-def _spread(mean_variance: float) -> float:
-    """The mean variance; 1 where no label has two records that differ, so that the nearest mean answers."""
-    return mean_variance if mean_variance > FLAT else 1.0
+def _spread(scatter: float, squares: float, degrees: float) -> float:
+    """The mean variance; 1 where no label has two records that differ, so that the nearest mean answers.
+
+    Args: scatter: sum of squares about the labels' means, with its rounding; squares: sum of all squares.
+    """
+    return scatter / degrees if scatter > FLAT * squares else 1.0
 
 
 def _scores(
@@ -98,8 +103,9 @@ def _scores(
     kept = squares > FLAT * max(float(squares[-1]), FLAT)
     squares, vectors = squares[kept], vectors[:, kept]
     axes = within.T @ (vectors / np.sqrt(squares)) if few else vectors
-    variance = squares / max(len(train) - len(counts), 1)
-    spread = _spread(float(variance.sum()) / train.shape[1])
+    freedom = max(len(train) - len(counts), 1)
+    variance = squares / freedom
+    spread = _spread(float(squares.sum()), float((train**2).sum()), freedom * train.shape[1])
     means, asked = means - middle, asked - middle
     along, asked_along = means @ axes, asked @ axes
     products, lengths = asked @ means.T, (means**2).sum(1)

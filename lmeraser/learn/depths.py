@@ -15,6 +15,8 @@ from torch import Tensor, nn
 from lmeraser.core.errors import ParamsError
 from lmeraser.core.params import Features
 
+Cells = tuple[list[slice], list[slice]]  # rows and columns of a map, in spans
+
 TOLERANCE = 1e-4  # between the two ways to a network's own row, as a share of its largest value
 
 
@@ -24,24 +26,36 @@ class Depths(nn.Module):
     Attributes: widths: how many of the d features each depth has, in their order; the network's own are the last.
     """
 
-    def __init__(self, network: nn.Module, depths: Sequence[int], grid: int) -> None:
+    def __init__(self, network: nn.Module, depths: Sequence[int], cells: Sequence[Cells]) -> None:
+        """Args: cells: of each depth's map; they are constants, else batch norms could not be folded (a trace has no sizes)."""
         super().__init__()
-        self.network, self.depths, self.grid = network, list(depths), grid
-        given = inspect.signature(cast("Any", network).forward_intermediates).parameters
-        self.options: dict[str, bool] = {"return_prefix_tokens": True} if "return_prefix_tokens" in given else {}
+        self.network, self.depths, self.cells = network, list(depths), list(cells)
+        self.options = _options(network)
         self.widths: tuple[int, ...] = ()
 
     def rows(self, images: Tensor) -> list[Tensor]:
         """One (n, width) tensor a depth."""
         network = cast("Any", self.network)
         last, outputs = network.forward_intermediates(images, indices=self.depths, **self.options)
-        return [*(pooled(output, self.grid) for output in outputs), network.forward_head(last)]
+        rows = [pooled(output, cells) for output, cells in zip(outputs, self.cells, strict=True)]
+        return [*rows, network.forward_head(last)]
 
     def forward(self, images: Tensor) -> Tensor:
         return torch.cat(self.rows(images), 1)
 
 
-def pooled(output: Tensor | tuple[Tensor, Tensor], grid: int) -> Tensor:
+def _options(network: nn.Module) -> dict[str, bool]:
+    given = inspect.signature(cast("Any", network).forward_intermediates).parameters
+    return {"return_prefix_tokens": True} if "return_prefix_tokens" in given else {}
+
+
+def cells_of(output: Tensor | tuple[Tensor, Tensor], grid: int) -> Cells:
+    """The cells of a block's map: at most `grid` a side."""
+    maps = output[0] if isinstance(output, tuple) else output
+    return _spans(maps.shape[2], grid), _spans(maps.shape[3], grid)
+
+
+def pooled(output: Tensor | tuple[Tensor, Tensor], cells: Cells) -> Tensor:
     """A block's output as one row an image: the class token, if there is one, then the mean of each cell of its map.
 
     Slices and means, whose gradient is deterministic on every device (that of adaptive pooling is not on a GPU).
@@ -49,12 +63,10 @@ def pooled(output: Tensor | tuple[Tensor, Tensor], grid: int) -> Tensor:
     Args: output: a (n, c, h, w) map, or a transformer's map with its (n, t, c) prefix tokens, the class token first.
     """
     tokens, maps = (output[1], output[0]) if isinstance(output, tuple) else (None, output)
-    cells = [
-        maps[:, :, rows, columns].mean((2, 3)) for rows in _spans(maps.shape[2], grid) for columns in _spans(maps.shape[3], grid)
-    ]
+    means = [maps[:, :, rows, columns].mean((2, 3)) for rows in cells[0] for columns in cells[1]]
     if tokens is not None and tokens.shape[1]:
-        cells.insert(0, tokens[:, 0])
-    return torch.cat(cells, 1)
+        means.insert(0, tokens[:, 0])
+    return torch.cat(means, 1)
 
 
 def _spans(side: int, grid: int) -> list[slice]:
@@ -77,14 +89,16 @@ def with_depths(network: nn.Module, features: Features, trial: Tensor, name: str
             "take another pretrain.model"
         )
     with torch.no_grad():
-        blocks = len(cast("Any", network).forward_intermediates(trial, intermediates_only=True))
+        outputs = cast("Any", network).forward_intermediates(trial, intermediates_only=True)
+        blocks = len(outputs)
         unknown = [depth for depth in features.depths if depth >= blocks]
         if unknown:
             raise ParamsError(
                 f"params.yaml: features.depths names block {unknown[0]}, but {name} has 0 to {blocks - 1}; "
                 f"the nearest is {blocks - 1}"
             )
-        deep = Depths(network, features.depths, features.grid).eval()
+        cells = [cells_of(outputs[depth], features.grid) for depth in features.depths]
+        deep = Depths(network, features.depths, cells).eval()
         rows = deep.rows(trial)
         own = network(trial)
     reach = float(own.abs().max())

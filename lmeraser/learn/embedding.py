@@ -14,13 +14,11 @@ from lmeraser.clusters.skeleton import Skeleton
 from lmeraser.core.digest import number_from
 from lmeraser.core.errors import ParamsError
 from lmeraser.core.params import Params
-from lmeraser.data.decoding import decode_all
 from lmeraser.data.records import Record
 from lmeraser.data.units import group_units
 from lmeraser.learn.backbone import Backbone
 
 INT32_MAX = 2**31 - 1
-DECODED = 64  # batches that are held decoded at once
 BLOCK = 8192  # records whose summands are in memory at once; their sums are exact, so it decides no bit
 
 
@@ -38,16 +36,6 @@ class PartEmbedding:
     leaf: NDArray[np.int64]
     finite: NDArray[np.bool_]
     sums: Sums
-
-
-def features_of(images: Sequence[bytes], backbone: Backbone, params: Params, name: str) -> NDArray[np.float32]:
-    """Features of images that may be too many to hold decoded: (n, d), the bits of all at once (constant batch shape)."""
-    rows = [np.zeros((0, backbone.dim), dtype=np.float32)]
-    step = DECODED * params.embed.batch
-    for start in range(0, len(images), step):
-        pixels = decode_all(images[start : start + step], params, name)
-        rows.append(backbone.features(pixels, params.embed.batch))
-    return np.concatenate(rows)
 
 
 def exact_sums(summands: Integers, labels: Sequence[str]) -> Sums:

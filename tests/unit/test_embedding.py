@@ -12,7 +12,7 @@ from lmeraser.core.errors import ImageError
 from lmeraser.data.decoding import decode_all
 from lmeraser.data.records import Record
 from lmeraser.data.units import group_units, unit_of
-from lmeraser.learn import embedding
+from lmeraser.learn import embedding, features
 from lmeraser.learn.embedding import PartEmbedding, embed_part, leaf_of_units
 
 
@@ -58,23 +58,26 @@ def test_records_of_a_subject_stand_on_one_leaf(lab: Lab) -> None:
 
 def test_sums_of_parts_add_up_to_the_sums_of_all(lab: Lab) -> None:
     records, images = people()
-    whole = embedded(lab, records, images)
+    whole = embedded(lab, records, images).sums
     gram = np.zeros_like(whole.gram)
     by_label = {label: np.zeros_like(whole.by_label[0]) for label in whole.labels}
+    counts = dict.fromkeys(whole.labels, 0)
     for place in range(3):
         rows = [row for row in range(len(records)) if row % 3 == place]
-        part = embedded(lab, [records[row] for row in rows], images[rows])
+        part = embedded(lab, [records[row] for row in rows], images[rows]).sums
         gram += part.gram
-        for label, sums in zip(part.labels, part.by_label, strict=True):
+        for label, sums, count in zip(part.labels, part.by_label, part.counts, strict=True):
             by_label[label] += sums
+            counts[label] += int(count)
     assert np.array_equal(gram, whole.gram)
     assert all(np.array_equal(by_label[label], sums) for label, sums in zip(whole.labels, whole.by_label, strict=True))
+    assert list(counts.values()) == whole.counts.tolist()
 
 
 def test_part_without_training_records_is_embedded(lab: Lab) -> None:
     part = embedded(lab, [], people()[1][:0])
-    assert (part.units, part.labels, part.leaf.shape) == ([], [], (0,))
-    assert not part.gram.any()
+    assert (part.units, part.sums.labels, part.sums.records, part.leaf.shape) == ([], [], 0, (0,))
+    assert not part.sums.gram.any()
 
 
 class NoNumberForDarkImages(torch.nn.Module):
@@ -96,7 +99,7 @@ def test_record_whose_features_are_no_numbers_is_marked_and_disturbs_no_sum(lab:
     broken = replace(lab.backbone, model=NoNumberForDarkImages(lab.backbone.dim))
     part = embed_part(records, images, broken, lab.skeleton, lab.params)
     assert np.flatnonzero(~part.finite).tolist() == [2]
-    assert np.isfinite(part.gram.astype(float)).all()
+    assert np.isfinite(part.sums.gram.astype(float)).all()
 
 
 def test_unit_is_the_subject_or_the_record_and_tells_no_name() -> None:
@@ -121,18 +124,19 @@ def test_images_are_decoded_in_order_and_a_broken_one_is_refused() -> None:
 def test_features_of_many_images_are_those_of_all_at_once(lab: Lab, monkeypatch: pytest.MonkeyPatch) -> None:
     files = [png(seed) for seed in range(21)]
     whole = lab.backbone.features(decode_all(files, lab.params, "all"), lab.params.embed.batch)
-    monkeypatch.setattr(embedding, "DECODED", 1)
-    assert np.array_equal(embedding.features_of(files, lab.backbone, lab.params, "some"), whole)
-    assert embedding.features_of([], lab.backbone, lab.params, "none").shape == (0, lab.backbone.dim)
+    monkeypatch.setattr(features, "DECODED", 1)
+    assert np.array_equal(features.features_of(files, lab.backbone, lab.params, "some"), whole)
+    assert features.features_of([], lab.backbone, lab.params, "none").shape == (0, lab.backbone.dim)
 
 
 def test_sums_do_not_depend_on_how_many_records_are_in_memory_at_once(lab: Lab, monkeypatch: pytest.MonkeyPatch) -> None:
     records, images = people()
-    whole = embedded(lab, records, images)
+    whole = embedded(lab, records, images).sums
     for block in (1, 3, 20):
         monkeypatch.setattr(embedding, "BLOCK", block)
-        part = embedded(lab, records, images)
+        part = embedded(lab, records, images).sums
         assert np.array_equal(part.gram, whole.gram)
         assert np.array_equal(part.by_label, whole.by_label)
+        assert np.array_equal(part.counts, whole.counts)
         assert part.labels == whole.labels
     assert whole.gram.any()

@@ -13,9 +13,11 @@ from lmeraser.clusters.global_head import GlobalHead
 from lmeraser.core.errors import ParamsError
 from lmeraser.data.records import Record
 from lmeraser.learn.anchors import cluster_by_anchors
+from lmeraser.learn.cluster_model import ClusterModel
 from lmeraser.serve.evaluation import Scores, accuracy, deletion_cost, score
 from lmeraser.serve.picture import draw_overview
 from lmeraser.serve.serving import Answers, ServedModel
+from unit.test_serving import cluster_models
 
 LABELS = ["one", "two"]
 
@@ -28,9 +30,11 @@ def scored(lab: Lab, people: list[tuple[str, str, int]]) -> Scores:
     said = np.tile([0.9, 0.1], (len(people), 1))
     nearest = np.array([cluster for _, _, cluster in people], dtype=np.int64)
     answers = Answers(LABELS, said, said, said, said[:, ::-1], nearest)
-    head = GlobalHead(np.zeros((2, 16)), LABELS, 16)
+    head = GlobalHead(np.zeros((2, 16)), np.zeros(2), LABELS, 16)
     prototypes = np.zeros((2, lab.backbone.dim))
-    model = ServedModel(tiny_params(), lab.backbone, lab.skeleton, prototypes, ["c00", "c01"], [], np.array([9.0, 40.0]), head)
+    clusters: list[ClusterModel | None] = [*cluster_models(lab.backbone.dim)[:2]]
+    sizes = np.array([9.0, 40.0])
+    model = ServedModel(tiny_params(), lab.backbone, lab.skeleton, prototypes, ["c00", "c01"], clusters, sizes, head)
     return score(model, tests, answers, [3, 2])  # the second cluster holds forty records of two people
 
 
@@ -76,7 +80,8 @@ def test_cost_of_a_deletion_is_told_as_mean_and_worst_case() -> None:
 
 def test_picture_is_a_function_of_the_numbers() -> None:
     metrics = {
-        "accuracy": dict.fromkeys(("served", "clusters_soft", "clusters_hard", "global_head"), 0.5) | {"linear_head": None}
+        "accuracy": dict.fromkeys(("served", "clusters_soft", "clusters_hard", "global_head"), 0.5)
+        | {"linear_head": None, "linear_head_depths": None}
     }
     clusters = pd.DataFrame({"slot": ["c00", "c01"], "records": [5, None], "accuracy": [0.5, None]})
     picture = draw_overview(metrics, clusters)

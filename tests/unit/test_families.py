@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-from builders import make_params, refused, striped
+from builders import make_params, public_features, refused, striped
 from torch import Tensor, nn
 
 from lmeraser.clusters.skeleton import build_skeleton
@@ -161,7 +161,7 @@ def test_family_is_loaded_as_it_was_and_its_frame_gets_the_plain_gradient(model:
     assert np.abs(features - expected).max() <= 1e-4 * np.abs(expected).max()
     for row in (0, 5, 7):
         assert np.array_equal(backbone.features(images[row : row + 1], 4)[0], features[row])
-    skeleton = build_skeleton(features, np.arange(8) // 2, params)
+    skeleton = build_skeleton(public_features(features, np.arange(8) // 2), params)
     for precision, allowed in (("float32", 1e-3), ("bfloat16", 2e-2)):
         inputs, kind = backbone.normalise(images[:3]), PRECISIONS[precision]
         wanted = gradient(plain(backbone.model, kind), inputs)
@@ -180,8 +180,9 @@ def test_network_that_was_trained_elsewhere_is_tuned(model: str, size: int, tmp_
     origin = {"pretrain.epochs": 0, "pretrain.weights": {"file": str(file), "sha256": sha256_of_file(file)}}
     params = params_of(model, size, {}, "auto", origin | {"embed.batch": 2, "tune.batch": 2, "tune.min_batch": 2})
     make_deterministic("cpu")
-    network, mean, std = take_weights(params, tmp_path)
-    save_backbone(tmp_path / "backbone", network, mean, std, params)
+    taken = take_weights(params, tmp_path)
+    network = taken.model
+    save_backbone(tmp_path / "backbone", network, taken.mean, taken.std, params, taken.resampled)
     backbone = load_backbone(tmp_path / "backbone", params)
     ids, images, _ = striped(4, seed=1, channels=3, side=size)
     labels = ["one", "two", "one", "two"]
@@ -190,7 +191,8 @@ def test_network_that_was_trained_elsewhere_is_tuned(model: str, size: int, tmp_
     with torch.no_grad():
         expected = network(backbone.normalise(images)).numpy()
     assert np.abs(features - expected).max() <= 1e-4 * np.abs(expected).max()
-    tuned = tune_cluster(ids, images, labels, backbone, build_skeleton(features, np.arange(4) // 2, params), params, "c00")
+    skeleton = build_skeleton(public_features(features, np.arange(4) // 2), params)
+    tuned = tune_cluster(ids, images, labels, backbone, skeleton, params, "c00")
     assert all(np.isfinite(array).all() and array.any() for array in (tuned.frame, tuned.weight))
 
 

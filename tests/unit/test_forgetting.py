@@ -4,6 +4,7 @@ import json
 import shutil
 import uuid
 from pathlib import Path
+from typing import Any
 
 import pytest
 from builders import contents
@@ -11,6 +12,7 @@ from fake_pipeline import CANARY, FakePipeline, dvc_of, everybody
 
 from flows.requests import intake
 from lmeraser.clusters.files import load_members, load_sizes
+from lmeraser.clusters.global_head import load_head
 from lmeraser.data.records import read_records
 from lmeraser.pipeline.locks import outs_by_stage, read_outs
 from lmeraser.serve.quarantine import read_quarantine
@@ -26,10 +28,10 @@ def slots_of(pipeline: FakePipeline, person: str) -> list[str]:
     return [slot for slot in slots if any(member.id in own for member in load_members(layout.members(slot)))]
 
 
-def without(pipeline: FakePipeline, *people: str) -> FakePipeline:
+def without(pipeline: FakePipeline, *people: str, **changes: Any) -> FakePipeline:
     """A project that never had these people."""
     rows = [row.named(index) for index, row in enumerate(everybody())]
-    return FakePipeline.build(pipeline.root.parent / "without", [row for row in rows if row.subject not in people])
+    return FakePipeline.build(pipeline.root.parent / "without", [row for row in rows if row.subject not in people], **changes)
 
 
 def test_erasing_changes_what_the_plan_named_and_equals_a_build_without_the_person(pipeline: FakePipeline) -> None:
@@ -49,6 +51,43 @@ def test_erasing_changes_what_the_plan_named_and_equals_a_build_without_the_pers
     assert read_outs(pipeline.layout.lock) == read_outs(without(pipeline, PERSON).layout.lock)
     assert pipeline.status() == {}
     assert "already erased" in pipeline.refused(2, "forget", "--subject", PERSON)
+
+
+UNTUNED = {
+    "the global head alone": {"tune": {"kind": "none"}, "serve": {"mix": 0.0}},
+    "the discriminant alone": {"tune": {"kind": "none"}, "serve": {"mix": 0.0}, "head": {"kind": "discriminant"}},
+    "clusters in closed form": {"tune": {"kind": "closed"}, "head": {"kind": "discriminant"}},
+}
+
+
+@pytest.mark.parametrize("changes", UNTUNED.values(), ids=list(UNTUNED))
+def test_project_without_tuned_clusters_forgets_to_the_bytes_of_one_that_never_had_the_people(
+    pipeline: FakePipeline, tmp_path: Path, changes: dict[str, Any]
+) -> None:
+    untuned = FakePipeline.build(tmp_path / "untuned", **changes)
+    before = outs_by_stage(untuned.layout.lock)
+    planned = untuned.json("plan", "--subject", PERSON)
+    assert planned["records_retrained"] == 0
+    assert untuned.json("submit", "--subject", PERSON)["state"] == "quarantined"
+    quarantine = read_quarantine(untuned.layout)
+    assert quarantine is not None
+    interim = quarantine.head_file(untuned.layout)
+    assert interim is not None
+    solved = interim.read_bytes()
+    (answer,) = untuned.json("resume")["finished"]
+    assert answer["state"] == "certified"
+    assert untuned.layout.head.read_bytes() == solved
+    after = outs_by_stage(untuned.layout.lock)
+    assert not [stage for stage in after if stage.startswith("tune@") and after[stage] != before[stage]]
+    for person in (OTHER, f"{CANARY}-0"):  # the latter alone has a label
+        untuned.forget(person)
+    head = load_head(untuned.layout.head)
+    assert "rare" not in head.labels
+    assert (head.clusters is not None) == (changes["tune"]["kind"] == "closed")
+    never = without(untuned, PERSON, OTHER, f"{CANARY}-0", **changes)
+    assert read_outs(untuned.layout.lock) == read_outs(never.layout.lock)
+    assert untuned.status() == {}
+    assert "nothing to ask" in untuned.refused(2, "audit", "--membership")
 
 
 def test_name_stands_nowhere_but_in_the_source_after_an_erasure(pipeline: FakePipeline) -> None:

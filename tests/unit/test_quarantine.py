@@ -1,5 +1,6 @@
 """Quarantine: what is left out gives no answer any more, the copy stays whole, and nothing answers where nothing may."""
 
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -9,7 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from numpy.typing import NDArray
 
-from lmeraser.clusters.global_head import Sums, save_head, solve, subtract
+from lmeraser.clusters.global_head import Sums, save_head, solve
 from lmeraser.core.errors import ParamsError, ProjectError
 from lmeraser.core.files import write_atomically
 from lmeraser.core.layout import Layout
@@ -28,7 +29,7 @@ from lmeraser.serve.quarantine import (
 )
 from lmeraser.serve.serving import ServedModel
 from stages.interim_head import interim_head as solve_copies
-from unit.test_ridge import LEVELS, fourier, labels_for, same, sums_of
+from unit.test_ridge import RULES, fourier, labels_for, same, sums_of
 from unit.test_serving import saved, served
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -94,7 +95,7 @@ def test_interim_head_is_the_one_that_answers(lab: Lab, tmp_path: Path) -> None:
     made = quarantined(layout, [], INTERIM)
     other = served(lab).head
     assert other is not None
-    save_head(made.layout(layout).root / "interim.safetensors", type(other)(other.weight * 2, other.labels, 16))
+    save_head(made.layout(layout).root / "interim.safetensors", replace(other, weight=other.weight * 2))
     interim = ServedModel.load_served(layout, lab.params).head
     assert interim is not None
     assert np.array_equal(interim.weight, other.weight * 2)
@@ -146,11 +147,10 @@ def test_head_without_some_records_is_the_head_that_never_saw_them(seed: int, n:
             for place in range(parts)
         ]
 
-    kept = sorted({labels[row] for row in np.flatnonzero(~leaving)})
-    without = subtract(
-        divided(np.ones(n, dtype=bool)), sums_of(features[leaving], [labels[row] for row in np.flatnonzero(leaving)]), kept
-    )
-    assert same(solve(without, 0.001, LEVELS), solve(divided(~leaving), 0.001, LEVELS))
+    left_out = sums_of(features[leaving], [labels[row] for row in np.flatnonzero(leaving)])
+    for rule in RULES.values():
+        without = solve(divided(np.ones(n, dtype=bool)), rule, leaving=left_out)
+        assert same(without, solve(divided(~leaving), rule))
 
 
 def test_copy_that_a_newer_request_dropped_is_no_failure_but_the_current_one_is(tmp_path: Path) -> None:

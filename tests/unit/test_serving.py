@@ -40,11 +40,12 @@ def cluster_models(dim: int) -> list[ClusterModel]:
 def served(lab: Lab, changes: dict[str, Any] | None = None) -> ServedModel:
     dim = lab.backbone.dim
     rng = np.random.default_rng(2)
-    head = GlobalHead(rng.normal(size=(3, 16)), ["across", "down", "fourth"], 16)
+    head = GlobalHead(rng.normal(size=(3, 16)), np.zeros(3), ["across", "down", "fourth"], 16)
     sizes = np.array([5.0, 1.0, 9.0, 2.0])
     prototypes = whole_numbers(rng, K, dim, 60)
     params = tiny_params(changes)
-    return ServedModel(params, lab.backbone, lab.skeleton, prototypes, slot_names(K), cluster_models(dim), sizes, head)
+    clusters: list[ClusterModel | None] = [*cluster_models(dim)]
+    return ServedModel(params, lab.backbone, lab.skeleton, prototypes, slot_names(K), clusters, sizes, head)
 
 
 def saved(lab: Lab, folder: Path) -> Layout:
@@ -56,10 +57,10 @@ def saved(lab: Lab, folder: Path) -> Layout:
     assert model.head is not None
     save_head(layout.head, model.head)
     clusters = []
-    for index, slot in enumerate(model.slots):
+    for index, (slot, tuned) in enumerate(zip(model.slots, cluster_models(lab.backbone.dim), strict=True)):
         members = [Member(f"{slot}-{n}", "0" * 64, "across", f"{slot}-{n}", index, "p00") for n in range(int(model.sizes[index]))]
         clusters.append(Cluster(slot, index, index, index, members, model.prototypes[index]))
-        save_cluster_model(layout.tuned(slot), model.clusters[index], lab.params)
+        save_cluster_model(layout.tuned(slot), tuned, lab.params)
     save_clusters(layout.clusters, clusters, [*model.slots, "c99"], {})
     return layout
 

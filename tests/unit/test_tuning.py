@@ -160,7 +160,9 @@ def test_rate_rises_then_falls_to_zero() -> None:
 def test_cluster_model_reads_back_as_it_was_written(lab: Lab, tmp_path: Path) -> None:
     model = tuned(lab)
     save_cluster_model(tmp_path / "c00", model, lab.params)
-    assert fingerprint(load_cluster_model(tmp_path / "c00")) == fingerprint(model)
+    read_back = load_cluster_model(tmp_path / "c00")
+    assert read_back is not None
+    assert fingerprint(read_back) == fingerprint(model)
     save_cluster_model(tmp_path / "again", replace(model, weight=np.asfortranarray(model.weight)), lab.params)
     assert (tmp_path / "again").read_bytes() == (tmp_path / "c00").read_bytes()
 

@@ -12,7 +12,7 @@ import numpy as np
 import pytest
 import timm
 import torch
-from builders import pixels, refused, tiny_params
+from builders import pixels, public_features, refused, tiny_params
 from safetensors.torch import save_file
 from timm.data.config import resolve_model_data_config
 
@@ -71,8 +71,8 @@ def saved(folder: Path, tensors: Tensors) -> Path:
 def backbone_of(folder: Path, params: Params) -> Backbone:
     """Through the file that the pipeline keeps."""
     make_deterministic("cpu")
-    model, mean, std = take_weights(params, folder)
-    save_backbone(folder / "backbone.safetensors", model, mean, std, params)
+    taken = take_weights(params, folder)
+    save_backbone(folder / "backbone.safetensors", taken.model, taken.mean, taken.std, params, taken.resampled)
     return load_backbone(folder / "backbone.safetensors", params)
 
 
@@ -117,7 +117,7 @@ def test_transformer_is_tuned_with_a_frame_of_30_of_224_px_to_the_same_bytes_twi
     )
     backbone = backbone_of(tmp_path, params)
     images = pixels(3, 9 * 224, 224, 3).reshape(9, 224, 224, 3)
-    skeleton = build_skeleton(backbone.features(images, 8), np.arange(9), params)
+    skeleton = build_skeleton(public_features(backbone.features(images, 8), np.arange(9)), params)
     ids = [f"{n:032x}" for n in range(9)]
     for run in ("one", "other"):
         model = tune_cluster(ids, images, ["a", "b", "c"] * 3, backbone, skeleton, params, "c00")
@@ -151,7 +151,7 @@ def test_relative_path_starts_at_the_projects_folder(tmp_path: Path) -> None:
 
 def test_weights_of_half_precision_become_float32(tmp_path: Path) -> None:
     half = {name: tensor.half() for name, tensor in made(VIT).state_dict().items()}
-    model, _, _ = take_weights(params_of(VIT, saved(tmp_path, half)), tmp_path)
+    model = take_weights(params_of(VIT, saved(tmp_path, half)), tmp_path).model
     assert all(torch.equal(value, half[name].float()) for name, value in model.state_dict().items())
 
 
@@ -161,7 +161,7 @@ def test_older_names_of_timms_own_model_are_translated(tmp_path: Path, classes: 
     now = made(SWIN, classes).state_dict()
     before = {name.replace("layers.1.downsample", "layers.0.downsample").replace("head.fc", "head"): v for name, v in now.items()}
     before["layers.0.blocks.0.attn.relative_position_index"] = torch.zeros(16, 16, dtype=torch.long)
-    model, _, _ = take_weights(params_of(SWIN, saved(tmp_path, before)), tmp_path)
+    model = take_weights(params_of(SWIN, saved(tmp_path, before)), tmp_path).model
     assert all(torch.equal(value, now[name]) for name, value in model.state_dict().items())
 
 
@@ -191,7 +191,7 @@ def cached(folder: Path, monkeypatch: pytest.MonkeyPatch, name: str, tensors: Te
 def test_weights_come_from_the_hubs_cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, name: str) -> None:
     tensors = made(name).state_dict()
     path = cached(tmp_path, monkeypatch, name, tensors)
-    model, _, _ = take_weights(params_of(name, "hub", digest=sha256_of_file(path)), tmp_path)
+    model = take_weights(params_of(name, "hub", digest=sha256_of_file(path)), tmp_path).model
     assert all(torch.equal(value, tensors[key]) for key, value in model.state_dict().items())
 
 
@@ -250,7 +250,10 @@ BAD: dict[str, tuple[Callable[[Path], Path], str]] = {
     "a tensor too few": (changed(VIT, lambda tensors: tensors.pop("norm.weight")), "it lacks 1 of"),
     "a tensor too many": (changed(VIT, put("extra.weight", torch.zeros(3))), "has 1 that the model does not know"),
     "another width": (changed(VIT, put("norm.weight", torch.zeros(48))), "norm.weight is 48, expected 32"),
-    "another grid": (changed(VIT, put("pos_embed", torch.zeros(1, 50, 32))), "pos_embed is 1 x 50 x 32, expected 1 x 17 x 32"),
+    "another patch": (
+        changed(VIT, put("patch_embed.proj.weight", torch.zeros(32, 3, 4, 4))),
+        "patch_embed.proj.weight is 32 x 3 x 4 x 4, expected 32 x 3 x 8 x 8",
+    ),
     "NaN": (changed(VIT, put("norm.weight", NAN)), "norm.weight holds values that are not finite"),
     "infinite": (changed(VIT, put("head.bias", NAN.new_full((5,), float("inf")))), "head.bias holds values"),
     "pickled by torch": (pickled, "pickled (or zipped)"),
