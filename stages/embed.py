@@ -1,4 +1,4 @@
-"""embed@pNN: one private part, the backbone and the skeleton -> leaves.parquet and sums.safetensors. No feature is stored.
+"""embed@pNN: one private part, the backbone and the skeleton -> leaves.parquet and sums.safetensors. No record's features are stored.
 
 Several parts may be named: one process then imports torch and loads the backbone once.
 """

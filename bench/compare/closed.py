@@ -10,7 +10,7 @@ from sklearn.neighbors import KNeighborsClassifier
 from bench.compare.peers import Ground, Probabilities
 from bench.compare.results import Measured
 from bench.lab.changes import changed
-from lmeraser.clusters.global_head import Sums, solve, subtract
+from lmeraser.clusters.global_head import Sums, solve
 from lmeraser.learn.embedding import exact_sums
 from lmeraser.learn.tuning import tune_cluster
 from lmeraser.serve.yardstick import fit, penalty_for
@@ -89,8 +89,7 @@ def global_head(ground: Ground, sizes: list[int]) -> Measured:
     def sums(rows: NDArray[np.bool_]) -> Sums:
         return exact_sums(ground.skeleton.summand(quantised[rows], params.projection.levels), labels[rows].tolist())
 
-    left = subtract([ground.sums], sums(~kept), sorted(set(labels[kept])))
-    subtracted, rebuilt = (solve(parts, ground.rule) for parts in (left, [sums(kept)]))
+    subtracted, rebuilt = solve([ground.sums], ground.rule, leaving=sums(~kept)), solve([sums(kept)], ground.rule)
     summands = ground.skeleton.summand(ground.skeleton.quantise(ground.test_features), params.projection.levels)
     cost = {
         str(size): float(size * len(labels) / len({record.subject for record in ground.data.train.records})) for size in sizes

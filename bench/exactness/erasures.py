@@ -119,7 +119,7 @@ def audited(folder: Path, people: list[str], singles: int, share: int = 1) -> Au
 
 
 def campaign(options: argparse.Namespace, work: Path) -> Results:
-    params, manifest = make_source(options.data, read_changes(options.change), work)
+    params, manifest = make_source(options.data, options.backbone, read_changes(options.change), work)
     rows = pd.read_csv(manifest, dtype=str, keep_default_na=False)
     private = sorted(rows.loc[(rows["visibility"] == "private") & (rows["split"] == "train"), "subject"].unique())
     people = sorted(private, key=lambda name: number_from("exactness", name))[: options.singles + options.batch]
@@ -132,7 +132,7 @@ def campaign(options: argparse.Namespace, work: Path) -> Results:
         never = make_project(work / "D", without(params, manifest, people, work))
         erasures = compared(first, people, options.singles, work, never)
     about = {
-        "data": options.data,
+        "data": f"{options.data} over {options.backbone}" if options.backbone else options.data,
         "command": provenance()["command"],
         "people": {"private": len(private), "erased one by one": options.singles, "erased at once": options.batch},
         "seconds": round(time.monotonic() - start),

@@ -13,7 +13,7 @@ import yaml
 
 from bench.lab import ROOT
 from bench.lab.changes import changed
-from bench.lab.presets import preset_of
+from bench.lab.presets import backbone_preset, preset_of
 from bench.lab.sources import PACKS, shared_data
 from flows.audit.rebuild import copy_code
 
@@ -29,9 +29,10 @@ def command(folder: Path, *arguments: str) -> dict[str, Any]:
     return answer
 
 
-def make_source(data: str, changes: Mapping[str, object], work: Path) -> tuple[dict[str, Any], Path]:
-    """Params and the manifest file of a data set."""
-    params = changed(preset_of(data), changes).model_dump(mode="json")
+def make_source(data: str, backbone: str | None, changes: Mapping[str, object], work: Path) -> tuple[dict[str, Any], Path]:
+    """Params and the manifest file of a data set. Args: backbone: with given weights; None: the preset's, trained here."""
+    preset = backbone_preset(backbone) if backbone else preset_of(data)
+    params = changed(preset, changes).model_dump(mode="json")
     if data == "digits":
         return params, ROOT / params["source"]["path"]
     out = work / "people"

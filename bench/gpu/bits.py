@@ -9,7 +9,7 @@ from torch.nn import functional
 from torch.nn.attention import SDPBackend
 
 from bench.gpu.ground import Ground, digest, digest_of, peak_of, seconds_of, synthetic, torchs_defaults
-from lmeraser.clusters.global_head import Sums, rule_of, solve, subtract
+from lmeraser.clusters.global_head import Sums, rule_of, solve, total
 from lmeraser.core.errors import ParamsError
 from lmeraser.learn.backbone import require_size
 from lmeraser.learn.embedding import exact_sums
@@ -144,16 +144,14 @@ def erasing(ground: Ground) -> Section:
         quantised = ground.skeleton.quantise(ground.backbone.features(pixels[members], params.embed.batch))
         return exact_sums(ground.skeleton.summand(quantised, params.projection.levels), [labels[row] for row in members])
 
-    def head(parts: list[Sums]) -> str:
-        return digest(solve(parts, rule).weight)
+    def head(parts: list[Sums], leaving: Sums | None = None) -> str:
+        return digest(solve(parts, rule, leaving=leaving).weight)
 
     everyone, rebuilt = sums(list(range(count))), sums(kept)
-    left = subtract([everyone], sums([erased]), sorted({labels[row] for row in kept}))
-    whole, subtracted, again = head([everyone]), head(left), head([rebuilt])
+    leaving = sums([erased])
+    whole, subtracted, again = head([everyone]), head([everyone], leaving), head([rebuilt])
     return {
-        "equal": np.array_equal(np.sum([part.gram for part in left], axis=0), rebuilt.gram)
-        and subtracted == again
-        and subtracted != whole,
+        "equal": np.array_equal(total([everyone], leaving).gram, rebuilt.gram) and subtracted == again and subtracted != whole,
         "records": count,
         "head_before": whole,
         "head_subtracted": subtracted,

@@ -22,6 +22,9 @@ from lmeraser.data.tensors import read_tensors, write_tensors
 
 PROJECTION_STEPS = 2.0**16  # steps per unit of a projection's entry
 SPAN = 8  # deviations, or units if they are more, that the levels of a plain summand reach over
+BLOCK = (
+    4096  # records whose features are in memory as wide as the network gives them; a projection is exact, so it decides no bit
+)
 PAIRS = 1000  # public records, first by id, among which the median distance is taken
 
 
@@ -77,8 +80,10 @@ class Skeleton:
 
     def quantise(self, features: NDArray[np.float32]) -> Integers:
         """(n, w) float32 features as the backbone gives them, to (n, d) whole numbers."""
-        whole = quantise((features - self.mean) / self.scale)
-        return project(whole, self.axes) if self.axes.shape[1] else whole
+        if not self.axes.shape[1]:
+            return quantise((features - self.mean) / self.scale)
+        blocks = (features[start : start + BLOCK] for start in range(0, max(len(features), 1), BLOCK))
+        return np.concatenate([project(quantise((block - self.mean) / self.scale), self.axes) for block in blocks])
 
     def summand(self, quantised: Integers, levels: int) -> Integers:
         """What the global head sums of each record: whole numbers in [-levels, levels].

@@ -4,6 +4,7 @@ While requests are open, what their people influenced is left out (`lmeraser/ser
 cluster, and the global head is the one without them. Without any cluster the head answers alone, and the other way round.
 """
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -53,7 +54,7 @@ class ServedModel:
     skeleton: Skeleton
     prototypes: Integers  # (m, d)
     slots: list[str]
-    clusters: list[ClusterModel | None]  # None: solved in closed form, with the head
+    clusters: Sequence[ClusterModel | None]  # None: solved in closed form, with the head
     sizes: NDArray[np.float64]  # (m,) records of each cluster
     head: GlobalHead | None  # None while it is withheld
 

@@ -18,7 +18,7 @@ from bench.compare.real.groups import paper, shards, tuned_head
 from bench.compare.real.outcome import Outcome, spent
 from bench.compare.real.stand import Side, Stand
 from bench.lab.changes import changed
-from lmeraser.clusters.global_head import GlobalHead, Rule, Sums, solve, subtract
+from lmeraser.clusters.global_head import GlobalHead, Rule, Sums, solve
 from lmeraser.clusters.quantisation import Integers
 from lmeraser.clusters.skeleton import _fourier
 from lmeraser.core.digest import seed_for
@@ -48,8 +48,8 @@ def _exact(stand: Stand, summands: Integers, test: Integers, rule: Rule) -> Outc
         leaving = stand.rows_of[person]
         kept = np.setdiff1d(np.arange(len(labels)), leaving)
 
-        def erase(leaving: NDArray[np.int64] = leaving, kept: NDArray[np.int64] = kept) -> GlobalHead:
-            return solve(subtract(parts, sums(leaving), sorted(set(labels[kept]))), rule)
+        def erase(leaving: NDArray[np.int64] = leaving) -> GlobalHead:
+            return solve(parts, rule, leaving=sums(leaving))
 
         without, again = spent(erase)
         seconds.append(again)
@@ -78,7 +78,7 @@ def fourier_ridge(stand: Stand) -> Outcome:
     projection, offset = _fourier(stand.skeleton.quantise(stand.public.features), params)
     skeleton = replace(stand.skeleton, projection=projection, offset=offset, step=np.zeros(0))
     levels = params.projection.levels
-    rule = Rule(params.head, levels, np.zeros(0), 0.0, 1.0)
+    rule = Rule(params.head, levels, np.zeros(0), 0.0, 1.0, None)
     return _exact(stand, skeleton.summand(stand.quantised, levels), skeleton.summand(stand.test_quantised, levels), rule)
 
 
