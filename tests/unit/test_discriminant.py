@@ -1,5 +1,6 @@
 """The discriminant: linear discriminant analysis wherever that is defined, and defined wherever there is a record."""
 
+import functools
 from collections.abc import Iterator, Sequence
 from typing import Any
 
@@ -26,10 +27,16 @@ from lmeraser.clusters.discriminant import (
 )
 from lmeraser.clusters.global_head import GlobalHead, Rule, solve
 from lmeraser.core.digest import number_from
+from lmeraser.core.params import Head
 from lmeraser.learn.embedding import exact_sums
 
 LEVELS = 127
 seeds = st.integers(0, 2**32 - 1)
+
+
+@functools.cache
+def params_head(priors: Priors) -> Head:
+    return make_params({"head.kind": "discriminant", "head.priors": priors}).head
 
 
 def solved(
@@ -40,7 +47,7 @@ def solved(
     unit: Floats | None = None,
     temperature: float = 1.0,
 ) -> GlobalHead:
-    head = make_params({"head.kind": "discriminant", "head.priors": priors}).head
+    head = params_head(priors)
     rule = Rule(head, LEVELS, np.zeros(0) if unit is None else unit, shrinkage, temperature, None)
     return solve([exact_sums(summands, labels)], rule)
 

@@ -119,6 +119,15 @@ def test_projection_gives_as_many_features_of_the_same_records_to_routing_and_to
     assert np.allclose(skeleton.standardise(features), skeleton.quantise(features) / 64, atol=0.1)
 
 
+def test_projected_features_do_not_depend_on_how_many_are_in_memory_at_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    features, skeleton = deep({"features.dim": 4})
+    whole = skeleton.quantise(features)
+    assert skeleton.quantise(features[:0]).shape == (0, 4)
+    for block in (1, 7, 60):
+        monkeypatch.setattr("lmeraser.clusters.skeleton.BLOCK", block)
+        assert skeleton.quantise(features).tobytes() == whole.tobytes()
+
+
 def test_plain_levels_reach_over_eight_deviations_of_public_records_and_at_least_eight_units() -> None:
     features, skeleton = deep(PLAIN | {"features.dim": 6})
     quantised = skeleton.quantise(features)
