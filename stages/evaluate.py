@@ -147,7 +147,7 @@ def tell(accuracy: dict[str, float | None], tests: int, params: Params) -> None:
     beside = "" if depths is None else f", over all depths: {depths}"
     say(f"evaluate: served accuracy {served} on {tests} private test records (linear head on all data: {last}{beside})")
     best = max((value for value in (last, depths) if value is not None), default=None)
-    if served is not None and best is not None and best - served > BEHIND:
+    if served is not None and best is not None and round(best - served, 6) > BEHIND:  # as many places as they are told by
         points = 100 * (best - served)
         say(f"evaluate: warning: served is {points:.1f} points below the linear head; {advice(accuracy, params)}")
 

@@ -107,6 +107,13 @@ def _another(own: dict[str, Tensor], expected: dict[str, Tensor], name: str) -> 
     )
 
 
+def _misshapen(name: str, own: dict[str, Tensor], expected: dict[str, Tensor]) -> ParamsError:
+    return ParamsError(
+        f"{WHERE}.file: tensor {name} is {_shape(own[name])}, expected {_shape(expected[name])}; "
+        "check pretrain.model, pretrain.kwargs and image.channels against the file"
+    )
+
+
 def _is_position(name: str) -> bool:
     """Whether a tensor says where a patch is: timm resamples those to another image size (bicubic)."""
     return name.rpartition(".")[2] in ("pos_embed", "relative_position_bias_table")
@@ -125,16 +132,14 @@ def _fit(model: nn.Module, tensors: dict[str, Tensor], params: Params) -> tuple[
     if resized and 2 * len(common) < len(expected):
         raise _another(own, expected, params.pretrain.model)
     if resized and not (own.keys() == expected.keys() and all(_is_position(name) for name in resized)):
-        raise ParamsError(
-            f"{WHERE}.file: tensor {resized[0]} is {_shape(own[resized[0]])}, expected {_shape(expected[resized[0]])}; "
-            "check pretrain.model, pretrain.kwargs and image.channels against the file"
-        )
+        raise _misshapen(resized[0], own, expected)
     if own.keys() == expected.keys() and not resized:
         return own, []
     try:
         return _translated(tensors, params.pretrain, params.image.channels, heads), resized
-    except Exception as error:  # whatever timm makes of foreign names
-        raise _another(own, expected, params.pretrain.model) from error
+    except Exception as error:  # whatever timm makes of foreign names, or of positions on no square
+        unfit = _misshapen(resized[0], own, expected) if resized else _another(own, expected, params.pretrain.model)
+        raise unfit from error
 
 
 def _compare_images(params: Params, config: dict[str, Any]) -> None:

@@ -1,6 +1,7 @@
 """Evaluation: numbers of small groups are not told; without tests there is no accuracy; the paper's clustering is exact too."""
 
 import random
+from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -14,9 +15,10 @@ from lmeraser.core.errors import ParamsError
 from lmeraser.data.records import Record
 from lmeraser.learn.anchors import cluster_by_anchors
 from lmeraser.learn.cluster_model import ClusterModel
-from lmeraser.serve.evaluation import Scores, accuracy, deletion_cost, score
+from lmeraser.serve.evaluation import LEAST, Scores, accuracy, calibration_error, deletion_cost, log_loss, score
 from lmeraser.serve.picture import draw_overview
 from lmeraser.serve.serving import Answers, ServedModel
+from stages.evaluate import tell
 from unit.test_serving import cluster_models
 
 LABELS = ["one", "two"]
@@ -72,6 +74,98 @@ def test_label_that_the_model_does_not_know_counts_as_wrong() -> None:
     assert accuracy(np.array([[1.0, 0.0], [1.0, 0.0]]), LABELS, ["one", "three"]) == 0.5
 
 
+SAID = np.array([[0.5, 0.5], [0.25, 0.75], [1.0, 0.0]])
+
+
+def test_log_loss_is_the_mean_of_what_the_true_label_was_given_and_never_infinite() -> None:
+    assert log_loss(SAID[:2], LABELS, ["one", "two"]) == pytest.approx((np.log(2) + np.log(4 / 3)) / 2, abs=1e-6)
+    assert log_loss(SAID[2:], LABELS, ["two"]) == pytest.approx(-np.log(LEAST), abs=1e-6)
+    assert log_loss(SAID, LABELS, ["three"] * 3) == pytest.approx(-np.log(LEAST), abs=1e-6), "a label that it does not know"
+    assert log_loss(SAID[2:], LABELS, ["one"]) == 0
+    assert log_loss(SAID[:0], LABELS, []) is None
+
+
+def test_calibration_error_is_the_gap_between_what_is_said_and_what_is_right() -> None:
+    sure = np.tile([0.9, 0.1], (10, 1))
+    assert calibration_error(sure, LABELS, ["one"] * 9 + ["two"]) == pytest.approx(0)
+    assert calibration_error(sure, LABELS, ["one"] * 10) == pytest.approx(0.1)
+    assert calibration_error(sure, LABELS, ["two"] * 10) == pytest.approx(0.9)
+    # Too sure of some and not sure enough of others: gaps of two bins do not cancel.
+    doubtful = np.tile([0.6, 0.4], (10, 1))
+    assert calibration_error(np.vstack([sure, doubtful]), LABELS, ["one", "two"] * 5 + ["one"] * 10) == pytest.approx(0.4)
+    assert calibration_error(np.array([[1.0, 0.0]]), LABELS, ["three"]) == 1
+    assert calibration_error(sure[:0], LABELS, []) is None
+
+
+@given(st.integers(0, 2**32 - 1), st.integers(1, 40), st.integers(1, 6))
+def test_calibration_error_does_not_depend_on_order_and_is_no_more_than_one(seed: int, n: int, k: int) -> None:
+    rng = np.random.default_rng(seed)
+    shares, known = rng.dirichlet(np.ones(k), n), [str(index) for index in range(k)]
+    truth = [str(index) for index in rng.integers(0, k + 1, n)]
+    error, order = calibration_error(shares, known, truth), rng.permutation(n)
+    assert error is not None
+    assert 0 <= error <= 1
+    assert calibration_error(shares[order], known, [truth[row] for row in order]) == pytest.approx(error, abs=2e-6)
+
+
+# what is told beside the yardstick
+
+
+WEIGHTS = {"pretrain.weights": {"file": "hub", "sha256": None}, "pretrain.epochs": 0, "pretrain.small_stem": False}
+DEPTHS = WEIGHTS | {"features.depths": [1, 2]}
+BEST = DEPTHS | {"head.kind": "discriminant", "projection.kind": "plain", "features.grid": 2}
+ADVICE: dict[str, tuple[dict[str, Any], float]] = {  # words: params, accuracy of the global head where 0.5 is served
+    "set serve.mix to 0": ({}, 0.6),
+    "set features.depths to several": (WEIGHTS, 0.5),
+    "set head.kind to discriminant": (DEPTHS, 0.5),
+    "set features.grid to 2": (BEST | {"features.grid": 1}, 0.5),
+    "raise features.dim": (BEST | {"features.dim": 9}, 0.5),
+    "set head.shrinkage and head.temperature to null": (BEST | {"head.temperature": 4.0}, 0.5),
+    "python -m bench.choose": (BEST, 0.5),
+}
+
+
+@pytest.mark.parametrize("words", ADVICE)
+def test_each_advice_is_given_where_it_helps(words: str, capsys: pytest.CaptureFixture[str]) -> None:
+    changes, head = ADVICE[words]
+    told = {"served": 0.5, "global_head": head, "linear_head": 0.55, "linear_head_depths": None}
+    tell(told, 100, make_params(changes))
+    warning = capsys.readouterr().err.splitlines()[-1]
+    assert "warning: served is 5.0 points below the linear head" in warning
+    assert words in warning
+
+
+def test_advice_about_clusters_is_not_given_where_none_answer(capsys: pytest.CaptureFixture[str]) -> None:
+    told = {"served": 0.5, "global_head": 0.6, "linear_head": 0.55, "linear_head_depths": None}
+    tell(told, 100, make_params({"serve.mix": 0.0}))
+    assert "serve.mix" not in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    ("served", "last", "depths", "points"),
+    [
+        (0.8, 0.81, None, None),  # a point is no more than a point
+        (0.8, 0.8101, None, "1.0"),
+        (0.8, 0.79, 0.85, "5.0"),  # the better of the two
+        (0.8, 0.85, 0.79, "5.0"),
+        (0.9, 0.85, 0.79, None),
+        (0.29, 0.3, None, None),
+        (0.8, None, None, None),
+        (None, None, None, None),
+    ],
+)
+def test_warning_is_told_from_more_than_a_point_below_the_better_yardstick(
+    served: float | None, last: float | None, depths: float | None, points: str | None, capsys: pytest.CaptureFixture[str]
+) -> None:
+    told = {"served": served, "global_head": served, "linear_head": last, "linear_head_depths": depths}
+    tell(told, 100, make_params())
+    lines = capsys.readouterr().err.splitlines()
+    assert f"served accuracy {served} on 100 private test records (linear head on all data: {last}" in lines[0]
+    assert len(lines) == (1 if points is None else 2)
+    if points is not None:
+        assert f"served is {points} points below the linear head; " in lines[1]
+
+
 def test_cost_of_a_deletion_is_told_as_mean_and_worst_case() -> None:
     cost = deletion_cost(np.array([[1.0, 10, 0], [3.0, 40, 1]]), records=100, clusters=7)
     assert (cost["clusters"], cost["clusters_retrained_mean"], cost["clusters_retrained_max"]) == (7, 2.0, 3)
@@ -87,6 +181,7 @@ def test_picture_is_a_function_of_the_numbers() -> None:
     picture = draw_overview(metrics, clusters)
     assert picture.startswith(b"\x89PNG")
     assert picture == draw_overview(metrics, clusters)
+    assert draw_overview(metrics, clusters[:0]).startswith(b"\x89PNG")  # no cluster is there to answer
     nothing = {"accuracy": dict.fromkeys(metrics["accuracy"])}
     assert draw_overview(nothing, clusters).startswith(b"\x89PNG")
 

@@ -15,6 +15,7 @@ import torch
 from builders import pixels, public_features, refused, tiny_params
 from safetensors.torch import save_file
 from timm.data.config import resolve_model_data_config
+from timm.layers.pos_embed import resample_abs_pos_embed
 
 from lmeraser.clusters.skeleton import build_skeleton
 from lmeraser.core.digest import sha256_of_file
@@ -126,6 +127,39 @@ def test_transformer_is_tuned_with_a_frame_of_30_of_224_px_to_the_same_bytes_twi
     assert (tmp_path / "one").read_bytes() == (tmp_path / "other").read_bytes()
     assert np.abs(model.frame[:, :30]).max() > 0  # the gradient reaches the frame through attention
     assert not model.frame[:, 30:-30, 30:-30].any()
+
+
+LARGER: dict[str, dict[str, Any]] = {VIT: {"img_size": 64}, SWIN: {"img_size": 64, "window_size": 8}}
+
+
+@pytest.mark.parametrize("classes", [0, 5], ids=["without a classifier", "with one"])
+@pytest.mark.parametrize("name", [VIT, SWIN])
+def test_position_embeddings_of_another_image_size_are_resampled_as_timm_does_and_that_is_told(
+    tmp_path: Path, name: str, classes: int, capsys: pytest.CaptureFixture[str]
+) -> None:
+    tensors = made(name, classes, **LARGER[name]).state_dict()
+    params = params_of(name, saved(tmp_path, tensors))
+    backbone = backbone_of(tmp_path, params)
+    note = read_note(tmp_path / "backbone.safetensors")
+    told = [line for line in capsys.readouterr().err.splitlines() if "resampled" in line]
+    assert told == [f"pretrain: {', '.join(note['resampled'])} resampled by timm to image.size 32"]
+    taken = take_weights(params, tmp_path).model.state_dict()
+    for key, value in taken.items():
+        position = key.endswith(("pos_embed", "relative_position_bias_table"))
+        assert (key in note["resampled"]) == position
+        if key == "pos_embed":
+            assert torch.equal(value, resample_abs_pos_embed(tensors[key], [4, 4], num_prefix_tokens=1))
+        elif position:
+            assert value.shape == (49, 2)
+            assert abs(float(value.mean() - tensors[key].mean())) < 0.05
+        else:
+            assert torch.equal(value, tensors[key])
+    assert backbone.features(pixels(1, 32, 32, 3)[None], 8).shape == (1, backbone.dim)
+
+
+def test_weights_of_this_image_size_are_noted_as_they_are(tmp_path: Path) -> None:
+    backbone_of(tmp_path, params_of(VIT, saved(tmp_path, made(VIT).state_dict())))
+    assert read_note(tmp_path / "backbone.safetensors")["resampled"] == []
 
 
 def test_digest_stands_in_the_artifact_and_the_path_does_not(tmp_path: Path) -> None:
@@ -250,6 +284,10 @@ BAD: dict[str, tuple[Callable[[Path], Path], str]] = {
     "a tensor too few": (changed(VIT, lambda tensors: tensors.pop("norm.weight")), "it lacks 1 of"),
     "a tensor too many": (changed(VIT, put("extra.weight", torch.zeros(3))), "has 1 that the model does not know"),
     "another width": (changed(VIT, put("norm.weight", torch.zeros(48))), "norm.weight is 48, expected 32"),
+    "positions on no square": (
+        changed(VIT, put("pos_embed", torch.zeros(1, 51, 32))),
+        "pos_embed is 1 x 51 x 32, expected 1 x 17 x 32",
+    ),
     "another patch": (
         changed(VIT, put("patch_embed.proj.weight", torch.zeros(32, 3, 4, 4))),
         "patch_embed.proj.weight is 32 x 3 x 4 x 4, expected 32 x 3 x 8 x 8",
