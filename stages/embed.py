@@ -1,6 +1,6 @@
-"""embed@pNN: one private part, the backbone and the skeleton -> leaves.parquet and sums.safetensors. No record's features are stored.
+"""embed@pNN: one private part, the backbone and the skeleton -> leaves.parquet and sums.safetensors.
 
-Several parts may be named: one process then imports torch and loads the backbone once.
+No record's features are stored. Several parts may be named: one process then imports torch and loads the backbone once.
 """
 
 from lmeraser.clusters.files import Member, save_placements
