@@ -1,6 +1,6 @@
 """Embed: one private part becomes each unit's leaf and the part's exact sums. Features are never stored."""
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
 
 import numpy as np
@@ -8,7 +8,7 @@ from numpy.typing import NDArray
 
 from lmeraser.clusters.global_head import Sums
 from lmeraser.clusters.hierarchy import Hierarchy
-from lmeraser.clusters.leaf_sums import LeafSums
+from lmeraser.clusters.leaf_sums import LeafSums, combine
 from lmeraser.clusters.quantisation import Integers, mean_by_group
 from lmeraser.clusters.skeleton import Skeleton
 from lmeraser.core.digest import number_from
@@ -82,6 +82,15 @@ def leaf_of_units(
     return tree.route(mean_by_group(quantised, index, len(names)))
 
 
+def _leaf_sums(
+    quantised: Integers, leaf: NDArray[np.int64], labels: Sequence[str], skeleton: Skeleton, params: Params
+) -> Iterator[LeafSums]:
+    """Sums by leaf and label, block by block: wide summands of all records at once would not fit."""
+    for start in range(0, max(len(labels), 1), BLOCK):
+        block = slice(start, start + BLOCK)
+        yield LeafSums.of(skeleton.summand(quantised[block], params.projection.levels), leaf[block], labels[block])
+
+
 def embed_part(
     records: Sequence[Record], pixels: NDArray[np.uint8], backbone: Backbone, skeleton: Skeleton, params: Params
 ) -> PartEmbedding:
@@ -102,6 +111,5 @@ def embed_part(
     labels = [record.label for record in records]
     sums = exact_sums_of_blocks(blocks, labels, skeleton.summands)
     if params.tune.kind == "closed":
-        summands = skeleton.summand(quantised, params.projection.levels)
-        sums = replace(sums, by_leaf=LeafSums.of(summands, leaf_of_unit[index], labels))
+        sums = replace(sums, by_leaf=combine(_leaf_sums(quantised, leaf_of_unit[index], labels, skeleton, params)))
     return PartEmbedding([units[i] for i in index], leaf_of_unit[index], finite, sums)
