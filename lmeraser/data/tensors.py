@@ -42,10 +42,24 @@ def read_note(path: Path) -> dict[str, Any]:
     return note
 
 
+class _Content(dict[str, Any]):
+    """What a file holds, by name; what it lacks is told: an older release wrote less."""
+
+    def __init__(self, content: dict[str, Any], path: Path) -> None:
+        super().__init__(content)
+        self.path = path
+
+    def __missing__(self, name: str) -> Any:
+        raise ProjectError(f"{self.path.name} lacks {name!r}: another release made it; run `dvc repro` and retry")
+
+
 def read_tensors(path: Path) -> tuple[dict[str, NDArray[Any]], dict[str, Any]]:
-    """Arrays and note. Raises ProjectError if the file is absent or broken."""
+    """Arrays and note, either of which raises ProjectError for a name that it lacks.
+
+    Raises: ProjectError if the file is absent or broken.
+    """
     note = read_note(path)
     try:
-        return load_file(path), note
+        return _Content(load_file(path), path), _Content(note, path)
     except SafetensorError as error:
         raise ProjectError(f"{path.name} is not a complete safetensors file; run `dvc checkout` and retry") from error

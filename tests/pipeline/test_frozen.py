@@ -10,6 +10,7 @@ import sys
 from pathlib import Path
 
 import pytest
+import yaml
 from sandbox import CANARY, REPOSITORY, Sandbox, refused
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "frozen"))
@@ -34,7 +35,7 @@ def base(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactor
 
 
 def upgrade(project: Sandbox) -> None:
-    """Let the project run today's code, as merging the release does; its params, its data and its state stay."""
+    """Let the project run today's code, as merging the release does: new params come with it, its own stay."""
     for name in CODE:
         path = project.root / name
         if path.is_dir():
@@ -45,8 +46,11 @@ def upgrade(project: Sandbox) -> None:
         if name and (REPOSITORY / name).is_file():
             (project.root / name).parent.mkdir(parents=True, exist_ok=True)
             shutil.copy(REPOSITORY / name, project.root / name)
-    git(project, "add", "--all", "--", *CODE)
-    git(project, "commit", "-q", "-m", "the next release", "--", *CODE)
+    fresh, own = (yaml.safe_load((root / "params.yaml").read_text(encoding="utf-8")) for root in (REPOSITORY, project.root))
+    merged = {name: value | own.get(name, {}) if isinstance(value, dict) else own[name] for name, value in fresh.items()}
+    (project.root / "params.yaml").write_text(yaml.safe_dump(merged, sort_keys=False), encoding="utf-8")
+    git(project, "add", "--all", "--", *CODE, "params.yaml")
+    git(project, "commit", "-q", "-m", "the next release", "--", *CODE, "params.yaml")
 
 
 @pytest.fixture

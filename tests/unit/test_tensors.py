@@ -100,3 +100,12 @@ def test_file_with_another_header_is_refused(tmp_path: Path, header: object) -> 
     path = tmp_path / "file"
     path.write_bytes(headed(header))
     refused(ProjectError, lambda: read_note(path))
+
+
+def test_what_an_older_release_did_not_write_is_told_in_one_line(tmp_path: Path) -> None:
+    write_tensors(tmp_path / "head.safetensors", {"weight": np.zeros(2)}, {"labels": ["ant"]})
+    arrays, note = read_tensors(tmp_path / "head.safetensors")
+    lines = refused(ProjectError, lambda: arrays["bias"]), refused(ProjectError, lambda: note["temperature"])
+    for line, name in zip(lines, ("bias", "temperature"), strict=True):
+        assert line == f"head.safetensors lacks '{name}': another release made it; run `dvc repro` and retry"
+    assert note.get("state") is None
