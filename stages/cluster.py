@@ -2,7 +2,7 @@
 
 from lmeraser.clusters.assignment import cluster_by_tree
 from lmeraser.clusters.files import Cluster, Member, load_placements, save_clusters
-from lmeraser.clusters.skeleton import load_skeleton
+from lmeraser.clusters.skeleton import load_hierarchy, load_skeleton
 from lmeraser.core.environment import environment
 from lmeraser.core.layout import Layout
 from lmeraser.core.params import Params
@@ -35,7 +35,7 @@ def cluster(layout: Layout, params: Params, _: list[str]) -> None:
         clusters = by_anchors(layout, params, members)
         made_in = network_environment(params.device)
     else:
-        tree = load_skeleton(layout.skeleton).hierarchy
+        tree = load_hierarchy(layout.skeleton)
         clusters = cluster_by_tree(members, tree, params.cluster, params.slots)
         made_in = environment()
         large = max(clusters, key=lambda made: len(made.members))

@@ -198,8 +198,17 @@ def save_skeleton(path: Path, skeleton: Skeleton, made_in: Environment) -> None:
     write_tensors(path, tensors, note)
 
 
+def load_hierarchy(path: Path) -> Hierarchy:
+    """The hierarchy alone, which every release has written: a plan may be made on what an older one left."""
+    return _tree_of(read_tensors(path)[0])
+
+
+def _tree_of(tensors: dict[str, NDArray[Any]]) -> Hierarchy:
+    return Hierarchy(**{name: tensors[f"tree.{name}"] for name in TREE})
+
+
 def load_skeleton(path: Path) -> Skeleton:
     tensors, note = read_tensors(path)
-    tree = Hierarchy(**{name: tensors[f"tree.{name}"] for name in TREE})
+    tree = _tree_of(tensors)
     made: dict[str, Any] = {name: tensors[name] for name in ARRAYS} | {name: note[name] for name in NUMBERS}
     return Skeleton(hierarchy=tree, **made)

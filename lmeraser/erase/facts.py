@@ -6,7 +6,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from lmeraser.clusters.files import load_sizes
-from lmeraser.clusters.skeleton import load_skeleton
+from lmeraser.clusters.skeleton import load_hierarchy
 from lmeraser.core.errors import RequestError, UnknownSubjectError
 from lmeraser.core.layout import Layout
 from lmeraser.core.names import MAX_LENGTH, normalise_name, unseen
@@ -24,7 +24,7 @@ def gather_facts(layout: Layout, params: Params) -> Facts:
         public=read_table(layout.public, FACTS),
         private=pa.concat_tables([read_table(layout.part(part), FACTS) for part in params.parts]),
         placements=pa.concat_tables([read_table(layout.leaves(part), PLACED) for part in params.parts]),
-        tree=load_skeleton(layout.skeleton).hierarchy,
+        tree=load_hierarchy(layout.skeleton),
         used_slots=[size.slot for size in load_sizes(layout.clusters)],
     )
 
