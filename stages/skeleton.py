@@ -36,7 +36,7 @@ def _tell_axes(made: Skeleton, params: Params) -> None:
     elif wanted and axes < wanted:
         say(f"skeleton: {axes} public axes of features.dim {wanted}: the public records differ in no more directions")
     if params.head.kind == "discriminant":
-        say(f"skeleton: shrinkage {made.shrinkage:g} and temperature {made.temperature:.3g} of the global head")
+        say(f"skeleton: shrinkage {made.shrinkage:g} records a label, temperature {made.temperature:.3g} of the global head")
 
 
 if __name__ == "__main__":

@@ -75,7 +75,7 @@ def _learnt(seen: Sequence[str]) -> Any:
 def skeleton(layout: Layout, params: Params, _: list[str]) -> None:
     flat = np.ones(3, dtype=np.float32)
     made = Skeleton(
-        flat, flat, TREE, np.zeros((3, 0)), np.eye(3), np.zeros(3), np.zeros(0), 1.0, params.head.shrinkage or 0.2, 1.0
+        flat, flat, TREE, np.zeros((3, 0)), np.eye(3), np.zeros(3), np.zeros(0), 1.0, params.head.shrinkage or 40.0, 1.0
     )
     save_skeleton(layout.skeleton, made, HERE)
 

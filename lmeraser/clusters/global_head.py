@@ -107,7 +107,7 @@ class Rule:
 
     Attributes:
         head, levels: as the params say; unit: (p,) a summand's level in units of a standardised feature, or empty: 1.
-        shrinkage, temperature: of a discriminant, as the params say or chosen on public records.
+        shrinkage, temperature: of a discriminant, as the params say or chosen on public records (`share_of` has the unit).
         pull: of clusters in closed form; None: there are none.
     """
 

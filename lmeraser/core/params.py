@@ -157,12 +157,9 @@ class Tune(Section):
     precision: Precision
 
 
-LEAST_SHRINKAGE = 1e-4
-
-
 class Head(Section):
     kind: Literal["discriminant", "ridge"]
-    shrinkage: Share | None  # discriminant: of the covariance towards its mean variance; None: chosen on public records
+    shrinkage: Rate | None  # discriminant: records a label that the mean variance counts for; None: chosen on public records
     temperature: Rate | None  # discriminant: of the softmax of its scores; None: chosen on public records
     priors: Literal["records", "even"]  # discriminant: of a label, before an image is seen
     ridge: Rate  # ridge: times the number of records
@@ -254,11 +251,6 @@ class Params(Section):
             raise ValueError(f"serve.mix is {self.serve.mix:g}, expected 0 with tune.kind none: no cluster is there to answer")
         if self.tune.kind == "closed" and (self.head.kind != "discriminant" or self.cluster.method == "anchors"):
             raise ValueError("tune.kind is closed, expected head.kind discriminant, and cluster.method tree or random, with it")
-        if self.head.kind == "discriminant" and self.head.shrinkage is not None and self.head.shrinkage < LEAST_SHRINKAGE:
-            raise ValueError(
-                f"head.shrinkage is {self.head.shrinkage:g}, expected at least {LEAST_SHRINKAGE:g}, or null: a covariance of "
-                "constant features has no inverse"
-            )
         if self.cluster.n_min > self.cluster.n_max:
             raise ValueError(f"cluster.n_min is {self.cluster.n_min}, expected at most n_max {self.cluster.n_max}")
         return self

@@ -24,6 +24,7 @@ from lmeraser.clusters.discriminant import (
     _scores,
     choose,
     log_priors,
+    share_of,
 )
 from lmeraser.clusters.global_head import GlobalHead, Rule, solve
 from lmeraser.core.digest import number_from
@@ -39,6 +40,9 @@ def params_head(priors: Priors) -> Head:
     return make_params({"head.kind": "discriminant", "head.priors": priors}).head
 
 
+SHARES = (0.03, 0.1, 0.2, 0.3, 0.5, 0.7)
+
+
 def solved(
     summands: Floats,
     labels: Sequence[str],
@@ -47,6 +51,9 @@ def solved(
     unit: Floats | None = None,
     temperature: float = 1.0,
 ) -> GlobalHead:
+    """Args: shrinkage: as a share; the product counts it in records a label."""
+    each = len(labels) / len(set(labels))
+    shrinkage = shrinkage * each / max(1 - shrinkage, 1e-12)
     head = params_head(priors)
     rule = Rule(head, LEVELS, np.zeros(0) if unit is None else unit, shrinkage, temperature, None)
     return solve([exact_sums(summands, labels)], rule)
@@ -64,7 +71,7 @@ def drawn(seed: int, n: int, p: int, k: int) -> tuple[Floats, list[str]]:
     return np.clip(means[code] + whole_numbers(rng, n, p, 40), -LEVELS, LEVELS), [f"label-{index}" for index in code]
 
 
-@given(seeds, st.integers(2, 4), st.integers(1, 8), st.sampled_from(SHRINKAGES))
+@given(seeds, st.integers(2, 4), st.integers(1, 8), st.sampled_from(SHARES))
 def test_scores_are_those_of_shrunk_linear_discriminant_analysis(seed: int, k: int, p: int, shrinkage: float) -> None:
     """scikit-learn divides the scatter by n, we by n - k; its scores have another common part, which softmax does not see."""
     from sklearn.discriminant_analysis import LinearDiscriminantAnalysis
@@ -102,7 +109,7 @@ def odd_records(draw: st.DrawFn) -> tuple[Floats, list[str]]:
 @settings(max_examples=100)
 @given(
     odd_records(),
-    st.sampled_from([*SHRINKAGES, 1.0, 1e-4]),
+    st.sampled_from([*SHARES, 1.0, 1e-4]),
     st.sampled_from(["records", "even"]),
     st.sampled_from([1e-3, 1, 20.0]),
 )
@@ -220,7 +227,8 @@ def test_fast_scores_are_those_of_the_solve(seed: int, n: int, p: int, k: int, p
     asked = whole_numbers(np.random.default_rng(seed), 4, p, LEVELS)
     fast = _scores(summands * unit, code, asked * unit, priors, SHRINKAGES)
     for shrinkage, ours in zip(SHRINKAGES, fast, strict=True):
-        slow = scores(solved(summands, labels, shrinkage, priors, unit), asked)
+        share = share_of(shrinkage, n, len(set(labels)))
+        slow = scores(solved(summands, labels, share, priors, unit), asked)
         assert np.allclose(ours, slow, rtol=1e-6, atol=1e-6 * np.abs(slow).max())
 
 
@@ -304,3 +312,12 @@ def test_records_beyond_the_first_have_no_say(monkeypatch: pytest.MonkeyPatch) -
     first = choose(features[:45], labels[:45], people[:45], "records", None, None)
     features[45:] = 7
     assert choose(features, labels, people, "records", None, None) == first
+
+
+@given(st.floats(1e-6, 1e6), st.integers(1, 10**7), st.integers(1, 1000))
+def test_share_of_the_mean_variance_falls_as_labels_get_records(shrinkage: float, records: int, labels: int) -> None:
+    share = share_of(shrinkage, records, labels)
+    assert 0 < share <= 1
+    assert share_of(shrinkage, 2 * records, labels) <= share
+    assert share_of(2 * shrinkage, records, labels) >= share
+    assert share_of(shrinkage, 3 * records, 3 * labels) == pytest.approx(share), "records of a label count, not all"
