@@ -9,7 +9,7 @@ import matplotlib
 matplotlib.use("Agg")
 import matplotlib.pyplot as plt
 
-from bench.compare.real.chosen import CHOSEN_ON, TOLERANCE
+from bench.compare.real.chosen import CHOICE_TOLERANCE, CHOSEN_ON, TOLERANCE
 from bench.compare.real.data import DATA, PUBLIC_IMAGES, TEST_IMAGES, TRAIN_IMAGES
 from bench.compare.real.peers import DEEP, LAST, OURS, PEERS
 from bench.compare.real.results import NAME, Run
@@ -31,7 +31,7 @@ GROUND = (
     f"{TRAIN_IMAGES:,} private training and {TEST_IMAGES:,} private test images of one, and {PUBLIC_IMAGES:,} public images of "
     "the other. Every value that a peer may choose (penalty, ridge, shrinkage, temperature) is chosen on public records alone. "
     f"Logistic regressions are solved in float32 to a gradient of {TOLERANCE:g}, their penalties chosen among {len(PENALTIES)} "
-    f"on at most {CHOSEN_ON:,} public records, solved to {10 * TOLERANCE:g}."
+    f"on at most {CHOSEN_ON:,} public records, solved to {CHOICE_TOLERANCE:g}."
 )
 SECONDS = (
     "Seconds of a deletion: of exact heads, summing the person's records, subtracting and solving; of the paper's clustering, "
