@@ -24,7 +24,7 @@ Rows = NDArray[np.float32]
 
 @dataclass(frozen=True)
 class Logistic:
-    """A fitted multinomial logistic regression. Attributes: axes: (d, p) of the span that it was solved in, or None: as they are."""
+    """A fitted multinomial logistic regression. Attributes: axes: (d, p) of the span that it was solved in; None: of all."""
 
     model: LogisticRegression
     axes: Rows | None
@@ -46,7 +46,7 @@ class Logistic:
 
 
 def own_span(features: Rows) -> Rows | None:
-    """(d, n) axes of fewer features than there are, or None: an L2 penalty sees inner products alone, so they change no answer."""
+    """(d, n) axes of fewer features, or None: an L2 penalty sees inner products alone, so they change no answer."""
     if len(features) >= features.shape[1]:
         return None
     axes: Rows = np.linalg.qr(features.T)[0]
