@@ -5,7 +5,6 @@ from functools import partial
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from sklearn.linear_model import LogisticRegression
 from torch import nn
 
 from bench.compare.real.chosen import fit
@@ -93,14 +92,10 @@ def shards(stand: Stand) -> Outcome:
             continue
         model, taken = spent(partial(fit, train[rows], labels[rows].tolist(), penalty))
         seconds += taken
-        storage += _bytes(model)
-        answer[:, [known.index(str(label)) for label in model.classes_]] += model.predict_proba(test)
+        storage += model.storage
+        answer[:, [known.index(label) for label in model.labels]] += model.probabilities(test)
     again = len(train) / used - stand.own
     return Outcome(answer / used, known, seconds, seconds / used, max(again, 0.0), storage, chosen={"penalty": penalty})
-
-
-def _bytes(model: LogisticRegression) -> int:
-    return int(model.coef_.nbytes + model.intercept_.nbytes)
 
 
 def tuned_head(stand: Stand) -> Outcome:

@@ -85,10 +85,9 @@ def fourier_ridge(stand: Stand) -> Outcome:
 def _logistic(stand: Stand, view: Callable[[Side], Rows], penalty: float) -> Outcome:
     """A deletion fits it again."""
     model, seconds = spent(lambda: fit(view(stand.train), stand.train.labels, penalty))
-    probabilities = model.predict_proba(view(stand.test)).astype(np.float64)
     again = len(stand.train.records) - stand.own
-    storage = model.coef_.nbytes + model.intercept_.nbytes
-    return Outcome(probabilities, list(model.classes_), seconds, seconds, again, storage, chosen={"penalty": penalty})
+    answer = model.probabilities(view(stand.test))
+    return Outcome(answer, model.labels, seconds, seconds, again, model.storage, chosen={"penalty": penalty})
 
 
 def logistic_last(stand: Stand) -> Outcome:

@@ -9,7 +9,7 @@ import matplotlib
 matplotlib.use("Agg")
 import matplotlib.pyplot as plt
 
-from bench.compare.real.chosen import CHOSEN_ON, TOLERANCE
+from bench.compare.real.chosen import CHOICE_TOLERANCE, CHOSEN_ON, TOLERANCE
 from bench.compare.real.data import DATA, PUBLIC_IMAGES, TEST_IMAGES, TRAIN_IMAGES
 from bench.compare.real.peers import DEEP, LAST, OURS, PEERS
 from bench.compare.real.results import NAME, Run
@@ -21,6 +21,13 @@ from lmeraser.serve.yardstick import PENALTIES
 Measure = Literal["accuracy", "log_loss", "calibration_error", "deletion_seconds", "deletion_passes", "storage", "fit_seconds"]
 SEEDS = 3
 LOGISTIC = (LAST, DEEP)
+COUNTED = {
+    "public": "public records",
+    "train": "private training",
+    "test": "private test",
+    "people": "people who train",
+    "labels": "labels",
+}
 NEVER = (
     "one prompt tuned for all, and full fine-tuning: they train through the whole network, too dear for two processor cores",
     "SVHN: not at hand",
@@ -31,7 +38,7 @@ GROUND = (
     f"{TRAIN_IMAGES:,} private training and {TEST_IMAGES:,} private test images of one, and {PUBLIC_IMAGES:,} public images of "
     "the other. Every value that a peer may choose (penalty, ridge, shrinkage, temperature) is chosen on public records alone. "
     f"Logistic regressions are solved in float32 to a gradient of {TOLERANCE:g}, their penalties chosen among {len(PENALTIES)} "
-    f"on at most {CHOSEN_ON:,} public records, solved to {10 * TOLERANCE:g}."
+    f"on at most {CHOSEN_ON:,} public records, solved to {CHOICE_TOLERANCE:g}."
 )
 SECONDS = (
     "Seconds of a deletion: of exact heads, summing the person's records, subtracting and solving; of the paper's clustering, "
@@ -115,13 +122,15 @@ def verdict(runs: Sequence[Run]) -> str:
     in_mean = sum(statistics.mean(points) >= 0 for points in better.values())
     with_every = sum(min(points) >= 0 for points in better.values())
     every = [points for row in better.values() for points in row]
-    clear = [row for row in rows if (points := list(margins(runs, *row, LAST).values())) and statistics.mean(points) >= 2]
+    last = {row: list(margins(runs, *row, LAST).values()) for row in rows}
+    clear = [row for row, points in last.items() if points and statistics.mean(points) >= 2]
     below = [f"{backbone}, {name} ({statistics.mean(points):+.2f})" for (backbone, name), points in better.items()
              if statistics.mean(points) < 0]  # fmt: skip
     lines = [
         f"- Ours is at least the better of the two logistic regressions on {in_mean} of {len(better)} rows in the mean, on "
         f"{with_every} of {len(better)} with every seed, and in {sum(points >= 0 for points in every)} of {len(every)} seeds.",
-        f"- It is two points or more above the one on the last layer, in the mean, on {len(clear)} of {len(rows)} rows.",
+        f"- It is two points or more above the one on the last layer, in the mean, on {len(clear)} of "
+        f"{sum(map(bool, last.values()))} rows.",
     ]
     return "\n".join([*lines, *([f"- Below the better one: {'; '.join(below)}."] if below else [])])
 
@@ -174,19 +183,20 @@ def counts_table(runs: Sequence[Run]) -> str:
     for name in DATA:
         seeds = {run["seed"]: run["counts"] for run in runs if run["data"] == name}
         if seeds:
-            reach = {key: sorted({counts[key] for counts in seeds.values()}) for key in next(iter(seeds.values()))}
-            rows.append([name, *(" to ".join(f"{n:,}" for n in dict.fromkeys((v[0], v[-1]))) for v in reach.values())])
-    return table(["data", "public", "private training", "private test", "people who train", "labels"], rows)
+            reach = [sorted({counts[kind] for counts in seeds.values()}) for kind in COUNTED]
+            rows.append([name, *(" to ".join(f"{n:,}" for n in dict.fromkeys((least[0], least[-1]))) for least in reach)])
+    return table(["data", *COUNTED.values()], rows)
 
 
 def write_real(runs: Sequence[Run]) -> None:
     """Markdown and picture of all that was measured so far. Raises: SystemExit if nothing was."""
     if not runs:
         raise SystemExit("bench.compare: nothing was measured over given backbones yet; run it without --report")
-    commands = sorted({f"`{run['command']}` at {run['revision']}" for run in runs})
+    commands = sorted({f"`{run['command']}`" for run in runs})
     rebuilds = [run["equal"] for run in runs if run["equal"] is not None]
     body = [
-        f"Measured by {'; '.join(commands)}. Mean (least to greatest) over {SEEDS} seeds.",
+        f"Measured by {'; '.join(commands)}; the revision of each number is in {NAME}.json.",
+        f"Mean (least to greatest) over {SEEDS} seeds.",
         GROUND,
         counts_table(runs),
         verdict(runs),
