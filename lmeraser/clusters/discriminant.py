@@ -18,7 +18,7 @@ from lmeraser.core.digest import number_from
 
 Floats = NDArray[np.float64]
 Priors = Literal["records", "even"]
-SHRINKAGES = (5.0, 10.0, 20.0, 40.0, 80.0, 160.0)
+SHRINKAGES = (20.0, 40.0, 80.0)  # bounded: public labels are others, and what they prefer beyond was worse (docs/decisions/0026)
 LEAST = 1e-4  # share of the mean variance, so that a covariance of constant features has an inverse
 TEMPERATURES = tuple(2.0 ** (power / 4) for power in range(-4, 41))
 UNTOLD = (40.0, 8.0)  # where public records cannot tell: fewer than two people, or one label
