@@ -6,14 +6,17 @@ a person leaves all of it by subtraction. Every head stands on everybody's covar
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
 import numpy as np
 from numpy.typing import NDArray
 from scipy.special import softmax
 
 from lmeraser.clusters.discriminant import Discriminant, Priors, log_priors
-from lmeraser.clusters.files import ClusterSize
 from lmeraser.clusters.leaf_sums import LeafSums
+
+if TYPE_CHECKING:
+    from lmeraser.clusters.files import ClusterSize
 
 
 @dataclass(frozen=True)
@@ -44,7 +47,7 @@ class ClosedHeads:
 
 
 def solve_clusters(
-    sums: LeafSums, clusters: Sequence[ClusterSize], labels: Sequence[str], shared: Discriminant, pull: float, priors: Priors
+    sums: LeafSums, clusters: Sequence["ClusterSize"], labels: Sequence[str], shared: Discriminant, pull: float, priors: Priors
 ) -> ClosedHeads:
     """Args: labels: of `shared`, sorted; pull: records that the global mean, and the global share of a label, count for."""
     place = {label: index for index, label in enumerate(labels)}
@@ -64,6 +67,6 @@ def solve_clusters(
     return ClosedHeads([size.slot for size in clusters], weight, pairs[:, 0], pairs[:, 1], every)
 
 
-def _cluster_of(leaf: int, clusters: Sequence[ClusterSize]) -> int:
+def _cluster_of(leaf: int, clusters: Sequence["ClusterSize"]) -> int:
     """The cluster whose leaves hold it: a cut covers every leaf that holds records."""
     return next(index for index, size in enumerate(clusters) if size.first_leaf <= leaf <= size.last_leaf)

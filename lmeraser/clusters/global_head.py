@@ -9,7 +9,7 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from itertools import chain
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -18,12 +18,14 @@ from scipy.special import softmax
 
 from lmeraser.clusters.closed import ClosedHeads, solve_clusters
 from lmeraser.clusters.discriminant import Discriminant, log_priors
-from lmeraser.clusters.files import ClusterSize
 from lmeraser.clusters.leaf_sums import LeafSums, combine
 from lmeraser.clusters.quantisation import STEPS, Integers
 from lmeraser.core.environment import Environment, environment
 from lmeraser.core.params import Head, Params
 from lmeraser.data.tensors import read_tensors, write_tensors
+
+if TYPE_CHECKING:
+    from lmeraser.clusters.files import ClusterSize
 
 
 @dataclass(frozen=True)
@@ -131,7 +133,7 @@ def load_rule(skeleton: Path, params: Params) -> Rule:
     return rule_of(params, tensors["step"], note["shrinkage"], note["temperature"])
 
 
-def solve(parts: Iterable[Sums], rule: Rule, clusters: Sequence[ClusterSize] = (), leaving: Sums | None = None) -> GlobalHead:
+def solve(parts: Iterable[Sums], rule: Rule, clusters: Sequence["ClusterSize"] = (), leaving: Sums | None = None) -> GlobalHead:
     """Add the parts and solve once: the discriminant, or (G + ridge n levels² I) w = B, ridge being a share of the records.
 
     Args:

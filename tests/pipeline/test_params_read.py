@@ -76,7 +76,9 @@ def test_a_stage_reads_no_param_that_dvc_does_not_compare_for_it(project: Sandbo
     runs = [
         (stage, params) for stage in ("split", "pretrain", "skeleton", "recipe", "embed", "cluster", "validate", "tune", "head")
     ]
-    runs += [("evaluate", params), ("cluster", anchors)]
+    discriminant = params.head.model_copy(update={"kind": "discriminant"})
+    closed = params.model_copy(update={"head": discriminant, "tune": params.tune.model_copy(update={"kind": "closed"})})
+    runs += [("evaluate", params), ("cluster", anchors), ("head", closed), ("skeleton", closed)]
     unread = {stage: set(listed(stage)) for stage, _ in runs}
     for stage, values in runs:
         read = read_by(stage, project, values)
