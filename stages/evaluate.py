@@ -22,7 +22,7 @@ from lmeraser.pipeline.mixing import environments_of, mixed
 from lmeraser.serve.evaluation import Scores, calibration_error, deletion_cost, log_loss, score
 from lmeraser.serve.picture import draw_overview
 from lmeraser.serve.serving import Answers, ServedModel
-from lmeraser.serve.yardstick import BEHIND, advice, choose_penalty, drawn, linear_head
+from lmeraser.serve.yardstick import BEHIND, advice, drawn, linear_head, penalty_for
 from stages.runtime.entry import enter
 
 
@@ -70,23 +70,17 @@ class Yardstick:
         self.public = read_records(layout.public, TRAIN)
 
     @cached_property
-    def public_rows(self) -> tuple[list[int], Any]:
-        """The public records that a penalty is chosen on, and their features."""
-        rows = drawn(self.public)
-        records = [self.public[row] for row in rows]
+    def public_features(self) -> Any:
+        """Of the public records that a penalty is chosen on: one pass for both yardsticks."""
+        records = [self.public[row] for row in drawn(self.public)]
         images = read_images(self.layout.public, {record.id: record.sha256 for record in records})
-        return rows, features_of([images[record.id] for record in records], self.model.backbone, self.params, "decode public")
-
-    def penalty(self, standard: Callable[[Any], Any]) -> float:
-        if self.params.evaluate.linear_penalty is not None:
-            return self.params.evaluate.linear_penalty
-        rows, features = self.public_rows
-        return choose_penalty(standard(features), [self.public[row] for row in rows])
+        return features_of([images[record.id] for record in records], self.model.backbone, self.params, "decode public")
 
     def over(self, standard: Callable[[Any], Any]) -> tuple[float | None, float | None]:
         """Accuracy and penalty. Args: standard: (n, w) features of the network to those that the head stands on."""
         try:
-            penalty = self.penalty(standard)
+            pinned = self.params.evaluate.linear_penalty
+            penalty = penalty_for(pinned, self.public, lambda _: standard(self.public_features))
             return linear_head(standard(self.known), self.labels, standard(self.asked), self.truth, penalty), penalty
         except StepFailedError as error:
             # Only told: a comparison that is not found must not keep anybody from being forgotten.

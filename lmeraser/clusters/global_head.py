@@ -91,7 +91,7 @@ def total(parts: Iterable[Sums], leaving: Sums | None = None) -> Total:
     by_label: dict[str, NDArray[np.float64]] = {}
     for part, sign in chain(((part, 1) for part in parts), ((part, -1) for part in [leaving] if part)):
         gram = gram if len(gram) else np.zeros(part.gram.shape)
-        np.add(gram, part.gram, out=gram) if sign > 0 else np.subtract(gram, part.gram, out=gram)
+        (np.add if sign > 0 else np.subtract)(gram, part.gram, out=gram)
         for label, row, count in zip(part.labels, part.by_label, part.counts.tolist(), strict=True):
             by_label[label] = by_label.get(label, np.zeros(len(gram))) + sign * row
             counts[label] += sign * count
