@@ -1,7 +1,9 @@
 """cluster: every part's leaves and the skeleton -> members/cNN.parquet, router.safetensors, clusters.json."""
 
+from collections.abc import Sequence
+
 from lmeraser.clusters.assignment import cluster_by_tree
-from lmeraser.clusters.files import Cluster, Member, load_placements, save_clusters
+from lmeraser.clusters.files import Cluster, ClusterSize, Member, load_placements, save_clusters
 from lmeraser.clusters.skeleton import load_hierarchy, load_skeleton
 from lmeraser.core.environment import environment
 from lmeraser.core.layout import Layout
@@ -38,17 +40,21 @@ def cluster(layout: Layout, params: Params, _: list[str]) -> None:
         tree = load_hierarchy(layout.skeleton)
         clusters = cluster_by_tree(members, tree, params.cluster, params.slots)
         made_in = environment()
-        large = max(clusters, key=lambda made: len(made.members))
-        too_large = sum(len(made.members) > params.cluster.n_max for made in clusters)
-        if too_large:
-            most = f"{large.slot} the most, {len(large.members)}"
-            say(
-                f"cluster: warning: {too_large} clusters hold more than cluster.n_max {params.cluster.n_max} records ({most}) "
-                "and cannot be split further; raise skeleton.leaves (and append slots)"
-            )
     save_clusters(layout.clusters, clusters, params.slots, made_in)
-    sizes = [len(made.members) for made in clusters]
-    say(f"cluster: {len(members)} records in {len(sizes)} clusters of {min(sizes)} to {max(sizes)}")
+    tell([made.size for made in clusters], params)
+
+
+def tell(sizes: Sequence[ClusterSize], params: Params) -> None:
+    """How many clusters of what size; and a warning where the hierarchy has no leaves to split one further."""
+    most, n_max = max(sizes, key=lambda size: size.records), params.cluster.n_max
+    too_large = 0 if params.cluster.method == "anchors" else sum(size.records > n_max for size in sizes)
+    if too_large:
+        say(
+            f"cluster: warning: {too_large} clusters hold more than cluster.n_max {n_max} records ({most.slot} the most, "
+            f"{most.records}) and cannot be split further; raise skeleton.leaves (and append slots)"
+        )
+    records = [size.records for size in sizes]
+    say(f"cluster: {sum(records)} records in {len(records)} clusters of {min(records)} to {max(records)}")
 
 
 if __name__ == "__main__":

@@ -5,17 +5,20 @@ retraining ends with, because its sums are whole numbers.
 """
 
 import json
+from collections.abc import Sequence
 
 from lmeraser.clusters.files import load_sizes
 from lmeraser.clusters.global_head import load_rule, load_sums, save_head, solve
+from lmeraser.clusters.leaving import save_leaving
 from lmeraser.clusters.skeleton import load_skeleton
 from lmeraser.core.errors import LmeraserError
 from lmeraser.core.layout import Layout
 from lmeraser.core.params import Params, load_params
 from lmeraser.data.decoding import decode_all
-from lmeraser.data.records import TRAIN, read_images, read_records
+from lmeraser.data.records import TRAIN, Record, read_images, read_records
 from lmeraser.learn.backbone import load_backbone, make_deterministic
-from lmeraser.learn.embedding import embed_part
+from lmeraser.learn.embedding import place, quantised_features
+from lmeraser.learn.environment import network_environment
 from lmeraser.serve.quarantine import read_quarantine
 from stages.runtime.entry import enter
 
@@ -34,19 +37,28 @@ def interim_head(project: Layout, _: Params, folders: list[str]) -> None:
 def _solve_without(copy: Layout) -> None:
     """Solve a copy's global head without the people that it must leave out."""
     params = load_params(copy.params)
-    without = set(json.loads((copy.root / "without.json").read_bytes()))
+    without = json.loads((copy.root / "without.json").read_bytes())
     make_deterministic(params.device)
-    left_out = [record for part in params.parts for record in read_records(copy.part(part), TRAIN) if record.id in without]
-    images: dict[str, bytes] = {}
-    for part in params.parts:
-        known = {record.id for record in read_records(copy.part(part), TRAIN)}
-        images |= read_images(copy.part(part), {record.id: record.sha256 for record in left_out if record.id in known})
-    pixels = decode_all([images[record.id] for record in left_out], params, "interim_head")
+    by_part = {part: read_records(copy.part(part), TRAIN, without) for part in params.parts}
+    leaving = [record for records in by_part.values() for record in records]
+    images = [image for part, records in by_part.items() for image in _images(copy, part, records)]
     backbone, skeleton = load_backbone(copy.backbone, params), load_skeleton(copy.skeleton)
-    embedded = embed_part(left_out, pixels, backbone, skeleton, params)
+    quantised, finite = quantised_features(decode_all(images, params, "interim_head"), backbone, skeleton, params)
+    made_in, start = network_environment(params.device), 0
+    for records in filter(None, by_part.values()):
+        rows = slice(start, start + len(records))
+        start = rows.stop
+        sums = place(records, quantised[rows], finite[rows], skeleton, params).sums
+        save_leaving(copy, [record.id for record in records], sums, made_in)
+    whole = place(leaving, quantised, finite, skeleton, params).sums
     parts = (load_sums(copy.sums(part)) for part in params.parts)
-    head = solve(parts, load_rule(copy.skeleton, params), load_sizes(copy.clusters), embedded.sums)
+    head = solve(parts, load_rule(copy.skeleton, params), load_sizes(copy.clusters), whole)
     save_head(copy.root / "interim.safetensors", head)
+
+
+def _images(copy: Layout, part: str, records: Sequence[Record]) -> list[bytes]:
+    images = read_images(copy.part(part), {record.id: record.sha256 for record in records})
+    return [images[record.id] for record in records]
 
 
 if __name__ == "__main__":

@@ -8,7 +8,7 @@ import hashlib
 import json
 import os
 import stat
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cache, lru_cache
 from pathlib import Path
@@ -20,12 +20,14 @@ from lmeraser.core.digest import sha256
 from lmeraser.core.errors import LmeraserError, ProjectError, StepFailedError
 from lmeraser.core.layout import Layout
 from lmeraser.core.params import Params, load_params
+from lmeraser.pipeline.before import Before
 
 PIPELINE = Path(__file__).resolve().parents[1] / "dvc.yaml"
 CODE = ("stages/", "lmeraser/")  # a fake project holds no code
 FOLDER = ".dir"
 HEADER = "schema: '2.0'\nstages:\n"
 Action = Callable[[Layout, Params, list[str]], None]  # of a stage, as `stages/` has them
+Update = Callable[[Before, Layout, Params, list[str]], bool]  # as `stages/update/` has them
 
 
 @dataclass(frozen=True)
@@ -74,11 +76,12 @@ def stages_of(params: Params) -> dict[str, FakeStage]:
 
 
 class FakeDvc:
-    """DVC of one project. Args: actions: what each kind of stage does, by its name in dvc.yaml."""
+    """DVC of one project. Args: actions, updates: what each kind of stage does, by its name in dvc.yaml."""
 
-    def __init__(self, layout: Layout, actions: dict[str, Action]) -> None:
+    def __init__(self, layout: Layout, actions: dict[str, Action], updates: Mapping[str, Update]) -> None:
         self.layout = layout
         self.actions = actions
+        self.updates = updates
         self.params = load_params(layout.params)
         self.stages = stages_of(self.params)
         self.cache = layout.root / ".dvc" / "cache"
@@ -142,12 +145,18 @@ class FakeDvc:
 
     # What changes files
 
-    def run_stages(self, names: Sequence[str]) -> None:
-        """Run actions in order and record nothing, as a chain of stages does. Raises: StepFailedError."""
+    def run_stages(self, names: Sequence[str], before: Before | None = None) -> None:
+        """Run actions in order and record nothing, as a chain of stages does. Raises: StepFailedError.
+
+        Args: before: the state before, from which those stages are updated that have an update of their own.
+        """
         for name in names:
             kind, _, item = name.partition("@")
+            items = [item] if item else []
+            update = self.updates.get(kind) if before else None
             try:
-                self.actions[kind](self.layout, self.params, [item] if item else [])
+                if not (before and update and update(before, self.layout, self.params, items)):
+                    self.actions[kind](self.layout, self.params, items)
             except LmeraserError as error:
                 raise StepFailedError(str(error), error.exit_code) from error
 

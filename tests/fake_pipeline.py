@@ -24,7 +24,7 @@ import pytest
 import yaml
 from builders import TINY, Row, raw_params, write_source
 from fake_dvc import FakeDvc
-from fake_stages import ACTIONS, HERE
+from fake_stages import ACTIONS, HERE, UPDATES
 from sqlalchemy.pool import SingletonThreadPool
 
 from flows import processes
@@ -40,6 +40,7 @@ from lmeraser.erase import ledger_schema
 from lmeraser.erase.erased import ErasedList
 from lmeraser.erase.requests import Request
 from lmeraser.learn import same_environment
+from lmeraser.pipeline.before import open_before
 from lmeraser.sources import splitting
 
 CANARY = "kanarienvogel"  # in every private person's name
@@ -57,7 +58,7 @@ FAKE = TINY | {
 
 
 def dvc_of(layout: Layout) -> FakeDvc:
-    return FakeDvc(layout, ACTIONS)
+    return FakeDvc(layout, ACTIONS, UPDATES)
 
 
 def _run(layout: Layout, command: str, *arguments: str) -> None:
@@ -70,9 +71,9 @@ def _run(layout: Layout, command: str, *arguments: str) -> None:
         raise AssertionError(f"the fake knows no dvc {command}")
 
 
-def _run_chains(layout: Layout, shares: Sequence[Sequence[str]], gpus: int = 0) -> dict[str, float]:
+def _run_chains(layout: Layout, shares: Sequence[Sequence[str]], gpus: int = 0, before: Path | None = None) -> dict[str, float]:
     names = [name for share in shares for name in share]
-    dvc_of(layout).run_stages(names)
+    dvc_of(layout).run_stages(names, open_before(before, layout) if before else None)
     return {}  # no time of a stage is worth a commit of the ledger
 
 

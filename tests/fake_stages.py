@@ -25,7 +25,10 @@ from lmeraser.erase.erased import SuppressionList
 from lmeraser.pipeline.recipe import save_recipe
 from stages.cluster import cluster
 from stages.head import head
+from stages.runtime.chain import Update
 from stages.split import split
+from stages.update.cluster import update as update_cluster
+from stages.update.split import update as update_split
 
 HERE = {"machine": "fake"}  # the environment that everything is made in
 TREE = make_tree(0, 3)
@@ -137,3 +140,4 @@ ACTIONS = {
     **{"validate": validate, "tune": tune, "head": head, "evaluate": evaluate},
     "interim_head": interim_head,
 }
+UPDATES: dict[str, Update] = {"split": update_split, "cluster": update_cluster}

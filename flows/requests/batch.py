@@ -10,6 +10,7 @@ from flows.purge import step as purging
 from flows.requests import ground
 from flows.requests.intake import divide, set_aside
 from flows.requests.work import Done, Work
+from flows.run import before
 from lmeraser.core.errors import BlockedError, StepFailedError
 from lmeraser.core.progress import say
 from lmeraser.erase.batches import BatchRecord
@@ -70,3 +71,4 @@ def remove(work: Work) -> Done:
 def discard(work: Work) -> None:
     """Drop what a finished batch kept for a crash."""
     lock_backups.drop(work.project.layout, work.batch.batch_id)
+    before.drop(work.project.layout, work.batch.batch_id)

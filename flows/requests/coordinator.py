@@ -24,6 +24,7 @@ from flows.requests.quarantine import leave_quarantine, mend
 from flows.requests.retrain import retrain
 from flows.requests.verify import verify
 from flows.requests.work import Step, Work
+from flows.run import before
 from flows.run.build import Tuner
 from lmeraser.core.errors import LmeraserError, StepFailedError
 from lmeraser.core.progress import say
@@ -202,7 +203,9 @@ def run_open(project: Project, runner: Runner | None = None, retry_failed: bool 
             if request.state == "failed":
                 ledger.move([request.request_id], request.reached)
     mend(project)
-    lock_backups.drop_finished(project.layout, {request.batch_id or "" for request in ledger.all(open_only=True)})
+    under_way = {request.batch_id or "" for request in ledger.all(open_only=True)}
+    lock_backups.drop_finished(project.layout, under_way)
+    before.drop_finished(project.layout, under_way)
     if retry_failed:
         intake.take_up_again(project)
     problems: list[LmeraserError] = []

@@ -8,7 +8,7 @@ from flows.project import Project
 from flows.requests import ground
 from flows.requests.quarantine import serve_solved
 from flows.requests.work import Done, Work
-from flows.run import build
+from flows.run import before, build
 from lmeraser.core.errors import LmeraserError
 from lmeraser.core.private import close_private
 from lmeraser.core.progress import say
@@ -32,7 +32,8 @@ def retrain(work: Work) -> Done:
     seconds: dict[str, float] = {}
     try:
         if plan.exact and plan.records_removed and changed_stages(project, batch)[0] <= expected_changes(project, plan):
-            seconds = _update(project, plan, work.tuner)
+            seconds = _update(work, plan)
+            before.drop(project.layout, batch.batch_id)
         else:
             if plan.exact and plan.records_removed:  # not the state that was planned on
                 batch = replace(batch, moved=True)
@@ -43,12 +44,14 @@ def retrain(work: Work) -> Done:
     return Done(ground.record(project, batch), seconds)
 
 
-def _update(project: Project, plan: Plan, tuner: build.Tuner | None) -> dict[str, float]:
+def _update(work: Work, plan: Plan) -> dict[str, float]:
     """Run what the plan names; the global head that the served copy still lacks comes first, if it has a backbone to stand on."""
+    project, batch = work.project, work.batch
     quarantine = read_quarantine(project.layout)
     unsolved = [quarantine.folder] if quarantine and quarantine.head == WITHHELD and not plan.rebuild else []
     slots = [*plan.slots_retrained, *plan.slots_emptied]
-    seconds = build.update(project.layout, plan.parts, slots, stage_names("interim_head", unsolved), tuner)
+    state = None if plan.rebuild else before.keep(project.layout, batch.batch_id, batch.before, plan.parts)
+    seconds = build.update(project.layout, plan.parts, slots, unsolved, work.tuner, state)
     for folder in unsolved:
         serve_solved(project, folder)
     return seconds

@@ -10,10 +10,12 @@ trained the same way.
 import shutil
 import time
 from collections.abc import Callable, Sequence
+from pathlib import Path
 from typing import Any
 
 from flows.dvc import command as dvc
 from flows.dvc import config as remotes
+from flows.run import before as states
 from flows.run.devices import gpus, processes
 from flows.run.warm_client import run_chains
 from lmeraser.clusters.files import load_sizes
@@ -56,28 +58,36 @@ def _shares(slots: Sequence[str], layout: Layout, count: int) -> list[list[str]]
 
 
 def _run_stages(
-    layout: Layout, before: Sequence[str], slots: Sequence[str], after: Sequence[str], tune: Tuner | None = None
+    layout: Layout,
+    first: Sequence[str],
+    slots: Sequence[str],
+    after: Sequence[str],
+    tune: Tuner | None = None,
+    before: Path | None = None,
 ) -> dict[str, float]:
-    """Run `before`, then the slots side by side, then `after`, and record all of them. Returns seconds by stage."""
+    """Run `first`, then the slots side by side, then `after`, and record all of them. Returns seconds by stage.
+
+    Args: before: the folder of the state before, from which stages are updated; None: they run whole.
+    """
     inputs = _inputs(layout)
     drop_drafts(layout)
     tuning = stage_names("tune", slots)
     params = load_params(layout.params)
     count = processes(params)
     if tune and slots:
-        seconds = run_chains(layout, [before])
+        seconds = run_chains(layout, [first], before=before)
         _check(layout, inputs)
-        seconds |= _commit(layout, before)  # whoever tunes elsewhere reads what is recorded
+        seconds |= _commit(layout, first)  # whoever tunes elsewhere reads what is recorded
         seconds |= tune(slots)
-        seconds |= run_chains(layout, [after])
+        seconds |= run_chains(layout, [after], before=before)
     elif len(slots) <= count:
-        seconds = run_chains(layout, [[*before, *tuning, *after]])
+        seconds = run_chains(layout, [[*first, *tuning, *after]], before=before)
     else:
-        seconds = run_chains(layout, [before])
+        seconds = run_chains(layout, [first], before=before)
         seconds |= run_chains(layout, _shares(slots, layout, count), gpus(params))
-        seconds |= run_chains(layout, [after])
+        seconds |= run_chains(layout, [after], before=before)
     _check(layout, inputs)
-    return seconds | _commit(layout, [*before, *tuning, *after])
+    return seconds | _commit(layout, [*first, *tuning, *after])
 
 
 def _check(layout: Layout, inputs: str) -> None:
@@ -160,12 +170,23 @@ def _inputs_changed(reasons: Sequence[Any]) -> bool:
 
 
 def update(
-    layout: Layout, parts: Sequence[str], slots: Sequence[str], first: Sequence[str] = (), tune: Tuner | None = None
+    layout: Layout,
+    parts: Sequence[str],
+    slots: Sequence[str],
+    unsolved: Sequence[str] = (),
+    tune: Tuner | None = None,
+    before: Path | None = None,
 ) -> dict[str, float]:
     """After an erasure: run what it touched. Returns seconds by stage.
 
-    Args: first: to run before that in the same process (`interim_head@…`); tune: who trains slots, if not this machine's own
-        processes. Whether anything else is stale is for `verify` to ask.
+    Args:
+        unsolved: copies whose global head is solved first, in the same process; tune: who trains slots, if not this machine's
+            own processes.
+        before: the folder of the state before, from which stages are updated; None: they run whole.
+    Whether anything else is stale is for `verify` to ask.
     """
-    before = [*first, "split", *stage_names("embed", parts), "cluster", "validate"]
-    return _run_stages(layout, before, slots, ["head", "evaluate"], tune)
+    first = [*stage_names("interim_head", unsolved), "split", *stage_names("embed", parts), "cluster", "validate"]
+    seconds = _run_stages(layout, first, slots, ["head", "evaluate"], tune, before)
+    if before and not states.has_same_source(layout, before):  # an updated split never looked at it
+        raise StepFailedError("the source changed during the run; run `dvc repro`, then `lmeraser resume`")
+    return seconds

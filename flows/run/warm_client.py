@@ -48,12 +48,14 @@ def _answers(path: Path) -> bool:
     return True
 
 
-def ask(layout: Layout, path: Path, names: Sequence[str]) -> Seconds | None:
+def ask(layout: Layout, path: Path, names: Sequence[str], before: Path | None = None) -> Seconds | None:
     """Run stages in a warm process; None if it runs older code and ended.
 
+    Args: before: folder of the state before, from which stages are updated.
     Raises: StepFailedError with the stage's own line, or if the process died.
     """
-    job = json.dumps({"names": list(names), "code": code_digest(layout.root)}).encode() + b"\n"
+    fields = {"names": list(names), "code": code_digest(layout.root), "before": _named(layout, before)}
+    job = json.dumps(fields).encode() + b"\n"
     answer = b""
     try:
         with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as connection:
@@ -72,21 +74,29 @@ def ask(layout: Layout, path: Path, names: Sequence[str]) -> Seconds | None:
     return {str(name): float(seconds) for name, seconds in reply["seconds"].items()}
 
 
-def run_chains(layout: Layout, shares: Sequence[Sequence[str]], gpus: int = 0) -> Seconds:
+def _named(layout: Layout, before: Path | None) -> str | None:
+    return None if before is None else before.relative_to(layout.root).as_posix()
+
+
+def run_chains(layout: Layout, shares: Sequence[Sequence[str]], gpus: int = 0, before: Path | None = None) -> Seconds:
     """Run chains of stages side by side, in warm processes as far as there are idle ones.
 
-    Args: gpus: that fresh processes are spread over, one each; the warm ones were spread when they started.
+    Args:
+        gpus: that fresh processes are spread over, one each; the warm ones were spread when they started.
+        before: folder of the state before, from which stages are updated; None: they run whole.
     Raises: StepFailedError with the line of the one that failed.
     """
     wanted = [share for share in shares if share]
     processes.clear_report(layout)
     with reserved(layout, len(wanted)) as warm:
-        cold = [_start(layout, share, place(number, gpus)) for number, share in enumerate(wanted[len(warm) :], len(warm))]
-        seconds_of_shares, problems = _ask_all(layout, list(zip(warm, wanted, strict=False)), cold)
+        option = [] if before is None else ["--before", str(_named(layout, before))]
+        rest = enumerate(wanted[len(warm) :], len(warm))
+        cold = [_start(layout, [*option, *share], place(number, gpus)) for number, share in rest]
+        seconds_of_shares, problems = _ask_all(layout, list(zip(warm, wanted, strict=False)), cold, before)
         if problems:
             raise problems[0]
         left = [share for share, seconds in zip(wanted, seconds_of_shares, strict=False) if seconds is None]
-        more = [_start(layout, share, place(number, gpus)) for number, share in enumerate(left)]
+        more = [_start(layout, [*option, *share], place(number, gpus)) for number, share in enumerate(left)]
         dvc.finish([*cold, *more], layout, "a stage")
     return {name: seconds for share_seconds in seconds_of_shares if share_seconds for name, seconds in share_seconds.items()}
 
@@ -96,7 +106,7 @@ def _start(layout: Layout, share: Sequence[str], extra: dict[str, str]) -> proce
 
 
 def _ask_all(
-    layout: Layout, jobs: Sequence[tuple[Path, Sequence[str]]], cold: Sequence[processes.Process]
+    layout: Layout, jobs: Sequence[tuple[Path, Sequence[str]]], cold: Sequence[processes.Process], before: Path | None
 ) -> tuple[list[Seconds | None], list[StepFailedError]]:
     """The answers of warm processes, one thread each; if one fails, the cold processes are ended."""
     answers: list[Seconds | None] = [{} for _ in jobs]
@@ -104,7 +114,7 @@ def _ask_all(
 
     def ask_one(place: int) -> None:
         try:
-            answers[place] = ask(layout, *jobs[place])
+            answers[place] = ask(layout, *jobs[place], before)
         except StepFailedError as error:
             problems.append(error)
             processes.stop(cold)

@@ -8,6 +8,7 @@ from numpy.typing import NDArray
 
 from lmeraser.clusters.files import Cluster, Member
 from lmeraser.clusters.hierarchy import CutRule, Hierarchy, cut
+from lmeraser.clusters.quantisation import Integers
 from lmeraser.core.errors import SlotError
 from lmeraser.core.params import Cluster as ClusterParams
 
@@ -30,6 +31,11 @@ def slot_of(tree: Hierarchy, node: int, slots: Sequence[str]) -> str:
     return slots[first]
 
 
+def prototype_of(tree: Hierarchy, node: int, params: ClusterParams) -> Integers:
+    """(d,) where a cluster stands. Random ones stand nowhere: all are equally near, so that size alone weighs their answers."""
+    return np.zeros_like(tree.centroid[node]) if params.method == "random" else tree.centroid[node]
+
+
 def cluster_by_tree(members: Sequence[Member], tree: Hierarchy, params: ClusterParams, slots: Sequence[str]) -> list[Cluster]:
     """Cut the permanent hierarchy by the private counts; non-empty clusters from left to right."""
     nodes = cut(tree, leaf_counts(tree, [member.leaf for member in members]), rule_of(params))
@@ -40,7 +46,5 @@ def cluster_by_tree(members: Sequence[Member], tree: Hierarchy, params: ClusterP
     for node in nodes:
         first, last = int(tree.first_leaf[node]), int(tree.last_leaf[node])
         inside = sorted((member for leaf in by_leaf[first : last + 1] for member in leaf), key=attrgetter("id"))
-        # Random clusters stand nowhere: all are equally near, so that size alone weighs their answers.
-        prototype = np.zeros_like(tree.centroid[node]) if params.method == "random" else tree.centroid[node]
-        clusters.append(Cluster(slot_of(tree, node, slots), node, first, last, inside, prototype))
+        clusters.append(Cluster(slot_of(tree, node, slots), node, first, last, inside, prototype_of(tree, node, params)))
     return clusters

@@ -16,7 +16,7 @@ from lmeraser.core.environment import Environment
 from lmeraser.core.errors import ProjectError
 from lmeraser.core.files import write_atomically
 from lmeraser.data.records import read_columns, read_table, write_table
-from lmeraser.data.tensors import read_tensors, write_tensors
+from lmeraser.data.tensors import read_note, read_tensors, write_tensors
 
 MEMBER_SCHEMA = pa.schema([(name, pa.string()) for name in ("id", "sha256", "label", "part")])
 LEAF_SCHEMA = pa.schema(
@@ -92,12 +92,20 @@ def save_clusters(folder: Path, clusters: Sequence[Cluster], slots: Sequence[str
     """
     by_slot = {cluster.slot: cluster for cluster in clusters}
     for slot in slots:
-        members = by_slot[slot].members if slot in by_slot else []
-        columns = {name: [getattr(member, name) for member in members] for name in MEMBER_SCHEMA.names}
-        write_table(folder / "members" / f"{slot}.parquet", pa.table(columns, schema=MEMBER_SCHEMA))
-    write_atomically(folder / "clusters.json", readable_json([asdict(cluster.size) for cluster in clusters]))
-    prototypes = np.array([cluster.prototype for cluster in clusters])
-    note = {"slots": [cluster.slot for cluster in clusters], "environment": made_in}
+        save_members(folder, slot, by_slot[slot].members if slot in by_slot else [])
+    save_overview(folder, [cluster.size for cluster in clusters], np.array([cluster.prototype for cluster in clusters]), made_in)
+
+
+def save_members(folder: Path, slot: str, members: Sequence[Member]) -> None:
+    """Args: members: sorted by id; none for an empty slot."""
+    columns = {name: [getattr(member, name) for member in members] for name in MEMBER_SCHEMA.names}
+    write_table(folder / "members" / f"{slot}.parquet", pa.table(columns, schema=MEMBER_SCHEMA))
+
+
+def save_overview(folder: Path, sizes: Sequence[ClusterSize], prototypes: Integers, made_in: Environment) -> None:
+    """The table of sizes and the router. Args: prototypes: (k, d) of the clusters that hold somebody, in the order of sizes."""
+    write_atomically(folder / "clusters.json", readable_json([asdict(size) for size in sizes]))
+    note = {"slots": [size.slot for size in sizes], "environment": made_in}
     write_tensors(folder / "router.safetensors", {"prototypes": prototypes}, note)
 
 
@@ -115,16 +123,26 @@ def load_router(path: Path) -> tuple[Integers, list[str]]:
     return tensors["prototypes"], note["slots"]
 
 
+def load_router_environment(path: Path) -> Environment:
+    """What the prototypes were computed in."""
+    made_in: Environment = read_note(path)["environment"]
+    return made_in
+
+
 def load_members(path: Path) -> list[SlotMember]:
     """A slot's records, sorted by id; empty for an empty slot."""
     return [SlotMember(*row) for row in zip(*read_columns(read_table(path, MEMBER_SCHEMA.names)), strict=True)]
 
 
+def placement_table(members: Sequence[Member], finite: Sequence[bool], dim: int) -> pa.Table:
+    """What `embed` says of private training records, a row each."""
+    columns: dict[str, Any] = {name: [getattr(member, name) for member in members] for name in LEAF_SCHEMA.names[:5]}
+    return pa.table(columns | {"finite": list(finite), "dim": [dim] * len(members)}, schema=LEAF_SCHEMA)
+
+
 def save_placements(path: Path, members: Sequence[Member], finite: Sequence[bool], dim: int) -> None:
     """What `embed` says of a part's private training records, sorted by id."""
-    columns: dict[str, Any] = {name: [getattr(member, name) for member in members] for name in LEAF_SCHEMA.names[:5]}
-    columns |= {"finite": list(finite), "dim": [dim] * len(members)}
-    write_table(path, pa.table(columns, schema=LEAF_SCHEMA))
+    write_table(path, placement_table(members, finite, dim))
 
 
 def load_placements(path: Path, part: str) -> list[Member]:

@@ -136,6 +136,10 @@ class Layout:
         """Copies of the locks from before a batch."""
         return self.private_state / f"{batch_id}.locks"
 
+    def before(self, batch_id: str) -> Path:
+        """The state before a batch (hard links), from which stages are updated."""
+        return self.private_state / f"{batch_id}.before"
+
     @property
     def known_environment(self) -> Path:
         """What this machine told of its environment last."""

@@ -6,7 +6,8 @@ images are compressed already, and a byte scan must be able to find what is left
 """
 
 import hashlib
-from collections.abc import Iterable, Sequence
+from collections.abc import Collection, Iterable, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -32,6 +33,7 @@ SCHEMA = pa.schema(
     ]
 )
 FACTS = tuple(SCHEMA.names[:-1])  # everything but the image
+GROUP = 2**20  # bytes of a row group, about: whoever wants one image reads no more than that
 
 
 @dataclass(frozen=True, order=True, slots=True)
@@ -49,9 +51,24 @@ def record_id(image_sha256: str, subject: str, label: str, visibility: str, spli
     return hashlib.sha256(b"record\x1f" + fields.encode()).hexdigest()[:32]
 
 
+def _content_bytes(table: pa.Table) -> int:
+    """Of the values alone: what buffers take in memory depends on how a table came about."""
+    import pyarrow.compute as pc
+
+    texts = [column for column in table.columns if not pa.types.is_primitive(column.type)]
+    lengths: list[int] = [pc.sum(pc.binary_length(column)).as_py() or 0 for column in texts]
+    return sum(lengths) + 8 * int(table.num_rows)
+
+
 def write_table(path: Path, table: pa.Table) -> None:
     """Write Parquet whose bytes are a function of the table alone; only its owner reads it: it holds images, names or ids."""
-    write_atomically(path, lambda draft: pq.write_table(table, draft, compression="NONE", use_dictionary=False), mode=0o600)
+    whole = table.combine_chunks()  # where chunks begin and end would be seen in the pages
+    rows = max(1, whole.num_rows * GROUP // max(_content_bytes(whole), 1))
+    write_atomically(
+        path,
+        lambda draft: pq.write_table(whole, draft, compression="NONE", use_dictionary=False, row_group_size=rows),
+        mode=0o600,
+    )
 
 
 def write_records(path: Path, records: Sequence[tuple[Record, bytes]]) -> None:
@@ -62,16 +79,23 @@ def write_records(path: Path, records: Sequence[tuple[Record, bytes]]) -> None:
     write_table(path, pa.table(columns, schema=SCHEMA))
 
 
-def read_table(path: Path, columns: Sequence[str] | None = None) -> pa.Table:
-    """Read a Parquet file of the pipeline. Raises ProjectError if it is absent or broken."""
+@contextmanager
+def opened(path: Path) -> Iterator[pq.ParquetFile]:
+    """A Parquet file of the pipeline. Raises ProjectError if it is absent or broken, also while it is read."""
     try:
         with pq.ParquetFile(path, memory_map=True) as file:  # pq.read_table imports pandas: 0.3 s of an empty slot's 0.8
-            table = file.read(list(columns) if columns else None)
-        return table.select(list(columns)) if columns else table
+            yield file
     except FileNotFoundError as error:
         raise ProjectError(f"{path.name} is missing; run `dvc repro` (or `dvc checkout`) and retry") from error
     except (pa.ArrowException, KeyError, OSError, UnicodeDecodeError) as error:
         raise ProjectError(f"{path.name} is not a complete Parquet file; run `dvc checkout` and retry") from error
+
+
+def read_table(path: Path, columns: Sequence[str] | None = None) -> pa.Table:
+    """A Parquet file of the pipeline, or some columns of it. Raises ProjectError if it is absent or broken."""
+    with opened(path) as file:
+        table = file.read(list(columns) if columns else None)
+        return table.select(list(columns)) if columns else table
 
 
 def read_columns(table: pa.Table, shared: Sequence[str] = ()) -> list[list[Any]]:
@@ -88,15 +112,33 @@ def read_columns(table: pa.Table, shared: Sequence[str] = ()) -> list[list[Any]]
     return columns
 
 
-def read_records(path: Path, split: str | None = None) -> list[Record]:
-    """The facts of a file's records without their images, sorted by id."""
+def read_records(path: Path, split: str | None = None, only: Collection[str] | None = None) -> list[Record]:
+    """The facts of a file's records without their images, sorted by id. Args: only: ids; of others nothing is made."""
     import pyarrow.compute as pc
 
     table = read_table(path, FACTS)
     if split is not None:
         table = table.filter(pc.equal(table["split"], split))
+    if only is not None:
+        table = table.filter(pc.is_in(table["id"], value_set=pa.array(only, pa.string())))
     columns = read_columns(table, shared=("label", "subject", "split"))
     return [Record(*row) for row in zip(*columns, strict=True)]
+
+
+def _rows(path: Path, ids: Collection[str]) -> pa.Table:
+    """Id and image of some records, from the row groups that hold them. Raises: ProjectError."""
+    import pyarrow.compute as pc
+
+    with opened(path) as file:
+        inside = pc.is_in(file.read(["id"])["id"], value_set=pa.array(ids, pa.string())).to_numpy(zero_copy_only=False)
+        places, groups, start = inside.nonzero()[0], [], 0
+        for group in range(file.num_row_groups if len(places) else 0):
+            stop = start + file.metadata.row_group(group).num_rows
+            if places.searchsorted(start) < places.searchsorted(stop):
+                groups.append(group)
+            start = stop
+        table = file.read_row_groups(groups, ["id", "image"]) if groups else file.schema_arrow.empty_table()
+    return table.select(["id", "image"]).filter(pc.is_in(table["id"], value_set=pa.array(ids, pa.string())))
 
 
 def read_images(path: Path, wanted: dict[str, str]) -> dict[str, bytes]:
@@ -106,10 +148,7 @@ def read_images(path: Path, wanted: dict[str, str]) -> dict[str, bytes]:
         wanted: record id to SHA-256.
     Raises: DigestMismatchError if an image is missing or is not the one that was promised.
     """
-    import pyarrow.compute as pc
-
-    table = read_table(path, ("id", "image"))
-    table = table.filter(pc.is_in(table["id"], value_set=pa.array(wanted, pa.string())))
+    table = _rows(path, wanted)
     images: dict[str, bytes] = dict(zip(table["id"].to_pylist(), table["image"].to_pylist(), strict=True))
     for identity, promised in wanted.items():
         if identity not in images:

@@ -91,6 +91,18 @@ def _leaf_sums(
         yield LeafSums.of(skeleton.summand(quantised[block], params.projection.levels), leaf[block], labels[block])
 
 
+def quantised_features(
+    pixels: NDArray[np.uint8], backbone: Backbone, skeleton: Skeleton, params: Params
+) -> tuple[Integers, NDArray[np.bool_]]:
+    """(n, s, s, c) uint8 to (n, d) whole numbers, and (n,) whether the backbone gave numbers; where not, zeros stand for them.
+
+    Exactness: a row depends on its own image alone (constant batch shape).
+    """
+    features = backbone.features(pixels, params.embed.batch)
+    finite = np.asarray(np.isfinite(features).all(axis=1))
+    return skeleton.quantise(np.where(finite[:, None], features, 0)), finite
+
+
 def embed_part(
     records: Sequence[Record], pixels: NDArray[np.uint8], backbone: Backbone, skeleton: Skeleton, params: Params
 ) -> PartEmbedding:
@@ -100,9 +112,16 @@ def embed_part(
         records: sorted by id; pixels: (n, s, s, c) uint8 in the same order.
     Exactness: a record's features depend on its image alone (constant batch shape), a unit's leaf on its own records alone.
     """
-    features = backbone.features(pixels, params.embed.batch)
-    finite = np.asarray(np.isfinite(features).all(axis=1))
-    quantised = skeleton.quantise(np.where(finite[:, None], features, 0))
+    return place(records, *quantised_features(pixels, backbone, skeleton, params), skeleton, params)
+
+
+def place(
+    records: Sequence[Record], quantised: Integers, finite: NDArray[np.bool_], skeleton: Skeleton, params: Params
+) -> PartEmbedding:
+    """Each record's leaf, and the sums of all.
+
+    Args: records: sorted by id, of each unit all; quantised: (n, d) whole numbers in the same order; finite: (n,).
+    """
     units, index = group_units(records, params.cluster.unit)
     leaf_of_unit = leaf_of_units(units, quantised, index, skeleton.hierarchy, params.cluster.method)
     blocks = (

@@ -83,6 +83,15 @@ def outs_of(path: Path, name: str) -> dict[str, Outs]:
     return outs
 
 
+def recorded_dep(lock: Path, stage: str, path: str) -> str | None:
+    """The digest of what a stage was last run on; None where the lock does not tell. Args: path: as dvc.yaml names it."""
+    try:
+        deps, _ = named_of(load_yaml(lock.read_text(encoding="utf-8"))["stages"][stage])
+    except (OSError, ValueError, KeyError, TypeError, AttributeError):
+        return None
+    return dict(deps).get(path)
+
+
 def outs_by_stage(path: Path) -> dict[str, Outs]:
     """The outs of each stage, by its plain name. Raises: ProjectError if a lock is missing or not whole."""
     root = path.parent

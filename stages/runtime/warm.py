@@ -3,8 +3,9 @@
     python -m stages.runtime.warm SOCKET
 
 Listens on a Unix socket below the project's private folder (mode 0700: nobody else can reach it). A job is one line of JSON,
-`{"names": [...], "code": DIGEST}`, with the caller's standard error passed along, so that progress is shown where the job was
-asked for; the answer is `{"seconds": {...}}` or `{"line": ..., "exit_code": ...}`. Names are those of `stages.runtime.chain`.
+`{"names": [...], "code": DIGEST, "before": FOLDER or null}`, with the caller's standard error passed along, so that progress is
+shown where the job was asked for; the answer is `{"seconds": {...}}` or `{"line": ..., "exit_code": ...}`. Names and folder are
+those of `stages.runtime.chain`.
 If the caller goes, the process ends at once: nobody would record what it writes. If the code changed since it started, it
 refuses and ends: its bytes would be those of the old code.
 """
@@ -27,7 +28,7 @@ from lmeraser.core.errors import LmeraserError
 from lmeraser.core.layout import Layout
 from lmeraser.core.progress import say
 from lmeraser.core.sockets import fitting
-from stages.runtime.chain import load, run
+from stages.runtime.chain import load, load_update, run
 from stages.runtime.entry import disk_is_full, read_project, writing
 
 STAGES = ("split", "embed", "cluster", "validate", "tune", "head", "evaluate", "interim_head")
@@ -36,9 +37,13 @@ LONGEST = 1_000_000  # bytes of a job's line
 
 @dataclass(frozen=True)
 class Job:
-    """Attributes: names: of stages; code: the digest of the caller's code; error_output: the caller's, a file descriptor."""
+    """Attributes:
+    names: of stages; before: folder of the state before, relative to the project; None: they run whole.
+    code: the digest of the caller's code; error_output: the caller's, a file descriptor.
+    """
 
     names: list[str]
+    before: str | None
     code: str
     error_output: int
 
@@ -51,11 +56,11 @@ def _end_with_caller(connection: socket.socket, done: threading.Event) -> None:
             os.kill(os.getpid(), signal.SIGKILL)
 
 
-def _act(layout: Layout, names: list[str]) -> dict[str, Any]:
+def _act(layout: Layout, job: Job) -> dict[str, Any]:
     try:
         params = read_project(layout)
         with writing(layout):
-            return {"seconds": run(layout, params, names)}
+            return {"seconds": run(layout, params, job.names, job.before)}
     except LmeraserError as error:
         return {"line": str(error), "exit_code": error.exit_code}
     except OSError as error:
@@ -77,7 +82,8 @@ def _read_job(connection: socket.socket) -> Job | None:
         line += more
     try:
         raw = json.loads(line)
-        return Job(list(raw["names"]), str(raw["code"]), descriptors[0])
+        before = raw["before"]
+        return Job(list(raw["names"]), None if before is None else str(before), str(raw["code"]), descriptors[0])
     except (TypeError, KeyError, IndexError) as error:
         raise ValueError("not the fields of a job") from error
 
@@ -100,7 +106,7 @@ def _carry_out(job: Job, connection: socket.socket, layout: Layout, code: str) -
     watch.start()
     start = time.monotonic()
     try:
-        answer = _act(layout, job.names)
+        answer = _act(layout, job)
     finally:
         done.set()
         watch.join()
@@ -127,6 +133,7 @@ def serve(path: Path) -> None:
     code = code_digest(layout.root)
     for name in STAGES:
         load(name)
+        load_update(name)
     import great_expectations  # noqa: F401  (imported late by the gate; three seconds)
 
     path.parent.mkdir(parents=True, exist_ok=True, mode=0o700)

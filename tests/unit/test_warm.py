@@ -18,13 +18,13 @@ CODE = "c0de"
 
 
 def job(code: str = CODE) -> bytes:
-    return json.dumps({"names": ["tune@c00"], "code": code}).encode() + b"\n"
+    return json.dumps({"names": ["tune@c00"], "code": code, "before": None}).encode() + b"\n"
 
 
 def stage(act: Callable[[], None], monkeypatch: pytest.MonkeyPatch) -> None:
     """Let every stage do this."""
 
-    def run(layout: Layout, params: Params, names: list[str]) -> dict[str, float]:
+    def run(layout: Layout, params: Params, names: list[str], before: str | None = None) -> dict[str, float]:
         act()
         return dict.fromkeys(names, 1.5)
 

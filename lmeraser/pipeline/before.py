@@ -1,0 +1,105 @@
+"""The state before an erasure or an addition, linked into a folder, so that a stage can be updated instead of run whole.
+
+    update(before, layout, params, items) = full(layout, params, items)          byte for byte, or it returns False
+
+What a stage reads of the state before is checked against the digest that the lock recorded for it: a file that was changed by
+hand, or rotted, is never carried over. Code, params and everything that public records decide must be the same; else nothing is
+updated, and the stages run whole. `audit --rebuild` guards all of it, because it only knows whole runs.
+"""
+
+import hashlib
+import json
+import os
+import shutil
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from lmeraser.core.code import code_digest
+from lmeraser.core.digest import canonical_json
+from lmeraser.core.files import DRAFT, write_atomically
+from lmeraser.core.layout import Layout
+from lmeraser.pipeline.files import locks_there
+
+NOTE = "before.json"
+
+
+@dataclass(frozen=True)
+class Before(Layout):
+    """The state before.
+
+    Attributes:
+        parts: that may hold records of who leaves, where the source itself is as it was; None: the source is another one.
+        digests: MD5 of each file, by its path relative to the root, as the locks and DVC's manifests have it.
+    """
+
+    parts: tuple[str, ...] | None = None
+    digests: Mapping[str, str] = field(default_factory=dict)
+
+    def is_whole(self, *files: Path) -> bool:
+        """Whether files of the state before are, byte for byte, what its locks name."""
+        return all(path.is_file() and md5_of_file(path) == self.digests.get(self._name(path)) for path in files)
+
+    def has_same(self, *files: Path, layout: Layout) -> bool:
+        """Whether files of the project are those of the state before. Args: files: as paths of the project."""
+        return all(_is_same(self.root / path.relative_to(layout.root), path) for path in files)
+
+    def carry_over(self, path: Path, layout: Layout) -> bool:
+        """Let a file of the project (`path`) be the one of the state before. Returns: False if that has none."""
+        origin = self.root / path.relative_to(layout.root)
+        if not origin.is_file():
+            return False
+        if not (path.exists() and origin.samefile(path)):
+            path.parent.mkdir(parents=True, exist_ok=True)
+            draft = path.with_name(DRAFT + path.name)
+            draft.unlink(missing_ok=True)
+            os.link(origin, draft)
+            draft.replace(path)
+        return True
+
+    def _name(self, path: Path) -> str:
+        return path.relative_to(self.root).as_posix()
+
+
+def md5_of_file(path: Path) -> str:
+    """As DVC names content."""
+    with path.open("rb") as stream:
+        return hashlib.file_digest(stream, lambda: hashlib.md5(usedforsecurity=False)).hexdigest()
+
+
+def _is_same(one: Path, other: Path) -> bool:
+    if not (one.is_file() and other.is_file()):
+        return False
+    if one.samefile(other):
+        return True
+    return one.stat().st_size == other.stat().st_size and md5_of_file(one) == md5_of_file(other)
+
+
+def link_before(layout: Layout, folder: Path, digests: Mapping[str, str], parts: Iterable[str] | None) -> None:
+    """Link a whole state into a folder, which is there afterwards or not at all. Takes no space."""
+    draft = folder.with_name(DRAFT + folder.name)
+    shutil.rmtree(draft, ignore_errors=True)
+    draft.mkdir(parents=True, mode=0o700)
+    for path in [*layout.artifacts.rglob("*"), layout.params, layout.erased, *locks_there(layout.root)]:
+        if path.is_file() and not path.name.startswith(DRAFT):
+            link = draft / path.relative_to(layout.root)
+            link.parent.mkdir(parents=True, exist_ok=True)
+            os.link(path, link)
+    note = {"code": code_digest(layout.root), "parts": None if parts is None else sorted(parts), "digests": dict(digests)}
+    write_atomically(draft / NOTE, canonical_json(note), mode=0o600)
+    shutil.rmtree(folder, ignore_errors=True)
+    draft.rename(folder)
+
+
+def open_before(folder: Path, layout: Layout) -> Before | None:
+    """The state before, if the project may be updated from it: same code, params, backbone, skeleton and public records."""
+    try:
+        note = json.loads((folder / NOTE).read_bytes())
+        parts = None if note["parts"] is None else tuple(map(str, note["parts"]))
+        before = Before(folder, parts, {str(name): str(md5) for name, md5 in note["digests"].items()})
+        code = str(note["code"])
+    except (OSError, ValueError, TypeError, KeyError, AttributeError):
+        return None
+    frozen = (layout.params, layout.public, layout.backbone, layout.skeleton, layout.recipe)
+    same = code == code_digest(layout.root) and before.has_same(*frozen, layout=layout)
+    return before if same and before.is_whole(*(folder / path.relative_to(layout.root) for path in frozen[1:])) else None

@@ -1,0 +1,235 @@
+"""Updating a stage from the state before gives the bytes of running it whole, whatever history led there. What was touched is
+refused."""
+
+import shutil
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import yaml
+from builders import TINY, Lab, Row, contents, make_lab, raw_params, write_source
+
+from lmeraser.clusters.skeleton import save_skeleton
+from lmeraser.core.layout import Layout
+from lmeraser.core.params import Params, load_params
+from lmeraser.erase.erased import ErasedList, load_or_create_key
+from lmeraser.pipeline.before import Before, link_before, md5_of_file, open_before
+from lmeraser.pipeline.recipe import save_recipe
+from stages.cluster import cluster
+from stages.embed import embed
+from stages.head import head
+from stages.split import split
+from stages.update.cluster import update as update_cluster
+from stages.update.embed import update as update_embed
+from stages.update.split import update as update_split
+
+PARTS = ["p00", "p01", "p02"]
+LABELS = ("one", "two", "three")
+WAYS: dict[str, dict[str, Any]] = {
+    "clusters of people": {},
+    "clusters of records": {"cluster.unit": "record"},
+    "random clusters in closed form": {
+        "cluster.method": "random",
+        "tune.kind": "closed",
+        "head.kind": "discriminant",
+        "head.shrinkage": 40.0,
+        "head.temperature": 2.0,
+        "projection.kind": "plain",
+        "projection.levels": 127,
+    },
+}
+
+
+@pytest.fixture(scope="module", params=WAYS.values(), ids=list(WAYS))
+def way(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> tuple[Lab, dict[str, Any]]:
+    changes: dict[str, Any] = {"skeleton.leaves": 6, **request.param}
+    return make_lab(tmp_path_factory.mktemp("lab"), changes), changes
+
+
+@dataclass(frozen=True)
+class Project:
+    """A project whose stages run in this process; backbone and skeleton are a lab's."""
+
+    layout: Layout
+    lab: Lab
+
+    @classmethod
+    def make(cls, root: Path, lab: Lab, changes: dict[str, Any]) -> "Project":
+        root.mkdir(parents=True)
+        source = {"source": {"kind": "manifest", "path": "people", "erase": False}, "parts": PARTS}
+        raw = raw_params(TINY | changes | source | {"slots": [f"c{place:02d}" for place in range(6)], "cluster.n_max": 5})
+        (root / "params.yaml").write_text(yaml.safe_dump(raw), encoding="utf-8")
+        made = cls(Layout(root), lab)
+        ErasedList(None, frozenset()).write(made.layout.erased)
+        made.layout.backbone.parent.mkdir(parents=True)
+        shutil.copy(lab.backbone_file, made.layout.backbone)
+        save_skeleton(made.layout.skeleton, lab.skeleton, {})
+        save_recipe(made.layout, made.params)
+        return made
+
+    @property
+    def params(self) -> Params:
+        return load_params(self.layout.params)
+
+    def give(self, rows: Sequence[Row]) -> None:
+        shutil.rmtree(self.layout.root / "people", ignore_errors=True)
+        write_source(self.layout.root / "people", rows)
+
+    def erase(self, people: set[str]) -> None:
+        key = load_or_create_key(self.layout.private_state / "subject.key")
+        ErasedList.known(self.layout).add(map(key.pseudonym, people), key).write(self.layout.erased)
+
+    def run_whole(self) -> None:
+        for stage, items in ((split, []), (embed, PARTS), (cluster, []), (head, [])):
+            stage(self.layout, self.params, items)
+
+    def before(self, parts: Sequence[str] | None) -> Before:
+        """The state now, linked, as the one before what comes."""
+        made = [path for path in self.layout.artifacts.rglob("*") if path.is_file()]
+        digests = {path.relative_to(self.layout.root).as_posix(): md5_of_file(path) for path in made}
+        link_before(self.layout, self.layout.before("batch"), digests, parts)
+        opened = open_before(self.layout.before("batch"), self.layout)
+        assert opened is not None
+        return opened
+
+    def update(self, before: Before) -> None:
+        """What a chain does; nothing may fall back but a split whose source is another one."""
+        if not update_split(before, self.layout, self.params, []):
+            assert before.parts is None
+            split(self.layout, self.params, [])
+        changed = [part for part in PARTS if not before.has_same(self.layout.part(part), layout=self.layout)]
+        assert update_embed(before, self.layout, self.params, changed)
+        assert update_cluster(before, self.layout, self.params, [])
+        head(self.layout, self.params, [])
+
+    @property
+    def files(self) -> dict[str, bytes]:
+        return contents(self.layout.artifacts)
+
+
+def crowd(rng: np.random.Generator, people: int, start: int = 0) -> list[Row]:
+    rows = []
+    for number in range(start, start + people):
+        for _ in range(int(rng.integers(1, 4))):
+            split_name = "test" if rng.random() < 0.2 else "train"
+            rows.append(Row(f"anna-{number}", str(rng.choice(LABELS)), split=split_name, seed=int(rng.integers(2**31))))
+    return rows
+
+
+STOCK = [Row(f"stock-{number}", LABELS[number % 3], "public", seed=number) for number in range(6)]
+ANCHORS = [Row(f"stays-{number}", LABELS[number % 3], seed=50 + number) for number in range(3)]  # two labels are always left
+
+
+def named(rows: Sequence[Row]) -> list[Row]:
+    return [Row(row.subject, row.label, row.visibility, row.split, row.seed, f"{row.seed}.png") for row in rows]
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("seed", range(4))
+def test_update_equals_whole_file_by_file_after_any_history(way: tuple[Lab, dict[str, Any]], seed: int, tmp_path: Path) -> None:
+    rng = np.random.default_rng(seed)
+    project, rows = Project.make(tmp_path / "updated", *way), named([*STOCK, *ANCHORS, *crowd(rng, 14)])
+    project.give(rows)
+    project.run_whole()
+    gone: set[str] = set()
+    for step in range(4):
+        people = sorted({row.subject for row in rows if row.subject.startswith("anna")} - gone)
+        leaving = set(rng.choice(people, size=int(rng.integers(0, 4)), replace=False)) if step % 2 == 0 else set()
+        before = project.before(PARTS if step % 2 == 0 else None)
+        if step % 2 == 0:
+            project.erase(leaving)
+            gone |= leaving
+        else:
+            rows = another_source(rng, rows, step)
+            project.give(rows)
+        project.update(before)
+        fresh = Project.make(tmp_path / f"whole-{step}", *way)
+        fresh.give([row for row in rows if row.subject not in gone])
+        fresh.run_whole()
+        assert project.files == fresh.files, step
+
+
+def another_source(rng: np.random.Generator, rows: list[Row], step: int) -> list[Row]:
+    """New people, records more and fewer of those who are there, and labels that were wrong."""
+    kept = [row for row in rows if not row.subject.startswith("anna") or rng.random() > 0.1]
+    corrected = [
+        Row(row.subject, str(rng.choice(LABELS)), row.visibility, row.split, row.seed, row.path)
+        if row.subject.startswith("anna") and rng.random() < 0.1
+        else row
+        for row in kept
+    ]
+    more = [Row(row.subject, row.label, seed=int(rng.integers(2**31))) for row in rows if row.subject == "anna-3"]
+    return named([*corrected, *more, *crowd(rng, 3, start=100 * step)])
+
+
+def flip(path: Path) -> None:
+    """Another byte in the middle, in the file itself: the link shows it too."""
+    raw = bytearray(path.read_bytes())
+    raw[len(raw) // 2] ^= 1
+    path.write_bytes(raw)
+
+
+BREAKS: dict[str, Callable[[Before], Path]] = {
+    "a part": lambda before: before.part("p01"),
+    "placements": lambda before: before.leaves("p01"),
+    "sums": lambda before: before.sums("p01"),
+    "sizes": lambda before: before.sizes,
+    "router": lambda before: before.router,
+}
+
+
+@pytest.mark.parametrize("damage", [flip, lambda path: path.write_bytes(path.read_bytes()[:-9]), Path.unlink])
+@pytest.mark.parametrize("place", BREAKS.values(), ids=list(BREAKS))
+def test_state_before_that_was_touched_is_never_carried_over(
+    lab: Lab, place: Callable[[Before], Path], damage: Callable[[Path], None], tmp_path: Path
+) -> None:
+    project = Project.make(tmp_path / "project", lab, {})
+    rows = named([*STOCK, *ANCHORS, *crowd(np.random.default_rng(5), 12)])
+    project.give(rows)
+    project.run_whole()
+    before = project.before(PARTS)
+    damage(place(before))
+    project.erase({row.subject for row in rows if row.subject.startswith("anna")} - {"anna-0"})
+    answers = [update_split(before, project.layout, project.params, [])]
+    if not answers[0]:
+        split(project.layout, project.params, [])
+    answers.append(update_embed(before, project.layout, project.params, PARTS))
+    if not answers[1]:
+        embed(project.layout, project.params, PARTS)
+    answers.append(update_cluster(before, project.layout, project.params, []))
+    if not answers[2]:
+        cluster(project.layout, project.params, [])
+    head(project.layout, project.params, [])
+    assert not all(answers)
+    fresh = Project.make(tmp_path / "fresh", lab, {})
+    fresh.give([row for row in rows if not row.subject.startswith("anna") or row.subject == "anna-0"])
+    fresh.run_whole()
+    assert project.files == fresh.files
+
+
+def test_state_of_other_params_backbone_or_public_records_is_not_opened(lab: Lab, tmp_path: Path) -> None:
+    project = Project.make(tmp_path / "project", lab, {})
+    project.give(named([*STOCK, *ANCHORS]))
+    project.run_whole()
+    folder = project.before(PARTS).root
+    for path in (project.layout.params, project.layout.backbone, project.layout.skeleton, project.layout.public):
+        whole = path.read_bytes()
+        path.unlink()  # replaced, as stages do: the link stays what it was
+        path.write_bytes(whole + b"\n")
+        assert open_before(folder, project.layout) is None
+        path.write_bytes(whole)
+        assert open_before(folder, project.layout) is not None
+    (folder / "before.json").write_text("{}")
+    assert open_before(folder, project.layout) is None
+
+
+def test_last_label_is_left_to_the_stage_that_refuses_it(lab: Lab, tmp_path: Path) -> None:
+    project = Project.make(tmp_path / "project", lab, {})
+    project.give(named([*STOCK, Row("anna-1", "one", seed=70), Row("anna-2", "two", seed=71)]))
+    project.run_whole()
+    before = project.before(PARTS)
+    project.erase({"anna-2"})
+    assert not update_split(before, project.layout, project.params, [])
