@@ -8,7 +8,7 @@ import fake_pipeline
 import pytest
 from builders import contents
 from fake_pipeline import CANARY, FakePipeline
-from fake_stages import ACTIONS
+from fake_stages import ACTIONS, UPDATES
 from mishaps import assert_damage_is_refused, bad_events
 
 from lmeraser.core.errors import CheckFailedError
@@ -37,6 +37,7 @@ def test_stage_that_fails_leaves_the_last_model_whole_and_resume_finishes(
 
     with monkeypatch.context() as patch:
         patch.setitem(ACTIONS, stage, trap)
+        patch.setitem(UPDATES, stage, trap)
         line = pipeline.refused(1, "forget", "--subject", PERSON)
     assert "stays open at removed" in line
     assert "the trap" in line

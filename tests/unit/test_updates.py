@@ -10,17 +10,22 @@ from typing import Any
 import numpy as np
 import pytest
 import yaml
-from builders import TINY, Lab, Row, contents, make_lab, raw_params, write_source
+from builders import TINY, Lab, Row, contents, make_lab, raw_params, write_json, write_source
+from numpy.typing import NDArray
 
 from lmeraser.clusters.skeleton import save_skeleton
 from lmeraser.core.layout import Layout
 from lmeraser.core.params import Params, load_params
+from lmeraser.data.decoding import decode_all
+from lmeraser.data.records import TRAIN, read_records
 from lmeraser.erase.erased import ErasedList, load_or_create_key
 from lmeraser.pipeline.before import Before, link_before, md5_of_file, open_before
 from lmeraser.pipeline.recipe import save_recipe
+from lmeraser.serve.quarantine import WITHHELD, Quarantine, copy_artifacts, write_quarantine
 from stages.cluster import cluster
 from stages.embed import embed
 from stages.head import head
+from stages.interim_head import interim_head
 from stages.split import split
 from stages.update.cluster import update as update_cluster
 from stages.update.embed import update as update_embed
@@ -233,3 +238,42 @@ def test_last_label_is_left_to_the_stage_that_refuses_it(lab: Lab, tmp_path: Pat
     before = project.before(PARTS)
     project.erase({"anna-2"})
     assert not update_split(before, project.layout, project.params, [])
+
+
+def test_who_was_embedded_when_the_request_was_accepted_is_not_decoded_again(
+    lab: Lab, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    project = Project.make(tmp_path / "project", lab, {})
+    rows = named([*STOCK, *ANCHORS, *crowd(np.random.default_rng(6), 8)])
+    project.give(rows)
+    project.run_whole()
+    before, leaving = project.before(PARTS), {"anna-1", "anna-2"}
+    accept(project, leaving)
+    project.erase(leaving)
+    assert update_split(before, project.layout, project.params, [])
+    decoded: list[int] = []
+
+    def counted(images: Sequence[bytes], params: Params, name: str) -> NDArray[np.uint8]:
+        decoded.append(len(images))
+        return decode_all(images, params, name)
+
+    monkeypatch.setattr("stages.update.embed.decode_all", counted)
+    assert update_embed(before, project.layout, project.params, PARTS)
+    assert not any(decoded)
+    updated = project.files
+    embed(project.layout, project.params, PARTS)
+    assert project.files == updated
+    project.erase({"anna-3"})
+    assert update_split(before, project.layout, project.params, [])
+    assert update_embed(before, project.layout, project.params, PARTS)
+    assert any(decoded), "sums of some people are not those of others"
+
+
+def accept(project: Project, people: set[str]) -> None:
+    """Leave people out of what is served, and solve the head without them."""
+    layout = project.layout
+    copy = copy_artifacts(layout, layout, "folder")
+    records = [record for part in PARTS for record in read_records(layout.part(part), TRAIN) if record.subject in people]
+    write_json(copy.root / "without.json", [record.id for record in records])
+    write_quarantine(layout, Quarantine("folder", [], WITHHELD, False))
+    interim_head(layout, project.params, ["folder"])
