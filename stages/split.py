@@ -1,5 +1,7 @@
 """split: the source's table and images -> public.parquet and private/pNN.parquet."""
 
+from collections.abc import Collection
+
 from lmeraser.core.files import DRAFT
 from lmeraser.core.layout import Layout
 from lmeraser.core.params import Params
@@ -12,6 +14,11 @@ from stages.runtime.entry import enter
 
 
 def split(layout: Layout, params: Params, _: list[str]) -> None:
+    read_source(layout, params)
+
+
+def read_source(layout: Layout, params: Params, known: Collection[str] = ()) -> None:
+    """Write every file anew. Args: known: digests of images that this code accepted before: they are not decoded again."""
     suppression_list = SuppressionList.of(layout)
     ErasedList.known(layout).remember(layout)  # whoever was left out once stays out, whatever branch comes next
     source = check_source(params.source, layout.root)
@@ -22,7 +29,7 @@ def split(layout: Layout, params: Params, _: list[str]) -> None:
     try:
         # One file's images are in memory at once; all files are made before the first of them takes its place.
         for draft, rows in zip(drafts, homes, strict=True):
-            records = read_home(source, rows, params.image.max_pixels)
+            records = read_home(source, rows, params.image.max_pixels, known)
             write_records(draft, records)
             kept.append(len(records))
         for draft, path in zip(drafts, paths, strict=True):

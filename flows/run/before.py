@@ -20,11 +20,12 @@ FOLDER = ".dir"
 ENDING = ".before"
 
 
-def keep(layout: Layout, batch_id: str, outs: Mapping[str, str], parts: Iterable[str]) -> Path | None:
+def keep(layout: Layout, batch_id: str, outs: Mapping[str, str], parts: Iterable[str] | None) -> Path | None:
     """Link the artifacts, unless a try that was killed did so already. Returns: the folder; None where stages must run whole.
 
-    Args: outs: that the locks recorded when the batch was formed, which is the state to link; parts: that may hold records of
-        who leaves.
+    Args:
+        outs: that the locks recorded when the batch was formed, which is the state to link.
+        parts: that may hold records of who leaves, where the source is as it was; None: it is another one.
     """
     folder = layout.before(batch_id)
     if folder.is_dir() and not has_same_source(layout, folder):

@@ -11,7 +11,7 @@ import shutil
 import time
 from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 from flows.dvc import command as dvc
 from flows.dvc import config as remotes
@@ -27,9 +27,13 @@ from lmeraser.core.layout import Layout
 from lmeraser.core.params import Params, load_params
 from lmeraser.core.private import close_private
 from lmeraser.core.progress import say
+from lmeraser.pipeline.before import Before, open_before
 from lmeraser.pipeline.files import StageName, check_files, files, stage_names
+from lmeraser.pipeline.locks import read_outs
 from lmeraser.sources import check_source
 
+GROWING = "build"  # the state before a build, among those before batches
+SMALL = 5000  # records
 Tuner = Callable[[Sequence[str]], dict[str, float]]  # trains slots somewhere, their files lie here afterwards; seconds by stage
 
 
@@ -113,14 +117,80 @@ def build(layout: Layout) -> None:
     check_early(layout, params)
     if not layout.lock.exists():
         shutil.rmtree(layout.artifacts, ignore_errors=True)  # of no known origin
-        before = ["split", "pretrain", "skeleton", "recipe", *stage_names("embed", params.parts), "cluster", "validate"]
-        _run_stages(layout, before, params.slots, ["head", "evaluate"])
+        _run_first(layout, params)
         dvc.run(layout, "repro", "--quiet")
-    elif stale := dvc.status(layout):
+    elif is_other_source(params, stale := dvc.status(layout)) and _grow(layout, params):
+        dvc.run(layout, "repro", "--quiet")
+    elif stale:
         _train_stale(layout, params, stale)
         dvc.run(layout, "repro", "--quiet")
     close_private(layout)
     say("build: everything is up to date")
+
+
+def _run_first(layout: Layout, params: Params) -> None:
+    """Everything from nothing: parts and clusters side by side, one process a core."""
+    inputs = _inputs(layout)
+    drop_drafts(layout)
+    count = processes(params)
+    frozen = ["split", "pretrain", "skeleton", "recipe"]
+    placing, gate, answering = stage_names("embed", params.parts), ["cluster", "validate"], ["head", "evaluate"]
+    if _is_small(layout, params):
+        run_chains(layout, [[*frozen, *placing, *gate]])
+    else:
+        run_chains(layout, [frozen])
+        run_chains(layout, [placing[number::count] for number in range(count)], gpus(params))
+        run_chains(layout, [gate])
+    run_chains(layout, _shares(params.slots, layout, count), gpus(params))
+    run_chains(layout, [answering])
+    _check(layout, inputs)
+    _commit(layout, [*frozen, *placing, *gate, *stage_names("tune", params.slots), *answering])
+
+
+def _is_small(layout: Layout, params: Params) -> bool:
+    """Whether starting several processes would take longer than embedding everybody in one."""
+    return not params.pretrain.weights and len(check_source(params.source, layout.root).table()) <= SMALL
+
+
+def is_other_source(params: Params, stale: dict[str, Any]) -> bool:
+    """Whether nothing is stale but what reads the source: people came, left, or have other labels."""
+    reasons = stale.get("split", []) if set(stale) == {"split"} else []
+    return (
+        bool(reasons)
+        and all(isinstance(reason, dict) and reason.keys() == {"changed deps"} for reason in reasons)
+        and all(reason["changed deps"].keys() <= {params.source.path} for reason in reasons)
+    )
+
+
+def _grow(layout: Layout, params: Params) -> bool:
+    """Bring the pipeline up to another source at the cost of what is other in it. Returns: False if it must run whole."""
+    states.drop(layout, GROWING)  # of a build that was killed: it says nothing of now
+    folder = states.keep(layout, GROWING, read_outs(layout.lock), None)
+    try:
+        before = folder and open_before(folder, layout)
+        return bool(folder and before) and _grow_from(Path(str(folder)), cast("Before", before), layout, params)
+    finally:
+        states.drop(layout, GROWING)
+
+
+def _grow_from(folder: Path, before: Before, layout: Layout, params: Params) -> bool:
+    inputs = _inputs(layout)
+    drop_drafts(layout)
+    count = processes(params)
+    run_chains(layout, [["split"]], before=folder)
+    if not before.has_same(layout.public, layout=layout):
+        return False  # the backbone learns anew, and all that stands on it
+    parts = [part for part in params.parts if not before.has_same(layout.part(part), layout=layout)]
+    placing, gate, answering = stage_names("embed", parts), ["cluster", "validate"], ["head", "evaluate"]
+    run_chains(layout, [placing[number::count] for number in range(count)], gpus(params), before=folder)
+    run_chains(layout, [gate], before=folder)
+    slots = [slot for slot in params.slots if not before.has_same(layout.members(slot), layout=layout)]
+    run_chains(layout, _shares(slots, layout, count), gpus(params))
+    run_chains(layout, [answering], before=folder)
+    _check(layout, inputs)
+    _commit(layout, ["split", *placing, *gate, *stage_names("tune", slots), *answering])
+    say(f"build: {len(parts)} of {len(params.parts)} parts and {len(slots)} of {len(params.slots)} slots were other")
+    return True
 
 
 def check_early(layout: Layout, params: Params) -> None:

@@ -1,6 +1,6 @@
 """Split: a source's table and images become one public file and the private parts."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 from dataclasses import dataclass
 
 import pandas as pd
@@ -103,8 +103,8 @@ def divide(source: Source, is_erased: Callable[[str], bool], n_parts: int) -> li
     return [retained[home == place] for place in range(-1, n_parts)]
 
 
-def read_home(source: Source, rows: pd.DataFrame, max_pixels: int) -> list[tuple[Record, bytes]]:
-    """Read and check the images of rows that go to one file.
+def read_home(source: Source, rows: pd.DataFrame, max_pixels: int, known: Collection[str] = ()) -> list[tuple[Record, bytes]]:
+    """Read and check the images of rows that go to one file. Args: known: digests of images that this code accepted before.
 
     A row whose image, subject, label and split repeat an earlier row's is the same record and is kept once. The same image
     under two subjects is two records: each goes with its own subject.
@@ -115,10 +115,11 @@ def read_home(source: Source, rows: pd.DataFrame, max_pixels: int) -> list[tuple
     for line, path, label, subject, visibility, split in track(fields, len(rows), "split", "image"):
         try:
             image = source.image(path)
-            open_checked(image, max_pixels)
+            digest = sha256(image)
+            if digest not in known:
+                open_checked(image, max_pixels)
         except ImageError as error:
             raise ImageError(f"{source.name} {source.unit} {line}: {error}") from error
-        digest = sha256(image)
         identity = record_id(digest, subject, label, visibility, split)
         records[identity] = (Record(identity, digest, label, subject, split), image)
     return list(records.values())

@@ -1,4 +1,5 @@
-"""split: the parts' own bytes without the rows of who left are the new parts. Neither source nor image is read."""
+"""split: where the source is as it was, an erasure only drops rows: the parts' own bytes without them are the new parts. Another
+source is read, but an image that was checked once is not decoded again."""
 
 import pyarrow as pa
 import pyarrow.compute as pc
@@ -9,11 +10,13 @@ from lmeraser.core.progress import say
 from lmeraser.data.records import TRAIN, read_table, write_table
 from lmeraser.erase.erased import ErasedList, SuppressionList
 from lmeraser.pipeline.before import Before
+from stages.split import read_source
 
 
 def update(before: Before, layout: Layout, params: Params, _: list[str]) -> bool:
-    """Where the source is as it was: an erasure only drops rows."""
-    if before.parts is None or not before.is_whole(*(before.part(part) for part in before.parts)):
+    if before.parts is None:
+        return _read_again(before, layout, params)
+    if not before.is_whole(*(before.part(part) for part in before.parts)):
         return False
     suppression_list = SuppressionList.of(layout)
     kept = {part: _without_erased(read_table(before.part(part)), suppression_list) for part in before.parts}
@@ -25,6 +28,16 @@ def update(before: Before, layout: Layout, params: Params, _: list[str]) -> bool
     for part, table in kept.items():
         write_table(layout.part(part), table)
     say(f"split: {len(kept)} of {len(params.parts)} parts without who left; nothing else was read")
+    return True
+
+
+def _read_again(before: Before, layout: Layout, params: Params) -> bool:
+    """Another source: its images are read, and those that the state before held are not decoded again."""
+    files = [before.public, *(before.part(part) for part in params.parts)]
+    if not before.is_whole(*files):
+        return False
+    known = {digest for path in files for digest in read_table(path, ("sha256",))["sha256"].to_pylist()}
+    read_source(layout, params, known)
     return True
 
 

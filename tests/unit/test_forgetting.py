@@ -3,16 +3,19 @@
 import json
 import shutil
 import uuid
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 import pytest
-from builders import contents
+from builders import Row, contents, write_source
 from fake_pipeline import CANARY, FakePipeline, dvc_of, everybody
 
 from flows.requests import intake
+from flows.run import build
 from lmeraser.clusters.files import load_members, load_sizes
 from lmeraser.clusters.global_head import load_head
+from lmeraser.core.layout import Layout
 from lmeraser.data.records import read_records
 from lmeraser.pipeline.locks import outs_by_stage, read_outs
 from lmeraser.serve.quarantine import read_quarantine
@@ -235,3 +238,43 @@ def test_unknown_people_stale_artifacts_and_misspelt_params_change_nothing(pipel
     assert contents(pipeline.layout.artifacts) == before
     with pipeline.process() as project:
         assert intake.draft_plan(project, [PERSON], False).records_removed > 0
+
+
+def test_build_after_people_came_and_left_runs_what_they_touched_and_equals_one_that_had_them_from_the_start(
+    pipeline: FakePipeline, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    ran: list[str] = []
+    chains = warm_client.run_chains
+
+    def listed(layout: Layout, shares: Sequence[Sequence[str]], gpus: int = 0, before: Path | None = None) -> dict[str, float]:
+        ran.extend(name for share in shares for name in share)
+        assert before is not None or all(name.startswith("tune@") for share in shares for name in share)
+        return chains(layout, shares, gpus, before)
+
+    monkeypatch.setattr(build, "run_chains", listed)
+    rows = [row for row in everybody() if row.subject != PERSON]
+    rows += [Row(f"{CANARY}-new", "one", seed=201), Row(f"{CANARY}-new", "two", seed=202)]
+    shutil.rmtree(pipeline.root / "people")
+    write_source(pipeline.root / "people", rows)
+    touched = {f"embed@{part}" for part in dvc_of(pipeline.layout).params.parts}
+    build.build(pipeline.layout)
+    assert {name for name in ran if not name.startswith("tune@")} <= {
+        "split",
+        "cluster",
+        "validate",
+        "head",
+        "evaluate",
+    } | touched
+    assert 0 < sum(name.startswith("tune@") for name in ran) <= 3
+    assert pipeline.status() == {}
+    assert not list(pipeline.layout.private_state.glob("*.before"))
+    assert read_outs(pipeline.layout.lock) == read_outs(FakePipeline.build(pipeline.root.parent / "fresh", rows).layout.lock)
+
+
+def test_build_after_public_records_changed_makes_everything_anew(pipeline: FakePipeline) -> None:
+    rows = [*everybody(), Row("stock-9", "one", "public", seed=300)]
+    shutil.rmtree(pipeline.root / "people")
+    write_source(pipeline.root / "people", rows)
+    build.build(pipeline.layout)
+    assert pipeline.status() == {}
+    assert read_outs(pipeline.layout.lock) == read_outs(FakePipeline.build(pipeline.root.parent / "fresh", rows).layout.lock)

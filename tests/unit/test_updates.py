@@ -101,10 +101,8 @@ class Project:
         return opened
 
     def update(self, before: Before) -> None:
-        """What a chain does; nothing may fall back but a split whose source is another one."""
-        if not update_split(before, self.layout, self.params, []):
-            assert before.parts is None
-            split(self.layout, self.params, [])
+        """What a chain does; nothing may fall back to a whole run."""
+        assert update_split(before, self.layout, self.params, [])
         changed = [part for part in PARTS if not before.has_same(self.layout.part(part), layout=self.layout)]
         assert update_embed(before, self.layout, self.params, changed)
         assert update_cluster(before, self.layout, self.params, [])
