@@ -1,19 +1,26 @@
-"""`lmeraser plan`: what erasing people would touch."""
+"""`lmeraser plan`: what erasing people would touch, or what people would who are to come."""
 
 import argparse
 
 from flows.cli.command import BAD_INPUT, PUBLIC, Result
 from flows.cli.subjects import add_subjects, subjects_of
 
-HELP = "what erasing people would touch; changes nothing"
+HELP = "what erasing people would touch, or (--add) people who are to come; changes nothing"
 EXIT_CODES = {0: "the plan is printed", 1: "a check or a step failed", 2: BAD_INPUT, 3: PUBLIC}
 
 
 def arguments(parser: argparse.ArgumentParser) -> None:
     add_subjects(parser)
+    parser.add_argument(
+        "--add", metavar="MANIFEST", help="a manifest of new records (a file, or a folder that holds one) instead of people"
+    )
 
 
 def act(options: argparse.Namespace) -> Result:
+    return _add(options) if options.add is not None else _erase(options)
+
+
+def _erase(options: argparse.Namespace) -> Result:
     from flows.cli.summary import plan_lines
     from flows.project import Project
     from flows.purge.step import by_store, told_unknown
@@ -30,3 +37,31 @@ def act(options: argparse.Namespace) -> Result:
     if problem:
         lines.append(f"unknown objects     cannot be told: {problem}")
     return plan | {"clusters_retrained": len(plan["slots_retrained"]), "unknown": unknown}, lines
+
+
+def _add(options: argparse.Namespace) -> Result:
+    from flows.project import Project
+    from flows.run.newcomers import plan_newcomers
+    from lmeraser.core.errors import BadInputError
+
+    if subjects_of(options) or options.include_public:
+        raise BadInputError("--add plans who comes and --subject who leaves; give one of them")
+    plan = plan_newcomers(Project.find(), options.add)
+    most = "" if plan["exact"] else "at most "
+    lines = [
+        f"records added       {plan['records']} ({plan['training']} training) of {plan['subjects']} subjects "
+        f"({plan['known']} of them known), parts {', '.join(plan['parts']) or 'none'}",
+        f"clusters retrained  {most}{len(plan['slots_retrained'])} of {plan['clusters_total']}: "
+        f"{', '.join(plan['slots_retrained']) or 'none'}",
+        f"records retrained   {most}{plan['records_retrained']} of {plan['records_total']}",
+    ]
+    if plan["slots_emptied"]:
+        lines.append(f"slots emptied       {', '.join(plan['slots_emptied'])}")
+    if plan["cut_changes"]:
+        lines.append("cut                 changes: clusters merge or split")
+    if plan["repeated"]:
+        lines.append(f"repeated            {plan['repeated']} records are there already")
+    if plan["erased"]:
+        lines.append(f"erased              {plan['erased']} subjects were erased: they stay out")
+    lines.append("next                add the rows and images to your source, then `lmeraser build`")
+    return plan | {"clusters_retrained": len(plan["slots_retrained"])}, lines

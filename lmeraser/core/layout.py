@@ -141,6 +141,11 @@ class Layout:
         return self.private_state / f"{batch_id}.before"
 
     @property
+    def newcomers(self) -> Path:
+        """Where people would stand who are to come, as counts."""
+        return self.private_state / "newcomers.json"
+
+    @property
     def known_environment(self) -> Path:
         """What this machine told of its environment last."""
         return self.private_state / "environment.json"

@@ -12,7 +12,7 @@ from builders import Row, contents, write_source
 from fake_pipeline import CANARY, FakePipeline, dvc_of, everybody
 
 from flows.requests import intake
-from flows.run import build
+from flows.run import build, warm_client
 from lmeraser.clusters.files import load_members, load_sizes
 from lmeraser.clusters.global_head import load_head
 from lmeraser.core.layout import Layout
