@@ -76,7 +76,7 @@ class Place:
 def floors(package: str) -> list[list[str]]:
     """The rooms of a package from top to bottom, as its contract of layers names them; stages have no contract of their own."""
     if package == "stages":
-        return [["stages"], ["stages.runtime"]]
+        return [["stages.update"], ["stages"], ["stages.runtime"]]
     contracts = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["tool"]["importlinter"]["contracts"]
     layers = next(contract["layers"] for contract in contracts if contract.get("containers") == [package])
     return [[f"{package}.{room.strip()}" for room in layer.split("|")] for layer in layers]
@@ -86,7 +86,7 @@ def room_of(module: str) -> str:
     """The room that a module lies in; a module of `stages/` itself is in the room `stages`."""
     parts = module.split(".")
     if parts[0] == "stages":
-        return "stages.runtime" if parts[1:2] == ["runtime"] else "stages"
+        return f"stages.{parts[1]}" if parts[1:2] in (["runtime"], ["update"]) else "stages"
     return ".".join(parts[:2])
 
 
