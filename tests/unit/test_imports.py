@@ -285,3 +285,13 @@ def test_project_is_found_from_below_and_refused_elsewhere(tmp_path: Path) -> No
     assert Layout.find(ROOT / "lmeraser" / "core").root == ROOT
     (tmp_path / "CANARY-home").mkdir()
     assert "no project here" in refused(ProjectError, lambda: Layout.find(tmp_path / "CANARY-home"))
+
+
+@pytest.mark.parametrize("folder", ["pipeline", "chaos"])
+def test_whatever_quick_does_not_look_for_is_slow(folder: str) -> None:
+    """`make quick` names tests/unit alone."""
+    others = [path for path in (ROOT / "tests").rglob("test_*.py") if path.parent.name not in ("unit", "pipeline", "chaos")]
+    assert others == []
+    for path in (ROOT / "tests" / folder).glob("test_*.py"):
+        marks = [line for line in path.read_text(encoding="utf-8").splitlines() if line.startswith("pytestmark = ")]
+        assert any(f"pytest.mark.{name}" in line for line in marks for name in ("slow", "campaign")), path.name
