@@ -20,8 +20,11 @@ serve: install
 test: install
 	$(BIN)/python -m pytest -n logical --maxprocesses 4 --dist worksteal --cov --cov-report=
 
+# Temporary files in memory, where that is a folder: most of the time would be waiting for a disk that nobody reads again.
+# Whatever stands beside tests/unit is slow (tests/unit/test_imports.py): it need not even be imported.
 quick: install
-	$(BIN)/python -m pytest -n logical --maxprocesses 4 --dist worksteal -m "not slow and not campaign"
+	$(if $(wildcard /dev/shm/.),TMPDIR=/dev/shm) $(BIN)/python -m pytest -n logical --maxprocesses 4 --dist worksteal \
+		-m "not slow and not campaign" -o tmp_path_retention_count=1 tests/unit
 
 # What takes minutes a test, and every slow test again with each process started from nothing (tests/preloading.py): an hour.
 # 200 kills take about an hour more: python tests/chaos/campaign.py --kills 180 --service 20

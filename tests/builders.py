@@ -5,6 +5,7 @@ status, that the message is one line, and that no canary is in it.
 """
 
 import copy
+import functools
 import io
 import json
 from collections.abc import Callable, Mapping, Sequence
@@ -69,9 +70,16 @@ def assert_clean(message: str) -> None:
 # params
 
 
+@functools.cache
+def _repositorys_params() -> dict[str, Any]:
+    """Read once: PyYAML takes a hundredth of a second for it. Never change it."""
+    raw: dict[str, Any] = yaml.safe_load((ROOT / "params.yaml").read_text(encoding="utf-8"))
+    return raw
+
+
 def raw_params(changes: Mapping[str, Any] | None = None) -> dict[str, Any]:
     """The repository's params.yaml as a dictionary, changed at dotted names."""
-    raw: dict[str, Any] = yaml.safe_load((ROOT / "params.yaml").read_text(encoding="utf-8"))
+    raw = copy.deepcopy(_repositorys_params())
     for name, value in (changes or {}).items():
         *sections, key = name.split(".")
         inner = raw

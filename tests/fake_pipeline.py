@@ -44,6 +44,7 @@ from lmeraser.pipeline.before import open_before
 from lmeraser.sources import splitting
 
 CANARY = "kanarienvogel"  # in every private person's name
+REMEMBERED = 2000  # texts of YAML whose trees are kept
 FAKE = TINY | {
     "source": {"kind": "manifest", "path": "people", "erase": False},
     "parts": ["p00", "p01"],
@@ -124,8 +125,8 @@ def fakes(temporary: Path) -> Iterator[pytest.MonkeyPatch]:
         patch.setattr(ledger_schema, "NullPool", SingletonThreadPool)
         patch.setattr(ledger_schema, "_configure", _unsynchronised(ledger_schema._configure))
         patch.setattr(ledger_schema, "_engine", functools.cache(ledger_schema._engine))  # it keeps what SQL it compiled
-        patch.setattr(yaml, "safe_load", _remembered(yaml.safe_load))
-        patch.setattr(yaml, "load", _remembered(yaml.load))
+        patch.setattr(yaml, "safe_load", _remembered_safe_load)
+        patch.setattr(yaml, "load", _remembered_load)
         patch.setattr("tempfile.tempdir", str(temporary))
         for name in ("PREFECT_HOME", "DVC_SYSTEM_CONFIG_DIR", "DVC_GLOBAL_CONFIG_DIR"):
             patch.setenv(name, str(temporary / "nothing"))
@@ -139,10 +140,16 @@ def _remembered(load: Callable[..., Any]) -> Callable[..., Any]:
     def remembering(text: Any, *loader: Any, **named: Any) -> Any:
         key = (text, *loader, *named.values())
         if key not in known:
+            if len(known) >= REMEMBERED:
+                known.clear()
             known[key] = json.dumps(load(text, *loader, **named))
         return json.loads(known[key])  # a tree of its own: whoever asked may change it
 
     return remembering
+
+
+_remembered_safe_load = _remembered(yaml.safe_load)  # for all fakes of this process: most texts are the same in each
+_remembered_load = _remembered(yaml.load)
 
 
 def _unsynchronised(configure: Callable[[Any, Any], None]) -> Callable[[Any, Any], None]:

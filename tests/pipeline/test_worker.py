@@ -6,7 +6,6 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from prefect.workers.process import ProcessWorker
 from sandbox import make_project
 from service import Service, served, wait
 
@@ -78,9 +77,15 @@ def test_server_takes_no_run_that_brings_a_command_an_environment_or_a_folder(se
     assert ended(service, started(service, deployment)) == "COMPLETED"
 
 
+def prefects_own_template() -> dict[str, Any]:
+    from prefect.workers.process import ProcessWorker  # a second, also where this module is collected and not run
+
+    return ProcessWorker.get_default_base_job_template()
+
+
 def test_pool_with_prefects_own_template_is_mended_when_the_service_starts(service: Service) -> None:
     for pool in POOLS:
-        patched(service, pool, ProcessWorker.get_default_base_job_template())
+        patched(service, pool, prefects_own_template())
         assert "command" in template(service, pool)["variables"]["properties"]
     env = {"PREFECT_API_URL": service.url, "PREFECT_API_AUTH_STRING": service.auth}
     done = service.project.python("-m", "flows.service.server_setup", env=env)
@@ -102,7 +107,7 @@ def patched(service: Service, pool: str, changed: dict[str, Any]) -> None:
 
 def test_worker_takes_no_command_from_a_pool_that_allows_any(service: Service, tmp_path: Path) -> None:
     marker = tmp_path / "marker"
-    patched(service, "lmeraser", ProcessWorker.get_default_base_job_template())
+    patched(service, "lmeraser", prefects_own_template())
     try:
         run = started(service, deployed(service, "any command"), job_variables=shell(marker))
         assert ended(service, run) == "COMPLETED"

@@ -4,6 +4,7 @@ import ast
 import subprocess
 import sys
 from collections.abc import Collection
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -96,7 +97,8 @@ def does_something(path: Path) -> bool:
     return any(not isinstance(node, ast.Expr | ast.Assign) or isinstance(getattr(node, "value", None), ast.Call) for node in body)
 
 
-def imported_by(path: Path) -> set[Path]:
+@cache
+def imported_by(path: Path) -> frozenset[Path]:
     """Files of this repository that a file imports, also within functions, with the packages on the way."""
     names: set[str] = set()
     for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
@@ -114,7 +116,7 @@ def imported_by(path: Path) -> set[Path]:
             file = source_of(".".join(parts[:length]))
             if file and (file.name != "__init__.py" or does_something(file)):
                 files.add(file)
-    return files
+    return frozenset(files)
 
 
 def all_code_of(stage: str, free: Collection[Path] = ()) -> set[Path]:
@@ -283,3 +285,13 @@ def test_project_is_found_from_below_and_refused_elsewhere(tmp_path: Path) -> No
     assert Layout.find(ROOT / "lmeraser" / "core").root == ROOT
     (tmp_path / "CANARY-home").mkdir()
     assert "no project here" in refused(ProjectError, lambda: Layout.find(tmp_path / "CANARY-home"))
+
+
+@pytest.mark.parametrize("folder", ["pipeline", "chaos"])
+def test_whatever_quick_does_not_look_for_is_slow(folder: str) -> None:
+    """`make quick` names tests/unit alone."""
+    others = [path for path in (ROOT / "tests").rglob("test_*.py") if path.parent.name not in ("unit", "pipeline", "chaos")]
+    assert others == []
+    for path in (ROOT / "tests" / folder).glob("test_*.py"):
+        marks = [line for line in path.read_text(encoding="utf-8").splitlines() if line.startswith("pytestmark = ")]
+        assert any(f"pytest.mark.{name}" in line for line in marks for name in ("slow", "campaign")), path.name

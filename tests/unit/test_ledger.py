@@ -186,22 +186,33 @@ def test_event_that_was_altered_removed_or_swapped_is_found(ledger: Ledger, tmp_
         refused(VerificationError, Ledger.open(sqlite_url(copy)).verify_chain)
 
 
-@pytest.mark.parametrize("damage", ["noise", "cut", "page"])
-def test_damaged_ledger_is_refused_and_not_touched(tmp_path: Path, damage: str) -> None:
-    path = tmp_path / "ledger.db"
+@pytest.fixture(scope="module")
+def large(tmp_path_factory: pytest.TempPathFactory) -> bytes:
+    """The file of a ledger of 200 requests."""
+    path = tmp_path_factory.mktemp("large") / "ledger.db"
     ledger = Ledger.open(sqlite_url(path))
     for number in range(200):
         ledger.receive(str(uuid.UUID(int=number)), [ANNA], False, 30)
     ledger.scrub()
     ledger.close()
-    whole = path.read_bytes()
+    return path.read_bytes()
+
+
+@pytest.mark.parametrize("damage", ["nothing", "noise", "cut", "page"])
+def test_damaged_ledger_is_refused_and_not_touched(large: bytes, tmp_path: Path, damage: str) -> None:
+    path, whole = tmp_path / "ledger.db", large
     middle = len(whole) // 2 // 4096 * 4096
     broken = {
+        "nothing": whole,
         "noise": b"CANARY" * 1000,
         "cut": whole[: middle + 100],
         "page": whole[:middle] + bytes(255 - byte for byte in whole[middle : middle + 4096]) + whole[middle + 4096 :],
     }[damage]
     path.write_bytes(broken)
+    path.chmod(0o600)
+    if damage == "nothing":
+        assert len(Ledger.open(sqlite_url(path)).all()) == 200
+        return
     message = refused(ProjectError, lambda: Ledger.open(sqlite_url(path)).all())
     assert "backup" in message
     assert path.read_bytes() == broken

@@ -75,14 +75,21 @@ def test_images_are_kept_byte_for_byte(tmp_path: Path) -> None:
     assert images == {png(row.seed) for row in standard_rows()}
 
 
+@pytest.fixture(scope="module")
+def plain(tmp_path_factory: pytest.TempPathFactory) -> tuple[list[tuple[Record, bytes]], ...]:
+    """The facts of the standard rows as they are."""
+    return facts(split_rows(tmp_path_factory.mktemp("plain"), standard_rows()))
+
+
 @settings(max_examples=6)
 @given(st.randoms(use_true_random=False))
-def test_order_of_rows_and_names_of_files_do_not_matter(tmp_path_factory: pytest.TempPathFactory, rng: random.Random) -> None:
+def test_order_of_rows_and_names_of_files_do_not_matter(
+    plain: tuple[list[tuple[Record, bytes]], ...], tmp_path_factory: pytest.TempPathFactory, rng: random.Random
+) -> None:
     rows = standard_rows()
-    expected = facts(split_rows(tmp_path_factory.mktemp("plain"), rows))
     rng.shuffle(rows)
     renamed = [replace(row, path=f"{rng.randrange(10**9)}/{index}.png") for index, row in enumerate(rows)]
-    assert facts(split_rows(tmp_path_factory.mktemp("shuffled"), renamed)) == expected
+    assert facts(split_rows(tmp_path_factory.mktemp("shuffled"), renamed)) == plain
 
 
 def test_source_without_a_person_gives_what_erasing_the_person_gives(tmp_path: Path) -> None:

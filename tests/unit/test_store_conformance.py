@@ -67,6 +67,12 @@ def client(endpoint: str) -> Any:
     return client
 
 
+@pytest.fixture(scope="module")
+def connected(endpoint: str) -> Any:
+    """One connection for all stores of `made`: each costs a fifth of a second. Tests that change theirs make their own."""
+    return BucketStore("remote s3", "s3://plain", S3 | {"endpointurl": endpoint})._s3
+
+
 @pytest.fixture
 def place() -> str:
     """A part of a bucket that no other test uses."""
@@ -92,7 +98,9 @@ def made(kind: str, request: pytest.FixtureRequest, folder: Path) -> Store:
     client, endpoint, place = (request.getfixturevalue(name) for name in ("client", "endpoint", "place"))
     for other in ("elsewhere/file", "store-2/file"):
         client.put_object(Bucket=bucket, Key=f"{place}/{other}", Body=b"of another project")
-    return BucketStore("remote s3", f"s3://{bucket}/{place}/store", S3 | {"endpointurl": endpoint})
+    store = BucketStore("remote s3", f"s3://{bucket}/{place}/store", S3 | {"endpointurl": endpoint})
+    store._s3 = request.getfixturevalue("connected")
+    return store
 
 
 @pytest.fixture(params=KINDS)
@@ -115,6 +123,7 @@ def others_of(store: Store) -> dict[str, bytes]:
         around = FolderStore("around", store.root.parent)
     elif isinstance(store, BucketStore):
         around = BucketStore("around", f"s3://{store.bucket}/{store.prefix.partition('/')[0]}", store._settings)
+        around._s3 = store._s3
     else:
         return {}
     return around.read([key for key, _ in around.list() if not key.startswith("store/")])
