@@ -15,11 +15,21 @@ from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from pathlib import Path
 from types import MappingProxyType
-from typing import Any, BinaryIO
+from typing import Any, BinaryIO, Protocol
 
 from lmeraser.core import determinism
 from lmeraser.core.errors import REPORT_VARIABLE, StepFailedError
 from lmeraser.core.layout import Layout
+
+
+class Running(Protocol):
+    """A command under way, in a group of its own that has its id. Its exit status is negative where a signal ended it."""
+
+    pid: int
+
+    def wait(self, timeout: float | None = None) -> int:
+        """Raises: TimeoutError, or as a `Popen` does."""
+
 
 Process = subprocess.Popen[str]
 Service = subprocess.Popen[bytes]
@@ -86,34 +96,34 @@ def read_only(
     return subprocess.run(list(command), input=given, cwd=folder, env=environment, capture_output=True, check=False)
 
 
-def stop(processes: Sequence["subprocess.Popen[Any]"], patience: float = PATIENCE) -> None:
+def stop(processes: Sequence[Running], patience: float = PATIENCE) -> None:
     """End commands and everything that they started: all are asked at once, and killed if they do not end in time.
 
     Args: patience: s that they have together.
     """
     for process in processes:
-        _signal_group(process, signal.SIGTERM)
+        end_group(process.pid, signal.SIGTERM)
     deadline = time.monotonic() + patience
     for process in processes:
-        with suppress(subprocess.TimeoutExpired):
+        with suppress(subprocess.TimeoutExpired, TimeoutError):
             process.wait(timeout=max(0.1, deadline - time.monotonic()))
-        _signal_group(process, signal.SIGKILL)
+        end_group(process.pid, signal.SIGKILL)
         process.wait()
 
 
-def _signal_group(process: "subprocess.Popen[Any]", number: int) -> None:
+def end_group(process: int, number: int) -> None:
+    """Send a signal to a command and everything that it started."""
     with suppress(ProcessLookupError):
-        os.killpg(process.pid, number)
+        os.killpg(process, number)
 
 
-def succeed(processes: Sequence[Process]) -> bool:
-    """Wait for commands; if we are interrupted, end them. Returns whether all of them succeeded."""
+def statuses(processes: Sequence[Running]) -> list[int]:
+    """Wait for commands; if we are interrupted, end them. Returns their exit statuses."""
     try:
-        codes = [process.wait() for process in processes]
+        return [process.wait() for process in processes]
     except BaseException:
         stop(processes)
         raise
-    return not any(codes)
 
 
 def clear_report(layout: Layout) -> None:
@@ -132,9 +142,21 @@ def reported_failure(layout: Layout) -> StepFailedError | None:
     return StepFailedError(failure["line"], failure["exit_code"])
 
 
-def _die_with_parent() -> None:
+def _die_with_parent(number: int = signal.SIGTERM) -> None:
     if sys.platform == "linux":  # elsewhere an orphan must be ended by hand
-        ctypes.CDLL(None).prctl(PR_SET_PDEATHSIG, signal.SIGTERM)
+        ctypes.CDLL(None).prctl(PR_SET_PDEATHSIG, number)
+
+
+def fork() -> int:
+    """As `os.fork`; the copy has a group of its own, and is killed when this process ends: nobody would tell how it ended."""
+    parent = os.getpid()
+    process = os.fork()
+    if process == 0:
+        os.setsid()
+        _die_with_parent(signal.SIGKILL)
+        if os.getppid() != parent:  # it ended meanwhile
+            os._exit(1)
+    return process
 
 
 def start_service(command: Sequence[str], folder: Path, environment: Mapping[str, str], log: BinaryIO) -> Service:

@@ -12,6 +12,7 @@ import yaml
 
 from flows import processes
 from flows.dvc.config import cache
+from flows.forks import client as forks
 from lmeraser.core.errors import ProjectError, StepFailedError
 from lmeraser.core.layout import Layout
 from lmeraser.core.params import load_params
@@ -19,10 +20,12 @@ from lmeraser.core.progress import say
 from lmeraser.pipeline.files import ROOT_FILE, check_files, file_of, plain_name, stage_names
 from lmeraser.pipeline.locks import read_outs
 
+RECORD = "flows.dvc.record"
 
-def finish(started: Sequence[processes.Process], layout: Layout, what: str) -> None:
+
+def finish(started: Sequence[processes.Running], layout: Layout, what: str) -> None:
     """Wait for commands; if we are interrupted, end them. Raises: StepFailedError with the line of a stage that failed."""
-    if not processes.succeed(started):
+    if any(processes.statuses(started)):
         raise failure(layout, what)
 
 
@@ -71,15 +74,23 @@ def mend_rwlock(layout: Layout) -> None:
 
 def run(layout: Layout, *arguments: str) -> None:
     """A dvc command whose output goes to people (standard error). Raises: StepFailedError."""
+    finish([_start(layout, "dvc", arguments)], layout, f"dvc {arguments[0]}")
+
+
+def _start(layout: Layout, module: str, arguments: Sequence[str]) -> processes.Running:
+    """A copy of a process that has imported DVC, where there is one, else a fresh process."""
     processes.clear_report(layout)
     mend_rwlock(layout)
-    process = processes.start([sys.executable, "-m", "dvc", *arguments], layout, stdout=sys.stderr)
-    finish([process], layout, f"dvc {arguments[0]}")
+    copy = forks.start(layout, module, arguments, sys.stderr.fileno())
+    return copy or processes.start([sys.executable, "-m", module, *arguments], layout, stdout=sys.stderr)
 
 
 def ask(layout: Layout, *arguments: str) -> tuple[int, str, str]:
     """Exit status, standard output and standard error of a dvc command. What it says may name an image: it goes to no log."""
     mend_rwlock(layout)
+    done = forks.ask(layout, "dvc", arguments)
+    if done:
+        return done.returncode, done.stdout.decode(), done.stderr.decode()
     return processes.output_of([sys.executable, "-m", "dvc", *arguments], layout)
 
 
@@ -113,13 +124,20 @@ def _all_stages(layout: Layout, file: str) -> set[str]:
 def commit(layout: Layout, names: Sequence[str]) -> None:
     """Record stages that were run outside DVC. It looks at no input: that is the caller's business.
 
+    `record` leaves what `dvc commit` leaves, in a fifth of the time. Where it cannot, DVC does it itself.
+
     DVC reads and writes a file's whole lock for each target, so where all stages of a file were run, the file is the target.
     Never otherwise: what was not run must stay stale if it is.
     """
     chosen: list[str] = []
     for file, stages in _by_file(layout, names).items():
         chosen += [file] if _all_stages(layout, file) <= set(stages) else targets(layout, stages)
-    run(layout, "commit", "--force", *chosen)
+    (code,) = processes.statuses([_start(layout, RECORD, chosen)])
+    if code < 0:  # killed, as `dvc commit` may be
+        raise failure(layout, "the recording of the stages")
+    if code:
+        say("the stages could not be recorded at once; `dvc commit` does it, which takes longer")
+        run(layout, "commit", "--force", *chosen)
 
 
 def status(layout: Layout) -> dict[str, Any]:

@@ -12,6 +12,7 @@ from dataclasses import replace
 from pathlib import Path
 
 from flows import processes
+from flows.forks import client as forks
 from flows.purge.delete import live
 from flows.purge.git_history import Repository
 from flows.purge.journal import remembered
@@ -26,17 +27,19 @@ from lmeraser.erase.erased import SuppressionList
 from lmeraser.prove.scan import scan
 from lmeraser.prove.search_terms import SearchTerms
 
+MODULE = "flows.purge.scan"  # this one
+
 
 def scan_stores(layout: Layout, search_terms: SearchTerms, pseudonyms: Iterable[str] = ()) -> ScanReport:
     """Scan in a new process: for the terms, for everybody on the lists, and for those behind the pseudonyms, whatever lists say.
 
+    A copy of the process that forks is one: that has imported what the scan needs and opened nothing of the project but its code.
+
     Raises: StepFailedError if a store could not be looked at, or if nothing was.
     """
-    done = processes.read_only(
-        [sys.executable, "-m", "flows.purge.scan", str(layout.root)],
-        layout.root,
-        json.dumps({"search_terms": search_terms.to_json(), "pseudonyms": sorted(pseudonyms)}).encode(),
-        processes.environment_of(layout),
+    given = json.dumps({"search_terms": search_terms.to_json(), "pseudonyms": sorted(pseudonyms)}).encode()
+    done = forks.ask(layout, MODULE, [str(layout.root)], given) or processes.read_only(
+        [sys.executable, "-m", MODULE, str(layout.root)], layout.root, given, processes.environment_of(layout)
     )
     if done.returncode:
         complaint = done.stderr.decode(errors="replace")

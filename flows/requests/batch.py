@@ -16,6 +16,7 @@ from lmeraser.core.progress import say
 from lmeraser.erase.batches import BatchRecord
 from lmeraser.erase.ledger import Claim
 from lmeraser.erase.requests import Request
+from lmeraser.erase.retained import files_holding
 from lmeraser.learn.same_environment import require_same_environment
 from lmeraser.pipeline.locks import read_outs
 from lmeraser.sources import check_source
@@ -48,11 +49,12 @@ def form(project: Project, claim: Claim, requests: Sequence[Request]) -> tuple[B
         say(f"request {request.request_id} was set aside, the others go on: {obstacle}")
     if not fitting:
         raise BlockedError(f"request {culprits[0][0].request_id} is blocked: {culprits[0][1]}")
-    accepted = any(request.include_public for request in fitting)
+    accepted, everybody = any(request.include_public for request in fitting), ground.everybody(fitting)
     batch = BatchRecord(
-        plan=roster.plan(ground.everybody(fitting), accepted),
+        plan=roster.plan(everybody, accepted),
         before=read_outs(project.layout.lock),
         plans={request.request_id: roster.plan(request.pseudonyms, request.include_public) for request in fitting},
+        holding=files_holding(project.layout, project.params, roster.named(everybody)),
         ground=ground.current(project),
         unknown_accepted=project.accepts_unknown,
     )

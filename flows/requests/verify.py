@@ -8,13 +8,12 @@ from flows.project import Project
 from flows.requests import ground
 from flows.requests.retrain import changed_stages, expected_changes
 from flows.requests.work import Done, Work
-from lmeraser.clusters.files import load_members, load_placements, load_sizes
+from lmeraser.clusters.files import load_sizes
 from lmeraser.core.digest import sha256_of_file
 from lmeraser.core.errors import VerificationError
-from lmeraser.data.records import read_records
 from lmeraser.erase.plan import Plan
-from lmeraser.erase.requests import Request
-from lmeraser.pipeline.locks import compare, read_files, read_outs
+from lmeraser.erase.retained import require_partition, retained_ids
+from lmeraser.pipeline.locks import Outs, compare, read_files, read_outs
 from lmeraser.pipeline.mixing import require_one_environment
 
 FROZEN = {"pretrain", "skeleton", "recipe"}  # stages of what public records alone decide
@@ -35,11 +34,13 @@ def verify(work: Work) -> Done:
     _require_one_environment(work)
     ground.require_key(project, requests)
     ground.require_listed(project, requests)
-    kept = _require_gone(project, requests)
-    placed, used = _require_partition(project, kept)
     changed, after = changed_stages(project, work.batch)
-    replayed = _require_planned(work, changed, used)
     recorded = {path: md5 for outs in after.values() for path, md5 in outs.items()}
+    gone, known = ground.everybody(requests), _unchanged(work, recorded)
+    kept = retained_ids(layout, project.params, project.subject_key(), gone, known)
+    placed = require_partition(layout, project.params, kept)
+    used = {size.slot for size in load_sizes(layout.clusters)}
+    replayed = _require_planned(work, changed, used)
     comparison = compare(recorded, read_files(layout.root, recorded))
     if not comparison.equal:
         raise VerificationError(
@@ -66,30 +67,15 @@ def _require_one_environment(work: Work) -> None:
         raise
 
 
-def _require_gone(project: Project, requests: list[Request]) -> set[str]:
-    """Raise VerificationError if a part holds a record of the subjects; returns the ids of all records."""
-    key, wanted = project.subject_key(), ground.everybody(requests)
-    files = [project.layout.public, *(project.layout.part(part) for part in project.params.parts)]
-    kept = {record.id: record.subject for file in files for record in read_records(file)}
-    if not kept:
-        raise VerificationError("no record was found to check; checking nothing proves nothing")
-    if wanted & set(map(key.pseudonym, set(kept.values()))):
-        raise VerificationError(
-            "records of the request's subjects are still in the parts; run `dvc repro`, then `lmeraser resume`"
-        )
-    return set(kept)
+def _unchanged(work: Work, recorded: Outs) -> set[str]:
+    """Files of records of which it is known that they hold nobody of the batch: its people were looked for when it was formed.
 
-
-def _require_partition(project: Project, kept: set[str]) -> tuple[int, set[str]]:
-    """Raise VerificationError unless each training record is in one cluster. Returns how many there are, and the slots in use."""
-    layout, params = project.layout, project.params
-    placed = [member.id for part in params.parts for member in load_placements(layout.leaves(part), part)]
-    tuned = [member.id for slot in params.slots for member in load_members(layout.members(slot))]
-    if not set(placed) | set(tuned) <= kept or sorted(placed) != sorted(tuned):
-        raise VerificationError(
-            "a cluster holds a record that is in no part, or misses one; run `dvc repro`, then `lmeraser resume`"
-        )
-    return len(tuned), {size.slot for size in load_sizes(layout.clusters)}
+    They were in none of them then, and the locks name the same content still; `verify` compares the files with that.
+    """
+    before, holding = work.batch.before, work.batch.holding
+    if holding is None:  # of a version that did not look
+        return set()
+    return {path for path, md5 in recorded.items() if before.get(path) == md5 and path not in holding}
 
 
 def _require_planned(work: Work, changed: set[str], used: set[str]) -> Plan | None:

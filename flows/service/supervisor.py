@@ -1,7 +1,8 @@
 """make serve: the whole service on one machine, on loopback, with authentication. Ctrl-C ends all of it.
 
-Starts a Prefect server, applies prefect.yaml, and keeps running: warm processes, a worker for the pool `lmeraser`, one worker a
-GPU for the pool `gpu`. What dies is started again. Everything it keeps lies in `.lmeraser/` (mode 0700).
+Starts a Prefect server, applies prefect.yaml, and keeps running: warm processes, one that forks for commands of DVC, a worker for
+the pool `lmeraser`, one worker a GPU for the pool `gpu`. What dies is started again. Everything it keeps lies in `.lmeraser/`
+(mode 0700).
 """
 
 import argparse
@@ -167,6 +168,8 @@ def _start_all(service: Service, warm: int, workers: int) -> None:
     for index in range(warm):
         command = [sys.executable, "-m", "stages.runtime.warm", str(project.layout.warm / f"{index}.sock")]
         service.add(f"warm-{index}", command, env | devices.place(index, gpus))
+    if warm and sys.platform == "linux":  # elsewhere a fork of what has imported much is not safe
+        service.add("warm-dvc", [sys.executable, "-m", "flows.forks.server", str(project.layout.forks)], env)
     worker = [sys.executable, "-m", "flows.service.worker"]
     service.add("worker", [*worker, "--pool", "lmeraser", "--name", "lmeraser", "--limit", "4"], env)
     for index in range(workers):
@@ -224,7 +227,8 @@ def serve(port: int, warm: int | None, workers: int | None) -> None:
 def main() -> None:
     parser = argparse.ArgumentParser(prog="python -m flows.service.supervisor", description="The whole service on this machine.")
     parser.add_argument("--port", type=int, default=4200, help="of the server, on loopback (0: any that is free)")
-    parser.add_argument("--warm", type=int, help="processes that keep torch and the backbone loaded (default: one, or one a GPU)")
+    kept = "processes that keep torch and the backbone loaded (default: one, or one a GPU; 0: nor one with DVC)"
+    parser.add_argument("--warm", type=int, help=kept)
     parser.add_argument("--workers", type=int, help="workers of the pool gpu (default: one, or one a GPU)")
     options = parser.parse_args()
     try:

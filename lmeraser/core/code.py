@@ -4,6 +4,7 @@ the whole product.
 What can move the bytes of one stage is told file by file in dvc.yaml; a test compares it with what the stage imports.
 """
 
+from collections.abc import Sequence
 from pathlib import Path
 
 from lmeraser.core.digest import sha256, sha256_of_file
@@ -12,7 +13,7 @@ FOLDERS = ("lmeraser", "stages")  # all of both: a list by hand forgets what a s
 PACKAGES = (*FOLDERS, "flows")  # the product: certificates name the commit of these
 
 
-def code_digest(root: Path) -> str:
-    """Digest of every file of the code that a stage can run."""
-    files = sorted(path for folder in FOLDERS for path in (root / folder).rglob("*.py"))
+def code_digest(root: Path, folders: Sequence[str] = FOLDERS) -> str:
+    """Digest of every file of the code that a stage can run, or of other folders."""
+    files = sorted(path for folder in folders for path in (root / folder).rglob("*.py"))
     return sha256("".join(f"{path.relative_to(root)} {sha256_of_file(path)}\n" for path in files).encode())

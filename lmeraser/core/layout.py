@@ -171,6 +171,11 @@ class Layout:
         return self.private_state / "warm"
 
     @property
+    def forks(self) -> Path:
+        """Socket of the process that forks a copy of itself for commands of DVC."""
+        return self.warm / "dvc.fork"
+
+    @property
     def certificates(self) -> Path:
         return self.root / "certificates"
 

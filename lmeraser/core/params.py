@@ -6,6 +6,7 @@ that reads it.
 
 import difflib
 import re
+from functools import lru_cache
 from pathlib import Path
 from typing import Annotated, Any, Literal, get_args
 
@@ -346,12 +347,20 @@ def load_params(path: Path) -> Params:
 def read_params(path: Path) -> Params:
     """`load_params` for whoever appends slots: they may still be too few. Raises: ParamsError with one line."""
     try:
-        raw = yaml.load(path.read_text(encoding="utf-8"), Loader=_Once)  # noqa: S506 (a SafeLoader)
+        return _read(path.read_text(encoding="utf-8"), path)
     except FileNotFoundError as error:
         raise ParamsError(f"{path.name} is missing; run this in the project's folder") from error
     except OSError as error:
         raise ParamsError(f"{path.name} cannot be read ({error.strerror}); expected a file") from error
-    except (yaml.YAMLError, UnicodeDecodeError, RecursionError) as error:
+    except UnicodeDecodeError as error:
+        raise ParamsError(f"{path.name} is not valid YAML; correct it and retry") from error
+
+
+@lru_cache(maxsize=4)  # each step of a request reads the file again, which may be another one then
+def _read(text: str, path: Path) -> Params:
+    try:
+        raw = yaml.load(text, Loader=_Once)  # noqa: S506 (a SafeLoader)
+    except (yaml.YAMLError, RecursionError) as error:
         line = getattr(getattr(error, "problem_mark", None), "line", None)
         at = f" at line {line + 1}" if line is not None else ""
         raise ParamsError(f"{path.name} is not valid YAML{at}; correct it and retry") from error

@@ -37,6 +37,7 @@ class BatchRecord:
     Attributes:
         batch_id, opened_at: the ledger sets them. plan: of all requests together. before: the locks' outs when it was formed.
         plans: what each request alone touches, by its id.
+        holding: the files of records in which its people were found when it was formed; None for a batch of an older version.
         ground: what the last step left; None for a batch of an older version.
         unknown_accepted: objects may stay of which nobody can tell what they were made of.
         moved: somebody changed the project on the way, so more may change than was planned.
@@ -50,6 +51,7 @@ class BatchRecord:
     plan: Plan
     before: Mapping[str, str]
     plans: Mapping[str, Plan] = field(default_factory=dict)
+    holding: tuple[str, ...] | None = None
     ground: Ground | None = None
     unknown_accepted: bool = False
     moved: bool = False
@@ -76,6 +78,8 @@ class BatchRecord:
         facts: dict[str, Any] = {"plans": {request_id: plan.to_json() for request_id, plan in self.plans.items()}}
         facts["unknown_accepted"] = self.unknown_accepted
         facts |= {name: True for name in ("moved", "mixed", "unplanned") if getattr(self, name)}
+        if self.holding is not None:
+            facts["holding"] = list(self.holding)
         if self.ground:
             facts["ground"] = asdict(self.ground)
         if self.replayed:
@@ -93,11 +97,12 @@ class BatchRecord:
     @classmethod
     def from_json(cls, plan: Any, before: Any, facts: Any, batch_id: str = "", opened_at: str = "") -> "BatchRecord":
         """Of this version or an older one. Raises: AttributeError, KeyError, TypeError, ValueError if it is none."""
-        ground, replayed = facts.get("ground"), facts.get("replayed")
+        ground, replayed, holding = facts.get("ground"), facts.get("replayed"), facts.get("holding")
         return cls(
             plan=Plan.from_json(plan),
             before=dict(before),
             plans={str(request_id): Plan.from_json(alone) for request_id, alone in facts["plans"].items()},
+            holding=None if holding is None else tuple(map(str, holding)),
             ground=Ground(**ground) if ground else None,
             unknown_accepted=bool(facts.get("unknown_accepted", False)),
             moved=bool(facts.get("moved", False)),

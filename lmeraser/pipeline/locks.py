@@ -7,6 +7,8 @@ stands for all of them: a state is whole only if each is.
 import hashlib
 import json
 import re
+import threading
+from collections import OrderedDict
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -22,6 +24,7 @@ DAMAGED = "dvc.lock is empty or damaged; run `git checkout dvc.lock && dvc repro
 Outs = dict[str, str]  # path of an out to its digest (MD5, as DVC names content)
 Loader = getattr(yaml, "CSafeLoader", yaml.SafeLoader)  # six times as fast where libyaml is there
 Named = tuple[tuple[str, str], ...]  # (path, MD5)
+REMEMBERED = 4_000_000  # bytes of text whose trees are kept; these take some 20 times as much
 ENTRY = re.compile(r"^  (?P<name>[^ ].*?):\n(?:   .*\n)*", re.MULTILINE)  # a stage as DVC writes it
 SCHEMA = "schema: '2.0'\nstages:\n"
 
@@ -31,8 +34,28 @@ def damaged(name: str) -> str:
     return DAMAGED.replace("dvc.lock", name)
 
 
+_parsed: OrderedDict[bytes | str, Any] = OrderedDict()  # what was parsed last, by its content
+_guard = threading.Lock()
+
+
 def load_yaml(raw: bytes | str) -> Any:
-    """What DVC wrote: a lock, a `.dvc` file or a run entry. Raises: ValueError if it is no YAML."""
+    """What DVC wrote: a lock, a `.dvc` file or a run entry; not to be changed. Raises: ValueError if it is no YAML.
+
+    A request asks for the same few locks and run entries a dozen times, and parsing them was a third of its own time.
+    """
+    with _guard:
+        if raw in _parsed:
+            _parsed.move_to_end(raw)
+            return _parsed[raw]
+    tree = _load(raw)
+    with _guard:
+        _parsed[raw] = tree
+        while len(_parsed) > 1 and sum(map(len, _parsed)) > REMEMBERED:
+            _parsed.popitem(last=False)
+    return tree
+
+
+def _load(raw: bytes | str) -> Any:
     try:
         return yaml.load(raw, Loader=Loader)  # noqa: S506 (a SafeLoader)
     except (yaml.YAMLError, UnicodeDecodeError, RecursionError) as error:
@@ -68,7 +91,7 @@ def written_entries(text: str) -> dict[str, str]:
 def outs_of(path: Path, name: str) -> dict[str, Outs]:
     """The outs of each stage of one lock. Raises: ProjectError if it is not whole."""
     try:
-        raw = load_yaml(path.read_text(encoding="utf-8"))
+        raw = load_yaml(path.read_text(encoding="utf-8").encode())  # as others ask for it, who have bytes
     except FileNotFoundError as error:
         raise ProjectError(f"{name} is missing: nothing was built yet; run `dvc repro` and retry") from error
     except ValueError as error:  # also what is no UTF-8
@@ -86,7 +109,7 @@ def outs_of(path: Path, name: str) -> dict[str, Outs]:
 def recorded_dep(lock: Path, stage: str, path: str) -> str | None:
     """The digest of what a stage was last run on; None where the lock does not tell. Args: path: as dvc.yaml names it."""
     try:
-        deps, _ = named_of(load_yaml(lock.read_text(encoding="utf-8"))["stages"][stage])
+        deps, _ = named_of(load_yaml(lock.read_bytes())["stages"][stage])
     except (OSError, ValueError, KeyError, TypeError, AttributeError):
         return None
     return dict(deps).get(path)

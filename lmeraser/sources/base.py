@@ -3,11 +3,13 @@
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Sequence
 from pathlib import PurePosixPath
-
-import pandas as pd
+from typing import TYPE_CHECKING
 
 from lmeraser.core.names import normalise_name
 from lmeraser.data.records import PRIVATE, PUBLIC, TEST, TRAIN
+
+if TYPE_CHECKING:
+    import pandas as pd  # half a second, which who only opens a source need not wait for
 
 COLUMNS = ("path", "label", "subject", "visibility", "split")
 ALLOWED = {"visibility": (PUBLIC, PRIVATE), "split": (TRAIN, TEST)}
@@ -23,7 +25,7 @@ class Source(ABC):
     unit: str = "line"  # what `line` counts: physical lines from 1, or the rows of a Parquet file from 1
 
     @abstractmethod
-    def table(self) -> pd.DataFrame: ...
+    def table(self) -> "pd.DataFrame": ...
 
     @abstractmethod
     def image(self, path: str) -> bytes:
@@ -46,8 +48,10 @@ class ErasableSource(Source):
         """
 
 
-def make_table(columns: Sequence[Sequence[str]], lines: Sequence[int]) -> pd.DataFrame:
+def make_table(columns: Sequence[Sequence[str]], lines: Sequence[int]) -> "pd.DataFrame":
     """The values of each of COLUMNS as normal text beside the rows' lines; rows without any are no records."""
+    import pandas as pd
+
     table = pd.DataFrame({"line": list(lines)})
     for column, values in zip(COLUMNS, columns, strict=True):
         # One spelling for one file: `./a//b.png` is `a/b.png`.

@@ -9,10 +9,9 @@ import sys
 from collections.abc import Sequence
 from functools import cached_property
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
-import pandas as pd
 
 from lmeraser.core.digest import number_from
 from lmeraser.core.errors import ImageError
@@ -20,6 +19,9 @@ from lmeraser.data.images import stored_png
 from lmeraser.data.records import PRIVATE, PUBLIC, TEST, TRAIN
 from lmeraser.sources.base import COLUMNS, Source
 from lmeraser.sources.manifest import ManifestSource
+
+if TYPE_CHECKING:
+    import pandas as pd  # half a second, which who only opens a source need not wait for
 
 PREFIX = "digits:"
 
@@ -37,7 +39,7 @@ class DigitsSource(Source):
 
         return load_digits().images
 
-    def table(self) -> pd.DataFrame:
+    def table(self) -> "pd.DataFrame":
         return self._table.table()
 
     def image(self, path: str) -> bytes:
@@ -47,11 +49,13 @@ class DigitsSource(Source):
         return stored_png(np.rint(self._images[int(number)] * (255 / 16)).astype(np.uint8))
 
 
-def assign_subjects(labels: Sequence[int]) -> pd.DataFrame:
+def assign_subjects(labels: Sequence[int]) -> "pd.DataFrame":
     """Stable subjects for a list of images: runs of 1 to 9 neighbours, 40 % of the people public.
 
     One person in five is held out for testing; of the others every fourth has one record in test as well.
     """
+    import pandas as pd
+
     rows: list[dict[str, str]] = []
     person = 0
     while len(rows) < len(labels):

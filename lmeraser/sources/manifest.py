@@ -3,8 +3,7 @@
 import os
 from collections.abc import Callable
 from pathlib import Path, PurePosixPath
-
-import pandas as pd
+from typing import TYPE_CHECKING
 
 from lmeraser.core.errors import ImageError, ManifestError, StepFailedError
 from lmeraser.sources import erasing
@@ -12,6 +11,9 @@ from lmeraser.sources.base import COLUMNS, ErasableSource, make_table
 from lmeraser.sources.csv_file import CsvFile, read_csv
 from lmeraser.sources.parquet_file import check_writable, read_parquet, write_without
 from lmeraser.sources.place import OWN_FOLDERS
+
+if TYPE_CHECKING:
+    import pandas as pd  # half a second, which who only opens a source need not wait for
 
 MANIFESTS = ("manifest.csv", "manifest.parquet")
 ENDINGS = (".csv", ".parquet")
@@ -58,7 +60,7 @@ class ManifestSource(ErasableSource):
         except OSError as error:
             raise ManifestError(f"{self.name} cannot be read ({error.strerror}); check its permissions") from error
 
-    def table(self) -> pd.DataFrame:
+    def table(self) -> "pd.DataFrame":
         if self.parquet:
             columns = read_parquet(self.manifest, self.name)
             return make_table(columns, range(1, len(columns[0]) + 1))
@@ -126,6 +128,6 @@ class ManifestSource(ErasableSource):
         return len(lines)
 
 
-def table_of(file: CsvFile) -> pd.DataFrame:
+def table_of(file: CsvFile) -> "pd.DataFrame":
     columns = list(zip(*(values for _, _, values in file.rows), strict=True)) or [()] * len(COLUMNS)
     return make_table(columns, [line for line, _, _ in file.rows])

@@ -95,6 +95,8 @@ def test_warm_process_makes_the_same_bytes_and_the_next_request_finds_it_warm(pr
     import sys
     import time
 
+    import preloading
+
     people = project.people()[3:5]
     shutil.copytree(project.root, tmp_path / "cold", symlinks=True)
     cold = Sandbox(tmp_path / "cold")
@@ -108,9 +110,16 @@ def test_warm_process_makes_the_same_bytes_and_the_next_request_finds_it_warm(pr
         stderr=subprocess.PIPE,
         text=True,
     )
+    forks = subprocess.Popen(
+        [sys.executable, "-m", "flows.forks.server", str(layout.forks)],
+        cwd=project.root,
+        env=preloading.variables(os.environ),  # what a command's process starts with, as its own caller has it
+        stderr=subprocess.PIPE,
+        text=True,
+    )
     try:
         deadline = time.monotonic() + 60
-        while not socket.exists():
+        while not (socket.exists() and layout.forks.exists()):
             assert time.monotonic() < deadline
             time.sleep(0.1)
         for person in people:
@@ -125,4 +134,8 @@ def test_warm_process_makes_the_same_bytes_and_the_next_request_finds_it_warm(pr
         assert warm.stderr is not None
         said = warm.stderr.read()
         warm.wait()
+        forks.kill()
+        commands = forks.communicate()[1]
     assert said.count("stages in") == len(people), "it did the work"
+    # What a request asks of DVC: whether all is up to date, the recording, whether all is up to date again; and the scan.
+    assert commands.count("a command in") == commands.count("status 0") == 4 * len(people)

@@ -12,7 +12,7 @@ import socket
 import sys
 
 SOCKET = "LMERASER_TESTS_PRELOADED"  # where the server listens
-MODULES = ("dvc", "flows.cli", "flows.purge.scan", "stages.")  # how the names of what is handed over begin
+MODULES = ("dvc", "flows.cli", "flows.dvc.record", "flows.purge.scan", "stages.")  # how the names of what is handed over begin
 COLD = ("stages.runtime.warm",)  # tests are about these processes themselves
 
 

@@ -14,6 +14,7 @@ FULL = BatchRecord(
     plan=example_plan(slots_retrained=["c01"]),
     before={"artifacts/head": "1" * 32},
     plans={"r1": example_plan(records_removed=3)},
+    holding=("artifacts/split/private/p00.parquet",),
     ground=Ground("l", "e"),
     unknown_accepted=True,
     moved=True,

@@ -1,12 +1,14 @@
 """dvc.lock as facts, comparisons that name what differs."""
 
 import os
+from collections import OrderedDict
 from pathlib import Path
 
 import pytest
 from builders import refused
 
 from lmeraser.core.errors import ProjectError
+from lmeraser.pipeline import locks
 from lmeraser.pipeline.locks import compare, digest_of_locks, outs_by_stage, read_files, read_outs
 
 LOCK = """schema: '2.0'
@@ -94,3 +96,21 @@ def test_any_lock_that_changes_changes_the_state(tmp_path: Path) -> None:
     (tmp_path / "tune/00/dvc.lock").unlink()
     states.append(digest_of_locks(tmp_path))
     assert len(set(states)) == len(states)
+
+
+def test_same_text_is_parsed_once_and_another_one_anew(monkeypatch: pytest.MonkeyPatch) -> None:
+    parsed: list[bytes | str] = []
+
+    def load(raw: bytes | str) -> object:
+        parsed.append(raw)
+        return {"stages": str(raw)}
+
+    monkeypatch.setattr(locks, "_load", load)
+    monkeypatch.setattr(locks, "_parsed", OrderedDict())
+    monkeypatch.setattr(locks, "REMEMBERED", 20)
+    texts = [b"first 10 b", b"other 10 b"]
+    assert [locks.load_yaml(text) for text in texts * 3] == [{"stages": str(text)} for text in texts * 3]
+    assert parsed == texts
+    locks.load_yaml(b"a long one that stays alone")
+    assert locks.load_yaml(texts[0]) == {"stages": str(texts[0])}
+    assert parsed == [*texts, b"a long one that stays alone", texts[0]], "what was parsed long ago is let go"

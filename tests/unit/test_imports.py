@@ -44,6 +44,17 @@ def test_domain_commands_and_erasing_import_nothing_heavy() -> None:
     assert heavy_after("\n".join(f"import {module}" for module in modules)) == []
 
 
+def test_request_is_carried_out_without_pandas() -> None:
+    code = """
+from pathlib import Path
+import flows.requests.coordinator, flows.cli.summary
+from lmeraser.core.params import Source
+from lmeraser.sources import open_source
+open_source(Source(kind="digits", path="data/digits.csv", erase=False), Path.cwd())
+"""
+    assert heavy_after(code, heavy=(*HEAVY, "pandas")) == []
+
+
 def test_help_imports_nothing_that_costs_time() -> None:
     code = "import flows.cli\ntry:\n    flows.cli.main(['--help'])\nexcept SystemExit as end:\n    assert not end.code"
     assert heavy_after(code, heavy=HEAVY + SLOW) == []

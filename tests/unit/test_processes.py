@@ -62,8 +62,8 @@ def test_orphan_keeps_the_lock_that_it_inherited(tmp_path: Path) -> None:
 def test_processes_succeed_only_if_all_of_them_do(tmp_path: Path) -> None:
     layout = Layout(tmp_path)
     good, bad = [[sys.executable, "-c", f"raise SystemExit({code})"] for code in (0, 3)]
-    assert processes.succeed([processes.start(good, layout)])
-    assert not processes.succeed([processes.start(command, layout) for command in (good, bad)])
+    assert processes.statuses([processes.start(good, layout)]) == [0]
+    assert processes.statuses([processes.start(command, layout) for command in (good, bad)]) == [0, 3]
 
 
 def test_error_line_of_a_stage_is_told_once(tmp_path: Path) -> None:
