@@ -20,10 +20,11 @@ serve: install
 test: install
 	$(BIN)/python -m pytest -n logical --maxprocesses 4 --dist worksteal --cov --cov-report=
 
-# Temporary files in memory, where that is a folder: most of the time would be waiting for a disk that nobody reads again.
+# Temporary files (320 MB, the last session's stay) in memory, where a folder of it has 2 GB free, which a container's often has
+# not: nobody waits for a disk then, nor for the deletion of what earlier sessions left there.
 # Whatever stands beside tests/unit is slow (tests/unit/test_imports.py): it need not even be imported.
 quick: install
-	$(if $(wildcard /dev/shm/.),TMPDIR=/dev/shm) $(BIN)/python -m pytest -n logical --maxprocesses 4 --dist worksteal \
+	$(shell df -Pk /dev/shm 2>/dev/null | awk 'NR == 2 && $$4 > 2000000 {print "TMPDIR=/dev/shm"}') $(BIN)/python -m pytest -n logical --maxprocesses 4 --dist worksteal \
 		-m "not slow and not campaign" -o tmp_path_retention_count=1 tests/unit
 
 # What takes minutes a test, and every slow test again with each process started from nothing (tests/preloading.py): an hour.
