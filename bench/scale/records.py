@@ -310,9 +310,8 @@ def markdown(runs: Sequence[Run]) -> list[str]:
         f"Processor seconds and peak memory of a process of its own, imports included. {SIDE} px grey images, two records a "
         f"person, {PUBLIC:,} public records, a tiny backbone with random weights, {LEAVES} slots. `embed` is for one part; the "
         "leaves of the other parts were drawn at random, and so were all clusters. One record in a hundred is for testing; "
-        "`again` is `evaluate` after one cluster changed; there is no yardstick. The time of the plan is wall time from the files "
-        "to the plan, without imports; `lmeraser plan` asks DVC first whether anything is stale, which costs what the table of "
-        "overheads says."
+        "`again` is `evaluate` after one cluster changed; there is no yardstick. The time of the plan is wall time from files to "
+        "plan, without imports; `lmeraser plan` asks DVC first whether anything is stale, which costs what the other table says."
     )
     header = ["private records", "parts", *(f"`{step}`" for step in STEPS), "time of the plan", "clusters it touches"]
     return [note, table(header, rows)]
