@@ -5,7 +5,7 @@ from functools import cached_property
 from typing import Any
 
 from lmeraser.clusters.assignment import rule_of
-from lmeraser.clusters.files import load_members, load_placements
+from lmeraser.clusters.people import People
 from lmeraser.core.digest import readable_json
 from lmeraser.core.environment import grouped
 from lmeraser.core.errors import StepFailedError
@@ -13,25 +13,25 @@ from lmeraser.core.files import write_atomically
 from lmeraser.core.layout import Layout
 from lmeraser.core.params import Params
 from lmeraser.core.progress import say
-from lmeraser.data.decoding import decode_all
-from lmeraser.data.records import TEST, TRAIN, Record, read_images, read_records
+from lmeraser.data.records import TRAIN, Record, read_images, read_records
 from lmeraser.erase.blast import cost_per_subject
 from lmeraser.learn.backbone import make_deterministic
 from lmeraser.learn.features import features_of
 from lmeraser.pipeline.mixing import environments_of, mixed
 from lmeraser.serve.evaluation import Scores, calibration_error, deletion_cost, log_loss, score
+from lmeraser.serve.looking import AskedImages, RememberedLooks
 from lmeraser.serve.picture import draw_overview
-from lmeraser.serve.serving import Answers, ServedModel
+from lmeraser.serve.serving import ServedModel
 from lmeraser.serve.yardstick import BEHIND, advice, drawn, linear_head, penalty_for
 from stages.runtime.entry import enter
 
 
-def load(layout: Layout, params: Params, split: str) -> tuple[list[Record], list[bytes]]:
-    """Private records of one split, sorted by id, and their images."""
+def load(layout: Layout, params: Params) -> tuple[list[Record], list[bytes]]:
+    """Private training records, sorted by id, and their images."""
     records: list[Record] = []
     images: dict[str, bytes] = {}
     for part in params.parts:
-        part_records = read_records(layout.part(part), split)
+        part_records = read_records(layout.part(part), TRAIN)
         records += part_records
         images |= read_images(layout.part(part), {record.id: record.sha256 for record in part_records})
     records.sort()
@@ -47,26 +47,25 @@ def environments(layout: Layout, params: Params) -> int:
     return len(grouped(made_in))
 
 
-def cost(layout: Layout, params: Params, model: ServedModel, subject_of: dict[str, str]) -> dict[str, Any] | None:
+def cost(layout: Layout, params: Params, model: ServedModel, people: People) -> dict[str, Any] | None:
     """Expected cost of erasing one person; None where nothing is tuned, or where only a replay can tell (the paper's variant)."""
     if params.cluster.method == "anchors" or params.tune.kind != "sgd":
         return None
-    members = [member for part in params.parts for member in load_placements(layout.leaves(part), part)]
-    tree = model.skeleton.hierarchy
-    costs = cost_per_subject(members, subject_of, tree, rule_of(params.cluster), params.slots)
-    return deletion_cost(costs, len(members), len(model.slots))
+    tree, rule = model.skeleton.hierarchy, rule_of(params.cluster)
+    costs = cost_per_subject(people.leaves(layout), people.subject, tree, rule, params.slots)
+    return deletion_cost(costs, len(people), len(model.slots))
 
 
 class Yardstick:
     """Linear heads on all private data over the served model's features: what a user would have who could not forget."""
 
-    def __init__(self, model: ServedModel, tests: list[Record], pixels: Any, layout: Layout, params: Params) -> None:
-        self.model, self.layout, self.params = model, layout, params
+    def __init__(self, model: ServedModel, tests: list[Record], asked: Any, layout: Layout, params: Params) -> None:
+        """Args: asked: (n, w) plain features of the tests' images."""
+        self.model, self.layout, self.params, self.asked = model, layout, params, asked
         self.truth = [test.label for test in tests]
-        train, images = load(layout, params, TRAIN)
+        train, images = load(layout, params)
         self.labels = [record.label for record in train]
         self.known = features_of(images, model.backbone, params, f"decode {TRAIN}")
-        self.asked = model.backbone.features(pixels, params.embed.batch)
         self.public = read_records(layout.public, TRAIN)
 
     @cached_property
@@ -88,12 +87,12 @@ class Yardstick:
             return None, None
 
 
-def yardsticks(model: ServedModel, tests: list[Record], pixels: Any, layout: Layout, params: Params) -> dict[str, float | None]:
+def yardsticks(model: ServedModel, tests: list[Record], asked: Any, layout: Layout, params: Params) -> dict[str, float | None]:
     """Accuracy and penalty of a linear head over the last layer, and of one over all depths; None where there is none."""
     names = ("last", "last_penalty", "depths", "depths_penalty")
     if not params.evaluate.linear_head:
         return dict.fromkeys(names)
-    measure = Yardstick(model, tests, pixels, layout, params)
+    measure = Yardstick(model, tests, asked, layout, params)
     width, skeleton = model.backbone.widths[-1], model.skeleton
     last = measure.over(lambda features: skeleton.standardise_last(features, width))
     depths = measure.over(skeleton.standardise) if params.features.depths else (None, None)
@@ -110,23 +109,21 @@ def write(layout: Layout, scores: Scores, metrics: dict[str, Any]) -> None:
 def evaluate(layout: Layout, params: Params, _: list[str]) -> None:
     make_deterministic(params.device)
     model = ServedModel.load(layout, params)
-    tests, images = load(layout, params, TEST)
-    pixels = decode_all(images, params, f"decode {TEST}")
-    answers: Answers = model.predict(pixels)
-    training = [record for part in params.parts for record in read_records(layout.part(part), TRAIN)]
-    subject_of = {record.id: record.subject for record in training}
-    people = [len({subject_of[member.id] for member in load_members(layout.members(slot))}) for slot in model.slots]
-    scores = score(model, tests, answers, people)
-    known = {record.label for record in training}
-    linear = yardsticks(model, tests, pixels, layout, params)
+    images = AskedImages(layout, params)
+    looks = RememberedLooks(images, model.backbone, layout, params)
+    tests, answers = images.records, model.answer(looks)
+    looks.finish()
+    people = People.of(layout, params.parts)
+    scores = score(model, tests, answers, people.in_slots(layout, model.slots))
+    linear = yardsticks(model, tests, looks.plain(), layout, params)
     truth = [test.label for test in tests]
     metrics: dict[str, Any] = {
         "accuracy": scores.overall | {"linear_head": linear["last"], "linear_head_depths": linear["depths"]},
         "log_loss": log_loss(answers.served, answers.labels, truth),
         "calibration_error": calibration_error(answers.served, answers.labels, truth),
-        "deletion": cost(layout, params, model, subject_of),
-        "records": {"train": len(training), "test": len(tests)},
-        "labels": {"trained": len(known), "test_only": len({test.label for test in tests} - known)},
+        "deletion": cost(layout, params, model, people),
+        "records": {"train": len(people), "test": len(tests)},
+        "labels": {"trained": len(people.labels), "test_only": len(set(truth) - people.labels)},
         "linear_penalty": linear["last_penalty"],
         "linear_penalty_depths": linear["depths_penalty"],
         "environments": environments(layout, params),

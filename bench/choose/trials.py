@@ -17,7 +17,7 @@ from lmeraser.core.params import Params
 from lmeraser.data.records import Record
 from lmeraser.learn.backbone import Backbone
 from lmeraser.serve.evaluation import accuracy, log_loss
-from lmeraser.serve.serving import ServedModel
+from lmeraser.serve.serving import Passes, ServedModel
 from lmeraser.serve.yardstick import PENALTIES, linear_head
 
 GRID = list(
@@ -73,7 +73,7 @@ def score_one(data: pipe.Data, params: Params, backbone: Backbone) -> dict[str, 
     quantised = frozen.skeleton.quantise(plain)
     summands = frozen.skeleton.summand(quantised, params.projection.levels)
     truth = data.test.labels
-    mixer = Mixer.tuned(data, frozen, sums, params, plain, quantised) if params.tune.kind == "sgd" else None
+    mixer = Mixer.tuned(data, frozen, sums, params, quantised) if params.tune.kind == "sgd" else None
     scores: dict[str, float] = mixer.scores() if mixer else {"clusters": 0}
     for name, head in heads_of(frozen, sums, params):
         whole = head.probabilities(summands)
@@ -104,16 +104,15 @@ class Mixer:
     truth: list[str]
 
     @classmethod
-    def tuned(
-        cls, data: pipe.Data, frozen: pipe.Frozen, sums: Sums, params: Params, plain: NDArray[np.float32], quantised: Integers
-    ) -> "Mixer":
-        """Args: plain: (n, w) features of the test images without a frame."""
+    def tuned(cls, data: pipe.Data, frozen: pipe.Frozen, sums: Sums, params: Params, quantised: Integers) -> "Mixer":
         members = pipe.make_members(frozen, data.train, params)
         clusters = pipe.make_clusters(members, frozen, params)
         models = pipe.tune_all(clusters, data.train, frozen, params)
         wide = changed(params, {"serve.nearest": len(clusters), "serve.temperature": 1e9, "serve.size_weight": False})
         model = pipe.serve(clusters, models, sums, frozen, wide)
-        parts = [model._cluster_probabilities(index, data.test.pixels, plain) for index in range(len(clusters))]
+        looks = Passes(model.backbone, params.embed.batch, data.test.pixels)
+        everybody = np.arange(len(data.test.pixels))
+        parts = [answers for _, answers in model.ask(looks, dict.fromkeys(range(len(clusters)), everybody))]
         return cls(model, np.stack(parts), quantised, data.test.labels)
 
     def _right(self, probabilities: NDArray[np.float64]) -> float:

@@ -30,7 +30,9 @@ def _summary(rows: Sequence[tuple[float, float, bool]]) -> dict[str, float]:
 def blast_by_tree(members: Sequence[Member], train: pipe.Shelf, frozen: pipe.Frozen, params: Params) -> dict[str, float]:
     """Every person in turn."""
     subject_of = {record.id: record.subject for record in train.records}
-    costs = cost_per_subject(members, subject_of, frozen.skeleton.hierarchy, rule_of(params.cluster), params.slots)
+    _, subject = np.unique([subject_of[member.id] for member in members], return_inverse=True)
+    leaf = np.array([member.leaf for member in members], dtype=np.int64)
+    costs = cost_per_subject(leaf, subject, frozen.skeleton.hierarchy, rule_of(params.cluster), params.slots)
     return _summary([(row[0], row[1] / len(members), bool(row[2])) for row in costs])
 
 

@@ -2,7 +2,7 @@
 
     python -m bench.scale                       clusters, records and requests
     python -m bench.scale clusters              overhead of the pipeline for 16, 64, 128 and 512 slots
-    python -m bench.scale records               10^4, 10^5 and 10^6 records through split, embed, cluster and plan
+    python -m bench.scale records               10^4, 10^5 and 10^6 records through every stage but tuning, and a plan
     python -m bench.scale requests              a simulation of months of requests; no training
 
 Each part writes a table of its own: bench/results/scale-PART.md and .json. Expect at most 10 processor seconds outside the

@@ -1,8 +1,9 @@
-"""Many records through split, embed, cluster, the gate and a plan: processor seconds and peak memory, each in its own process.
+"""Many records through every stage but tuning, and a plan: processor seconds and peak memory, each step in its own process.
 
 Synthetic: 8 px grey PNG images drawn from the record's number, two records a person, a tiny backbone with random weights, 512
 leaves. `split` is the real stage over a source that makes the images as it is asked; `embed` is the real stage for one part, and
-the other parts' leaves are drawn at random, since they cost as much again each and nothing else is different about them.
+the other parts' leaves are drawn at random, since they cost as much again each and nothing else is different about them. Clusters
+are not tuned but drawn at random too: `evaluate` asks them all, then asks again after one of them changed.
 """
 
 import io
@@ -31,7 +32,7 @@ if TYPE_CHECKING:
     from lmeraser.data.records import Record
 
 SIDE, LEAVES, PUBLIC, PER_PART = 8, 512, 4_000, 16_384
-STEPS = ("split", "embed", "cluster", "validate", "plan")
+STEPS = ("split", "embed", "cluster", "validate", "plan", "evaluate", "again")
 Step = dict[str, float]  # numbers of one step by name: cpu (s), peak_gib, and its own
 
 
@@ -89,6 +90,7 @@ def write_project(root: Path, records: int) -> None:
     raw["pretrain"] |= {"kwargs": {"layers": [1, 1, 1, 1], "channels": [4, 8, 8, 8], "stem_width": 4}}
     raw["projection"] |= {"dim": 256}
     raw["cluster"] |= {"n_max": max(2, records // 256)}
+    raw["evaluate"] |= {"linear_head": False}  # it embeds everybody
     (root / "dvc.yaml").write_bytes((ROOT / "dvc.yaml").read_bytes())
     (root / "params.yaml").write_text(yaml.safe_dump(raw, sort_keys=False), encoding="utf-8")
     layout = Layout(root)
@@ -152,12 +154,21 @@ def plan(layout: Layout, params: Params) -> Step:
     }
 
 
+def evaluate(layout: Layout, params: Params) -> Step:
+    from stages.evaluate import evaluate as stage
+
+    stage(layout, params, [])
+    return {"tests": json.loads((layout.metrics / "metrics.json").read_bytes())["records"]["test"]}
+
+
 ACTS: dict[str, Callable[[Layout, Params], Step]] = {
     "split": split,
     "embed": embed,
     "cluster": cluster,
     "validate": validate,
     "plan": plan,
+    "evaluate": evaluate,
+    "again": evaluate,
 }
 
 
@@ -175,6 +186,7 @@ def freeze(layout: Layout, params: Params) -> None:
     from lmeraser.data.decoding import decode_all
     from lmeraser.data.records import TRAIN, read_images, read_records
     from lmeraser.learn.backbone import build, load_backbone, make_deterministic, save_backbone
+    from lmeraser.learn.environment import network_environment
 
     make_deterministic("cpu")
     torch.manual_seed(0)
@@ -186,7 +198,7 @@ def freeze(layout: Layout, params: Params) -> None:
     features = backbone.features(pixels, params.embed.batch)
     labels, people = [record.label for record in records], [record.subject for record in records]
     public = PublicFeatures(features, backbone.widths, np.arange(len(records)), labels, people)
-    save_skeleton(layout.skeleton, build_skeleton(public, params), {})
+    save_skeleton(layout.skeleton, build_skeleton(public, params), network_environment(params.device))
 
 
 def scatter(layout: Layout, params: Params) -> None:
@@ -204,13 +216,61 @@ def scatter(layout: Layout, params: Params) -> None:
         save_placements(layout.leaves(part), members, [True] * len(members), 8)
 
 
+def _draw_cluster(layout: Layout, params: Params, slot: str, seed: int) -> None:
+    """A cluster's frame and head, at random."""
+    from lmeraser.clusters.skeleton import load_skeleton
+    from lmeraser.learn.backbone import make_deterministic
+    from lmeraser.learn.cluster_model import ClusterModel, save_cluster_model
+
+    make_deterministic("cpu")
+    rng = np.random.default_rng(seed)
+    frame = np.zeros((params.image.channels, SIDE, SIDE), dtype=np.float32)
+    frame[:, : params.tune.frame_px] = rng.normal(size=frame[:, : params.tune.frame_px].shape)
+    labels = [str(label) for label in range(10)]
+    weight = rng.normal(size=(len(labels), len(load_skeleton(layout.skeleton).mean))).astype(np.float32)
+    save_cluster_model(layout.tuned(slot), ClusterModel(frame, weight, np.zeros(len(labels), np.float32), labels), params)
+
+
+def furnish(layout: Layout, params: Params) -> None:
+    """Every cluster at random, the other parts' sums as the first one's, and the head of these."""
+    from lmeraser.clusters.files import load_sizes
+    from stages.head import head
+    from stages.tune import tune
+
+    for part in params.parts[1:]:
+        layout.sums(part).write_bytes(layout.sums(params.parts[0]).read_bytes())
+    full = {size.slot for size in load_sizes(layout.clusters)}
+    for number, slot in enumerate(params.slots):
+        if slot in full:
+            _draw_cluster(layout, params, slot, number)
+        else:
+            tune(layout, params, [slot])
+    head(layout, params, [])
+
+
+def retune(layout: Layout, params: Params) -> None:
+    """Another cluster in the first slot, as an erasure leaves it."""
+    from lmeraser.clusters.files import load_sizes
+
+    _draw_cluster(layout, params, load_sizes(layout.clusters)[0].slot, len(params.slots))
+
+
+PREPARES: dict[str, Callable[[Layout, Params], None]] = {
+    "freeze": freeze,
+    "scatter": scatter,
+    "furnish": furnish,
+    "retune": retune,
+}
+ORDER = ("split", "freeze", "embed", "scatter", "cluster", "validate", "plan", "furnish", "evaluate", "retune", "again")
+
+
 def main() -> None:
     """One step of one project, in this process."""
     name, folder = sys.argv[1:]
     layout = Layout(Path(folder))
     params = load_params(layout.params)
-    if name in ("freeze", "scatter"):
-        {"freeze": freeze, "scatter": scatter}[name](layout, params)
+    if name in PREPARES:
+        PREPARES[name](layout, params)
         numbers: Step = {}
     else:
         numbers = ACTS[name](layout, params)
@@ -225,7 +285,7 @@ def measure(records: int) -> Run:
         root = Path(name)
         write_project(root, records)
         (root / "records").write_text(str(records))
-        for step in ("split", "freeze", "embed", "scatter", "cluster", "validate", "plan"):
+        for step in ORDER:
             command = [sys.executable, "-m", "bench.scale.records", step, name]
             done = subprocess.run(command, cwd=ROOT, stdout=subprocess.PIPE, text=True, check=True)
             steps[step] = json.loads(done.stdout.splitlines()[-1])
@@ -249,8 +309,9 @@ def markdown(runs: Sequence[Run]) -> list[str]:
     note = (
         f"Processor seconds and peak memory of a process of its own, imports included. {SIDE} px grey images, two records a "
         f"person, {PUBLIC:,} public records, a tiny backbone with random weights, {LEAVES} slots. `embed` is for one part; the "
-        "leaves of the other parts were drawn at random. The time of the plan is wall time from the files to the plan, without "
-        "imports; `lmeraser plan` asks DVC first whether anything is stale, which costs what the table of overheads says."
+        "leaves of the other parts were drawn at random, and so were all clusters. One record in a hundred is for testing; "
+        "`again` is `evaluate` after one cluster changed; there is no yardstick. The time of the plan is wall time from files to "
+        "plan, without imports; `lmeraser plan` asks DVC first whether anything is stale, which costs what the other table says."
     )
     header = ["private records", "parts", *(f"`{step}`" for step in STEPS), "time of the plan", "clusters it touches"]
     return [note, table(header, rows)]

@@ -12,7 +12,7 @@ raw_objects     which stored objects hold a record of theirs
 plan            what goes, what stays although nobody can tell what it was made of, and who must accept that
 journal         what goes, on the disk before anything does; what all purges condemned
 delete          the deletes in every store, from a journal
-leftovers       the deletes outside of stores: DVC's memory, experiments, plots, copies of the project, old outs
+leftovers       the deletes outside of stores: DVC's memory, experiments, plots, copies of the project, old outs, features
 prefect_events  the deletes in Prefect's database
 places          which stores and folders there are to look into, and what of the project is not looked into
 scan            the look into all of them, in a process of its own

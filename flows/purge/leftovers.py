@@ -1,4 +1,5 @@
-"""What killed or finished work leaves outside the stores: DVC's memory of files, experiments, copies of the project, old outs."""
+"""What killed or finished work leaves outside the stores: DVC's memory of files, experiments, copies of the project, old outs,
+features that `evaluate` remembers of another model or of other people."""
 
 import fcntl
 import json
@@ -15,7 +16,9 @@ from flows.purge import prefect_events as prefect_storage
 from flows.purge.lineage import current_stages
 from lmeraser.core.errors import LmeraserError, StepFailedError
 from lmeraser.core.layout import Layout
+from lmeraser.core.params import load_params
 from lmeraser.erase.taint import FOLDER, Manifests, covers
+from lmeraser.serve.remembered import superseded
 from lmeraser.stores.base import undeletable
 
 AUDIT = "lmeraser-audit-"
@@ -154,6 +157,13 @@ def clear_artifacts(layout: Layout, manifests: Manifests) -> int:
     return deleted
 
 
+def clear_remembered(layout: Layout) -> int:
+    """What `evaluate` remembers of another model or of other test records: it may not have run since (the run-cache, a kill)."""
+    if not os.path.lexists(layout.remembered):
+        return 0
+    return sum(remove(path, "remembered features") for path in superseded(layout, load_params(layout.params)))
+
+
 def clear(layout: Layout, manifests: Manifests) -> tuple[dict[str, int], list[LmeraserError]]:
     """Delete all of it. Returns: files deleted, by store; and what could not be done."""
     tasks: dict[str, Callable[[], int]] = {
@@ -164,6 +174,7 @@ def clear(layout: Layout, manifests: Manifests) -> tuple[dict[str, int], list[Lm
         "prefect": lambda: prefect_storage.clear(layout),
         "demo": lambda: clear_demo(layout),
         "artifacts": lambda: clear_artifacts(layout, manifests),
+        "remembered": lambda: clear_remembered(layout),
     }
     done, failures = {}, []
     for name, task in tasks.items():

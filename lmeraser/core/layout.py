@@ -132,6 +132,11 @@ class Layout:
         """Copies of the artifacts (hard links), one folder each."""
         return self.private_state / "quarantine"
 
+    @property
+    def remembered(self) -> Path:
+        """Features of private test images that `evaluate` keeps; personal data."""
+        return self.private_state / "remembered"
+
     def lock_copies(self, batch_id: str) -> Path:
         """Copies of the locks from before a batch."""
         return self.private_state / f"{batch_id}.locks"

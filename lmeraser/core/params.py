@@ -176,6 +176,7 @@ class Serve(Section):
 class Evaluate(Section):
     linear_head: bool  # also train the yardstick: one linear head on all private data
     linear_penalty: Rate | None  # L2, inverse of scikit-learn's C; None: chosen on public records
+    remember: bool  # keep features of private test images in .lmeraser; the metrics' bytes do not depend on it
     min_group: Annotated[int, Field(ge=2)]  # subjects; smaller groups show no number of their own
 
 

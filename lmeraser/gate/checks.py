@@ -8,14 +8,16 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
+import numpy as np
 import pandas as pd
 import pyarrow as pa
 import pyarrow.compute as pc
+from numpy.typing import NDArray
 
 from lmeraser.clusters.files import LEAF_SCHEMA
 from lmeraser.core.layout import Layout
 from lmeraser.core.params import Params
-from lmeraser.data.records import FACTS, TRAIN, read_table
+from lmeraser.data.records import TRAIN, read_table
 from lmeraser.gate import expectations as expect
 
 
@@ -37,37 +39,63 @@ class Facts:
 
 
 def gather(layout: Layout, params: Params, is_erased: Callable[[str], bool]) -> Facts:
-    """Join what split, embed and cluster wrote."""
-    private = pa.concat_tables([read_table(layout.part(part), FACTS) for part in params.parts])
-    everything = pa.concat_tables([read_table(layout.public, FACTS), private])
-    subjects = everything["subject"].unique()
-    erased = pa.array([subject for subject in subjects.to_pylist() if is_erased(subject)], pa.string())
+    """Join what split, embed and cluster wrote.
+
+    By whole columns, and an id is a number from the first join on: Great Expectations hashes and looks through every frame that
+    it is given several times, which a million strings take seconds for.
+    """
+    facts = ("id", "label", "subject")
+    private = pa.concat_tables([read_table(layout.part(part), (*facts, "split", "sha256")) for part in params.parts])
+    training = pc.equal(private["split"], TRAIN)
+    promised, private = private["sha256"].filter(training), private.select(facts)  # the other digests are not needed
+    everything = pa.concat_tables([read_table(layout.public, facts), private])
+    members = pa.concat_tables([read_table(layout.members(slot), ("id", "sha256")) for slot in params.slots])
+    numbers = _numbered(everything["id"], members["id"])
+    known, placed = numbers[: len(everything)], numbers[len(everything) :]
+    ought = known[len(everything) - len(private) :][training.to_numpy()]
+    partition = _partition(placed, members["sha256"], ought, promised)
+    erased = pa.array([subject for subject in everything["subject"].unique().to_pylist() if is_erased(subject)], pa.string())
     records = pd.DataFrame(
         {
-            "id": everything["id"].to_pandas(),
+            "id": pd.Series(known).mask(known < 0),
             "labelled": pc.greater(pc.utf8_length(everything["label"]), 0).to_pandas(),
             "erased": pc.is_in(everything["subject"], value_set=erased).to_pandas(),
         }
     )
-    members = pa.concat_tables([read_table(layout.members(slot), ("id", "sha256")) for slot in params.slots])
-    partition = _partition(members, private.filter(pc.equal(private["split"], TRAIN)))
     seen = [read_table(layout.leaves(part), LEAF_SCHEMA.names[-2:]).to_pandas() for part in params.parts]
     features = pd.concat(seen, ignore_index=True)
     return Facts(records, partition, features, int(features["dim"].max()))
 
 
-def _partition(members: pa.Table, training: pa.Table) -> pd.DataFrame:
-    """One row a record that is in a cluster or ought to be: in how many it is, and whether with the digest that its part has."""
-    placed = members.group_by("id").aggregate([("id", "count"), ("sha256", "min"), ("sha256", "max")])
-    promised_digests = training.group_by("id").aggregate([("sha256", "min")]).rename_columns({"sha256_min": "promised"})
-    both = placed.join(promised_digests, "id", join_type="full outer")
-    least, most, promised = (pc.fill_null(both[name], "") for name in ("sha256_min", "sha256_max", "promised"))
-    return pd.DataFrame(
-        {
-            "clusters": pc.fill_null(both["id_count"], 0).to_pandas(),
-            "true_digest": pc.and_(pc.equal(least, promised), pc.equal(most, promised)).to_pandas(),
-        }
-    )
+def _numbered(*columns: pa.ChunkedArray) -> NDArray[np.int64]:
+    """The ids of several columns, one after the other, as numbers from 0: equal ids have equal ones; -1 where there is none."""
+    ids = pa.chunked_array([chunk for column in columns for chunk in column.chunks], pa.string()).combine_chunks()
+    codes = ids.dictionary_encode().indices
+    numbers: NDArray[np.int64] = pc.fill_null(codes, -1).to_numpy(zero_copy_only=False).astype(np.int64)
+    return numbers
+
+
+def _partition(
+    placed: NDArray[np.int64], digests: pa.ChunkedArray, ought: NDArray[np.int64], promised: pa.ChunkedArray
+) -> pd.DataFrame:
+    """One row a record that is in a cluster or ought to be: in how many it is, and whether with the digest that its part has.
+
+    Args: placed: (m,) numbers of the clusters' records, and their digests; ought: (n,) of training records, and theirs.
+    """
+    records = int(max(placed.max(initial=-1), ought.max(initial=-1))) + 1
+    row = np.full(records + 1, -1, dtype=np.int64)  # in `ought` of each number; the last place, -1, is of what has no id
+    row[ought] = np.arange(len(ought))
+    row[-1] = -1
+    right = np.zeros(len(placed), dtype=np.bool_)
+    theirs = np.flatnonzero(row[placed] >= 0)
+    if len(theirs):
+        equal = pc.equal(digests.take(pa.array(theirs)), promised.take(pa.array(row[placed[theirs]])))
+        right[theirs] = pc.fill_null(equal, False).to_numpy()
+    clusters = np.bincount(placed % (records + 1), minlength=records + 1)
+    wrong = np.zeros(records + 1, dtype=np.bool_)
+    wrong[placed[~right]] = True  # also what ought to be in no cluster
+    there = np.flatnonzero((row >= 0) | (clusters > 0))
+    return pd.DataFrame({"clusters": clusters[there], "true_digest": (clusters[there] > 0) & ~wrong[there]})
 
 
 def check_all(facts: Facts) -> dict[str, dict[str, Any]]:

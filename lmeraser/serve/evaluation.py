@@ -67,9 +67,10 @@ def _grouped(
     column: str,
 ) -> pd.DataFrame:
     frame = pd.DataFrame({column: list(group), "right": right, "subject": list(subjects)})
+    groups = dict(iter(frame.groupby(column)))
     rows = []
     for name in names:
-        inside = frame[frame[column] == name]
+        inside = groups.get(name, frame[:0])
         published = inside["subject"].nunique() >= least
         share = round(float(inside["right"].mean()), 6) if published else None
         rows.append({column: name, "test_records": len(inside) if published else None, "accuracy": share})

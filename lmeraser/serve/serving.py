@@ -4,11 +4,11 @@ While requests are open, what their people influenced is left out (`lmeraser/ser
 cluster, and the global head is the one without them. Without any cluster the head answers alone, and the other way round.
 """
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
-from typing import cast
+from typing import Protocol, cast
 
 import numpy as np
 import torch
@@ -45,6 +45,46 @@ class Answers:
     clusters_hard: Probabilities
     global_head: Probabilities
     nearest: NDArray[np.int64]
+
+
+@dataclass(frozen=True)
+class Look:
+    """Some images through a cluster's frame. Attributes: frame: (c, s, s) float32; rows: (m,) of the images."""
+
+    slot: str
+    frame: NDArray[np.float32]
+    rows: NDArray[np.int64]
+
+
+class Looks(Protocol):
+    """Features of n images, however they are come by: each is a function of its own image and the frame alone."""
+
+    def plain(self) -> NDArray[np.float32]:
+        """(n, d) without a frame."""
+
+    def framed(self, looks: Sequence[Look]) -> Iterator[NDArray[np.float32]]:
+        """(m, d) of each look, in turn."""
+
+
+@dataclass(frozen=True)
+class Passes:
+    """Features by passes of the network. Attributes: pixels: (n, s, s, c) uint8; batch: records in a pass."""
+
+    backbone: Backbone
+    batch: int
+    pixels: NDArray[np.uint8]
+
+    @cached_property
+    def _plain(self) -> NDArray[np.float32]:
+        return self.backbone.features(self.pixels, self.batch)
+
+    def plain(self) -> NDArray[np.float32]:
+        return self._plain
+
+    def framed(self, looks: Sequence[Look]) -> Iterator[NDArray[np.float32]]:
+        for look in looks:
+            frame = torch.from_numpy(look.frame).to(self.backbone.device)
+            yield self.backbone.features(self.pixels[look.rows], self.batch, frame)
 
 
 @dataclass(frozen=True)
@@ -145,14 +185,16 @@ class ServedModel:
         shares: Probabilities = weight / weight.sum(1, keepdims=True)
         return shares
 
-    def _cluster_probabilities(self, index: int, pixels: NDArray[np.uint8], plain: NDArray[np.float32]) -> Probabilities:
+    def _frame(self, index: int) -> NDArray[np.float32] | None:
+        """Of a cluster whose answers stand on features of their own."""
+        cluster = self.clusters[index]
+        return cluster.frame if cluster is not None and cluster.frame.any() else None
+
+    def _cluster_probabilities(self, index: int, features: NDArray[np.float32]) -> Probabilities:
+        """Args: features: (n, d) through the cluster's frame, or plain if it has none."""
         cluster = self.clusters[index]
         if cluster is None:
-            return self._closed_probabilities(self.slots[index], plain)
-        features = plain
-        if cluster.frame.any():
-            frame = torch.from_numpy(cluster.frame).to(self.backbone.device)
-            features = self.backbone.features(pixels, self.params.embed.batch, frame)
+            return self._closed_probabilities(self.slots[index], features)
         scores = self.skeleton.standardise(features) @ cluster.weight.T + cluster.bias
         return self._spread(softmax(scores), cluster.labels)
 
@@ -162,22 +204,37 @@ class ServedModel:
         heads, temperature = cast("ClosedHeads", head.clusters), cast("float", head.temperature)
         return self._spread(heads.probabilities(slot, summands, summands @ head.weight.T, temperature), head.labels)
 
+    def ask(self, looks: Looks, asked: Mapping[int, NDArray[np.int64]]) -> Iterator[tuple[int, Probabilities]]:
+        """Each cluster in turn, and its (m, k) answers. Args: asked: index of a cluster to the m rows of its images."""
+        plain = looks.plain()
+        frames = {index: frame for index in asked if (frame := self._frame(index)) is not None}
+        framed = looks.framed([Look(self.slots[index], frame, asked[index]) for index, frame in frames.items()])
+        for index, rows in asked.items():
+            yield index, self._cluster_probabilities(index, next(framed) if index in frames else plain[rows])
+
     def predict(self, pixels: NDArray[np.uint8]) -> Answers:
         """Answer for images: (n, s, s, c) uint8. An image runs through the prompts of its nearest clusters only."""
-        plain = self.backbone.features(pixels, self.params.embed.batch)
+        return self.answer(Passes(self.backbone, self.params.embed.batch, pixels))
+
+    def answer(self, looks: Looks) -> Answers:
+        """Answer for n images by their features."""
+        plain = looks.plain()
         quantised = self.skeleton.quantise(plain)
-        nothing = np.full(len(pixels), -1, dtype=np.int64)
+        nothing = np.full(len(plain), -1, dtype=np.int64)
         nearest = squared_distances(quantised, self.prototypes).argmin(1) if self.clusters else nothing
         weight = self.routing_weights(quantised)
-        soft = np.zeros((len(pixels), len(self.labels)))
-        hard = np.zeros_like(soft)
+        asked = {}
         for index in range(len(self.clusters)):
             rows = np.flatnonzero((weight[:, index] > 0) | (nearest == index))
             if len(rows):
-                probabilities = self._cluster_probabilities(index, pixels[rows], plain[rows])
-                soft[rows] += weight[rows, index : index + 1] * probabilities
-                own = nearest[rows] == index
-                hard[rows[own]] = probabilities[own]
+                asked[index] = rows
+        soft = np.zeros((len(plain), len(self.labels)))
+        hard = np.zeros_like(soft)
+        for index, probabilities in self.ask(looks, asked):
+            rows = asked[index]
+            soft[rows] += weight[rows, index : index + 1] * probabilities
+            own = nearest[rows] == index
+            hard[rows[own]] = probabilities[own]
         whole = np.zeros_like(soft)
         if self.head is not None:
             summands = self.skeleton.summand(quantised, self.head.levels)

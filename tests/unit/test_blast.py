@@ -1,14 +1,17 @@
 """Blast radius: a deletion changes the clusters that `blast_of` names, and no other."""
 
+from typing import Any
+
 import numpy as np
 import pytest
 from builders import make_params, make_tree, members_on, slot_names
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from numpy.typing import NDArray
 
 from lmeraser.clusters.assignment import cluster_by_tree, leaf_counts, rule_of
 from lmeraser.clusters.files import Member
-from lmeraser.clusters.hierarchy import Hierarchy
+from lmeraser.clusters.hierarchy import CutRule, Hierarchy
 from lmeraser.core.params import Cluster as ClusterParams
 from lmeraser.erase.blast import Blast, blast_of, cost_per_subject
 
@@ -111,33 +114,60 @@ def test_deleting_nothing_changes_nothing() -> None:
     assert blast(tree, params, members, members) == Blast([], [], 0, 8, 2, False)
 
 
+def costs_of(leaves: list[int], people: list[int], tree: Hierarchy, rule: CutRule) -> NDArray[np.float64]:
+    return cost_per_subject(np.array(leaves), np.array(people), tree, rule, SLOTS)
+
+
+def one_by_one(leaves: list[int], people: list[int], tree: Hierarchy, rule: CutRule) -> list[list[float]]:
+    """The costs by a whole cut for each person."""
+    rows = []
+    for person in sorted(set(people)):
+        gap = leaf_counts(tree, [leaf for leaf, owner in zip(leaves, people, strict=True) if owner == person])
+        radius = blast_of(tree, rule, SLOTS, leaf_counts(tree, leaves), gap)
+        rows.append([float(len(radius.retrained)), float(radius.records_retrained), float(radius.merged)])
+    return rows
+
+
 def test_cost_of_each_person_is_that_of_erasing_that_person_alone() -> None:
     tree, params = make_tree(3, 6), make_params({"cluster.n_max": 4}).cluster
-    members = members_on([0, 0, 1, 1, 2, 3, 3, 4, 5, 5, 5])
-    people = {member.id: f"person-{index % 4}" for index, member in enumerate(members)}
-    costs = cost_per_subject(members, people, tree, rule_of(params), SLOTS)
-    for row, person in zip(costs, sorted(set(people.values())), strict=True):
-        radius = blast(tree, params, members, [member for member in members if people[member.id] != person])
+    leaves = [0, 0, 1, 1, 2, 3, 3, 4, 5, 5, 5]
+    members, people = members_on(leaves), [index % 4 for index in range(len(leaves))]
+    costs = costs_of(leaves, people, tree, rule_of(params))
+    for person, row in enumerate(costs):
+        kept = [member for member, owner in zip(members, people, strict=True) if owner != person]
+        radius = blast(tree, params, members, kept)
         assert row.tolist() == [len(radius.retrained), radius.records_retrained, radius.merged]
-    assert np.array_equal(costs, cost_per_subject(members[::-1], people, tree, rule_of(params), SLOTS))
+    assert np.array_equal(costs, costs_of(leaves[::-1], people[::-1], tree, rule_of(params)))
 
 
-@pytest.mark.parametrize("seed", range(40))
+@pytest.mark.parametrize("seed", range(80))
 def test_cost_of_a_person_is_the_same_by_the_short_way_and_by_the_whole_cut(seed: int) -> None:
     rng = np.random.default_rng(seed)
-    tree = make_tree(seed, int(rng.integers(2, 13)))
+    tree = make_tree(seed, int(rng.integers(1, 13)))
     changes: dict[str, float] = {"cluster.n_max": int(rng.integers(2, 9)), "cluster.n_min": int(rng.integers(0, 3))}
     if seed % 5 == 0:
         changes["cluster.max_diversity"] = 0.6
     rule = rule_of(make_params(changes).cluster)
-    members = members_on(rng.integers(0, tree.n_leaves, 60).tolist())
-    people = {member.id: f"person-{rng.integers(0, 25)}" for member in members}
-    counts = leaf_counts(tree, [member.leaf for member in members])
-    costs = cost_per_subject(members, people, tree, rule, SLOTS)
-    for row, person in zip(costs, sorted(set(people.values())), strict=True):
-        gap = leaf_counts(tree, [member.leaf for member in members if people[member.id] == person])
-        radius = blast_of(tree, rule, SLOTS, counts, gap)
-        assert row.tolist() == [len(radius.retrained), radius.records_retrained, radius.merged]
+    leaves = rng.integers(0, tree.n_leaves, 60).tolist()
+    most = int(rng.integers(1, 40))  # of few people each has more than eight different leaves
+    people = [*range(most), *rng.integers(0, most, len(leaves) - most).tolist()]
+    assert costs_of(leaves, people, tree, rule).tolist() == one_by_one(leaves, people, tree, rule)
+
+
+def test_short_way_is_taken_by_nearly_everybody(monkeypatch: pytest.MonkeyPatch) -> None:
+    rng = np.random.default_rng(0)
+    tree, rule = make_tree(0, 12), rule_of(make_params({"cluster.n_max": 200}).cluster)
+    leaves, people = rng.integers(0, 12, 3000).tolist(), [index // 3 for index in range(3000)]
+    expected = one_by_one(leaves, people, tree, rule)
+    whole: list[Blast] = []
+
+    def counted(*given: Any) -> Blast:
+        whole.append(blast_of(*given))
+        return whole[-1]
+
+    monkeypatch.setattr("lmeraser.erase.blast.blast_of", counted)
+    assert costs_of(leaves, people, tree, rule).tolist() == expected
+    assert len(whole) < 20
 
 
 def test_cluster_that_keeps_slot_and_members_is_not_called_retrained() -> None:

@@ -7,15 +7,19 @@ from pathlib import Path
 
 import numpy as np
 import pandas as pd
+import pyarrow as pa
 import pytest
 from builders import CANARY_LABEL, CANARY_SUBJECT, make_params, make_record, refused
+from hypothesis import given
+from hypothesis import strategies as st
+from numpy.typing import NDArray
 
 from lmeraser.clusters.files import Cluster, Member, load_placements, save_clusters, save_placements
 from lmeraser.clusters.quantisation import Integers
 from lmeraser.core.errors import ExpectationError
 from lmeraser.core.layout import Layout
-from lmeraser.data.records import Record, write_records
-from lmeraser.gate.checks import Facts, check_all, gather
+from lmeraser.data.records import Record, read_table, write_records, write_table
+from lmeraser.gate.checks import Facts, _partition, check_all, gather
 
 PARAMS = make_params({"parts": ["p00", "p01"], "slots": ["c00", "c01"], "skeleton.leaves": 2})
 PRIVATE = [make_record(CANARY_SUBJECT, CANARY_LABEL, image=b"%d" % index) for index in range(3)]
@@ -103,6 +107,34 @@ def test_cluster_with_another_digest_than_the_part_is_refused(tmp_path: Path) ->
     other = replace(member(PRIVATE[0]), sha256="0" * 64)
     wrong = [cluster("c00", [other, *(member(r) for r in PRIVATE[1:])])]
     assert "column true_digest: 1 of 3 rows" in refusal(build(tmp_path, wrong))
+
+
+def test_member_without_an_id_is_refused(tmp_path: Path) -> None:
+    layout = build(tmp_path)
+    members = read_table(layout.members("c00"))
+    nameless = pa.table({name: pa.array([None], pa.string()) for name in members.column_names})
+    write_table(layout.members("c00"), pa.concat_tables([members, nameless]))
+    assert "column true_digest: 1 of 4 rows" in refusal(layout)
+
+
+@given(
+    st.lists(st.tuples(st.integers(0, 12), st.integers(0, 1)), max_size=20),
+    st.lists(st.tuples(st.integers(0, 12), st.integers(0, 1)), unique_by=lambda record: record[0], max_size=12),
+)
+def test_partition_by_columns_is_the_one_record_by_record(placed: list[tuple[int, int]], training: list[tuple[int, int]]) -> None:
+    """Args: a record and its digest each, of clusters and of parts."""
+    expected = []
+    for record in sorted({record for record, _ in placed + training}):
+        digests = [digest for member, digest in placed if member == record]
+        true = bool(digests) and {*digests} == {digest for trained, digest in training if trained == record}
+        expected.append((len(digests), true))
+
+    def columns(rows: list[tuple[int, int]]) -> tuple[NDArray[np.int64], pa.ChunkedArray]:
+        digests = [pa.array([str(digest) for _, digest in rows], pa.string())]
+        return np.array([record for record, _ in rows], dtype=np.int64), pa.chunked_array(digests)
+
+    frame = _partition(*columns(placed), *columns(training))
+    assert list(frame.itertuples(index=False, name=None)) == expected
 
 
 def test_record_that_stands_twice_is_refused(tmp_path: Path) -> None:
