@@ -22,7 +22,6 @@ PLAN: Final = "plan --add"
 GROWTH: Final = "build of newcomers"
 AUDIT: Final = "audit"
 What = Literal["build", "pretrain", "erasure", "plan --add", "build of newcomers", "audit"]
-TUNED = "tune@"
 
 
 class Run(TypedDict):
@@ -144,14 +143,13 @@ class Course:
         self._say(f"{count} people leave at once, {'warm' if warm else 'cold'}")
         load = _load()
         spent, answer = self._forget(count, warm)
-        slots = sorted({name.rpartition(TUNED)[2] for name in answer["timings"] if TUNED in name})
         return self._run(
             ERASURE,
             count,
             spent,
             load,
             bool(warm),
-            tuning=self._tuning(slots),
+            tuning=self._tuning(answer["slots_retrained"] or []),
             total=answer["clusters_total"],
             retrained=answer["clusters_retrained"],
             records_retrained=answer["records_retrained"],

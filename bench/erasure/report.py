@@ -4,6 +4,7 @@ import fcntl
 import json
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
+from itertools import chain
 from pathlib import Path
 
 from bench.erasure.course import AUDIT, BUILD, ERASURE, GROWTH, PLAN, PRETRAIN, Run
@@ -12,9 +13,11 @@ from bench.lab import RESULTS, ROOT
 from bench.lab.report import provenance, table, write_report
 from lmeraser.core.digest import readable_json
 from lmeraser.core.files import write_atomically
+from lmeraser.erase.states import WAY
 
 NAME, PICTURE = "erasure", "erasure.png"
 DIVIDED = dict(zip(METHODS, ("ours", "at random, SISA's way", "anchors, the paper's way"), strict=True))
+REST = "start of the command, acceptance, quarantine"  # no step tells of them
 PROJECT = ["private records", "way", "clusters by"]
 METHOD = (
     "Each row is one real command in a project of its own (git repository, DVC, keys), run as `python -m flows.cli`. "
@@ -170,17 +173,15 @@ def steps_table(runs: Sequence[Run]) -> str:
         *(f"{run['records']:,} {run['way']}, {DIVIDED[run['method']]}, {run['clusters']}, {_mode(run)}" for run in erasures),
     ]
     columns = [_steps(run) for run in erasures]
-    names = list(dict.fromkeys(name for column in columns for name in column))
-    # A part stands below its step, also where another project has other parts.
-    first = {name.partition(": ")[0]: place for place, name in reversed(list(enumerate(names)))}
-    names.sort(key=lambda name: (first[name.partition(": ")[0]], ": " in name))
+    place_of = {name: place for place, name in enumerate([REST, *WAY])}
+    names = sorted({*chain(*columns)}, key=lambda name: (place_of[name.partition(": ")[0]], name))  # a part below its step
     rows = [[name, *(f"{column[name]:.2f}" if name in column else "" for column in columns)] for name in names]
     return table(header, rows)
 
 
 def _steps(run: Run) -> dict[str, float]:
-    """Seconds by step, the parts and slots of a kind of stage (`tune@c07`) together."""
-    steps: dict[str, float] = {}
+    """Seconds by step, the parts and slots of a kind of stage (`tune@c07`) together; what no step tells first."""
+    steps = {REST: run["spent"]["wall"] - sum(seconds for name, seconds in run["steps"].items() if ": " not in name)}
     for name, seconds in run["steps"].items():
         kind = name.partition("@")[0]
         steps[kind] = steps.get(kind, 0.0) + seconds

@@ -180,7 +180,13 @@ class FakePlace(Place):
 
     def lmeraser(self, *arguments: str, warm: Any = ()) -> tuple[Spent, dict[str, Any]]:
         self.asked.append((arguments[0], len(arguments[2:]) if arguments[0] == "forget" else 0))
-        amounts = {"clusters_total": 9, "clusters_retrained": 1, "records_retrained": 7, "timings": {"retrained": 1.5}}
+        amounts = {
+            "clusters_total": 9,
+            "clusters_retrained": 1,
+            "records_retrained": 7,
+            "slots_retrained": ["c01"],
+            "timings": {"retrained": 1.5},
+        }
         return SPENT, {"state": self.state, "certificate": "certificates/1", "problem": "it broke", "equal": True, **amounts}
 
     @contextmanager
@@ -237,7 +243,7 @@ def run_of(what: Any, cpu: float, people: int = 0, records: int = 1_000, warm: b
         "what": what,
         "people": people,
         "warm": warm,
-        "spent": {"cpu": cpu, "wall": 1.0, "read": 2e6, "written": 3e6, "peak": 2.0**30} if what != AUDIT else {},
+        "spent": {"cpu": cpu, "wall": 2.5, "read": 2e6, "written": 3e6, "peak": 2.0**30} if what != AUDIT else {},
         "tuning": 1.0 if what == ERASURE else None,
         "total": 9 if what == ERASURE else None,
         "retrained": 1 if what == ERASURE else None,
@@ -266,8 +272,9 @@ def test_tables_set_an_erasure_against_the_build_of_its_own_project() -> None:
     assert "| 5.0 | 1.0 | 4.0 | not measured |" in rows[1]
     assert "| 100.0 | 40.0 | 60.0 |" in report.build_table(runs)
     steps = report.steps_table(runs).splitlines()
-    assert [line.split(" | ")[0] for line in steps[2:]] == ["| retrained", "| retrained: tune"]
-    assert "| retrained: tune | 0.75 |" in steps[3]
+    assert [line.split(" | ")[0] for line in steps[2:]] == [f"| {report.REST}", "| retrained", "| retrained: tune"]
+    assert "| 0.50 |" in steps[2]
+    assert "| retrained: tune | 0.75 |" in steps[4]
     lines = report.lines_of(runs)
     assert lines["one person, prompts, cold"] == [(1_000, 6.0), (10_000, 5.0)]
     assert lines["whole build without pretraining, prompts"] == [(1_000, 60.0)]
