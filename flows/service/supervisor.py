@@ -153,7 +153,20 @@ def _setup(service: Service, env: dict[str, str]) -> None:
             raise StepFailedError("the work pools and deployments could not be created; see .lmeraser/logs/setup.log")
 
 
-def _start_all(service: Service, warm: int, workers: int) -> None:
+def start_warm(service: Service, env: dict[str, str], count: int | None) -> None:
+    """Start what stays warm for the project's commands; it says `ready` in its log when it is.
+
+    Args: count: of processes that run stages; None: one, or one a GPU; 0: nor is there one with DVC.
+    """
+    layout, gpus = service.project.layout, devices.gpus(service.project.params)
+    for index in range(max(gpus, 1) if count is None else count):
+        command = [sys.executable, "-m", "stages.runtime.warm", str(layout.warm / f"{index}.sock")]
+        service.add(f"warm-{index}", command, env | devices.place(index, gpus))
+    if count != 0 and sys.platform == "linux":  # elsewhere a fork of what has imported much is not safe
+        service.add("warm-dvc", [sys.executable, "-m", "flows.forks.server", str(layout.forks)], env)
+
+
+def _start_all(service: Service, warm: int | None, workers: int) -> None:
     project = service.project
     env = service.environment(_password(project))
     auth = env["PREFECT_API_AUTH_STRING"]
@@ -164,12 +177,8 @@ def _start_all(service: Service, warm: int, workers: int) -> None:
     write_atomically(project.layout.private_state / "server.json", readable_json({"url": service.url, "auth": auth}), mode=0o600)
     say("serve: pools and deployments")
     _setup(service, env)
+    start_warm(service, env, warm)
     gpus = devices.gpus(project.params)
-    for index in range(warm):
-        command = [sys.executable, "-m", "stages.runtime.warm", str(project.layout.warm / f"{index}.sock")]
-        service.add(f"warm-{index}", command, env | devices.place(index, gpus))
-    if warm and sys.platform == "linux":  # elsewhere a fork of what has imported much is not safe
-        service.add("warm-dvc", [sys.executable, "-m", "flows.forks.server", str(project.layout.forks)], env)
     worker = [sys.executable, "-m", "flows.service.worker"]
     service.add("worker", [*worker, "--pool", "lmeraser", "--name", "lmeraser", "--limit", "4"], env)
     for index in range(workers):
@@ -212,7 +221,7 @@ def serve(port: int, warm: int | None, workers: int | None) -> None:
         for number in (signal.SIGINT, signal.SIGTERM):  # a shell's `&` starts it with SIGINT ignored
             signal.signal(number, _interrupt)
         try:
-            _start_all(service, max(gpus, 1) if warm is None else warm, max(gpus, 1) if workers is None else workers)
+            _start_all(service, warm, max(gpus, 1) if workers is None else workers)
             _announce(service)
             while True:
                 time.sleep(1)

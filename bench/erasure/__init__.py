@@ -1,0 +1,1 @@
+"""What an erasure costs from request to certificate."""
