@@ -46,7 +46,7 @@ def with_entries(text: str, entries: Iterable[Entry], serialise: Callable[[Entry
     written = written_entries(text) if text.strip() else {}
     for entry in entries:
         # Of its own, in one call each: ruamel would write a value that two stages share as a reference to the first.
-        made = written_entries(serialise({"schema": "2.0", "stages": copy.deepcopy(entry)}))
+        made = written_entries(serialise({"schema": "2.0", "stages": entry}))
         if made.keys() != entry.keys():
             raise ValueError("a stage's name is not as DVC writes it")
         written |= made

@@ -111,8 +111,8 @@ def strike(pid: int, what: str) -> str | None:
         return what
     if what == "coordinator":
         return what if kill(pid) else None
-    wanted = {"stage": "stages.", "dvc": "-m dvc"}[what]
-    hit = next((child for child in below if wanted in command_of(child)), None)
+    wanted = {"stage": ("stages.",), "dvc": ("-m dvc", "-m flows.dvc.record")}[what]
+    hit = next((child for child in below if any(name in command_of(child) for name in wanted)), None)
     return what if hit and kill(hit) else None
 
 
@@ -193,10 +193,12 @@ def episode(project: Sandbox, folder: Path, dice: random.Random, kills: int, tal
     """Requests come in, one or two at a time, and are killed on their way again and again; then peace."""
     people = dice.sample(project.people(), 12)
     victim = copy(project, folder / "victim")
-    warm = None
+    warm: dict[str, subprocess.Popen[bytes]] = {}
     if dice.random() < 0.3:
-        (victim.root / ".lmeraser" / "warm").mkdir(parents=True, mode=0o700)
-        warm = start(victim, "-m", "stages.runtime.warm", str(victim.root / ".lmeraser" / "warm" / "0.sock"))
+        sockets = victim.root / ".lmeraser" / "warm"
+        sockets.mkdir(parents=True, mode=0o700)
+        warm["warm process"] = start(victim, "-m", "stages.runtime.warm", str(sockets / "0.sock"))
+        warm["forking process"] = start(victim, "-m", "flows.forks.server", str(sockets / "dvc.fork"))
     accepted: list[str] = []
     erased: list[str] = []
     goal = tally.kills.total() + kills
@@ -208,16 +210,17 @@ def episode(project: Sandbox, folder: Path, dice: random.Random, kills: int, tal
                     accepted.append(victim.json("submit", "--subject", *some)["request_id"])
                     erased += some
         one_kill(victim, dice, tally)
-        if warm and dice.random() < 0.1 and kill(warm.pid):
-            tally.kills["warm process, random"] += 1
-            warm.wait()
-            warm = None
+        if warm and dice.random() < 0.1:
+            what = dice.choice(list(warm))
+            process = warm.pop(what)
+            tally.kills[f"{what}, random"] += kill(process.pid)
+            process.wait()
     peace = victim.lmeraser("resume")
     tally.check(peace.returncode == 0, f"resume: {peace.stderr[-300:]}")
     verdict(victim, accepted, reference(project, folder, erased), tally)
-    if warm:
-        kill(warm.pid)
-        warm.wait()
+    for process in warm.values():
+        kill(process.pid)
+        process.wait()
     tally.episodes += 1
 
 
@@ -239,6 +242,7 @@ def service_episode(project: Sandbox, folder: Path, dice: random.Random, kills: 
         "worker": "flows.service.worker --pool lmeraser",
         "flow": "prefect.engine",
         "warm process": "stages.runtime.warm",
+        "forking process": "flows.forks.server",
         "stage": "stages.runtime.chain",
         "dvc": "-m dvc",
     }

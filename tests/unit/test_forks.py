@@ -191,6 +191,36 @@ def test_command_is_stopped_like_any_other(layout: Layout, tmp_path: Path) -> No
     assert not alive(copy.pid)
 
 
+@pytest.mark.usefixtures("forking")
+def test_copy_holds_nothing_of_another_that_runs_beside_it(layout: Layout, tmp_path: Path) -> None:
+    def kinds() -> list[str]:
+        opened = json.loads(ask(layout, "tell").stdout)["open"]
+        return sorted(name.partition(":")[0] for name in opened if not name.startswith("/proc"))
+
+    alone = kinds()
+    copy = client.start(layout, "spoken", ["sleep", str(tmp_path / "pids")], 2)
+    assert copy
+    wait_for((tmp_path / "pids").exists)
+    assert kinds() == alone
+    processes.stop([copy], patience=5)
+
+
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGKILL], ids=["told", "killed"])
+def test_commands_end_with_the_forking_process_though_their_caller_says_nothing(
+    layout: Layout, tmp_path: Path, forking: "subprocess.Popen[str]", number: int
+) -> None:
+    copy = client.start(layout, "spoken", ["sleep", str(tmp_path / "pids")], 2)
+    assert copy
+    wait_for((tmp_path / "pids").exists)
+    wait_for((tmp_path / "pids").read_text)
+    pids = [int(pid) for pid in (tmp_path / "pids").read_text().split()]
+    forking.send_signal(number)
+    # Killed, it can tell the command's own process alone; what that started the caller ends.
+    wait_for(lambda: not any(map(alive, pids if number == signal.SIGTERM else pids[:1])))
+    copy.wait()
+    wait_for(lambda: not any(map(alive, pids)))
+
+
 def test_where_the_forking_process_dies_its_commands_die_and_are_told_as_killed(
     layout: Layout, tmp_path: Path, forking: "subprocess.Popen[str]"
 ) -> None:
