@@ -87,7 +87,7 @@ class SearchTerms:
 def containing(names: Iterable[str], retained: Iterable[str]) -> frozenset[str]:
     """The names of retained people that contain one of the names and are longer."""
     wanted = {folded(name) for name in names}
-    folded_names = {longer: folded(longer) for longer in retained}
+    folded_names = {longer: longer.lower() if longer.isascii() else folded(longer) for longer in retained}
     return frozenset(longer for longer, text in folded_names.items() if any(name in text and name != text for name in wanted))
 
 

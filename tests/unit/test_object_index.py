@@ -9,9 +9,10 @@ import json
 import os
 import random
 import sqlite3
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import BinaryIO
 
 import pyarrow as pa
 import pyarrow.parquet as pq
@@ -81,9 +82,9 @@ class Stamped(MemoryStore):
         self.put(key_of(md5_of(content)), content)
         return md5_of(content)
 
-    def open(self, key: str) -> io.BytesIO:  # type: ignore[override]
+    def open(self, key: str) -> BinaryIO:
         self.opened.append(key)
-        return super().open(key)  # type: ignore[return-value]
+        return super().open(key)
 
 
 def part(people: Sequence[str], folder: Path) -> bytes:
@@ -103,7 +104,7 @@ def members(people: Sequence[str]) -> bytes:
     return parquet(id=[record.id for record in records], unit=[record.subject for record in records])
 
 
-OTHERS = {
+OTHERS: dict[str, Callable[[Sequence[str]], bytes]] = {
     "weights": lambda people: random.Random(str(people)).randbytes(5000),
     "json": lambda people: json.dumps({"who": list(people)}).encode(),
     "utf-16": lambda people: " ".join(people).upper().encode("utf-16-le"),
