@@ -2,7 +2,7 @@
 of those who go, so that they need not be read for that. Without the index, or where it knows nothing, everything is read.
 """
 
-from collections.abc import Iterable
+from collections.abc import Container, Iterable
 from dataclasses import dataclass
 
 from lmeraser.core.layout import Layout
@@ -20,7 +20,7 @@ class Known:
     index: ObjectIndex | None
     people: frozenset[str]
 
-    def clean(self, search_terms: SearchTerms, names: Iterable[str] = ()) -> frozenset[str]:
+    def clean(self, search_terms: SearchTerms, names: Iterable[str] = ()) -> Container[str]:
         """MD5s of contents that surely hold none of the terms, nobody on the lists and none of these people in a column."""
         if self.index is None:
             return frozenset()

@@ -100,8 +100,8 @@ def _parts(lineage: Lineage, md5s: Iterable[str]) -> Iterator[tuple[str, pa.Tabl
 def _may_hold(lineage: Lineage, md5s: set[str], marks: Marks, known: Known) -> set[str]:
     """Which of these objects may hold a record of theirs, by what is known of them so far."""
     clean = known.clean(SearchTerms(texts=frozenset(marks.digests)), marks.aliases)
-    whole = (md5 for md5 in md5s & clean if all(known.is_whole(*copy, md5) for copy in lineage.copies.get(md5, ())))
-    return md5s - set(whole)
+    copies = lineage.copies
+    return {md5 for md5 in md5s if md5 not in clean or not all(known.is_whole(*copy, md5) for copy in copies.get(md5, ()))}
 
 
 def marks_of(lineage: Lineage, md5s: Iterable[str], is_erased: IsErased, known: Known = NOTHING) -> Marks:

@@ -2,7 +2,7 @@
 what is known of them since they were read (`known`).
 """
 
-from collections.abc import Set
+from collections.abc import Container, Sequence
 
 from flows.purge.known import NOTHING, Known
 from flows.purge.lineage import IsErased, Lineage
@@ -41,12 +41,12 @@ class _Holders:
         self._records = marks.ids | marks.digests
         self._finder = Finder(search_terms.patterns())
         self._without_records = known.clean(SearchTerms(texts=frozenset(self._records)), marks.aliases)
-        self._without_traces = self._without_records & known.clean(search_terms, marks.aliases)
+        self._without_traces = known.clean(search_terms, marks.aliases)
 
     def holds(self, md5: str, bytes_too: bool = False) -> bool | None:
         """Whether an object holds a record of theirs; None if nothing can tell. Args: bytes_too: search other files by bytes."""
         answer = None
-        clean = self._without_traces if bytes_too else self._without_records
+        clean = [self._without_records, self._without_traces] if bytes_too else [self._without_records]
         for store, entry in self._lineage.copies.get(md5, ()):
             seen = self._known_answer(store, entry, md5, clean) or self._look(store, entry, bytes_too)
             if seen == HELD:
@@ -54,9 +54,9 @@ class _Holders:
             answer = False if seen == CLEAN else answer
         return answer
 
-    def _known_answer(self, store: Store, entry: Entry, md5: str, clean: Set[str]) -> str:
+    def _known_answer(self, store: Store, entry: Entry, md5: str, clean: Sequence[Container[str]]) -> str:
         """What the index says of a copy; empty if it must be read."""
-        if md5 not in clean or not self._known.is_whole(store, entry, md5):
+        if any(md5 not in answer for answer in clean) or not self._known.is_whole(store, entry, md5):
             return ""
         return CLEAN if self._known.is_parquet(md5) else UNTOLD
 

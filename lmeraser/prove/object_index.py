@@ -2,7 +2,7 @@
 
     .lmeraser/objects.index     SQLite, mode 0600; never in git, a remote or a log
     contents    MD5 -> the traces of its bytes (`traces`) and of the people in it, as keyed digests; whether it is Parquet
-    copies      store, key -> size and stamp of the file that was read there
+    copies      key, store -> size and stamp of the file that was read there; the key is that of the MD5
 
 It names nobody: a digest is one block of AES-256 (FIPS 197) under a key that is derived from the project's subject key, of which
 64 bits are kept: a keyed pseudo-random function like an HMAC, of which a large store needs millions. Every row is sealed with the
@@ -15,10 +15,10 @@ import hmac
 import os
 import sqlite3
 import unicodedata
-from collections.abc import Collection, Iterable, Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
-from functools import cache
+from functools import cache, cached_property
 from pathlib import Path
 from typing import Any
 
@@ -28,18 +28,18 @@ from lmeraser.erase.erased import SubjectKey
 from lmeraser.prove.finder import Finder
 from lmeraser.prove.traces import ANCHOR, DIGITS, HEAD, MEMORY, WORD, Found, needed
 from lmeraser.stores.base import Entry, Store, place_of
+from lmeraser.stores.dvc_objects import OBJECT
 
 KINDS = (WORD, DIGITS, ANCHOR, HEAD, "person")
 CODE = ("archives", "finder", "object_index", "parquet", "scan", "traces")  # what decides what a search finds, and what it leaves
 SCHEMA = (
     "CREATE TABLE IF NOT EXISTS contents (md5 TEXT PRIMARY KEY, parquet INTEGER NOT NULL, traces BLOB NOT NULL,"
     " seal BLOB NOT NULL)",
-    "CREATE TABLE IF NOT EXISTS copies (store TEXT, key TEXT, md5 TEXT NOT NULL, size INTEGER NOT NULL, stamp TEXT NOT NULL,"
-    " seal BLOB NOT NULL, PRIMARY KEY (store, key)) WITHOUT ROWID",
-    "CREATE INDEX IF NOT EXISTS copies_by_content ON copies (md5)",
+    "CREATE TABLE IF NOT EXISTS copies (key TEXT, store TEXT, size INTEGER NOT NULL, stamp TEXT NOT NULL, seal BLOB NOT NULL,"
+    " PRIMARY KEY (key, store)) WITHOUT ROWID",
 )
 DAMAGED = "the index of the stores is damaged: it is not used, every object is read, and it is made anew"
-FOREIGN = "the index of the stores: {} of {} rows are damaged, of another key or of another release; those objects are read"
+FOREIGN = "the index of the stores: {} of {} entries are damaged, of other stores, another key or another release, and go"
 UNKEPT = "the index of the stores could not be kept ({}): those objects are read again next time"
 
 
@@ -67,7 +67,10 @@ class IndexKey:
         self._cipher = Cipher(algorithms.AES(hmac.digest(secret, b"traces", "sha256")), modes.ECB())  # noqa: S305
 
     def seal(self, *fields: object) -> bytes:
-        message = b"".join(len(raw).to_bytes(8, "big") + raw for field in fields for raw in (_bytes(field),))
+        """Args: fields: texts and numbers, at last perhaps bytes."""
+        *texts, last = fields
+        message = "".join(f"{len(text)}:{text} " for text in map(str, texts)).encode("utf-8", "surrogateescape")
+        message += last if isinstance(last, bytes) else str(last).encode("utf-8", "surrogateescape")
         return hashlib.blake2b(message, key=self._seal, digest_size=16).digest()
 
     def digests(self, found: Found) -> Any:
@@ -84,10 +87,6 @@ class IndexKey:
 
     def pseudonyms(self, names: Iterable[str]) -> Iterator[str]:
         return map(self._pseudonym, names)
-
-
-def _bytes(field: object) -> bytes:
-    return field if isinstance(field, bytes) else os.fsencode(str(field))
 
 
 @dataclass(frozen=True)
@@ -112,68 +111,87 @@ def question_of(key: IndexKey, finder: Finder, pseudonyms: Iterable[str], names:
     )
 
 
+class Clean:
+    """The contents that surely hold nothing of what was asked for; each is checked when it is looked up."""
+
+    def __init__(self, index: "ObjectIndex", held: frozenset[str], everything: bool) -> None:
+        self._index, self._held, self._everything = index, held, everything
+
+    def __contains__(self, md5: object) -> bool:
+        return not self._everything and md5 not in self._held and isinstance(md5, str) and self._index.has_whole(md5)
+
+
 class ObjectIndex:
-    """The index of one project, as it was when it was opened. Attributes: problem: what is told of it; "" if nothing."""
+    """The index of one project, as it was when it was opened. Attributes: damaged: it could not be read."""
 
     def __init__(self, path: Path, subject_key: SubjectKey) -> None:
-        self.path, self.key, self.problem = path, IndexKey(subject_key), ""
-        self._broken = False
-        self._parquet: dict[str, bool] = {}
-        self._spans: dict[str, tuple[int, int]] = {}  # where the digests of each content lie
+        self.path, self.key, self.damaged = path, IndexKey(subject_key), False
+        self._contents: dict[str, tuple[int, int, bytes]] = {}  # whether it is Parquet, where its digests end, seal
         self._digests = np.zeros(0, np.uint64)
-        self._copies: dict[tuple[str, str], tuple[str, int, str]] = {}
-        self._fresh: dict[str, tuple[bool, bytes]] = {}
-        self._read: dict[tuple[str, str], tuple[str, int, str]] = {}
-        self._stale: set[tuple[str, str]] = set()
+        self._copies: dict[tuple[str, str], tuple[int, str, bytes]] = {}  # by key and store: size, stamp, seal
+        self._checked: dict[str, bool] = {}
+        self._lost = 0
+        self._places: dict[tuple[str, str], str] = {}
+        self._fresh: dict[str, tuple[int, bytes]] = {}
+        self._read: dict[tuple[str, str], tuple[int, str]] = {}
+        self._there: set[tuple[str, str]] = set()
         if os.path.lexists(path):
-            self._load()
+            try:
+                self._load()
+            except (sqlite3.Error, OSError, TypeError, ValueError, OverflowError):
+                self.damaged = True
+                self._contents, self._copies = {}, {}
 
     def _load(self) -> None:
-        try:
-            with _opened(self.path) as connection:
-                contents = connection.execute("SELECT md5, parquet, traces, seal FROM contents").fetchall()
-                copies = connection.execute("SELECT store, key, md5, size, stamp, seal FROM copies").fetchall()
-            whole = [row[:3] for row in contents if hmac.compare_digest(self.key.seal("content", *row[:3]), _bytes(row[3]))]
-            whole = [row for row in whole if len(row[2]) % 8 == 0]
-            known = [row[:5] for row in copies if hmac.compare_digest(self.key.seal("copy", *row[:5]), _bytes(row[5]))]
-        except (sqlite3.Error, OSError, TypeError, ValueError, OverflowError):
-            self.problem, self._broken = DAMAGED, True
-            return
-        lost, rows = len(contents) + len(copies) - len(whole) - len(known), len(contents) + len(copies)
-        self.problem = FOREIGN.format(lost, rows) if lost else ""
-        self._digests = np.frombuffer(b"".join(row[2] for row in whole), np.uint64)
-        begin = 0
-        for md5, parquet, traces in whole:
-            self._parquet[md5], self._spans[md5] = bool(parquet), (begin, begin + len(traces) // 8)
-            begin += len(traces) // 8
-        self._copies = {(store, key): (md5, size, stamp) for store, key, md5, size, stamp in known}
+        with _opened(self.path) as connection:
+            contents = connection.execute("SELECT md5, parquet, traces, seal FROM contents").fetchall()
+            copies = connection.execute("SELECT key, store, size, stamp, seal FROM copies").fetchall()
+        traces = [row[2] if isinstance(row[2], bytes) and len(row[2]) % 8 == 0 else b"" for row in contents]
+        self._digests = np.frombuffer(b"".join(traces), np.uint64)
+        end = 0
+        for (md5, parquet, _, seal), own in zip(contents, traces, strict=True):
+            end += len(own) // 8
+            self._contents[md5] = parquet, end, seal
+        self._copies = {(key, store): (size, stamp, seal) for key, store, size, stamp, seal in copies}
 
     # Answers
 
-    def clean(self, question: Question) -> frozenset[str]:
+    def clean(self, question: Question) -> Clean:
         """MD5s of the contents that surely hold nothing of what was asked for."""
         if question.open:
-            return frozenset()
+            return Clean(self, frozenset(), True)
         wanted = np.array(sorted(question.any_of.union(*question.all_of)), np.uint64)
         low = np.zeros(1 << 16, bool)
         low[wanted & np.uint64(0xFFFF)] = True
         places = np.flatnonzero(low[self._digests & np.uint64(0xFFFF)])
         places = places[np.isin(self._digests[places], wanted)]
-        names = list(self._spans)
-        ends = np.array([end for _, end in self._spans.values()], np.int64)
+        names, ends = list(self._contents), np.array([end for _, end, _ in self._contents.values()], np.int64)
         hits: dict[str, set[int]] = {}
         for content, digest in zip(np.searchsorted(ends, places, side="right"), self._digests[places], strict=True):
             hits.setdefault(names[int(content)], set()).add(int(digest))
         held = {md5 for md5, met in hits.items() if met & question.any_of or any(needs <= met for needs in question.all_of)}
-        return frozenset(names) - held
+        return Clean(self, frozenset(held), False)
+
+    def has_whole(self, md5: str) -> bool:
+        """Whether a content is known, by a row that is as it was written."""
+        if md5 not in self._checked:
+            parquet, _, seal = self._contents.get(md5, (0, 0, b""))
+            sealed = md5 in self._contents and self.key.seal("content", md5, parquet, self._traces(md5).tobytes()) == seal
+            self._lost += md5 in self._contents and not sealed
+            self._checked[md5] = sealed
+        return self._checked[md5]
 
     def is_known(self, store: Store, entry: Entry, md5: str) -> bool:
         """Whether this very file was read whole, and its bytes were those that its name says."""
-        known = self._copies.get((self._place(store), entry.key))
-        return bool(entry.stamp) and entry.kind == "file" and known == (md5, entry.size, entry.stamp) and md5 in self._spans
+        known = self._copies.get((entry.key, self._place(store)))
+        if known is None or not entry.stamp or entry.kind != "file" or known[:2] != (entry.size, entry.stamp):
+            return False
+        sealed = self.key.seal("copy", entry.key, self._place(store), *known[:2]) == known[2]
+        self._lost += not sealed
+        return sealed and self.has_whole(md5)
 
     def is_parquet(self, md5: str) -> bool:
-        return self._parquet[md5]
+        return bool(self._contents[md5][0])
 
     @property
     def size(self) -> int:
@@ -181,7 +199,19 @@ class ObjectIndex:
         return len(self._copies)
 
     def _place(self, store: Store) -> str:
-        return self.key.seal("store", store.name, place_of(store)).hex()
+        named = store.name, place_of(store)
+        if named not in self._places:
+            self._places[named] = self.key.seal("store", *named).hex()[:16]
+        return self._places[named]
+
+    def _traces(self, md5: str) -> Any:
+        """Of a content that is known: its digests lie behind those of the content before it."""
+        return self._digests[self._begins[md5] : self._contents[md5][1]]
+
+    @cached_property
+    def _begins(self) -> dict[str, int]:
+        ends = [end for _, end, _ in self._contents.values()]
+        return dict(zip(self._contents, [0, *ends], strict=False))
 
     # Changes
 
@@ -190,59 +220,55 @@ class ObjectIndex:
         if entry.stamp:
             digests = self.key.digests(found | self.key.people(self.key.pseudonyms(people)))
             # Two contents of one MD5 can be made: then either one's traces stand for both.
-            self._fresh[md5] = parquet, np.union1d(digests, self._traces(md5)).tobytes()
-            self._read[self._place(store), entry.key] = md5, entry.size, entry.stamp
+            before = self._fresh[md5][1] if md5 in self._fresh else self._traces(md5).tobytes() if self.has_whole(md5) else b""
+            self._fresh[md5] = int(parquet), np.union1d(digests, np.frombuffer(before, np.uint64)).tobytes()
+            self._read[entry.key, self._place(store)] = entry.size, entry.stamp
 
-    def _traces(self, md5: str) -> Any:
-        if md5 in self._fresh:
-            return np.frombuffer(self._fresh[md5][1], np.uint64)
-        begin, end = self._spans.get(md5, (0, 0))
-        return self._digests[begin:end]
+    def keep(self, store: Store, entry: Entry) -> None:
+        """What is known of this file stays known. What is neither kept nor noted is forgotten."""
+        self._there.add((entry.key, self._place(store)))
 
-    def drop(self, store: Store, key: str) -> None:
-        """Forget a file: it was read, and cannot stay known."""
-        self._stale.add((self._place(store), key))
+    def problem(self) -> str:
+        """What is to be told of the index, once all stores were looked at; empty if nothing."""
+        if self.damaged:
+            return DAMAGED
+        ours = set(self._places.values())
+        lost = self._lost + sum(store not in ours for _, store in self._copies)
+        return FOREIGN.format(lost, len(self._copies) + len(self._contents)) if lost else ""
 
-    def keep_only(self, store: Store, keys: Collection[str]) -> None:
-        """Forget the files of a store that are gone."""
-        place, there = self._place(store), frozenset(keys)
-        self._stale |= {(where, key) for where, key in self._copies if where == place and key not in there}
-
-    def save(self) -> None:
-        """Write what changed. A failure is told, and is no error: what was not kept is read again."""
+    def save(self) -> str:
+        """Write what changed. A failure is no error: what was not kept is read again; returns the line that tells it."""
         try:
             self.path.parent.mkdir(exist_ok=True, mode=0o700)
-            if self._broken:
-                self.path.unlink()
+            if self.damaged:
+                _take_away(self.path)
             self._write()
         except (sqlite3.Error, OSError) as error:
-            self.problem = self.problem or UNKEPT.format(type(error).__name__)
+            return UNKEPT.format(type(error).__name__)
+        return ""
 
     def _write(self) -> None:
+        gone = self._copies.keys() - self._there - self._read.keys()
         with _opened(self.path, make=True) as connection:
             for command in SCHEMA:
                 connection.execute(command)
-            stale = self._stale - self._read.keys()
-            connection.executemany("DELETE FROM copies WHERE store = ? AND key = ?", sorted(stale))
-            contents = ((md5, int(parquet), traces) for md5, (parquet, traces) in self._fresh.items())
+            # IS: a damaged row may hold nothing where a text was.
+            connection.executemany("DELETE FROM copies WHERE key IS ? AND store IS ?", list(gone))
+            contents = ((md5, *row) for md5, row in self._fresh.items())
             rows = ((*row, self.key.seal("content", *row)) for row in contents)
             connection.executemany("INSERT OR REPLACE INTO contents VALUES (?, ?, ?, ?)", rows)
             copies = ((*where, *what) for where, what in self._read.items())
             connection.executemany(
-                "INSERT OR REPLACE INTO copies VALUES (?, ?, ?, ?, ?, ?)", ((*row, self.key.seal("copy", *row)) for row in copies)
+                "INSERT OR REPLACE INTO copies VALUES (?, ?, ?, ?, ?)", ((*row, self.key.seal("copy", *row)) for row in copies)
             )
-            if self.problem:  # rows that fit no seal serve nobody
-                self._drop_unsealed(connection)
-            connection.execute("DELETE FROM contents WHERE md5 NOT IN (SELECT md5 FROM copies)")
+            held = {md5_of(key) for key, _ in (self._copies.keys() - gone) | self._read.keys()}
+            connection.executemany("DELETE FROM contents WHERE md5 IS ?", [(md5,) for md5 in self._contents.keys() - held])
 
-    def _drop_unsealed(self, connection: sqlite3.Connection) -> None:
-        copies, contents = self._copies.keys() | self._read.keys(), self._spans.keys() | self._fresh.keys()
-        for store, key in connection.execute("SELECT store, key FROM copies").fetchall():
-            if (store, key) not in copies:
-                connection.execute("DELETE FROM copies WHERE store IS ? AND key IS ?", (store, key))
-        for (md5,) in connection.execute("SELECT md5 FROM contents").fetchall():
-            if md5 not in contents:
-                connection.execute("DELETE FROM contents WHERE md5 IS ?", (md5,))
+
+def md5_of(key: str) -> str:
+    """The digest that an object is named by."""
+    match = OBJECT.fullmatch(str(key))
+    return match[1] + match[2] if match else ""
 
 
 @contextmanager
@@ -266,12 +292,17 @@ def forget_contents(path: Path, md5s: Iterable[str]) -> None:
     """Take objects out of the index before they are deleted. An index that cannot be changed goes as a whole."""
     if not os.path.lexists(path):
         return
-    gone = [(md5,) for md5 in sorted(md5s)]
+    gone = sorted(md5s)
     try:
         with _opened(path) as connection:
-            connection.executemany("DELETE FROM copies WHERE md5 = ?", gone)
-            connection.executemany("DELETE FROM contents WHERE md5 = ?", gone)
+            keys = [(f"{folder}{md5[:2]}/{md5[2:]}",) for md5 in gone for folder in ("files/md5/", "")]
+            connection.executemany("DELETE FROM copies WHERE key = ?", keys)
+            connection.executemany("DELETE FROM contents WHERE md5 = ?", [(md5,) for md5 in gone])
     except (sqlite3.Error, OSError):
-        for name in (path.name, f"{path.name}-journal"):
-            with suppress(OSError):
-                path.with_name(name).unlink()
+        with suppress(OSError):
+            _take_away(path)
+
+
+def _take_away(path: Path) -> None:
+    for name in (f"{path.name}-journal", path.name):
+        path.with_name(name).unlink(missing_ok=True)

@@ -13,7 +13,7 @@ from dataclasses import dataclass, field
 
 from lmeraser.prove.archives import is_packed
 from lmeraser.prove.finder import Finder
-from lmeraser.prove.object_index import ObjectIndex, question_of
+from lmeraser.prove.object_index import Clean, ObjectIndex, question_of
 from lmeraser.prove.traces import Gathering
 from lmeraser.stores.base import Entry, Store
 
@@ -33,15 +33,11 @@ class Reading:
     trusting: bool = False
     has_turn: Callable[[str], bool] | None = None
     notes: list[str] = field(default_factory=list)
-    _clean: frozenset[str] = frozenset()
+    _clean: Clean | None = None
 
     def begin(self, finder: Finder) -> None:
         """Ask the index what this finder looks for."""
-        if self.index is None:
-            return
-        if self.index.problem:
-            self.notes.append(self.index.problem)
-        if self.trusting:
+        if self.index is not None and self.trusting:
             question = question_of(self.index.key, finder, self.people)
             self._clean = self.index.clean(question)
             if question.open and self.index.size:
@@ -49,23 +45,30 @@ class Reading:
 
     def knows(self, store: Store, entry: Entry, md5: str) -> bool:
         """Whether an object need not be read: it was, and holds nothing. Args: md5: that it is named by, empty if it is not."""
-        return self.index is not None and md5 in self._clean and self.index.is_known(store, entry, md5)
+        if self.index is None or self._clean is None or not md5:
+            return False
+        known = self.index.is_known(store, entry, md5) and md5 in self._clean
+        if known:
+            self.index.keep(store, entry)
+        return known
 
-    def waits(self, entry: Entry, md5: str) -> bool:
-        """Whether it is not a file's turn."""
-        return self.has_turn is not None and not self.has_turn(md5 or entry.key)
+    def waits(self, store: Store, entry: Entry, md5: str) -> bool:
+        """Whether it is not a file's turn: what is known of it stays."""
+        waits = self.has_turn is not None and not self.has_turn(md5 or entry.key)
+        if waits and md5 and self.index is not None and self.index.is_known(store, entry, md5):
+            self.index.keep(store, entry)
+        return waits
 
     def gathering(self, md5: str) -> Gathering | None:
         """What gathers the traces of an object while it is read; None if it is not to be remembered."""
         return Gathering() if md5 and self.index is not None else None
 
     def finish(self) -> None:
-        """Keep what is new. What was known of files that are gone went with `ObjectIndex.keep_only`."""
+        """Keep what is known and forget the rest: what is gone, and what was read and cannot be remembered."""
         if self.index is not None:
-            problem = self.index.problem
-            self.index.save()
-            if self.index.problem != problem:
-                self.notes.append(self.index.problem)
+            problem = self.index.problem()
+            told = self.index.save() or problem
+            self.notes += [told] if told else []
 
 
 @dataclass
@@ -80,13 +83,11 @@ class Look:
 
 
 def remember(reading: Reading, store: Store, entry: Entry, name: str, look: Look, gathering: Gathering | None) -> None:
-    """Note an object that was read whole, or drop what was known of it. Args: name: the digest that it is named by."""
-    if reading.index is None or not name:
+    """Note an object that was read whole, if its traces tell all of it. Args: name: the digest that it is named by."""
+    if reading.index is None or gathering is None or not look.answerable or gathering.folded:
         return
-    if gathering is not None and look.answerable and not gathering.folded and look.md5 == name.removesuffix(".dir"):
+    if look.md5 == name.removesuffix(".dir"):
         reading.index.note(store, entry, name, look.parquet, gathering.end(), look.people)
-    else:
-        reading.index.drop(store, entry.key)
 
 
 def is_answerable(head: bytes, shown: bool, holes: bool) -> bool:

@@ -250,12 +250,10 @@ def scan_store(
         name = names.get(key, "")
         if name not in search_terms.objects and reading.knows(store, entry, name):
             known += 1
-        elif reading.waits(entry, name):
+        elif reading.waits(store, entry, name):
             waiting += 1
         else:
             store_scan.file(entry, name, digests)
-    if reading.index is not None:
-        reading.index.keep_only(store, names)
     links: tuple[str, ...] = ()
     if isinstance(store, FolderStore):
         linked = (os.path.realpath(store.root / entry.key) for entry in entries if entry.kind == "link")
