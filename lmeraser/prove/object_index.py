@@ -75,10 +75,12 @@ class IndexKey:
 
     def digests(self, found: Found) -> Any:
         """The keyed digests of traces, sorted, each once: uint64."""
-        blocks = [np.zeros((0, 2), np.uint64)]
+        blocks = np.zeros((sum(map(len, found.values())), 2), np.uint64)
+        begin = 0
         for kind, values in found.items():
-            blocks.append(np.stack([np.asarray(values, np.uint64), np.full(len(values), KINDS.index(kind), np.uint64)], axis=1))
-        sealed = self._cipher.encryptor().update(np.concatenate(blocks).tobytes())
+            blocks[begin : begin + len(values), 0], blocks[begin : begin + len(values), 1] = values, KINDS.index(kind)
+            begin += len(values)
+        sealed = self._cipher.encryptor().update(blocks.tobytes())
         return np.unique(np.frombuffer(sealed, np.uint64)[::2])
 
     def people(self, pseudonyms: Iterable[str]) -> Found:
@@ -131,7 +133,7 @@ class ObjectIndex:
         self._copies: dict[tuple[str, str], tuple[int, str, bytes]] = {}  # by key and store: size, stamp, seal
         self._checked: dict[str, bool] = {}
         self._lost = 0
-        self._places: dict[tuple[str, str], str] = {}
+        self._places: dict[int, tuple[Store, str]] = {}  # by the store's identity in memory, which holds while it is kept here
         self._fresh: dict[str, tuple[int, bytes]] = {}
         self._read: dict[tuple[str, str], tuple[int, str]] = {}
         self._there: set[tuple[str, str]] = set()
@@ -199,10 +201,9 @@ class ObjectIndex:
         return len(self._copies)
 
     def _place(self, store: Store) -> str:
-        named = store.name, place_of(store)
-        if named not in self._places:
-            self._places[named] = self.key.seal("store", *named).hex()[:16]
-        return self._places[named]
+        if id(store) not in self._places:
+            self._places[id(store)] = store, self.key.seal("store", store.name, place_of(store)).hex()[:16]
+        return self._places[id(store)][1]
 
     def _traces(self, md5: str) -> Any:
         """Of a content that is known: its digests lie behind those of the content before it."""
@@ -232,7 +233,7 @@ class ObjectIndex:
         """What is to be told of the index, once all stores were looked at; empty if nothing."""
         if self.damaged:
             return DAMAGED
-        ours = set(self._places.values())
+        ours = {place for _, place in self._places.values()}
         lost = self._lost + sum(store not in ours for _, store in self._copies)
         return FOREIGN.format(lost, len(self._copies) + len(self._contents)) if lost else ""
 

@@ -172,13 +172,14 @@ class Gathering:
 
     def _take(self, data: bytes, limit: int) -> None:
         for kind, values in _found(data, limit):
-            self._found[kind].append(np.unique(values))
+            if len(values):  # a text has a word at every letter
+                self._found[kind].append(np.unique(values) if limit == STEP else values)
 
     def end(self) -> Found:
-        """All of them, each once."""
+        """All of them; some more than once."""
         self._take(self._waiting, len(self._waiting))
         self._waiting = b""
-        return {kind: np.unique(np.concatenate(values)) for kind, values in self._found.items()}
+        return {kind: np.concatenate([np.zeros(0, np.uint64), *values]) for kind, values in self._found.items()}
 
 
 @dataclass(frozen=True)
