@@ -1,9 +1,12 @@
 """A store without a disk."""
 
+import hashlib
 import io
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
 from typing import BinaryIO
+
+from lmeraser.stores.base import Entry
 
 
 @dataclass
@@ -15,6 +18,10 @@ class MemoryStore:
 
     def list(self) -> Iterator[tuple[str, int]]:
         yield from [(key, len(content)) for key, content in self.files.items()]
+
+    def entries(self) -> Iterator[Entry]:
+        for key, content in self.files.items():
+            yield Entry(key, len(content), stamp=hashlib.sha256(content).hexdigest())
 
     def open(self, key: str) -> BinaryIO:
         if key not in self.files:

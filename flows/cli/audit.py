@@ -1,6 +1,7 @@
 """`lmeraser audit`: prove it. Each proof that is asked for gives its part of the result."""
 
 import argparse
+import re
 from dataclasses import asdict
 from typing import TYPE_CHECKING, Any
 
@@ -23,6 +24,7 @@ def arguments(parser: argparse.ArgumentParser) -> None:
     add = parser.add_argument
     add("--rebuild", action="store_true", help="build from the retained records in a clean copy, compare")
     add("--stores", action="store_true", help="scan every store for what should be gone")
+    add("--subset", metavar="1/N", help="with --stores: read one file of N, drawn anew each day by a key")
     add("--canaries-from", metavar="FILE", help="with --stores: look for these lines too; - reads stdin")
     add("--membership", action="store_true", help="drill: does tuning leave a trace that deletion removes?")
     add("--people", type=int, default=5, metavar="N", help="with --membership: how many to draw")
@@ -34,6 +36,9 @@ def arguments(parser: argparse.ArgumentParser) -> None:
 def act(options: argparse.Namespace) -> Result:
     if not (options.rebuild or options.stores or options.membership):
         raise BadInputError("`lmeraser audit` needs at least one of --rebuild, --stores and --membership; add one and retry")
+    if options.subset and not options.stores:
+        raise BadInputError("--subset is a part of --stores; add --stores and retry")
+    _share(options.subset)  # before anything is done
     from flows.project import Project, workspace
 
     project = Project.find()
@@ -72,12 +77,22 @@ def _rebuild(project: "Project", _: argparse.Namespace) -> Result:
 
 
 def _stores(project: "Project", options: argparse.Namespace) -> Result:
-    from flows.purge.step import audit_stores
+    from flows.audit.stores import audit_and_note
+    from flows.purge.report import which_scan
 
     events = project.ledger.verify_chain()
     canaries = read_lines(options.canaries_from, "--canaries-from") if options.canaries_from else []
-    report = audit_stores(project.layout, canaries).to_json()
-    return report | {"ledger_events": events}, [*store_lines(report), f"{events} events of the ledger are as they were written"]
+    report = audit_and_note(project, canaries, _share(options.subset))
+    lines = [*store_lines(report.to_json()), which_scan(report)]
+    return report.to_json() | {"ledger_events": events}, [*lines, f"{events} events of the ledger are as they were written"]
+
+
+def _share(subset: str | None) -> int:
+    """N of 1/N; 1 where everything is to be read."""
+    match = re.fullmatch(r"1/([1-9][0-9]{0,3})", subset or "1/1")
+    if match is None:
+        raise BadInputError("--subset is not a share such as 1/30 (from 1/1 to 1/9999); correct it and retry")
+    return int(match[1])
 
 
 def store_lines(report: dict[str, Any]) -> list[str]:
@@ -87,6 +102,7 @@ def store_lines(report: dict[str, Any]) -> list[str]:
         left = ", ".join(f"{residue['count']} {residue['kind']}" for residue in store["residue"]) or "nothing left"
         left += f", in {', '.join(store['where'])}" if store["where"] else ""
         left += f"; {store['unknown']} objects that no known version names" if store.get("unknown") else ""
+        left += f"; {store['waiting']} more files wait for their turn" if store.get("waiting") else ""
         lines.append(f"{store['store']:<22}{store['objects']:>8} files {store['bytes']:>14,} bytes  {left}")
     lines += [f"exempt: {text}" for text in report["exempt"]]
     return [*lines, "clean: nothing of the erased people was found" if report["clean"] else "NOT CLEAN"]

@@ -21,7 +21,7 @@ def arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def act(options: argparse.Namespace) -> Result:
-    from flows.cli.summary import plan_lines, summary, timing_lines
+    from flows.cli.summary import plan_lines, scan_lines, summary, timing_lines
     from flows.project import Project, workspace
     from flows.requests import intake
     from flows.requests.coordinator import run_open
@@ -51,6 +51,7 @@ def act(options: argparse.Namespace) -> Result:
     ]
     if request.certificate:
         lines += [
+            *scan_lines(project, request),
             f"certificate         {request.certificate}",
             f"check it           lmeraser verify {request.certificate}",
             "prove it           lmeraser audit --rebuild --stores; review it: dvc metrics diff",

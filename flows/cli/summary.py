@@ -65,6 +65,14 @@ def plan_lines(plan: dict[str, Any]) -> list[str]:
     return lines
 
 
+def scan_lines(project: Project, request: Request) -> list[str]:
+    """Which scan found nothing, as the certificate has it."""
+    from flows.purge.report import WHICH
+
+    batch = project.ledger.get_batch(request.batch_id) if request.batch_id else None
+    return [f"scan                {result}" for check, result in (batch.scan if batch else ()) if check == WHICH]
+
+
 def timing_lines(request: Request) -> list[str]:
     """Where the time of a request went: steps, and below each what it spent it on."""
     lines = [f"{'seconds':>9}  step"]

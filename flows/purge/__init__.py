@@ -8,6 +8,7 @@ lock_history    facts: every version of the pipeline's locks, from git, the work
 lineage         facts: which stage made what of what, and what each store holds
 marks           what the records of the erased people are known by, read from the stored parts
 search_terms    what a scan must not find; kept on the disk until a scan found none of it
+known           what is known of objects since they were read whole, so that they need not be read again
 raw_objects     which stored objects hold a record of theirs
 plan            what goes, what stays although nobody can tell what it was made of, and who must accept that
 journal         what goes, on the disk before anything does; what all purges condemned

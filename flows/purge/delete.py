@@ -14,6 +14,7 @@ from lmeraser.core.errors import LmeraserError, StepFailedError
 from lmeraser.core.layout import Layout
 from lmeraser.core.progress import say
 from lmeraser.erase.taint import Condemned
+from lmeraser.prove.object_index import forget_contents
 from lmeraser.stores.base import Store
 from lmeraser.stores.dvc_objects import Contents, contents, read_manifests, read_runs
 
@@ -76,6 +77,7 @@ def carry_out(layout: Layout, journal: PurgeJournal) -> Mapping[str, int]:
     """
     current, manifests = live(layout)
     everywhere, in_own_cache = _without(journal.condemned, current), _without(journal.condemned_in_own_cache, current)
+    forget_contents(layout.object_index, everywhere.objects | in_own_cache.objects)
     deleted: dict[str, int] = {}
     failures: list[LmeraserError] = []
     for store in remotes.stores(layout):

@@ -13,7 +13,7 @@ from lmeraser.core.layout import Layout
 from lmeraser.erase.taint import FOLDER, RUN, Manifests, StageRun, with_members
 from lmeraser.pipeline.files import locks
 from lmeraser.pipeline.locks import damaged
-from lmeraser.stores.base import Store
+from lmeraser.stores.base import Entry, Store
 from lmeraser.stores.dvc_objects import Contents, contents, read_manifests, read_runs
 
 IsErased = Callable[[str], bool]
@@ -59,12 +59,12 @@ class Lineage:
     problem: str = ""
 
     @cached_property
-    def copies(self) -> dict[str, list[tuple[Store, str]]]:
-        """Where each object lies: MD5 to stores and keys."""
-        copies: dict[str, list[tuple[Store, str]]] = {}
+    def copies(self) -> dict[str, list[tuple[Store, Entry]]]:
+        """Where each object lies, by MD5."""
+        copies: dict[str, list[tuple[Store, Entry]]] = {}
         for store, stored in self.contents:
             for md5, keys in stored.objects.items():
-                copies.setdefault(md5, []).extend((store, key) for key in keys)
+                copies.setdefault(md5, []).extend((store, stored.entries[key]) for key in keys)
         return copies
 
     @cached_property

@@ -13,10 +13,11 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
+from flows.purge.known import NOTHING, Known
 from flows.purge.lineage import IsErased, Lineage
 from lmeraser.core.layout import Layout
 from lmeraser.data.records import read_table
-from lmeraser.prove.search_terms import excerpts
+from lmeraser.prove.search_terms import SearchTerms, excerpts
 
 KNOWN_BY = ("id", "sha256", "subject")
 
@@ -45,14 +46,34 @@ def retained_values(layout: Layout, column: str) -> set[str]:
     return {value for path in retained_files(layout) for value in pc.unique(read_table(path, (column,))[column]).to_pylist()}
 
 
+class Retained:
+    """What retained records hold: each column is read once, when it is first asked for."""
+
+    def __init__(self, layout: Layout) -> None:
+        self._layout = layout
+        self._columns: dict[str, list[pa.ChunkedArray]] = {}
+
+    def without(self, column: str, values: Iterable[str]) -> set[str]:
+        """Those values that no retained record has."""
+        asked = set(values)
+        if not asked:
+            return asked
+        if column not in self._columns:
+            self._columns[column] = [read_table(path, (column,))[column] for path in retained_files(self._layout)]
+        wanted = pa.array(sorted(asked), pa.string())
+        for held in self._columns[column]:
+            asked -= set(pc.unique(held.filter(pc.is_in(held, value_set=wanted))).to_pylist())
+        return asked
+
+
 def _read(lineage: Lineage, md5: str, columns: list[str]) -> pa.Table | None:
     """These columns, as far as they are there, of an object, wherever it can be read; None if it is nowhere, or no part.
 
     A part has the columns and types of our records.
     """
-    for store, key in lineage.copies.get(md5, ()):
+    for store, entry in lineage.copies.get(md5, ()):
         try:
-            with store.open(key) as stream:
+            with store.open(entry.key) as stream:
                 table = pq.ParquetFile(stream).read(columns)
         except (FileNotFoundError, pa.ArrowException, OSError, ValueError):
             continue
@@ -76,28 +97,45 @@ def _parts(lineage: Lineage, md5s: Iterable[str]) -> Iterator[tuple[str, pa.Tabl
             yield md5, table
 
 
-def marks_of(lineage: Lineage, md5s: Iterable[str], is_erased: IsErased) -> Marks:
+def _may_hold(lineage: Lineage, md5s: set[str], marks: Marks, known: Known) -> set[str]:
+    """Which of these objects may hold a record of theirs, by what is known of them so far."""
+    clean = known.clean(SearchTerms(texts=frozenset(marks.digests)), marks.aliases)
+    copies = lineage.copies
+    return {md5 for md5 in md5s if md5 not in clean or not all(known.is_whole(*copy, md5) for copy in copies.get(md5, ()))}
+
+
+def marks_of(lineage: Lineage, md5s: Iterable[str], is_erased: IsErased, known: Known = NOTHING) -> Marks:
     """What the records in these objects tell of the erased people.
 
     Each object is read once, without its images (they may lie in a bucket, and most hold nobody who is erased); those that hold
-    a record of theirs once more, with them.
+    a record of theirs once more, with them. An object is not read at all if it is known to hold neither their names nor an image
+    of theirs: what was read shows further images and earlier names, so it is asked again until no object is added.
     """
+    waiting, parts, retained = set(md5s), dict[str, pa.Table](), Retained(lineage.layout)
     marks = Marks(is_erased)
-    kept, retained = retained_values(lineage.layout, "sha256"), retained_values(lineage.layout, "subject")
-    parts = dict(_parts(lineage, md5s))
+    while wanted := _may_hold(lineage, waiting, marks, known):
+        waiting -= wanted
+        parts |= dict(_parts(lineage, wanted))
+        marks = _marks_in(dict(sorted(parts.items())), is_erased, retained)
+    for md5, table in sorted(parts.items()):
+        if _rows(table, marks).num_rows:
+            marks.images |= _images(lineage, md5, marks)
+    return marks
+
+
+def _marks_in(parts: dict[str, pa.Table], is_erased: IsErased, retained: Retained) -> Marks:
+    """What these parts tell, images aside."""
+    marks = Marks(is_erased)
     for table in parts.values():
-        marks.digests |= set(_rows(table, marks)["sha256"].to_pylist()) - kept
+        marks.digests |= retained.without("sha256", _rows(table, marks)["sha256"].to_pylist())
     for table in parts.values():
         subjects = set(_rows(table, marks)["subject"].to_pylist())
         marks.names |= {name for name in subjects if is_erased(name)}
-        marks.aliases |= {name for name in subjects if not is_erased(name)} - retained
-    for md5, table in parts.items():
+        marks.aliases |= retained.without("subject", {name for name in subjects if not is_erased(name)})
+    for table in parts.values():
         rows = _rows(table, marks)
-        if not rows.num_rows:
-            continue
-        marks.images |= _images(lineage, md5, marks)
         marks.ids |= set(rows["id"].to_pylist())
-        marks.digests |= set(rows["sha256"].to_pylist()) - kept
+        marks.digests |= retained.without("sha256", rows["sha256"].to_pylist())
     return marks
 
 

@@ -9,6 +9,7 @@ from dataclasses import dataclass, field, replace
 
 from flows.dvc import config as remotes
 from flows.purge.journal import PurgeJournal, remembered
+from flows.purge.known import NOTHING, Known
 from flows.purge.lineage import IsErased, Lineage, gather
 from flows.purge.raw_objects import raw_objects
 from lmeraser.core.errors import BlockedError, LmeraserError
@@ -33,10 +34,13 @@ class PurgePlan:
         return self.journal.unknown
 
 
-def plan(layout: Layout, is_erased: IsErased) -> PurgePlan:
-    """Decide what goes; deletes nothing. Raises: ProjectError, StepFailedError; a store that cannot be reached is one."""
+def plan(layout: Layout, is_erased: IsErased, known: Known = NOTHING) -> PurgePlan:
+    """Decide what goes; deletes nothing. Args: known: objects that need not be read, by the lists that `is_erased` knows.
+
+    Raises: ProjectError, StepFailedError; a store that cannot be reached is one.
+    """
     lineage = gather(layout)
-    raw, search_terms = raw_objects(lineage, is_erased)
+    raw, search_terms = raw_objects(lineage, is_erased, known)
     earlier = remembered(layout)
     # A folder that nothing names tells of no lineage: what else lies in it is unknown, not condemned.
     manifests = {md5: members for md5, members in lineage.manifests.items() if md5 not in lineage.orphans}

@@ -16,12 +16,16 @@ from lmeraser.prove.scan import Residue, StoreReport
 from lmeraser.stores.base import Store
 from lmeraser.stores.folder import FolderStore
 
+WHICH = "which scan it was"
+NEW, EVERYTHING = "new", "everything"
+READINGS = (NEW, EVERYTHING)  # what a scan reads: what the index does not know, or all
 LINE, SHOWN = 480, 3  # characters of a line of a certificate; files that a message names
 
 
 @dataclass(frozen=True)
 class StoreRow:
-    """One store, with all of its folders. Attributes: objects: files; bytes: of them.
+    """One store, with all of its folders. Attributes: objects: files that were read; bytes: of them. known: how many were not
+    read, because the index knows that they hold nothing; waiting: whose turn it was not.
 
     where: files that hold something; unreadable: files that cannot be read; of both only those that git tracks, by path below
     the project. unknown: how many objects no known version of the pipeline names; None where nobody asked.
@@ -34,6 +38,8 @@ class StoreRow:
     where: tuple[str, ...] = ()
     unreadable: tuple[str, ...] = ()
     unknown: int | None = None
+    known: int = 0
+    waiting: int = 0
 
     def to_json(self) -> dict[str, object]:
         row: dict[str, object] = {
@@ -44,6 +50,7 @@ class StoreRow:
             "where": list(self.where),
             "unreadable": list(self.unreadable),
         }
+        row |= {name: count for name in ("known", "waiting") if (count := getattr(self, name))}
         return row if self.unknown is None else row | {"unknown": self.unknown}
 
     @classmethod
@@ -51,15 +58,20 @@ class StoreRow:
         """Raises: KeyError, TypeError if it is none."""
         residue = tuple(Residue(**counted) for counted in raw["residue"])
         where, unreadable = tuple(raw["where"]), tuple(raw["unreadable"])
-        return cls(raw["store"], raw["objects"], raw["bytes"], residue, where, unreadable, raw.get("unknown"))
+        more = raw.get("unknown"), raw.get("known", 0), raw.get("waiting", 0)
+        return cls(raw["store"], raw["objects"], raw["bytes"], residue, where, unreadable, *more)
 
 
 @dataclass(frozen=True)
 class ScanReport:
-    """Attributes: stores: one row each; exempt: what was not looked into, or does not count, in words without personal data."""
+    """Attributes: stores: one row each; exempt: what was not looked into, or does not count, in words without personal data;
+    notes: what is to be told of the index, in such words; reading: which scan it was, one of `READINGS`, or a share as `1/30`.
+    """
 
     stores: tuple[StoreRow, ...]
     exempt: tuple[str, ...] = ()
+    notes: tuple[str, ...] = ()
+    reading: str = ""
 
     @property
     def clean(self) -> bool:
@@ -67,15 +79,43 @@ class ScanReport:
         return not any(row.residue for row in self.stores)
 
     def to_json(self) -> dict[str, object]:
-        return {"clean": self.clean, "stores": [row.to_json() for row in self.stores], "exempt": list(self.exempt)}
+        report: dict[str, object] = {
+            "clean": self.clean,
+            "stores": [row.to_json() for row in self.stores],
+            "exempt": list(self.exempt),
+        }
+        report |= {"notes": list(self.notes)} if self.notes else {}
+        return report | ({"reading": self.reading} if self.reading else {})
+
+    def total(self, count: str) -> int:
+        """Of all stores. Args: count: a name of what rows count."""
+        return sum(getattr(row, count) for row in self.stores)
 
     @classmethod
     def from_json(cls, raw: Mapping[str, Any]) -> "ScanReport":
         """Raises: KeyError, TypeError if it is none."""
-        return cls(tuple(map(StoreRow.from_json, raw["stores"])), tuple(raw["exempt"]))
+        rows = tuple(map(StoreRow.from_json, raw["stores"]))
+        return cls(rows, tuple(raw["exempt"]), tuple(raw.get("notes", ())), raw.get("reading", ""))
 
 
-def report_of(layout: Layout, stores: Sequence[Store], reports: Sequence[StoreReport], exempt: Iterable[str]) -> ScanReport:
+def which_scan(report: ScanReport) -> str:
+    """How many files were read, and how many were not, and why, in words."""
+    read, known, waiting = (report.total(name) for name in ("objects", "known", "waiting"))
+    if report.reading == EVERYTHING:
+        return f"all {read} files were read"
+    if waiting or report.reading not in READINGS:
+        return f"{read} files had their turn and were read, of {read + waiting}"
+    return f"{read} files read now, {known} known by the index since they were read whole, of {read + known}"
+
+
+def report_of(
+    layout: Layout,
+    stores: Sequence[Store],
+    reports: Sequence[StoreReport],
+    exempt: Iterable[str],
+    notes: Iterable[str] = (),
+    reading: str = "",
+) -> ScanReport:
     """What may be told of the stores' reports. Args: stores: all that were looked into, to tell which links lead out of them."""
     rows: dict[str, StoreRow] = {}
     for report in reports:
@@ -84,11 +124,13 @@ def report_of(layout: Layout, stores: Sequence[Store], reports: Sequence[StoreRe
             row,
             objects=row.objects + report.objects,
             bytes=row.bytes + report.bytes,
+            known=row.known + report.known,
+            waiting=row.waiting + report.waiting,
             residue=(*row.residue, *report.residue),
             where=(*row.where, *_tracked(layout, report, report.where)),
             unreadable=(*row.unreadable, *_tracked(layout, report, report.unreadable)),
         )
-    return ScanReport(tuple(rows.values()), (*exempt, *_exempt(stores, reports)))
+    return ScanReport(tuple(rows.values()), (*exempt, *_exempt(stores, reports)), tuple(notes), reading)
 
 
 def _tracked(layout: Layout, report: StoreReport, keys: Iterable[str]) -> list[str]:
@@ -114,8 +156,10 @@ def _exempt(stores: Iterable[Store], reports: Iterable[StoreReport]) -> list[str
 def checks(report: ScanReport, known_by_bytes: bool, unknown: Mapping[str, int]) -> list[tuple[str, str]]:
     """What a certificate says of a scan that found nothing: pairs of a check and its result, each a line below 500 characters."""
     how = "by digest, content and bytes" if known_by_bytes else "by digest and content; what bytes are known by was lost"
-    size = sum(row.objects for row in report.stores)
+    size = report.total("objects") + report.total("known")
     pairs = [(f"a new process found nothing left in {len(report.stores)} stores", f"{how}, {size} files")]
+    if report.reading:
+        pairs.append((WHICH, which_scan(report)))
     pairs += [("not looked into, or does not count", line[:LINE]) for line in report.exempt]
     if unknown:
         pairs.append(("objects that no known version of the pipeline names: accepted, they stay", by_store(unknown)[:LINE]))

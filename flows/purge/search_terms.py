@@ -9,10 +9,13 @@ import os
 from dataclasses import replace
 from pathlib import Path
 
+from flows.purge.known import NOTHING, Known
+from flows.purge.lineage import Lineage
 from flows.purge.marks import Marks, retained_files, retained_values
 from lmeraser.core.digest import canonical_json
 from lmeraser.core.errors import ProjectError
 from lmeraser.core.layout import Layout
+from lmeraser.pipeline.locks import read_outs
 from lmeraser.prove.finder import Finder
 from lmeraser.prove.search_terms import SHORTEST_NAME, SearchTerms, containing
 
@@ -20,8 +23,19 @@ KEPT = ".needles"  # the suffix of what a batch's scan looks for
 DRAFT = f"{KEPT}.draft"
 
 
-def search_terms_of(layout: Layout, marks: Marks) -> SearchTerms:
+def _unknown_files(lineage: Lineage, search_terms: SearchTerms, known: Known) -> list[Path]:
+    """The files of retained records that may hold one of the terms: all but those that are known by the locks' digests."""
+    layout = lineage.layout
+    clean, digests = known.clean(search_terms), dict(read_outs(layout.lock))
+    for folder, md5 in list(digests.items()):
+        digests |= {f"{folder}/{member}": content for member, content in lineage.manifests.get(md5, {}).items()}
+    paths = retained_files(layout)
+    return [path for path in paths if digests.get(path.relative_to(layout.root).as_posix()) not in clean]
+
+
+def search_terms_of(lineage: Lineage, marks: Marks, known: Known = NOTHING) -> SearchTerms:
     """What to look for in bytes, without what retained records hold too (an identical image, a name within a name)."""
+    layout = lineage.layout
     names = marks.names | marks.aliases
     long = {name for name in names if len(name) >= SHORTEST_NAME}
     drafted = SearchTerms(
@@ -33,7 +47,8 @@ def search_terms_of(layout: Layout, marks: Marks) -> SearchTerms:
         short=len(names - long),
     )
     finder = Finder(drafted.patterns())
-    hits = (pattern for path in retained_files(layout) for _, pattern in finder.matches(path.read_bytes()))
+    files = _unknown_files(lineage, drafted, known)
+    hits = (pattern for path in files for _, pattern in finder.matches(path.read_bytes()))
     shared = {pattern.term for pattern in hits} - marks.ids
     texts, words, images = drafted.texts - shared, drafted.names - shared, drafted.images - shared
     lost = len(drafted.texts) + len(drafted.names) + len(drafted.images) - len(texts) - len(words) - len(images)

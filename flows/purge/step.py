@@ -2,7 +2,7 @@
 
     facts -> what goes -> search terms kept -> journal written -> deletes -> scan in a new process
 
-    planned = plan(layout, is_erased)                        nothing was deleted yet; everything that will be is known
+    planned = plan(layout, is_erased, known_objects(layout)) nothing was deleted yet; everything that will be is known
     refuse_unknown(planned.unknown, accepted)
     keep_search_terms(layout, batch_id, planned.search_terms)
     write_journal(layout, batch_id, planned.journal)
@@ -17,6 +17,7 @@ call may be repeated after a crash. Whoever calls holds the workspace's lock.
 
 from flows.purge.delete import carry_out, live
 from flows.purge.journal import PurgeJournal, journal_path, read_journal, remembered, retire_journal, write_journal
+from flows.purge.known import known_objects
 from flows.purge.plan import PurgePlan, by_store, plan, refuse_unknown, told_unknown, unknown_in_remotes
 from flows.purge.report import ScanReport, checks, residue_line
 from flows.purge.scan import audit_stores, scan_stores
@@ -34,6 +35,7 @@ __all__ = [
     "journal_path",
     "keep_search_terms",
     "kept_search_terms",
+    "known_objects",
     "live",
     "plan",
     "read_journal",

@@ -35,7 +35,7 @@ def purge(work: Work) -> Done:
     watch.lap("source")
     journal, search_terms = purging.read_journal(layout, batch_id), purging.kept_search_terms(layout, batch_id)
     if journal is None:
-        planned = purging.plan(layout, suppression_list.is_erased)
+        planned = purging.plan(layout, suppression_list.is_erased, purging.known_objects(layout))
         # Read before they go: a later try, after a crash or after traces were found, looks for all of it again.
         purging.refuse_unknown(planned.unknown, accepted)
         work = replace(work, batch=replace(work.batch, unknown_accepted=accepted))

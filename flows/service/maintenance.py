@@ -1,4 +1,4 @@
-"""The Prefect flows `build` and `audit`: what the commands of these names do, for deployments."""
+"""The Prefect flows `build`, `audit` and `audit-part`: what the commands of these names do, for deployments."""
 
 from prefect import flow
 
@@ -21,7 +21,7 @@ def build() -> None:
 def audit(rebuild: bool = True, stores: bool = True) -> str:
     """Rebuild from the retained records and compare; scan every store. Raises: VerificationError if something is found."""
     from flows.audit.rebuild import rebuild as build_again
-    from flows.purge.step import audit_stores
+    from flows.audit.stores import audit_and_note
 
     project = Project.find()
     results = []
@@ -33,8 +33,27 @@ def audit(rebuild: bool = True, stores: bool = True) -> str:
                 raise VerificationError(results[-1])
         results.append(f"{project.ledger.verify_chain()} events of the ledger are as they were written")
         if stores and project.erased.pseudonyms:  # before the first erasure there is nothing to look for
-            report = audit_stores(project.layout)
+            report = audit_and_note(project)
             results.append(f"{len(report.stores)} stores scanned")
             if not report.clean:
                 raise VerificationError(f"{results[-1]}: residue was found; run `lmeraser audit --stores` to see where")
     return "; ".join(results)
+
+
+@flow(name="audit-part", persist_result=False, log_prints=False)
+def audit_part() -> str:
+    """Read the files whose turn it is, once a day. Raises: VerificationError if something is found."""
+    from flows.audit.stores import audit_and_note, audited_today
+    from flows.purge.report import which_scan
+
+    project = Project.find()
+    share = project.params.service.audit_share
+    if not share or not project.erased.pseudonyms:
+        return "nothing to do: service.audit_share is 0, or nobody was erased yet"
+    with workspace(project):
+        if audited_today(project):
+            return "nothing to do: the stores were audited today"
+        report = audit_and_note(project, share=share)
+    if not report.clean:
+        raise VerificationError("residue was found in the files whose turn it was; run `lmeraser audit --stores` to see where")
+    return which_scan(report)

@@ -114,6 +114,16 @@ class Layout:
         return self.private_state / "ledger.db"
 
     @property
+    def object_index(self) -> Path:
+        """What a scan knows of the objects of the stores, as keyed digests; personal data in a weak sense."""
+        return self.private_state / "objects.index"
+
+    @property
+    def audit_key(self) -> Path:
+        """Draws which objects have their turn in a part of the full scan."""
+        return self.private_state / "audit.key"
+
+    @property
     def workspace_lock(self) -> Path:
         """Held by the one process that changes the project."""
         return self.private_state / "workspace.lock"

@@ -188,6 +188,7 @@ class Service(Section):
     attempts: Positive  # tries before a request is failed and waits for a person
     fan_out: Literal["here", "workers", "clones"]  # who tunes clusters when a Prefect flow carries requests out
     due_days: Positive  # days from receipt to the due date
+    audit_share: Annotated[int, Field(ge=0)]  # each day one stored file of so many is read whole; 0: none
 
 
 IN_ROOT = 64  # slots that dvc.yaml itself holds; measured: docs/decisions/0019

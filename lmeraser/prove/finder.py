@@ -108,8 +108,8 @@ def image(data: bytes) -> Pattern:
     return Pattern(data.lower(), data, exact=True)
 
 
-def _encoding(data: bytes) -> str | None:
-    """How a text is written; None if it is none: other files hold zeros here and there."""
+def _encoding(data: bytes, begins: bool = True) -> str | None:
+    """How a text is written; None if it is none: other files hold zeros here and there. Args: begins: a file does here."""
     if b"\0" not in data:
         return "utf-8"
     head = data[:SAMPLE]
@@ -117,16 +117,40 @@ def _encoding(data: bytes) -> str | None:
     many, few = len(head) // 8, len(head) // 64
     if min(zeros[1:]) > many > few >= zeros[0] or min(zeros[:3]) > many > few >= zeros[3]:
         return "utf-32-le" if zeros[0] <= few else "utf-32-be"
-    if data.startswith(b"\xff\xfe") or zeros[1] + zeros[3] > many > few >= zeros[0] + zeros[2]:
+    if (begins and data.startswith(b"\xff\xfe")) or zeros[1] + zeros[3] > many > few >= zeros[0] + zeros[2]:
         return "utf-16-le"
-    return "utf-16-be" if data.startswith(b"\xfe\xff") or zeros[0] + zeros[2] > many > few >= zeros[1] + zeros[3] else None
+    big = (begins and data.startswith(b"\xfe\xff")) or zeros[0] + zeros[2] > many > few >= zeros[1] + zeros[3]
+    return "utf-16-be" if big else None
+
+
+def may_be_folded(before: bytes, chunk: bytes, begins: bool) -> bool:
+    """Whether some search would fold this chunk of a file (`Finder.count`): never false where one does.
+
+    Args: before: the end of what was read before it: a search begins to read a chunk within it, at a place that its terms decide.
+    """
+    if begins:
+        return not (chunk.isascii() and b"\0" not in chunk) and _encoding(chunk) is not None
+    if len(chunk) < SAMPLE or (b"\0" not in chunk and not (before.isascii() and chunk.isascii())):
+        return True
+    sample = np.frombuffer(before + chunk[:SAMPLE], np.uint8) == 0
+    places = len(before) + 4
+    # Zeros of every fourth byte up to each place, and from them those of a sample that begins there.
+    sums = np.pad(sample, (4, -len(sample) % 4)).reshape(-1, 4).cumsum(axis=0).ravel()
+    counts = sums[SAMPLE : SAMPLE + places] - sums[:places]
+    first, second, third, fourth = (counts[place : places - 3 + place] for place in range(4))
+    many, few = SAMPLE // 8, SAMPLE // 64
+    wide = (np.minimum(np.minimum(second, third), fourth) > many) & (first <= few)
+    wide |= (np.minimum(np.minimum(first, second), third) > many) & (fourth <= few)
+    wide |= (second + fourth > many) & (first + third <= few)
+    wide |= (first + third > many) & (second + fourth <= few)
+    return bool(wide.any())
 
 
 class Finder:
     """Counts search terms in streams: a table of 8-byte anchors is looked up at every offset, all search terms in one pass."""
 
     def __init__(self, patterns: Iterable[Pattern]) -> None:
-        searched = [pattern for pattern in patterns if pattern.data]
+        self.patterns = searched = [pattern for pattern in patterns if pattern.data]
         self.short = [pattern for pattern in searched if len(pattern.data) < ANCHOR]
         self.anchored: dict[int, list[tuple[Pattern, int]]] = defaultdict(list)
         for pattern in searched:
@@ -172,9 +196,9 @@ class Finder:
                     yield begin, pattern
                 begin = lowered.find(pattern.data, begin + 1)
 
-    def _only_folded(self, data: bytes) -> int:
+    def _only_folded(self, data: bytes, begins: bool = True) -> int:
         """Words that stand in a text in a form that only folding all of it shows."""
-        code = None if data.isascii() and b"\0" not in data else _encoding(data)  # lowered is folded
+        code = None if data.isascii() and b"\0" not in data else _encoding(data, begins)  # lowered is folded
         if code is None:
             return 0
         text = folded(data.decode(code, "replace")).encode("utf-8", "replace")
@@ -183,7 +207,7 @@ class Finder:
 
     def count(self, stream: Readable, digest: Any = None) -> int:
         """How many terms stand in a stream, also across the borders of what is read at once. Args: digest: updated too."""
-        total, data, begin, last = 0, b"", 0, False
+        total, data, begin, first, last = 0, b"", 0, True, False
         while not last:
             chunk = stream.read(CHUNK)
             last = not chunk
@@ -193,8 +217,8 @@ class Finder:
             # A search term is counted once: with the data in which its begin lies before `limit` and all that decides is there.
             limit = len(data) if last else max(begin, len(data) - self.behind)
             total += len({(at, pattern.term) for at, pattern in self.matches(data) if begin <= at < limit})
-            total += self._only_folded(data) if chunk else 0
-            kept = max(0, limit - self.before)
+            total += self._only_folded(data, first) if chunk else 0
+            kept, first = max(0, limit - self.before), False
             data, begin = data[kept:], limit - kept
         return total
 

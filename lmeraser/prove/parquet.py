@@ -81,6 +81,19 @@ def is_parquet(stream: BinaryIO) -> bool:
     return stream.read(4) in (MAGIC, SEALED)
 
 
+def shows_its_values(stream: BinaryIO) -> bool:
+    """Whether a file's bytes show its values, as they do unless it is Parquet: ids and digests of records, and any text."""
+    if not is_parquet(stream):
+        return True
+    stream.seek(0)
+    try:
+        with pq.ParquetFile(stream) as file:
+            records = [column.type for column in file.schema_arrow if column.name.lower() in RECORDS]
+            return not _hides(file) and all(pa.types.is_string(kind) or pa.types.is_large_string(kind) for kind in records)
+    except Exception:  # whatever a library says of an odd file
+        return False
+
+
 def parquet_hits(
     stream: BinaryIO,
     is_erased: Callable[[str], bool],

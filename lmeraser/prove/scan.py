@@ -3,7 +3,7 @@
 It does not trust the purge's bookkeeping. It looks (a) for condemned digests, and for manifests and run entries that name them;
 (b) into every Parquet file for an erased subject or record; (c) at every byte, and at every name of a file or folder, for
 search terms: ids, image digests, images, names, canaries. It tells counts by store and kind, never a term nor what a file holds.
-What cannot be read is a finding, not passed over; and what is exempt is in the report.
+What cannot be read is a finding, not passed over; and what is exempt is in the report. What need not be read again: `reading`.
 """
 
 import hashlib
@@ -14,14 +14,16 @@ from collections.abc import Callable, Iterable
 from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import PurePosixPath
-from typing import BinaryIO
+from typing import Any, BinaryIO
 
 from lmeraser.core.errors import LmeraserError, VerificationError
 from lmeraser.prove.archives import ClosedError, is_packed, unpacked
 from lmeraser.prove.finder import Finder, Readable
-from lmeraser.prove.parquet import UNREADABLE, parquet_hits
+from lmeraser.prove.parquet import UNREADABLE, is_parquet, parquet_hits, shows_its_values
+from lmeraser.prove.reading import Look, Reading, is_answerable, remember
 from lmeraser.prove.search_terms import SearchTerms
-from lmeraser.stores.base import Entry, Store, UnreadableError
+from lmeraser.prove.traces import Gathering
+from lmeraser.stores.base import Entry, Store, UnreadableError, entries_of
 from lmeraser.stores.dvc_objects import Contents, contents, read_manifests, read_runs
 from lmeraser.stores.folder import FolderStore
 
@@ -44,7 +46,8 @@ class Residue:
 class StoreReport:
     """What was looked at in one store, and what was found there.
 
-    Attributes: objects: files; bytes: of them; where: keys of files that hold something; unreadable: that cannot be read.
+    Attributes: objects: files that were read; bytes: of them; known: that were not, because the index knows that they hold
+    nothing; waiting: whose turn it was not; where: keys of files that hold something; unreadable: that cannot be read.
     A key may be personal: it is not told; one in which a search term was found is in neither.
     links: what links point at, resolved; not told either. exempt: how many files of which kind were not looked into.
     """
@@ -57,6 +60,8 @@ class StoreReport:
     unreadable: tuple[str, ...] = ()
     links: tuple[str, ...] = ()
     exempt: dict[str, int] = field(default_factory=dict)
+    known: int = 0
+    waiting: int = 0
 
 
 class Solid:
@@ -107,6 +112,7 @@ class _StoreScan:
     search_terms: SearchTerms
     is_erased: Callable[[str], bool]
     finder: Finder
+    reading: Reading
     counts: dict[str, int] = field(default_factory=lambda: defaultdict(int))
     exempt: Counter[str] = field(default_factory=Counter)
     where: list[str] = field(default_factory=list)
@@ -140,23 +146,32 @@ class _StoreScan:
         self.counts[UNREADABLE] += len(self.unreadable)
         self.exempt[SPECIAL] += sum(entry.kind == "special" for entry in entries)
 
-    def content(self, key: str) -> str:
-        """Everything in one file; returns its MD5, empty if that is not known. Raises: whatever reading raises."""
-        digest = hashlib.md5(usedforsecurity=False)
+    def content(self, key: str, gathering: Gathering | None) -> Look:
+        """Everything in one file. Args: gathering: is given what is read. Raises: whatever reading raises."""
+        digest, look = hashlib.md5(usedforsecurity=False), Look()
         records = self.search_terms.ids | self.search_terms.texts
+
+        def is_erased(person: str) -> bool:
+            look.people.add(person)
+            return self.is_erased(person)
+
         with self.store.open(key) as stream:
-            for kind, count in parquet_hits(stream, self.is_erased, records, self.finder.count_values).items():
+            hits = parquet_hits(stream, is_erased, records, self.finder.count_values)
+            for kind, count in hits.items():
                 self.counts[kind] += count
+            shown = gathering is not None and UNREADABLE not in hits and shows_its_values(stream)
+            look.parquet = is_parquet(stream)
             stream.seek(0)
             head = stream.read(8)
             stream.seek(0)
             solid = Solid(stream)
-            self.counts["bytes"] += self.finder.count(solid, digest)
+            self.counts["bytes"] += self.finder.count(solid, Both(digest, gathering) if gathering else digest)
             self.size += stream.tell()
             if is_packed(head):
                 self.packed(head, stream)
         self.exempt[SPARSE] += solid.holes
-        return "" if solid.holes else digest.hexdigest()
+        look.md5, look.answerable = "" if solid.holes else digest.hexdigest(), is_answerable(head, shown, solid.holes)
+        return look
 
     def packed(self, head: bytes, stream: BinaryIO) -> None:
         try:
@@ -170,11 +185,12 @@ class _StoreScan:
         except Exception:  # damaged in the middle: what came before was searched
             self.exempt[PACKED] += 1
 
-    def file(self, key: str, in_place: bool, digests: set[str]) -> None:
-        """Args: in_place: whether its name is its digest; digests: condemned ones."""
+    def file(self, entry: Entry, name: str, digests: set[str]) -> None:
+        """Args: name: the digest that it is named by, empty if it is not; digests: condemned ones."""
+        key, gathering, look = entry.key, self.reading.gathering(name), Look()
         before, unreadable = sum(self.counts.values()), self.counts[UNREADABLE]
         try:
-            md5 = self.content(key)
+            look = self.content(key, gathering)
         except FileNotFoundError:
             return  # gone since it was listed
         except UnreadableError:
@@ -185,11 +201,23 @@ class _StoreScan:
             self.counts[UNREADABLE] += 1
         else:
             self.files += 1
-            self.counts["condemned content"] += not in_place and md5 in digests
+            self.counts["condemned content"] += not name and look.md5 in digests
+        remember(self.reading, self.store, entry, name, look, gathering)
         if sum(self.counts.values()) > before:
             self.where.append(key)
         if self.counts[UNREADABLE] > unreadable:
             self.unreadable.append(key)
+
+
+class Both:
+    """Hands what is read to two that want it."""
+
+    def __init__(self, first: Any, second: Any) -> None:
+        self._first, self._second = first, second
+
+    def update(self, data: bytes) -> None:
+        self._first.update(data)
+        self._second.update(data)
 
 
 class _Peek:
@@ -205,22 +233,27 @@ class _Peek:
         return data
 
 
-def _entries(store: Store) -> list[Entry]:
-    """Files, and in a folder also what keeps no content. Raises: StepFailedError if the store is away."""
-    return list(store.entries()) if isinstance(store, FolderStore) else [Entry(key, size) for key, size in store.list()]
-
-
-def scan_store(store: Store, search_terms: SearchTerms, is_erased: Callable[[str], bool], finder: Finder) -> StoreReport:
-    """Look at everything in a store. Raises: StepFailedError if it cannot be reached."""
-    entries = _entries(store)
-    stored = contents(store, [(entry.key, entry.size) for entry in entries if entry.kind in ("file", "link")])
-    store_scan = _StoreScan(store, search_terms, is_erased, finder)
+def scan_store(
+    store: Store, search_terms: SearchTerms, is_erased: Callable[[str], bool], finder: Finder, reading: Reading | None = None
+) -> StoreReport:
+    """Look at everything in a store that is to be read. Raises: StepFailedError if it cannot be reached."""
+    reading = reading or Reading()
+    entries = entries_of(store)
+    stored = contents(store, [entry for entry in entries if entry.kind in ("file", "link")])
+    store_scan = _StoreScan(store, search_terms, is_erased, finder, reading)
     store_scan.lineage(stored)
     store_scan.names(entries)
     digests = {md5.removesuffix(".dir") for md5 in search_terms.objects}
-    objects = {key for keys in stored.objects.values() for key in keys}
-    for key in stored.sizes:
-        store_scan.file(key, key in objects, digests)
+    names = {key: md5 for md5, keys in stored.objects.items() for key in keys}
+    known = waiting = 0
+    for key, entry in stored.entries.items():
+        name = names.get(key, "")
+        if name not in search_terms.objects and reading.knows(store, entry, name):
+            known += 1
+        elif reading.waits(store, entry, name):
+            waiting += 1
+        else:
+            store_scan.file(entry, name, digests)
     links: tuple[str, ...] = ()
     if isinstance(store, FolderStore):
         linked = (os.path.realpath(store.root / entry.key) for entry in entries if entry.kind == "link")
@@ -234,16 +267,23 @@ def scan_store(store: Store, search_terms: SearchTerms, is_erased: Callable[[str
         store_scan.without_names(store_scan.unreadable),
         links,
         {text: count for text, count in store_scan.exempt.items() if count},
+        known,
+        waiting,
     )
 
 
-def scan(stores: Iterable[Store], search_terms: SearchTerms, is_erased: Callable[[str], bool]) -> list[StoreReport]:
+def scan(
+    stores: Iterable[Store], search_terms: SearchTerms, is_erased: Callable[[str], bool], reading: Reading | None = None
+) -> list[StoreReport]:
     """Look at every store. Raises: VerificationError if there was nothing to look for or nothing to look at."""
+    reading = reading or Reading()
     patterns = search_terms.patterns()
     if not (search_terms.objects or patterns):
         raise VerificationError("the scan had nothing to look for; checking nothing proves nothing")
     finder = Finder(patterns)
-    reports = [scan_store(store, search_terms, is_erased, finder) for store in stores]
-    if not sum(report.objects for report in reports):
+    reading.begin(finder)
+    reports = [scan_store(store, search_terms, is_erased, finder, reading) for store in stores]
+    if not sum(report.objects + report.known + report.waiting for report in reports):
         raise VerificationError("the scan found no file to look at; checking nothing proves nothing")
+    reading.finish()
     return reports

@@ -5,7 +5,10 @@ from collections.abc import Iterable
 from dataclasses import asdict, dataclass, replace
 from typing import Any
 
+import numpy as np
+
 from lmeraser.prove.finder import Pattern, folded, image, text_patterns
+from lmeraser.prove.traces import LENGTH, anchors
 
 SHORTEST_NAME = 8  # characters; a shorter name stands in many files that are not about the subject
 WHOLE_IMAGE = 4096  # bytes; of a larger image EXCERPTS pieces of EXCERPT bytes are looked for
@@ -84,14 +87,24 @@ class SearchTerms:
 def containing(names: Iterable[str], retained: Iterable[str]) -> frozenset[str]:
     """The names of retained people that contain one of the names and are longer."""
     wanted = {folded(name) for name in names}
-    folded_names = {longer: folded(longer) for longer in retained}
+    folded_names = {longer: longer.lower() if longer.isascii() else folded(longer) for longer in retained}
     return frozenset(longer for longer, text in folded_names.items() if any(name in text and name != text for name in wanted))
 
 
 def excerpts(image: bytes) -> set[bytes]:
-    """A small image whole; of a large one pieces from its second half: headers and colour tables are alike in many images."""
+    """A small image whole; of a large one pieces from its second half: headers and colour tables are alike in many images.
+
+    Pieces are cut around anchors (`traces`), so that an index can tell which objects do not hold them.
+    """
     if len(image) <= WHOLE_IMAGE:
         return {image}
-    step = len(image) // (2 * (EXCERPTS + 1))
-    starts = (len(image) // 2 + step * number for number in range(EXCERPTS))
+    half = len(image) // 2
+    data = np.frombuffer(image[half:], np.uint8)
+    places = anchors(data, len(data) - EXCERPT)
+    if not len(places):
+        step = half // (EXCERPTS + 1)
+        return {image[half + step * number :][:EXCERPT] for number in range(EXCERPTS)}
+    # Another piece each time, also around the same anchor.
+    within = [(EXCERPT - LENGTH) * number // (EXCERPTS - 1) for number in range(EXCERPTS)]
+    starts = [half + max(0, int(places[len(places) * number // EXCERPTS]) - within[number]) for number in range(EXCERPTS)]
     return {image[start : start + EXCERPT] for start in starts}

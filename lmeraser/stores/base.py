@@ -12,12 +12,14 @@ class Entry:
     """One thing that lies in a store.
 
     Attributes: size: bytes; kind: `special` keeps nothing (socket, pipe, device), `closed` cannot be looked at, for a reason.
+    stamp: what changes whenever the content does; empty where the store cannot tell.
     """
 
     key: str
     size: int = 0
     kind: Literal["file", "link", "folder", "special", "closed"] = "file"
     reason: str = ""
+    stamp: str = ""
 
 
 class UnreadableError(StepFailedError):
@@ -47,6 +49,17 @@ class Store(Protocol):
 
         Raises: StepFailedError after all others were tried.
         """
+
+
+def entries_of(store: Store) -> list[Entry]:
+    """What lies in a store; where it can tell, also what keeps no content. Raises: StepFailedError if the store is away."""
+    listing = getattr(store, "entries", None)
+    return list(listing()) if listing else [Entry(key, size) for key, size in store.list()]
+
+
+def place_of(store: Store) -> str:
+    """Which store it is, whatever its name: a folder's path, a bucket's URL."""
+    return str(getattr(store, "place", store.name))
 
 
 def unreachable(name: str, reason: str) -> StepFailedError:

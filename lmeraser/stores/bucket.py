@@ -6,7 +6,7 @@ from functools import cached_property
 from typing import Any, BinaryIO, TypeVar
 
 from lmeraser.core.errors import StepFailedError
-from lmeraser.stores.base import undeletable, unreachable
+from lmeraser.stores.base import Entry, undeletable, unreachable
 
 T = TypeVar("T")
 PAGE = 1000  # keys that S3 deletes in one call
@@ -31,6 +31,12 @@ def client_options(settings: Mapping[str, str]) -> dict[str, Any]:
         "anon": settings.get("allow_anonymous_login", "false").lower() == "true",
     }
     return {name: value for name, value in options.items() if value is not None}
+
+
+def _stamp(entry: Mapping[str, Any]) -> str:
+    """What tells a copy from others under its key. An ETag changes with the content; a delete marker has none, and no content."""
+    tag = entry.get("ETag", "none" if "Size" not in entry else "")
+    return f"{tag} {entry.get('VersionId', '')} {entry['LastModified'].isoformat()}" if tag and "LastModified" in entry else ""
 
 
 class BucketStore:
@@ -88,25 +94,36 @@ class BucketStore:
             raise
         return True
 
-    def _copies(self) -> Iterator[tuple[str, str | None, int]]:
-        """Every copy: key below the prefix, version (None where there are none), size in bytes."""
+    @property
+    def place(self) -> str:
+        return f"s3://{self.bucket}/{self.prefix} {self._settings.get('endpointurl', '')}"
+
+    def _copies(self) -> Iterator[tuple[str, str | None, int, str]]:
+        """Every copy: key below the prefix, version (None where there are none), size in bytes, and what tells it from others."""
         if self._has_versions:
             for page in self._pages(
                 "list_object_versions", {"KeyMarker": "NextKeyMarker", "VersionIdMarker": "NextVersionIdMarker"}
             ):
                 for entry in (*page.get("Versions", ()), *page.get("DeleteMarkers", ())):
-                    yield entry["Key"].removeprefix(self.prefix), entry["VersionId"], entry.get("Size", 0)
+                    yield entry["Key"].removeprefix(self.prefix), entry["VersionId"], entry.get("Size", 0), _stamp(entry)
         else:
             for page in self._pages("list_objects_v2", {"ContinuationToken": "NextContinuationToken"}):
                 for entry in page.get("Contents", ()):
-                    yield entry["Key"].removeprefix(self.prefix), None, entry["Size"]
+                    yield entry["Key"].removeprefix(self.prefix), None, entry["Size"], _stamp(entry)
 
-    def list(self) -> Iterator[tuple[str, int]]:
+    def entries(self) -> Iterator[Entry]:
         """Each key once, with the size of all its versions together."""
         sizes: dict[str, int] = defaultdict(int)
-        for key, _, size in self._copies():
+        stamps: dict[str, list[str]] = defaultdict(list)
+        for key, _, size, stamp in self._copies():
             sizes[key] += size
-        yield from sorted(sizes.items())
+            stamps[key].append(stamp)
+        for key, size in sorted(sizes.items()):
+            yield Entry(key, size, stamp="; ".join(sorted(stamps[key])) if all(stamps[key]) else "")
+
+    def list(self) -> Iterator[tuple[str, int]]:
+        for entry in self.entries():
+            yield entry.key, entry.size
 
     def _path(self, key: str) -> str:
         return f"{self.bucket}/{self.prefix}{key}"
@@ -144,7 +161,7 @@ class BucketStore:
         if not wanted:
             return 0
         self._abort_uploads(wanted)
-        copies = [(key, version) for key, version, _ in self._copies() if key in wanted]
+        copies = [(key, version) for key, version, *_ in self._copies() if key in wanted]
         failed, reason = 0, ""
         for start in range(0, len(copies), PAGE):
             names = [

@@ -14,7 +14,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass, field
 
 from lmeraser.pipeline.locks import Named, load_yaml, named_of
-from lmeraser.stores.base import Store
+from lmeraser.stores.base import Entry, Store, entries_of, unreachable
 
 OBJECT = re.compile(r"(?:files/md5/)?([0-9a-f]{2})/([0-9a-f]{30}(?:\.dir)?)")
 ENTRY = re.compile(r"runs/[0-9a-f]{2}/([0-9a-f]{64}/[0-9a-f]{64})")
@@ -29,14 +29,23 @@ class Contents:
     runs: dict[str, str] = field(default_factory=dict)
     leftovers: list[str] = field(default_factory=list)
     others: list[str] = field(default_factory=list)
-    sizes: dict[str, int] = field(default_factory=dict)  # bytes, by key
+    entries: dict[str, Entry] = field(default_factory=dict)  # by key
 
 
-def contents(store: Store, listing: Iterable[tuple[str, int]] | None = None) -> Contents:
-    """Args: listing: what the store lists, for who has asked it already. Raises: StepFailedError if it cannot be listed."""
+def files(store: Store) -> list[Entry]:
+    """Files and links. Raises: StepFailedError if it cannot be listed, or not whole."""
+    entries = entries_of(store)
+    for closed in (entry for entry in entries if entry.kind == "closed"):
+        raise unreachable(store.name, closed.reason)
+    return [entry for entry in entries if entry.kind in ("file", "link")]
+
+
+def contents(store: Store, listing: Iterable[Entry] | None = None) -> Contents:
+    """Args: listing: its files, for who has asked it already. Raises: StepFailedError if it cannot be listed."""
     classified = Contents()
-    for key, size in store.list() if listing is None else listing:
-        classified.sizes[key] = size
+    for entry in files(store) if listing is None else listing:
+        key = entry.key
+        classified.entries[key] = entry
         if match := OBJECT.fullmatch(key):
             classified.objects[match[1] + match[2]].append(key)
         elif match := ENTRY.fullmatch(key):

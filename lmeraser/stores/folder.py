@@ -3,6 +3,7 @@
 import io
 import os
 import stat
+import time
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -10,6 +11,8 @@ from typing import BinaryIO
 
 from lmeraser.core.files import write_atomically
 from lmeraser.stores.base import Entry, undeletable, unreachable, unreadable
+
+YOUNG = 1.0  # s; a file that changed less before it was listed may change again, and its times would not
 
 
 @dataclass(frozen=True)
@@ -23,6 +26,10 @@ class FolderStore:
     root: Path
     must_exist: bool = False
     skip: frozenset[str] = frozenset()
+
+    @property
+    def place(self) -> str:
+        return os.path.realpath(self.root)
 
     def entries(self) -> Iterator[Entry]:
         """Everything that lies here, one by one: what cannot be looked at is an entry too, and no error."""
@@ -66,8 +73,12 @@ class FolderStore:
             return Entry(key, kind="closed", reason=error.strerror or "it cannot be looked at")
         if stat.S_ISLNK(facts.st_mode):
             return Entry(key, facts.st_size, "link")
-        # Sockets, pipes and devices keep nothing, and reading them may wait for ever.
-        return Entry(key, facts.st_size, "file" if stat.S_ISREG(facts.st_mode) else "special")
+        if not stat.S_ISREG(facts.st_mode):  # sockets, pipes and devices keep nothing, and reading them may wait for ever
+            return Entry(key, facts.st_size, "special")
+        # Nobody sets the time of a file's change (ctime) as they like, as they can that of its content.
+        young = facts.st_ctime > time.time() - YOUNG
+        stamp = "" if young else f"{facts.st_ino} {facts.st_mtime_ns} {facts.st_ctime_ns}"
+        return Entry(key, facts.st_size, "file", stamp=stamp)
 
     def list(self) -> Iterator[tuple[str, int]]:
         for entry in self.entries():

@@ -1,0 +1,95 @@
+"""Which files of a store a scan reads, and what it remembers of those that it read.
+
+    all of them              `Reading()`, as `lmeraser audit --stores` does
+    what is not known        objects that are named by their content, were read whole before and surely hold nothing of what is
+                             looked for are left out (`object_index`); everything else is read
+    what has its turn        a share of all files, drawn by a key for each day (`turns`)
+
+Names, condemned digests and what names them are looked at in every store, whichever files are read.
+"""
+
+from collections.abc import Callable
+from dataclasses import dataclass, field
+
+from lmeraser.prove.archives import is_packed
+from lmeraser.prove.finder import Finder
+from lmeraser.prove.object_index import Clean, ObjectIndex, question_of
+from lmeraser.prove.traces import Gathering
+from lmeraser.stores.base import Entry, Store
+
+OPEN = "{} search terms that no index can answer: every object was read"
+
+
+@dataclass
+class Reading:
+    """Attributes:
+    index: what was read before; None: nothing is known and nothing remembered.
+    people: pseudonyms of everybody who is looked for. trusting: leave out what the index answers.
+    has_turn: by the name of an object or file, whether it is read; None: all are.
+    """
+
+    index: ObjectIndex | None = None
+    people: frozenset[str] = frozenset()
+    trusting: bool = False
+    has_turn: Callable[[str], bool] | None = None
+    notes: list[str] = field(default_factory=list)
+    _clean: Clean | None = None
+
+    def begin(self, finder: Finder) -> None:
+        """Ask the index what this finder looks for."""
+        if self.index is not None and self.trusting:
+            question = question_of(self.index.key, finder, self.people)
+            self._clean = self.index.clean(question)
+            if question.open and self.index.size:
+                self.notes.append(OPEN.format(question.open))
+
+    def knows(self, store: Store, entry: Entry, md5: str) -> bool:
+        """Whether an object need not be read: it was, and holds nothing. Args: md5: that it is named by, empty if it is not."""
+        if self.index is None or self._clean is None or not md5:
+            return False
+        known = self.index.is_known(store, entry, md5) and md5 in self._clean
+        if known:
+            self.index.keep(store, entry)
+        return known
+
+    def waits(self, store: Store, entry: Entry, md5: str) -> bool:
+        """Whether it is not a file's turn: what is known of it stays."""
+        waits = self.has_turn is not None and not self.has_turn(md5 or entry.key)
+        if waits and md5 and self.index is not None and self.index.is_known(store, entry, md5):
+            self.index.keep(store, entry)
+        return waits
+
+    def gathering(self, md5: str) -> Gathering | None:
+        """What gathers the traces of an object while it is read; None if it is not to be remembered."""
+        return Gathering() if md5 and self.index is not None else None
+
+    def finish(self) -> None:
+        """Keep what is known and forget the rest: what is gone, and what was read and cannot be remembered."""
+        if self.index is not None:
+            problem = self.index.problem()
+            told = self.index.save() or problem
+            self.notes += [told] if told else []
+
+
+@dataclass
+class Look:
+    """What was seen of one file. Attributes: md5: of its content, empty if that is not known; people: in its columns; answerable:
+    whether its traces tell all that a search of it would find."""
+
+    md5: str = ""
+    people: set[str] = field(default_factory=set)
+    parquet: bool = False
+    answerable: bool = False
+
+
+def remember(reading: Reading, store: Store, entry: Entry, name: str, look: Look, gathering: Gathering | None) -> None:
+    """Note an object that was read whole, if its traces tell all of it. Args: name: the digest that it is named by."""
+    if reading.index is None or gathering is None or not look.answerable or gathering.folded:
+        return
+    if look.md5 == name.removesuffix(".dir"):
+        reading.index.note(store, entry, name, look.parquet, gathering.end(), look.people)
+
+
+def is_answerable(head: bytes, shown: bool, holes: bool) -> bool:
+    """Whether traces tell all of a file. Args: shown: its values stand in its bytes; holes: some were passed over."""
+    return shown and not holes and not is_packed(head)
