@@ -3,9 +3,9 @@ that nobody knew then. If one trace of a term is missing in an object, the term 
 are there it may be, and the object is read.
 
     word     eight printable characters in a row, lowered; in UTF-16 and UTF-32 too (zeros between them)
-    digits   of long runs of hex digits (ids, digests), which would be too many words: the least of each 17 neighbouring pieces of
-             16 digits (winnowing: Schleimer, Wilkerson and Aiken 2003), so that any 32 digits in a row leave one
-    head     the first 64, 128, ... 4096 bytes from where an image may begin: a small image that lies there whole leaves one
+    digits   of long runs of hex digits (ids, digests), which would be too many words: the least of each 17 neighbouring pieces
+             of 16 digits (winnowing: Schleimer, Wilkerson and Aiken 2003), so that any 32 digits in a row leave one
+    head     the first 64, 128, 256, 1024 and 4096 bytes from where an image may begin: a small image that lies there leaves one
     anchor   eight bytes that a fixed hash picks, one place in 512: pieces of large images are cut around one (`excerpts`)
 
 What no trace can answer (a name without eight printable ASCII characters in a row) makes every object one that is read.
@@ -28,8 +28,9 @@ LEAST = GRAM + SPAN - 1  # hex digits in a row that surely leave one
 RARE, SPREAD = np.uint64(55), np.uint64(0xD6E8FEB86659FD93)  # one place of 2^(64 - 55); an odd constant, not the finder's
 VARIED = 6  # different bytes of an anchor: blank areas are alike
 IMAGES = (b"\x89PNG", b"\xff\xd8\xff", b"RIFF")  # how images begin
-HEADS = tuple(2**power for power in range(6, 13))  # bytes
+HEADS = (64, 128, 256, 1024, 4096)  # bytes
 STEP, AHEAD = 1 << 20, HEADS[-1]  # bytes that are looked at together; that are seen behind them
+MANY = 1 << 16  # traces of one kind in a step above which repeated ones are dropped at once
 MEMORY = 1 << 14  # bytes of what was read before with which a search may begin to read a chunk
 TEXT, DIGIT = np.zeros(256, bool), np.zeros(256, bool)
 TEXT[0x20:0x7F] = True
@@ -49,11 +50,14 @@ def _in_a_row(flags: Any, count: int, step: int = 1) -> Any:
 
 
 def _covered(starts: Any, length: int, size: int) -> Any:
-    """Which of `size` places lie within `length` from one of the starts."""
-    change = np.zeros(size + 1, np.int32)
-    change[starts] += 1
-    change[starts + length] -= 1
-    return change.cumsum()[:size] > 0
+    """Which of `size` places lie within `length`, a power of two, from where a flag stands."""
+    covered = np.zeros(size, bool)
+    covered[: len(starts)] = starts
+    reach = 1
+    while reach < length:
+        covered[reach:] |= covered[:-reach].copy()
+        reach *= 2
+    return covered
 
 
 def _at(data: Any, places: Any, step: int = 1) -> Any:
@@ -72,7 +76,7 @@ def narrow_words(data: Any, limit: int, digits: bool) -> Any:
     text = _in_a_row(TEXT[data], LENGTH)[:limit]
     only_digits = _in_a_row(DIGIT[data], LENGTH)[:limit]
     if digits:
-        only_digits = only_digits & _covered(np.flatnonzero(_in_a_row(DIGIT[data], GRAM)), GRAM, len(data))[: len(only_digits)]
+        only_digits = only_digits & _covered(_in_a_row(DIGIT[data], GRAM), GRAM, len(data))[: len(only_digits)]
     return _at(data, np.flatnonzero(text & ~only_digits))
 
 
@@ -97,7 +101,7 @@ def digits(data: Any, limit: int) -> Any:
     run = _in_a_row(DIGIT[data], LEAST)[:limit]
     if not run.any():
         return np.zeros(0, np.uint64)
-    kept = np.flatnonzero(_covered(np.flatnonzero(run), LEAST, len(data)))  # the digits of long runs alone, each in one piece
+    kept = np.flatnonzero(_covered(run, LEAST, len(data)))  # the digits of long runs alone, each in one piece
     pieces, width = VALUE[data[kept]], 1
     while width < GRAM:
         pieces = (pieces[:-width] << np.uint64(4 * width)) | pieces[width:]
@@ -173,7 +177,7 @@ class Gathering:
     def _take(self, data: bytes, limit: int) -> None:
         for kind, values in _found(data, limit):
             if len(values):  # a text has a word at every letter
-                self._found[kind].append(np.unique(values) if limit == STEP else values)
+                self._found[kind].append(np.unique(values) if len(values) > MANY else values)
 
     def end(self) -> Found:
         """All of them; some more than once."""
