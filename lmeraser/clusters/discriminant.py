@@ -23,7 +23,7 @@ from lmeraser.core.params import Head
 Floats = NDArray[np.float64]
 Priors = Literal["records", "even"]
 SHRINKAGES = (20.0, 40.0, 80.0)  # bounded: public labels are others, and what they prefer beyond was worse (docs/decisions/0026)
-EVENNESSES = (0.0, 0.25, 0.5, 0.75)  # wholly even, many labels lost half a point of what 0.75 gained (docs/decisions/0026)
+EVENNESSES = (0.0, 0.5)  # bounded: of 242 labels public loss wanted more than private accuracy (docs/decisions/0026)
 LEAST = 1e-4  # share of the mean variance, so that a covariance of constant features has an inverse
 TEMPERATURES = tuple(2.0 ** (power / 4) for power in range(-24, 25))
 GROWTH = 0.75  # power of the labels' mean distance with which the best temperature grew over data sets (docs/decisions/0026)
@@ -47,7 +47,7 @@ class Chosen(NamedTuple):
     temperature: float
 
 
-UNTOLD = Chosen(40.0, 0.25, 0.25)  # where public records cannot tell: fewer than two people, or one label
+UNTOLD = Chosen(40.0, 0.5, 0.25)  # where public records cannot tell: fewer than two people, or one label
 
 
 @dataclass(frozen=True)

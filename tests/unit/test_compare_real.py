@@ -166,7 +166,7 @@ def test_results_of_two_processes_meet_in_one_file(tmp_path: Path) -> None:
 
 
 def test_choosing_shows_the_least_loss_of_each_solve_and_no_mix_without_clusters() -> None:
-    solve = "shrinkage 40.0, evenness 0.25"
+    solve = "shrinkage 40.0, evenness 0.5"
     names = {f"global head, {solve}": 0.9, f"log-loss, {solve}, temperature 8": 0.4}
     names |= {f"log-loss, {solve}, temperature 16": 0.3, "clusters": 0.0}
     assert shown(names) == [f"global head, {solve}", "clusters", f"log-loss, {solve}, temperature 16"]
