@@ -36,7 +36,8 @@ def _tell_axes(made: Skeleton, params: Params) -> None:
     elif wanted and axes < wanted:
         say(f"skeleton: {axes} public axes of features.dim {wanted}: the public records differ in no more directions")
     if params.head.kind == "discriminant":
-        say(f"skeleton: shrinkage {made.shrinkage:g} records a label, temperature {made.temperature:.3g} of the global head")
+        shrinkage, evenness, temperature = made.chosen
+        say(f"skeleton: shrinkage {shrinkage:g} records a label, evenness {evenness:g}, temperature {temperature:.3g}")
 
 
 if __name__ == "__main__":

@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 from builders import make_tree
 
+from lmeraser.clusters.discriminant import Chosen
 from lmeraser.clusters.files import Member, load_members, load_placements, load_sizes, save_placements
 from lmeraser.clusters.global_head import Sums, load_rule, load_sums, save_head, save_sums, solve
 from lmeraser.clusters.leaf_sums import LeafSums
@@ -77,9 +78,8 @@ def _learnt(seen: Sequence[str]) -> Any:
 
 def skeleton(layout: Layout, params: Params, _: list[str]) -> None:
     flat = np.ones(3, dtype=np.float32)
-    made = Skeleton(
-        flat, flat, TREE, np.zeros((3, 0)), np.eye(3), np.zeros(3), np.zeros(0), 1.0, params.head.shrinkage or 40.0, 1.0
-    )
+    chosen = Chosen(params.head.shrinkage or 40.0, params.head.evenness or 0.0, 1.0)
+    made = Skeleton(flat, flat, TREE, np.zeros((3, 0)), np.eye(3), np.zeros(3), np.zeros(0), 1.0, chosen)
     save_skeleton(layout.skeleton, made, HERE)
 
 

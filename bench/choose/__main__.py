@@ -8,9 +8,9 @@ Trials with the same backbone share it.
 The public people are halved by a hash of their names. One half stays public (backbone, skeleton); the other plays the private
 people, seven in ten for training and three for testing; then the halves change places. Two seeds, so four runs a trial. Prints
 the mean accuracy of each part, and the served model's over a grid of `serve` and `head` values that cost little to vary: ridges,
-or shrinkages of a discriminant with the temperature under which each has the least log-loss. With tune.kind none there are no
-clusters and no mixes. The counts are half of the real ones, so cluster.n_max (and, with tune.kind none, skeleton.leaves, which
-then decide nothing) are halved for the play. Private records, training or test, are never scored or seen.
+or shrinkages and evennesses of a discriminant with the temperature under which each pair has the least log-loss. With tune.kind
+none there are no clusters and no mixes. The counts are half of the real ones, so cluster.n_max (and, with tune.kind none,
+skeleton.leaves, which then decide nothing) are halved for the play. Private records, training or test, are never scored or seen.
 
 Takes: half a minute to three minutes of processor a trial.
 """

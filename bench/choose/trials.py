@@ -9,7 +9,7 @@ from numpy.typing import NDArray
 
 from bench.lab import pipeline as pipe
 from bench.lab.changes import changed
-from lmeraser.clusters.discriminant import SHRINKAGES, TEMPERATURES
+from lmeraser.clusters.discriminant import EVENNESSES, SHRINKAGES, TEMPERATURES, Chosen
 from lmeraser.clusters.global_head import GlobalHead, Sums, solve
 from lmeraser.clusters.quantisation import Integers, squared_distances
 from lmeraser.core.digest import number_from
@@ -24,6 +24,7 @@ GRID = list(
     itertools.product((0.0, 0.1, 0.25, 0.5, 0.75, 1.0), (3, 8, 32), (30.0, 100.0, 300.0, 3000.0))
 )  # mix, nearest, temperature
 RIDGES = (0.0001, 0.0003, 0.001, 0.003, 0.01)
+SOLVES = list(itertools.product(SHRINKAGES, EVENNESSES))
 LOSS = "log-loss"
 
 
@@ -58,8 +59,9 @@ def heads_of(frozen: pipe.Frozen, sums: Sums, params: Params) -> Iterator[tuple[
     """The global head under each value that it may be solved with, by name."""
     rule = pipe.rule_for(frozen.skeleton, params)
     if params.head.kind == "discriminant":
-        for shrinkage in SHRINKAGES:
-            yield f"shrinkage {shrinkage}", solve([sums], replace(rule, shrinkage=shrinkage))
+        for shrinkage, evenness in SOLVES:
+            chosen = Chosen(shrinkage, evenness, 1.0)  # the head then has what its temperature grows with
+            yield f"shrinkage {shrinkage}, evenness {evenness}", solve([sums], replace(rule, chosen=chosen))
     else:
         for ridge in RIDGES:
             yield f"ridge {ridge}", solve([sums], replace(rule, head=rule.head.model_copy(update={"ridge": ridge})))
@@ -80,7 +82,7 @@ def score_one(data: pipe.Data, params: Params, backbone: Backbone) -> dict[str, 
         scores[f"global head, {name}"] = accuracy(whole, head.labels, truth) or 0.0
         if head.temperature is not None:
             for temperature in TEMPERATURES:
-                shares = replace(head, temperature=temperature).probabilities(summands)
+                shares = replace(head, temperature=temperature * head.temperature).probabilities(summands)
                 scores[f"{LOSS}, {name}, temperature {temperature:.3g}"] = log_loss(shares, head.labels, truth) or 0.0
         if mixer:
             scores |= {f"{name}, {place}": value for place, value in mixer.mixes(whole, head.labels).items()}
@@ -137,15 +139,15 @@ class Mixer:
 
 
 def shown(mean: dict[str, float]) -> list[str]:
-    """The names to print: what is neither a mix nor a loss, the least loss of each shrinkage, the best of each mix."""
+    """The names to print: what is neither a mix nor a loss, the least loss of each solve, the best of each mix."""
     plain = [name for name in mean if "mix " not in name and not name.startswith(LOSS)]
-    return [*plain, *_least_by_shrinkage(mean), *best_by_mix(mean)]
+    return [*plain, *_least_by_solve(mean), *best_by_mix(mean)]
 
 
-def _least_by_shrinkage(mean: dict[str, float]) -> list[str]:
+def _least_by_solve(mean: dict[str, float]) -> list[str]:
     names = []
-    for shrinkage in SHRINKAGES:
-        inside = [name for name in mean if name.startswith(f"{LOSS}, shrinkage {shrinkage}, ")]
+    for shrinkage, evenness in SOLVES:
+        inside = [name for name in mean if name.startswith(f"{LOSS}, shrinkage {shrinkage}, evenness {evenness}, ")]
         names += sorted(inside, key=lambda name: mean[name])[:1]
     return names
 

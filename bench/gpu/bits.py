@@ -138,7 +138,7 @@ def erasing(ground: Ground) -> Section:
     params, count, erased = ground.params, ground.sizes.erased, 7
     _, pixels, labels = synthetic(count, params.image.size, seed=4)
     kept = [row for row in range(count) if row != erased]
-    rule = rule_of(params, ground.skeleton.step, ground.skeleton.shrinkage, ground.skeleton.temperature)
+    rule = rule_of(params, ground.skeleton.step, ground.skeleton.chosen)
 
     def sums(members: list[int]) -> Sums:
         quantised = ground.skeleton.quantise(ground.backbone.features(pixels[members], params.embed.batch))

@@ -22,6 +22,7 @@ import numpy as np
 from bench.lab import ROOT
 from bench.lab.commands import bench_parser
 from bench.lab.report import table, write_report
+from lmeraser.clusters.discriminant import Chosen
 from lmeraser.clusters.global_head import Sums, load_sums, rule_of, save_head, save_sums, solve
 from lmeraser.core.params import load_params
 
@@ -46,7 +47,7 @@ def make_parts(folder: Path, dim: int, labels: int) -> None:
 def solve_parts(folder: Path, dim: int) -> dict[str, float]:
     """What the stage does. Returns processor seconds and the process's peak of memory in GiB."""
     start = time.process_time()
-    rule = rule_of(load_params(ROOT / "params" / "efficientnet-lite0.yaml"), np.full(dim, 4.0), 40.0, 8.0)
+    rule = rule_of(load_params(ROOT / "params" / "efficientnet-lite0.yaml"), np.full(dim, 4.0), Chosen(40.0, 0.5, 0.25))
     head = solve((load_sums(folder / f"{part}.safetensors") for part in range(PARTS)), rule)
     save_head(folder / "head.safetensors", head)
     peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 2**20

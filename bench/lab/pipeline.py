@@ -136,7 +136,7 @@ def public_features(
 
 def rule_for(skeleton: Skeleton, params: Params) -> Rule:
     """How the global head is solved over a skeleton."""
-    return rule_of(params, skeleton.step, skeleton.shrinkage, skeleton.temperature)
+    return rule_of(params, skeleton.step, skeleton.chosen)
 
 
 def freeze(backbone: Backbone, data: Data, params: Params) -> Frozen:

@@ -58,10 +58,10 @@ def solve_clusters(
     np.add.at(total, row.reshape(-1), sums.sums.astype(np.float64))
     np.add.at(counts, row.reshape(-1), sums.counts)
     means = (total * shared.unit + pull * shared.means[pairs[:, 1]]) / (counts + pull)[:, None]
-    weight, bias = shared.scores_of(means)
+    weight, bias = shared.scores_of(means, pairs[:, 1])
     records = np.zeros((len(clusters), len(labels)))
     records[pairs[:, 0], pairs[:, 1]] = counts
-    every = np.tile(shared.scores_of(shared.means)[1], (len(clusters), 1))
+    every = np.tile(shared.scores()[1], (len(clusters), 1))
     every[pairs[:, 0], pairs[:, 1]] = bias
     every += log_priors(records + pull * shared.counts / shared.counts.sum(), priors)
     return ClosedHeads([size.slot for size in clusters], weight, pairs[:, 0], pairs[:, 1], every)

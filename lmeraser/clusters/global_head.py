@@ -17,7 +17,7 @@ from scipy.linalg import cho_factor, cho_solve
 from scipy.special import softmax
 
 from lmeraser.clusters.closed import ClosedHeads, solve_clusters
-from lmeraser.clusters.discriminant import Discriminant, log_priors
+from lmeraser.clusters.discriminant import Chosen, Discriminant, growth_of, log_priors
 from lmeraser.clusters.leaf_sums import LeafSums, combine
 from lmeraser.clusters.quantisation import STEPS, Integers
 from lmeraser.core.environment import Environment, environment
@@ -109,28 +109,27 @@ class Rule:
 
     Attributes:
         head, levels: as the params say; unit: (p,) a summand's level in units of a standardised feature, or empty: 1.
-        shrinkage, temperature: of a discriminant, as the params say or chosen on public records (`share_of` has the unit).
+        chosen: of a discriminant, as the params say or chosen on public records.
         pull: of clusters in closed form; None: there are none.
     """
 
     head: Head
     levels: int
     unit: NDArray[np.float64]
-    shrinkage: float
-    temperature: float
+    chosen: Chosen
     pull: float | None
 
 
-def rule_of(params: Params, step: Integers, shrinkage: float, temperature: float) -> Rule:
-    """Args: step, shrinkage, temperature: the skeleton's."""
+def rule_of(params: Params, step: Integers, chosen: Chosen) -> Rule:
+    """Args: step, chosen: the skeleton's."""
     pull = params.tune.pull if params.tune.kind == "closed" else None
-    return Rule(params.head, params.projection.levels, step / STEPS, shrinkage, temperature, pull)
+    return Rule(params.head, params.projection.levels, step / STEPS, chosen, pull)
 
 
 def load_rule(skeleton: Path, params: Params) -> Rule:
     """From the skeleton's file alone."""
     tensors, note = read_tensors(skeleton)
-    return rule_of(params, tensors["step"], note["shrinkage"], note["temperature"])
+    return rule_of(params, tensors["step"], Chosen._make(note[name] for name in Chosen._fields))
 
 
 def solve(parts: Iterable[Sums], rule: Rule, clusters: Sequence["ClusterSize"] = (), leaving: Sums | None = None) -> GlobalHead:
@@ -143,13 +142,14 @@ def solve(parts: Iterable[Sums], rule: Rule, clusters: Sequence["ClusterSize"] =
     sums, head = total(parts, leaving), rule.head
     if head.kind == "discriminant":
         unit = rule.unit if len(rule.unit) else np.ones(len(sums.gram))
-        shared = Discriminant.of(sums.gram, sums.by_label, sums.counts, unit, rule.shrinkage)
-        weight, bias = shared.scores_of(shared.means)
+        shared = Discriminant.of(sums.gram, sums.by_label, sums.counts, unit, *rule.chosen[:2])
+        weight, bias = shared.scores()
         bias += log_priors(sums.counts, head.priors)
         heads = None
         if rule.pull is not None and sums.by_leaf is not None:
             heads = solve_clusters(sums.by_leaf, clusters, sums.labels, shared, rule.pull, head.priors)
-        return GlobalHead(weight, bias, sums.labels, rule.levels, rule.temperature, heads)
+        temperature = rule.chosen.temperature * growth_of(shared.distances)
+        return GlobalHead(weight, bias, sums.labels, rule.levels, temperature, heads)
     sums.gram[np.diag_indices(len(sums.gram))] += head.ridge * sums.counts.sum() * rule.levels**2
     weight = cho_solve(cho_factor(sums.gram, overwrite_a=True), sums.by_label.T).T
     return GlobalHead(weight, np.zeros(len(sums.labels)), sums.labels, rule.levels)

@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from lmeraser.clusters.discriminant import choose
+from lmeraser.clusters.discriminant import Chosen, choose
 from lmeraser.clusters.hierarchy import Hierarchy, grow
 from lmeraser.clusters.principal import AXIS_STEPS, principal_axes, project
 from lmeraser.clusters.quantisation import STEPS, Integers, mean_by_group, quantise, squared_distances
@@ -25,6 +25,7 @@ SPAN = 8  # deviations, or units if they are more, that the levels of a plain su
 BLOCK = (
     4096  # records whose features are in memory as wide as the network gives them; a projection is exact, so it decides no bit
 )
+NOTHING = Chosen(0.0, 0.0, 1.0)  # of a head that is no discriminant
 PAIRS = 1000  # public records, first by id, among which the median distance is taken
 
 
@@ -38,7 +39,7 @@ class Skeleton:
         projection, offset: of random Fourier features, (d, p) whole numbers and (p,) float64 in [0, 2 pi); else empty.
         step: (p,) whole numbers, how many quantisation steps one level of a plain summand stands for; else empty.
         last_weight: by which the network's own row is multiplied, so that each depth weighs the same.
-        shrinkage, temperature: of a discriminant head, as the params say or chosen on public records.
+        chosen: of a discriminant head, as the params say or chosen on public records.
     """
 
     mean: NDArray[np.float32]
@@ -49,8 +50,7 @@ class Skeleton:
     offset: NDArray[np.float64]
     step: Integers
     last_weight: float = 1.0
-    shrinkage: float = 0.0
-    temperature: float = 1.0
+    chosen: Chosen = NOTHING
 
     @property
     def dim(self) -> int:
@@ -180,21 +180,18 @@ def build_skeleton(public: PublicFeatures, params: Params) -> Skeleton:
     skeleton = Skeleton(mean, scale, tree, axes, projection, offset, step, last_weight)
     if params.head.kind != "discriminant":
         return skeleton
-    given = params.head.shrinkage, params.head.temperature
     summands = skeleton.summand(quantised, params.projection.levels) * skeleton.unit
-    shrinkage, temperature = choose(summands, public.labels, public.people, params.head.priors, *given)
-    return replace(skeleton, shrinkage=shrinkage, temperature=temperature)
+    return replace(skeleton, chosen=choose(summands, public.labels, public.people, params.head))
 
 
 TREE = tuple(field.name for field in fields(Hierarchy))
-NUMBERS = ("last_weight", "shrinkage", "temperature")
 ARRAYS = ("mean", "scale", "axes", "projection", "offset", "step")
 
 
 def save_skeleton(path: Path, skeleton: Skeleton, made_in: Environment) -> None:
     tensors = {f"tree.{name}": getattr(skeleton.hierarchy, name) for name in TREE}
     tensors |= {name: getattr(skeleton, name) for name in ARRAYS}
-    note = {"environment": made_in} | {name: getattr(skeleton, name) for name in NUMBERS}
+    note = {"environment": made_in, "last_weight": skeleton.last_weight} | skeleton.chosen._asdict()
     write_tensors(path, tensors, note)
 
 
@@ -210,5 +207,6 @@ def _tree_of(tensors: dict[str, NDArray[Any]]) -> Hierarchy:
 def load_skeleton(path: Path) -> Skeleton:
     tensors, note = read_tensors(path)
     tree = _tree_of(tensors)
-    made: dict[str, Any] = {name: tensors[name] for name in ARRAYS} | {name: note[name] for name in NUMBERS}
-    return Skeleton(hierarchy=tree, **made)
+    chosen = Chosen._make(note[name] for name in Chosen._fields)
+    made: dict[str, Any] = {name: tensors[name] for name in ARRAYS}
+    return Skeleton(hierarchy=tree, last_weight=note["last_weight"], chosen=chosen, **made)

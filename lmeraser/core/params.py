@@ -161,7 +161,8 @@ class Tune(Section):
 class Head(Section):
     kind: Literal["discriminant", "ridge"]
     shrinkage: Rate | None  # discriminant: records a label that the mean variance counts for; None: chosen on public records
-    temperature: Rate | None  # discriminant: of the softmax of its scores; None: chosen on public records
+    evenness: Share | None  # discriminant: 0: labels lie as far from their middle as their means; 1: all alike; None: chosen
+    temperature: Rate | None  # discriminant: of the softmax, times (labels' mean squared distance)^0.75; None: chosen
     priors: Literal["records", "even"]  # discriminant: of a label, before an image is seen
     ridge: Rate  # ridge: times the number of records
 

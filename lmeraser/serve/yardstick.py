@@ -120,9 +120,9 @@ def advice(accuracy: Mapping[str, float | None], params: Params) -> str:
         "set head.kind to discriminant and projection.kind to plain": params.head.kind == "ridge",
         "set features.grid to 2: where something is counts too": bool(params.features.depths) and params.features.grid == 1,
         "raise features.dim, or set it to null": params.features.dim is not None,
-        "set head.shrinkage and head.temperature to null: they are then chosen on public records": params.head.kind
+        "set head.shrinkage, head.evenness and head.temperature to null: they are then chosen on public records": params.head.kind
         == "discriminant"
-        and (params.head.shrinkage, params.head.temperature) != (None, None),
+        and (params.head.shrinkage, params.head.evenness, params.head.temperature) != (None, None, None),
         "let `python -m bench.choose` look for better values on public records": True,
     }
     return next(change for change, helps in mends.items() if helps)

@@ -38,7 +38,7 @@ def same(left: LeafSums, right: LeafSums) -> bool:
 def shared_of(records: Records) -> Discriminant:
     summands, _, labels = records
     member = np.array([[name == label for name in LABELS] for label in labels], dtype=float)
-    return Discriminant.of(summands.T @ summands, member.T @ summands, member.sum(0), np.full(DIM, 0.25), 0.2)
+    return Discriminant.of(summands.T @ summands, member.T @ summands, member.sum(0), np.full(DIM, 0.25), 0.2, 0.5)
 
 
 def heads_of(records: Records, pull: float) -> tuple[ClosedHeads, Discriminant]:
@@ -64,7 +64,7 @@ def test_sums_of_parts_less_who_leaves_are_those_that_never_held_them(records: R
 @given(record_sets())
 def test_cluster_that_is_pulled_without_end_answers_as_the_global_head(records: Records) -> None:
     heads, shared = heads_of(records, 1e12)
-    weight, bias = shared.scores_of(shared.means)
+    weight, bias = shared.scores()
     scores = records[0] @ weight.T
     whole = np.exp(scores + bias + log_priors(shared.counts, "records"))
     for slot in heads.slots:
@@ -76,7 +76,7 @@ def test_cluster_that_is_pulled_without_end_answers_as_the_global_head(records: 
 @given(record_sets(), st.floats(0.5, 50))
 def test_answers_of_a_cluster_are_probabilities_of_every_label(records: Records, pull: float) -> None:
     heads, shared = heads_of(records, pull)
-    scores = records[0] @ shared.scores_of(shared.means)[0].T
+    scores = records[0] @ shared.scores()[0].T
     for slot in heads.slots:
         answers = heads.probabilities(slot, records[0], scores, 2.0)
         assert np.allclose(answers.sum(1), 1)

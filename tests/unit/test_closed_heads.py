@@ -12,6 +12,7 @@ from hypothesis import strategies as st
 from numpy.typing import NDArray
 
 from lmeraser.clusters.closed import ClosedHeads
+from lmeraser.clusters.discriminant import Chosen
 from lmeraser.clusters.files import ClusterSize
 from lmeraser.clusters.global_head import GlobalHead, Rule, Sums, load_head, load_sums, save_head, save_sums, solve
 from lmeraser.clusters.leaf_sums import LeafSums
@@ -49,7 +50,7 @@ def cut(*ends: int) -> list[ClusterSize]:
 @functools.cache
 def rule(pull: float, priors: str = "records") -> Rule:
     head = make_params({"head.kind": "discriminant", "head.priors": priors}).head
-    return Rule(head, LEVELS, np.full(5, 1 / 16), 0.3, 2.0, pull)
+    return Rule(head, LEVELS, np.full(5, 1 / 16), Chosen(0.3, 0.5, 2.0), pull)
 
 
 def heads_of(head: GlobalHead) -> ClosedHeads:

@@ -165,9 +165,10 @@ def test_results_of_two_processes_meet_in_one_file(tmp_path: Path) -> None:
     assert [(run["peer"], run["accuracy"]) for run in results.kept_runs(tmp_path)] == [(LAST, 0.6), (OURS, 0.7)]
 
 
-def test_choosing_shows_the_least_loss_of_each_shrinkage_and_no_mix_without_clusters() -> None:
-    names = {"global head, shrinkage 40.0": 0.9, "log-loss, shrinkage 40.0, temperature 8": 0.4}
-    names |= {"log-loss, shrinkage 40.0, temperature 16": 0.3, "clusters": 0.0}
-    assert shown(names) == ["global head, shrinkage 40.0", "clusters", "log-loss, shrinkage 40.0, temperature 16"]
+def test_choosing_shows_the_least_loss_of_each_solve_and_no_mix_without_clusters() -> None:
+    solve = "shrinkage 40.0, evenness 0.5"
+    names = {f"global head, {solve}": 0.9, f"log-loss, {solve}, temperature 8": 0.4}
+    names |= {f"log-loss, {solve}, temperature 16": 0.3, "clusters": 0.0}
+    assert shown(names) == [f"global head, {solve}", "clusters", f"log-loss, {solve}, temperature 16"]
     preset = load_params(ROOT / "params" / "efficientnet-lite0.yaml")
     assert halved(preset).skeleton.leaves == preset.skeleton.leaves // 2

@@ -1,6 +1,7 @@
 """The discriminant: linear discriminant analysis wherever that is defined, and defined wherever there is a record."""
 
 import functools
+import itertools
 from collections.abc import Iterator, Sequence
 from typing import Any
 
@@ -14,16 +15,22 @@ from scipy.special import log_softmax
 
 from lmeraser.clusters import discriminant
 from lmeraser.clusters.discriminant import (
+    EVENNESSES,
     FOLDS,
+    GROWTH,
+    NEAREST,
     SHRINKAGES,
     TEMPERATURES,
     UNTOLD,
+    Chosen,
     Discriminant,
     Floats,
     Priors,
     _scores,
     choose,
+    growth_of,
     log_priors,
+    moves_of,
     share_of,
 )
 from lmeraser.clusters.global_head import GlobalHead, Rule, solve
@@ -36,8 +43,11 @@ seeds = st.integers(0, 2**32 - 1)
 
 
 @functools.cache
-def params_head(priors: Priors) -> Head:
-    return make_params({"head.kind": "discriminant", "head.priors": priors}).head
+def params_head(
+    priors: Priors, shrinkage: float | None = None, evenness: float | None = None, temperature: float | None = None
+) -> Head:
+    given = {"head.shrinkage": shrinkage, "head.evenness": evenness, "head.temperature": temperature}
+    return make_params({"head.kind": "discriminant", "head.priors": priors} | given).head
 
 
 SHARES = (0.03, 0.1, 0.2, 0.3, 0.5, 0.7)
@@ -50,12 +60,13 @@ def solved(
     priors: Priors = "records",
     unit: Floats | None = None,
     temperature: float = 1.0,
+    evenness: float = 0.0,
 ) -> GlobalHead:
     """Args: shrinkage: as a share; the product counts it in records a label."""
     each = len(labels) / len(set(labels))
     shrinkage = shrinkage * each / max(1 - shrinkage, 1e-12)
     head = params_head(priors)
-    rule = Rule(head, LEVELS, np.zeros(0) if unit is None else unit, shrinkage, temperature, None)
+    rule = Rule(head, LEVELS, np.zeros(0) if unit is None else unit, Chosen(shrinkage, evenness, temperature), None)
     return solve([exact_sums(summands, labels)], rule)
 
 
@@ -112,12 +123,13 @@ def odd_records(draw: st.DrawFn) -> tuple[Floats, list[str]]:
     st.sampled_from([*SHARES, 1.0, 1e-4]),
     st.sampled_from(["records", "even"]),
     st.sampled_from([1e-3, 1, 20.0]),
+    st.sampled_from([*EVENNESSES, 1.0]),
 )
 def test_whatever_records_there_are_probabilities_sum_to_one(
-    records: tuple[Floats, list[str]], shrinkage: float, priors: Priors, unit: float
+    records: tuple[Floats, list[str]], shrinkage: float, priors: Priors, unit: float, evenness: float
 ) -> None:
     summands, labels = records
-    head = solved(summands, labels, shrinkage, priors, np.full(summands.shape[1], unit), 2.0)
+    head = solved(summands, labels, shrinkage, priors, np.full(summands.shape[1], unit), 2.0, evenness)
     assert head.labels == sorted(set(labels))
     asked = np.vstack([summands, whole_numbers(np.random.default_rng(0), 3, summands.shape[1], LEVELS)])
     probabilities = head.probabilities(asked)
@@ -148,10 +160,10 @@ def test_many_labels_whose_records_do_not_differ_are_told_apart_though_features_
     assert np.array_equal(scores(head, summands).argmax(1), np.arange(400))
 
 
-@given(seeds, st.integers(1, 8), st.integers(1, 12))
-def test_two_labels_with_the_same_images_are_equally_likely(seed: int, n: int, p: int) -> None:
+@given(seeds, st.integers(1, 8), st.integers(1, 12), st.sampled_from([*EVENNESSES, 1.0]))
+def test_two_labels_with_the_same_images_are_equally_likely(seed: int, n: int, p: int, evenness: float) -> None:
     summands = whole_numbers(np.random.default_rng(seed), n, p, LEVELS)
-    head = solved(np.vstack([summands, summands]), ["one"] * n + ["two"] * n)
+    head = solved(np.vstack([summands, summands]), ["one"] * n + ["two"] * n, evenness=evenness)
     assert np.allclose(head.probabilities(summands), 0.5)
 
 
@@ -208,11 +220,89 @@ def test_shrinkage_is_towards_the_mean_variance_in_units_of_features() -> None:
     assert np.array_equal(scores(head, summands).argmax(1), distance.argmin(1))
 
 
-def test_temperature_divides_the_scores() -> None:
+def test_temperature_divides_the_scores_and_grows_with_the_distances_of_labels() -> None:
     summands, labels = drawn(7, 40, 4, 3)
-    warm = solved(summands, labels, temperature=5.0)
-    assert np.allclose(np.log(warm.probabilities(summands)), log_softmax(scores(warm, summands) / 5, axis=1))
-    assert warm.temperature == 5
+    warm = solved(summands, labels, temperature=5.0, evenness=0.5)
+    assert warm.temperature is not None
+    assert warm.temperature == pytest.approx(5 * growth_of(shared_of(summands, labels, 0.2 * 40 / 3 / 0.8).distances))
+    assert np.allclose(np.log(warm.probabilities(summands)), log_softmax(scores(warm, summands) / warm.temperature, axis=1))
+
+
+# labels' distances
+
+
+def shared_of(summands: Floats, labels: Sequence[str], shrinkage: float, evenness: float = 0.0) -> Discriminant:
+    sums = exact_sums(summands, labels)
+    gram, by_label = sums.gram.astype(np.float64), sums.by_label.astype(np.float64)
+    return Discriminant.of(gram, by_label, sums.counts.astype(np.float64), np.ones(summands.shape[1]), shrinkage, evenness)
+
+
+@settings(max_examples=40)
+@given(seeds, st.integers(3, 6), st.sampled_from([*EVENNESSES, 1.0]))
+def test_scores_are_those_of_means_that_were_moved(seed: int, k: int, evenness: float) -> None:
+    """By hand: each mean moved along the line to the middle, under the same covariance."""
+    summands, labels = drawn(seed, 60, 5, k)
+    plain = shared_of(summands, labels, 3.0)
+    inverse = np.linalg.inv(np.tril(plain.factor[0]) @ np.tril(plain.factor[0]).T)
+    from_middle = plain.means - plain.means.mean(0)
+    distances = np.einsum("kp,pq,kq->k", from_middle, inverse, from_middle)
+    assert np.allclose(distances, plain.distances)
+    ratio = distances.mean() / np.maximum(distances, distances.mean() * NEAREST)
+    moved = from_middle * ratio[:, None] ** (evenness / 2)
+    wanted = (summands - plain.middle) @ inverse @ moved.T - 0.5 * np.einsum("kp,pq,kq->k", moved, inverse, moved)
+    weight, bias = shared_of(summands, labels, 3.0, evenness).scores()
+    assert np.allclose(summands @ weight.T + bias, wanted, atol=1e-6 * np.abs(wanted).max())
+
+
+@given(seeds, st.integers(2, 6))
+def test_no_evenness_moves_nothing_and_a_whole_one_makes_all_labels_equally_far(seed: int, k: int) -> None:
+    distances = np.random.default_rng(seed).uniform(1, 9, k)
+    assert np.array_equal(moves_of(distances, 0.0), np.ones(k))
+    assert np.allclose(moves_of(distances, 1.0) ** 2 * distances, distances.mean())
+    half = moves_of(distances, 0.5) ** 2 * distances
+    assert np.array_equal(half.argsort(), distances.argsort())
+    assert np.ptp(half) <= np.ptp(distances)
+
+
+@given(seeds, st.sampled_from([*EVENNESSES, 1.0]))
+def test_two_labels_are_equally_far_and_stay(seed: int, evenness: float) -> None:
+    """However unequal their counts are: the middle is that of the labels, not of the records."""
+    summands, labels = drawn(seed, 40, 5, 2)
+    labels = [*labels[:2], *["label-0"] * 38]
+    plain, even = solved(summands, labels), solved(summands, labels, evenness=evenness)
+    assert np.allclose(scores(plain, summands), scores(even, summands))
+
+
+def test_label_in_the_middle_of_all_is_moved_by_a_bounded_factor() -> None:
+    distances = np.array([0.0, 1e-30, 4.0, 5.0])
+    assert moves_of(distances, 1.0).max() == NEAREST**-0.5
+    assert np.array_equal(moves_of(np.zeros(3), 0.5), np.ones(3))
+
+
+@given(st.lists(st.floats(0, 1e6), min_size=1, max_size=9))
+def test_temperature_never_grows_by_less_than_one(distances: list[float]) -> None:
+    growth = growth_of(np.array(distances))
+    assert growth >= 1
+    assert growth == pytest.approx(max(float(np.mean(distances)), 1.0) ** GROWTH)
+
+
+@settings(max_examples=30)
+@given(seeds, st.sampled_from([*EVENNESSES, 1.0]), st.data())
+def test_who_leaves_the_sums_was_never_in_them(seed: int, evenness: float, data: st.DataObject) -> None:
+    """Distances and what they move and warm are functions of whole numbers: bits are those of a rebuild."""
+    summands, labels = drawn(seed, 20, 6, 3)
+    leaves = np.array(data.draw(st.lists(st.booleans(), min_size=20, max_size=20)))
+    if leaves.all():
+        return
+    rule = Rule(params_head("records"), LEVELS, np.full(6, 1 / 16), Chosen(20.0, evenness, 0.5), None)
+    names = np.array(labels, dtype=object)
+    everybody, leaving, kept = (
+        exact_sums(summands[rows], names[rows].tolist()) for rows in (np.ones(20, dtype=bool), leaves, ~leaves)
+    )
+    without, rebuilt = solve([everybody], rule, leaving=leaving), solve([kept], rule)
+    assert without.labels == rebuilt.labels
+    assert without.weight.tobytes() == rebuilt.weight.tobytes()
+    assert (without.bias.tobytes(), without.temperature) == (rebuilt.bias.tobytes(), rebuilt.temperature)
 
 
 # the choice on public records
@@ -225,10 +315,11 @@ def test_fast_scores_are_those_of_the_solve(seed: int, n: int, p: int, k: int, p
     unit = np.full(p, 1 / 16)
     code = np.unique(labels, return_inverse=True)[1]
     asked = whole_numbers(np.random.default_rng(seed), 4, p, LEVELS)
-    fast = _scores(summands * unit, code, asked * unit, priors, SHRINKAGES)
-    for shrinkage, ours in zip(SHRINKAGES, fast, strict=True):
+    fast = _scores(summands * unit, code, asked * unit, priors, SHRINKAGES, EVENNESSES)
+    for (shrinkage, evenness), ours in zip(itertools.product(SHRINKAGES, EVENNESSES), fast, strict=True):
         share = share_of(shrinkage, n, len(set(labels)))
-        slow = scores(solved(summands, labels, share, priors, unit), asked)
+        head = solved(summands, labels, share, priors, unit, 1.0, evenness)
+        slow = scores(head, asked) / (head.temperature or 0)
         assert np.allclose(ours, slow, rtol=1e-6, atol=1e-6 * np.abs(slow).max())
 
 
@@ -240,12 +331,14 @@ def public(seed: int = 0, n: int = 90, p: int = 12, k: int = 3) -> tuple[Floats,
 
 @pytest.mark.parametrize("priors", ["records", "even"])
 @pytest.mark.parametrize("seed", range(3))
-def test_choice_is_the_pair_of_the_least_log_loss_of_people_who_were_left_out(seed: int, priors: Priors) -> None:
+def test_choice_is_that_of_the_least_log_loss_of_people_who_were_left_out(
+    seed: int, priors: Priors, monkeypatch: pytest.MonkeyPatch
+) -> None:
     features, labels, people = public(seed)
     fold = np.array([number_from("fold", person) % FOLDS for person in people])
-    losses: dict[tuple[float, float], float] = {}
-    for shrinkage in SHRINKAGES:
-        for temperature in TEMPERATURES:
+    losses: dict[tuple[float, float, float], float] = {}
+    for shrinkage, evenness in itertools.product(SHRINKAGES, EVENNESSES):
+        for temperature in TEMPERATURES[::3]:
             loss = 0.0
             for place in range(FOLDS):
                 kept = fold != place
@@ -253,12 +346,14 @@ def test_choice_is_the_pair_of_the_least_log_loss_of_people_who_were_left_out(se
                 right = np.array([names.index(label) for label, stays in zip(labels, kept, strict=True) if not stays])
                 sums = exact_sums(features[kept] * 16, [label for label, stays in zip(labels, kept, strict=True) if stays])
                 gram, by_label = sums.gram.astype(np.float64), sums.by_label.astype(np.float64)
-                shared = Discriminant.of(gram, by_label, sums.counts.astype(np.float64), np.full(12, 1 / 16), shrinkage)
-                weight, bias = shared.scores_of(shared.means)
+                shared = Discriminant.of(gram, by_label, sums.counts.astype(np.float64), np.full(12, 1 / 16), shrinkage, evenness)
+                weight, bias = shared.scores()
                 given_out = features[~kept] * 16 @ weight.T + bias + log_priors(shared.counts, priors)
-                loss -= log_softmax(given_out / temperature, axis=1)[np.arange(len(right)), right].sum()
-            losses[shrinkage, temperature] = loss
-    assert choose(features, labels, people, priors, None, None) == min(losses, key=lambda pair: losses[pair])
+                warm = given_out / (temperature * growth_of(shared.distances))
+                loss -= log_softmax(warm, axis=1)[np.arange(len(right)), right].sum()
+            losses[shrinkage, evenness, temperature] = loss
+    monkeypatch.setattr(discriminant, "TEMPERATURES", TEMPERATURES[::3])
+    assert choose(features, labels, people, params_head(priors)) == min(losses, key=lambda values: losses[values])
 
 
 def test_nobody_is_scored_by_a_fit_that_saw_them(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -273,17 +368,19 @@ def test_nobody_is_scored_by_a_fit_that_saw_them(monkeypatch: pytest.MonkeyPatch
         return true_scores(train, code, asked, *rest)
 
     monkeypatch.setattr(discriminant, "_scores", watched)
-    choose(features, labels, people, "records", None, None)
+    choose(features, labels, people, params_head("records"))
     assert sum(asked_of) == len(people), "and everybody is scored once"
 
 
-@given(seeds, st.sampled_from(SHRINKAGES), st.sampled_from(TEMPERATURES))
-def test_what_is_given_stays(seed: int, shrinkage: float, temperature: float) -> None:
-    records = public(seed % 5, 30, 4)
-    assert choose(*records, "even", shrinkage, temperature) == (shrinkage, temperature)
-    assert choose(*records, "even", shrinkage, None)[0] == shrinkage
-    assert choose(*records, "even", None, temperature)[1] == temperature
-    assert choose(*records, "even", 0.123, 4.56) == (0.123, 4.56)
+GIVEN = (st.none() | st.just(0.123), st.none() | st.just(0.0) | st.just(0.9), st.none() | st.just(4.56))
+
+
+@given(seeds, *GIVEN)
+def test_what_is_given_stays(seed: int, shrinkage: float | None, evenness: float | None, temperature: float | None) -> None:
+    given_values = shrinkage, evenness, temperature
+    chosen = choose(*public(seed % 5, 30, 4), params_head("even", *given_values))
+    for value, stays, tried in zip(chosen, given_values, (SHRINKAGES, EVENNESSES, TEMPERATURES), strict=True):
+        assert value == stays if stays is not None else value in tried
 
 
 def test_where_public_records_cannot_tell_it_is_the_same_each_time() -> None:
@@ -291,27 +388,28 @@ def test_where_public_records_cannot_tell_it_is_the_same_each_time() -> None:
     alone, one_label = ["person-0"] * len(people), ["one"] * len(labels)
     each_their_own = people
     for odd in ((features, labels, alone), (features, one_label, people), (features[:0], [], [])):
-        assert choose(*odd, "records", None, None) == UNTOLD
-        assert choose(*odd, "records", 0.5, None) == (0.5, UNTOLD[1])
-        assert choose(*odd, "records", None, 3.0) == (UNTOLD[0], 3.0)
+        assert choose(*odd, params_head("records")) == UNTOLD
+        assert choose(*odd, params_head("records", shrinkage=0.5)) == UNTOLD._replace(shrinkage=0.5)
+        assert choose(*odd, params_head("records", evenness=0.0)) == UNTOLD._replace(evenness=0.0)
+        assert choose(*odd, params_head("records", temperature=3.0)) == UNTOLD._replace(temperature=3.0)
     # Labels that nobody else has can be asked of nobody.
-    assert choose(features, each_their_own, people, "records", None, None) == UNTOLD
+    assert choose(features, each_their_own, people, params_head("records")) == UNTOLD
 
 
 def test_choice_is_deterministic_and_does_not_depend_on_names_of_labels() -> None:
     features, labels, people = public(8)
-    chosen = choose(features, labels, people, "records", None, None)
-    assert choose(features.copy(), list(labels), list(people), "records", None, None) == chosen
+    chosen = choose(features, labels, people, params_head("records"))
+    assert choose(features.copy(), list(labels), list(people), params_head("records")) == chosen
     renamed = [label.replace("label-", "étiquette ") for label in labels]
-    assert choose(features, renamed, people, "records", None, None) == chosen
+    assert choose(features, renamed, people, params_head("records")) == chosen
 
 
 def test_records_beyond_the_first_have_no_say(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(discriminant, "RECORDS", 45)
     features, labels, people = public(9)
-    first = choose(features[:45], labels[:45], people[:45], "records", None, None)
+    first = choose(features[:45], labels[:45], people[:45], params_head("records"))
     features[45:] = 7
-    assert choose(features, labels, people, "records", None, None) == first
+    assert choose(features, labels, people, params_head("records")) == first
 
 
 @given(st.floats(1e-6, 1e6), st.integers(1, 10**7), st.integers(1, 1000))

@@ -120,7 +120,7 @@ ADVICE: dict[str, tuple[dict[str, Any], float]] = {  # words: params, accuracy o
     "set head.kind to discriminant": (DEPTHS, 0.5),
     "set features.grid to 2": (BEST | {"features.grid": 1}, 0.5),
     "raise features.dim": (BEST | {"features.dim": 9}, 0.5),
-    "set head.shrinkage and head.temperature to null": (BEST | {"head.temperature": 4.0}, 0.5),
+    "set head.shrinkage, head.evenness and head.temperature to null": (BEST | {"head.evenness": 0.5}, 0.5),
     "python -m bench.choose": (BEST, 0.5),
 }
 

@@ -107,6 +107,8 @@ def test_unknown_param_that_is_like_nothing_is_refused(tmp_path: Path) -> None:
         ({"features.dim": 0}, "features.dim"),
         ({"head.shrinkage": 0}, "head.shrinkage"),
         ({"head.shrinkage": -1.0}, "head.shrinkage"),
+        ({"head.evenness": -0.1}, "head.evenness"),
+        ({"head.evenness": 1.1}, "head.evenness"),
         ({"head.temperature": 0}, "head.temperature"),
         ({"head.priors": "odd"}, "head.priors"),
         ({"tune.kind": "none"}, "serve.mix is 0.25, expected 0 with tune.kind none"),

@@ -8,6 +8,7 @@ from builders import make_params, refused
 from hypothesis import given
 from hypothesis import strategies as st
 
+from lmeraser.clusters.discriminant import Chosen
 from lmeraser.clusters.global_head import GlobalHead, Rule, Sums, load_head, load_sums, save_head, save_sums, solve
 from lmeraser.core.errors import ParamsError, ProjectError
 from lmeraser.learn.embedding import exact_sums
@@ -25,12 +26,12 @@ def labels_for(rng: np.random.Generator, n: int) -> list[str]:
 
 
 def ridge(share: float = 0.001) -> Rule:
-    return Rule(make_params({"head.kind": "ridge", "head.ridge": share}).head, LEVELS, np.zeros(0), 0.0, 1.0, None)
+    return Rule(make_params({"head.kind": "ridge", "head.ridge": share}).head, LEVELS, np.zeros(0), Chosen(0.0, 0.0, 1.0), None)
 
 
 def discriminant(priors: str = "records") -> Rule:
     head = make_params({"head.kind": "discriminant", "head.priors": priors}).head
-    return Rule(head, LEVELS, np.zeros(0), 0.2, 4.0, None)
+    return Rule(head, LEVELS, np.zeros(0), Chosen(0.2, 0.5, 4.0), None)
 
 
 RULES = {"ridge": ridge(), "discriminant": discriminant(), "discriminant, even priors": discriminant("even")}

@@ -69,7 +69,7 @@ def discriminant(stand: Stand) -> Outcome:
     skeleton = stand.skeleton
     test = skeleton.summand(stand.test_quantised, stand.params.projection.levels)
     outcome = _exact(stand, stand.summands, test, stand.rule)
-    return replace(outcome, chosen={"shrinkage": skeleton.shrinkage, "temperature": skeleton.temperature})
+    return replace(outcome, chosen=skeleton.chosen._asdict())
 
 
 def fourier_ridge(stand: Stand) -> Outcome:
@@ -78,7 +78,7 @@ def fourier_ridge(stand: Stand) -> Outcome:
     projection, offset = _fourier(stand.skeleton.quantise(stand.public.features), params)
     skeleton = replace(stand.skeleton, projection=projection, offset=offset, step=np.zeros(0))
     levels = params.projection.levels
-    rule = Rule(params.head, levels, np.zeros(0), 0.0, 1.0, None)
+    rule = Rule(params.head, levels, np.zeros(0), skeleton.chosen, None)
     return _exact(stand, skeleton.summand(stand.quantised, levels), skeleton.summand(stand.test_quantised, levels), rule)
 
 

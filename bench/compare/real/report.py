@@ -36,9 +36,9 @@ NEVER = (
 GROUND = (
     "A seed decides which people are public and all else that is random. CIFAR-10 and CIFAR-100 are **subsets**: a seed draws "
     f"{TRAIN_IMAGES:,} private training and {TEST_IMAGES:,} private test images of one, and {PUBLIC_IMAGES:,} public images of "
-    "the other. Every value that a peer may choose (penalty, ridge, shrinkage, temperature) is chosen on public records alone. "
-    f"Logistic regressions are solved in float32 to a gradient of {TOLERANCE:g}, their penalties chosen among {len(PENALTIES)} "
-    f"on at most {CHOSEN_ON:,} public records, solved to {CHOICE_TOLERANCE:g}."
+    "the other. Every value that a peer may choose (penalty, ridge, shrinkage, evenness, temperature) is chosen on public "
+    f"records alone. Logistic regressions are solved in float32 to a gradient of {TOLERANCE:g}, their penalties chosen among "
+    f"{len(PENALTIES)} on at most {CHOSEN_ON:,} public records, solved to {CHOICE_TOLERANCE:g}."
 )
 SECONDS = (
     "Seconds of a deletion: of exact heads, summing the person's records, subtracting and solving; of the paper's clustering, "
