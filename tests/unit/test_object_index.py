@@ -108,7 +108,7 @@ OTHERS: dict[str, Callable[[Sequence[str]], bytes]] = {
     "weights": lambda people: random.Random(str(people)).randbytes(5000),
     "json": lambda people: json.dumps({"who": list(people)}).encode(),
     "utf-16": lambda people: " ".join(people).upper().encode("utf-16-le"),
-    "folded": lambda people: "".join(chr(ord(letter) + 0xFEE0) for letter in " ".join(people) if letter != " ").encode(),
+    "folded": lambda people: "\n".join("".join(chr(ord(letter) + 0xFEE0) for letter in name) for name in people).encode(),
     "archive": lambda people: gzip.compress(" ".join(people).encode(), mtime=0),
     "compressed": lambda people: parquet("ZSTD", remark=list(people)),
     "binary ids": lambda people: parquet(sha256=[hashlib.sha256(IMAGES[person][0]).digest() for person in people]),
@@ -241,6 +241,16 @@ def test_a_scan_that_leaves_out_what_it_knows_finds_what_a_scan_of_everything_fi
     for step in steps:
         history.step(*step)
         history.compare()
+
+
+@pytest.mark.parametrize("kind", ["part", *OTHERS])
+def test_whatever_was_read_before_is_found_once_its_people_go(tmp_path: Path, kind: str) -> None:
+    store, path = Stamped(name="cache"), tmp_path / "objects.index"
+    store.add(part(PEOPLE[:2], tmp_path) if kind == "part" else OTHERS[kind](PEOPLE[:2]))
+    for erased in (PEOPLE[4:], PEOPLE[1:2]):
+        reports = look([store], erased, reading_of(path, erased))
+        assert found(reports) == found(look([store], erased))
+    assert bool(reports[0].residue) == (kind not in ("weights", "manifest"))
 
 
 def filled(tmp_path: Path) -> Stamped:

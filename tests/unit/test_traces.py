@@ -2,6 +2,7 @@
 
 import hashlib
 import io
+import random
 from collections.abc import Iterable
 
 import numpy as np
@@ -178,6 +179,15 @@ def test_a_chunk_that_some_search_folds_is_always_told(chunks: list[bytes], leng
         gathering.update(chunk)
     if fold_starts(chunks, text_patterns("a" * (8 + length), True)):
         assert gathering.folded
+
+
+@pytest.mark.parametrize("way", ["utf-8", "utf-16-le", "utf-16-be", "utf-32-le", "utf-32-be"])
+def test_a_text_behind_bytes_that_are_none_is_told(way: str) -> None:
+    gathering = Gathering()
+    gathering.update(random.Random(7).randbytes(9000))
+    assert not gathering.folded
+    gathering.update(("folded tëxt " * 900).encode(way))
+    assert gathering.folded
 
 
 def test_a_name_that_only_folding_shows_makes_an_object_that_is_not_remembered() -> None:
