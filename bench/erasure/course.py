@@ -1,8 +1,8 @@
-"""What is measured in one project, in this order: its first build, erasures, additions, and an audit that they left no trace."""
+"""What is measured in one project, in this order: its first build, erasures, additions, and an audit that nobody left a trace."""
 
+import json
 import os
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import ExitStack
 from dataclasses import asdict
 from typing import Any, Final, Literal, TypedDict
 
@@ -57,7 +57,7 @@ class Course:
     """The measurements of one project; each is told when it begins and yielded when it is done."""
 
     def __init__(self, place: Place, people: Sequence[int], modes: Sequence[bool]) -> None:
-        """Args: people: who leave at once, in turn; modes: warm or not, in turn."""
+        """Args: people: who leave at once, in turn; modes: whether warm; both, or one of them."""
         self.place, self.people, self.modes = place, people, modes
         self._loading: float | None = None
 
@@ -65,19 +65,22 @@ class Course:
         if not self.place.built:
             self.place.prepare()
             yield from self._build()
-        for warm in self.modes:
-            with ExitStack() as stack:
-                processes = stack.enter_context(self.place.warm()) if warm else []
-                if warm:
-                    self._say("an erasure that warms up, not counted")
-                    self._forget(1, processes)
-                for count in self.people:
-                    if self._enough(count):
-                        yield self._erasure(count, processes)
-                if self.place.ground.data != "digits":  # their images come with scikit-learn: nobody can be added
-                    yield from self._addition(processes)
+        # Those who come, come last: erasures are measured with as many records as the project was made with.
+        if False in self.modes:
+            yield from self._erasures([])
+        if True in self.modes:
+            with self.place.warm() as processes:
+                self._say("an erasure that warms up, not counted")
+                self._forget(1, processes)
+                yield from self._erasures(processes)
+                yield from self._addition(processes)
+        if False in self.modes:
+            yield from self._addition([])
         if self.place.ground.records <= AUDITED or self.place.ground.data == "digits":
             yield self._audit()
+
+    def _erasures(self, warm: Sequence[int]) -> Iterator[Run]:
+        return (self._erasure(count, warm) for count in self.people if self._enough(count))
 
     def _say(self, text: str) -> None:
         say(f"{self.place.ground.name}: {text}")
@@ -119,7 +122,7 @@ class Course:
         spent, _ = self.place.lmeraser("build")
         self.place.commit("Built")
         self.place.save()
-        yield self._run(BUILD, 0, spent, load)
+        yield self._run(BUILD, 0, spent, load, total=self._clusters())
         load = _load()
         with untouched([Layout(self.place.root).backbone]):
             spent, _ = self.place.run("-m", "stages.pretrain")
@@ -169,6 +172,8 @@ class Course:
 
     def _addition(self, warm: Sequence[int]) -> Iterator[Run]:
         """What newcomers would retrain, and the build with them."""
+        if self.place.ground.data == "digits":  # their images come with scikit-learn: nobody can be added
+            return
         self._say(f"{NEWCOMERS} new records, {'warm' if warm else 'cold'}")
         with self.place.newcomers() as folder:
             came = read_manifest(manifest_of(folder))["subject"].nunique()
@@ -181,7 +186,10 @@ class Course:
         load = _load()
         spent, _ = self.place.lmeraser("build", warm=warm)
         self.place.commit(f"With {NEWCOMERS} new records")
-        yield self._run(GROWTH, came, spent, load, bool(warm))
+        yield self._run(GROWTH, came, spent, load, bool(warm), total=self._clusters())
+
+    def _clusters(self) -> int:
+        return len(json.loads(Layout(self.place.root).sizes.read_bytes()))
 
     def _audit(self) -> Run:
         self._say("audit --rebuild (not counted)")

@@ -157,12 +157,14 @@ def build_table(runs: Sequence[Run]) -> str:
 def addition_table(runs: Sequence[Run]) -> str:
     header = [*PROJECT, "command", "", "processor s", "of a first build", *SPENT, "retrains"]
     rows = []
-    for run in [*_of(runs, PLAN), *_of(runs, GROWTH)]:
+    for run in sorted(
+        [*_of(runs, PLAN), *_of(runs, GROWTH)], key=lambda run: (*_project(run), run["warm"], run["what"] == GROWTH)
+    ):
         command = "`lmeraser plan --add`" if run["what"] == PLAN else "`lmeraser build`"
         retrained = "" if run["retrained"] is None else f"{run['retrained']} of {run['total']}"
         cpu = f"{run['spent']['cpu']:.1f}"
         rows.append([*_cells(run), command, _mode(run), cpu, _share(runs, run), *_spent(run), retrained])
-    return table(header, sorted(rows, key=lambda row: (int(str(row[0]).replace(",", "")), row[1], row[2])))
+    return table(header, rows)
 
 
 def steps_table(runs: Sequence[Run]) -> str:

@@ -17,7 +17,7 @@ from builders import ROOT
 from bench.erasure import __main__ as command
 from bench.erasure import ground as grounds
 from bench.erasure import project, report
-from bench.erasure.course import AUDIT, BUILD, ERASURE, PRETRAIN, Course, Run
+from bench.erasure.course import AUDIT, BUILD, ERASURE, GROWTH, PLAN, PRETRAIN, Course, Run
 from bench.erasure.ground import CIFAR_CUTS, METHODS, TREE, WAYS, Ground, params_of, synthetic
 from bench.erasure.meter import Spent, measure
 from bench.erasure.project import Place, untouched
@@ -166,6 +166,9 @@ class FakePlace(Place):
         params = (ROOT / "params.yaml").read_text(encoding="utf-8")
         (self.root / "params.yaml").write_text(params.replace("kind: sgd", "kind: none").replace("mix: 0.25", "mix: 0"))
 
+        (self.root / "artifacts" / "cluster").mkdir(parents=True)
+        (self.root / "artifacts" / "cluster" / "clusters.json").write_text("[1, 2, 3]")
+
     def everybody(self) -> list[str]:
         return [f"person-{number:07d}" for number in range(20)]
 
@@ -214,7 +217,8 @@ def test_a_course_measures_cold_then_warm_and_audits_at_the_end(tmp_path: Path) 
     assert kinds[:4] == [(BUILD, 0, False), (PRETRAIN, 0, False), (ERASURE, 1, False), (ERASURE, 10, False)]
     assert (ERASURE, 1, True) in kinds
     assert (ERASURE, 10, True) not in kinds
-    assert kinds[-1] == (AUDIT, 0, False)
+    assert [what for what, _, _ in kinds[-5:]] == [PLAN, GROWTH, PLAN, GROWTH, AUDIT]  # who comes, comes after who leaves
+    assert runs[0]["total"] == 3
     assert runs[-1]["equal"] is True
     assert all(run["tuning"] == 0.0 for run in runs if run["what"] == ERASURE)
 
