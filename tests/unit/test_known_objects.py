@@ -116,6 +116,19 @@ def test_earlier_names_are_followed_through_objects_that_are_known(yard: Yard) -
     assert told.search_terms == read.search_terms
 
 
+def test_what_retained_records_hold_too_is_found_in_known_parts(yard: Yard) -> None:
+    """Else a scan would look for it, find it with them, and never be clean."""
+    bobs = (make_record("bobby-tables", image=png(1)), png(1))
+    yard.build(HERS, bobs, model=b"old")
+    yard.commit()
+    yard.build(bobs, model=b"new")
+    known = look_at_yard(yard)
+    read, told = (purge.plan(yard.layout, lambda subject: subject == HER, *more) for more in ((), (known,)))
+    assert read.search_terms.images == set()
+    assert read.search_terms.shared
+    assert told.search_terms == read.search_terms
+
+
 def test_entries_of_condemned_objects_go_with_the_objects(yard: Yard) -> None:
     old, new = two_states(yard)
     known = look_at_yard(yard)
@@ -184,7 +197,9 @@ def test_a_part_of_the_audit_is_drawn_by_the_day_and_noted_in_the_ledger(
 ) -> None:
     assert "nothing to look for" in pipeline.refused(1, "audit", "--stores", "--subset", "1/2")
     pipeline.forget(f"{CANARY}-2")
+    known = index_of(pipeline).size
     report = pipeline.json("audit", "--stores", "--subset", "1/2")
+    assert index_of(pipeline).size == known > 10, "whose turn it was not stays known"
     counts = {name: sum(row.get(name, 0) for row in report["stores"]) for name in ("objects", "waiting", "bytes")}
     assert counts["objects"] > 5
     assert counts["waiting"] > 5
