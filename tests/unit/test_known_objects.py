@@ -83,10 +83,7 @@ def test_a_plan_reads_the_objects_that_hold_her_and_no_other(yard: Yard, monkeyp
     loose = yard.store(b"of nobody knows what", yard.remote)
     old, _ = two_states(yard)
     yard.lock("before/dvc.lock", split=({}, {"artifacts/split/private/p00.parquet": cem}))
-    stores = [FolderStore("cache", yard.cache), FolderStore("remote disk", yard.remote, must_exist=True)]
-    path = yard.root / "objects.index"
-    look_at_all(stores, path)  # type: ignore[arg-type]
-    known = Known(ObjectIndex(path, KEY), frozenset({KEY.pseudonym(HER)}))
+    known = look_at_yard(yard)
     opened = opened_by_plan(yard, known, monkeypatch)
     assert (opened[cem], opened[loose]) == (0, 0)
     assert opened[old["part"]] == 2 + 1, "its images too"
@@ -95,6 +92,53 @@ def test_a_plan_reads_the_objects_that_hold_her_and_no_other(yard: Yard, monkeyp
         (place / object_key(cem)).write_bytes(yard.part(HERS))
     again = purge.plan(yard.layout, lambda subject: subject == HER, known)
     assert cem in again.journal.objects
+
+
+def look_at_yard(yard: Yard) -> Known:
+    stores = [FolderStore("cache", yard.cache), FolderStore("remote disk", yard.remote, must_exist=True)]
+    path = yard.layout.object_index
+    path.parent.mkdir(exist_ok=True)
+    look_at_all(stores, path)  # type: ignore[arg-type]
+    return Known(ObjectIndex(path, KEY), frozenset({KEY.pseudonym(HER)}))
+
+
+def test_earlier_names_are_followed_through_objects_that_are_known(yard: Yard) -> None:
+    """One part shows her image under an earlier name, another an image of that name alone."""
+    two_states(yard)
+    again, more = make_record("anna-before", image=png(1)), make_record("anna-before", image=png(4))
+    renamed, alone = yard.store(yard.part((again, png(1)))), yard.store(yard.part((more, png(4)), BOBS))
+    for number, md5 in enumerate((renamed, alone)):
+        yard.lock(f"{number}/dvc.lock", split=({}, {"artifacts/split/private/p00.parquet": md5}))
+    known = look_at_yard(yard)
+    read, told = (purge.plan(yard.layout, lambda subject: subject == HER, *more) for more in ((), (known,)))
+    assert {renamed, alone} <= set(read.journal.objects)
+    assert told.journal.objects == read.journal.objects
+    assert told.search_terms == read.search_terms
+
+
+def test_what_retained_records_hold_too_is_found_in_known_parts(yard: Yard) -> None:
+    """Else a scan would look for it, find it with them, and never be clean."""
+    bobs = (make_record("bobby-tables", image=png(1)), png(1))
+    yard.build(HERS, bobs, model=b"old")
+    yard.commit()
+    yard.build(bobs, model=b"new")
+    known = look_at_yard(yard)
+    read, told = (purge.plan(yard.layout, lambda subject: subject == HER, *more) for more in ((), (known,)))
+    assert read.search_terms.images == set()
+    assert read.search_terms.shared
+    assert told.search_terms == read.search_terms
+
+
+def test_entries_of_condemned_objects_go_with_the_objects(yard: Yard) -> None:
+    old, new = two_states(yard)
+    known = look_at_yard(yard)
+    path = yard.layout.object_index
+    assert old["part"].encode() in path.read_bytes()
+    planned = purge.plan(yard.layout, lambda subject: subject == HER, known)
+    purge.carry_out(yard.layout, planned.journal)
+    raw = path.read_bytes()
+    assert [md5 for md5 in planned.journal.objects if md5.encode() in raw] == []
+    assert new["part"].encode() in raw
 
 
 def scan_told(pipeline: FakePipeline, request_id: str) -> str:
@@ -153,7 +197,9 @@ def test_a_part_of_the_audit_is_drawn_by_the_day_and_noted_in_the_ledger(
 ) -> None:
     assert "nothing to look for" in pipeline.refused(1, "audit", "--stores", "--subset", "1/2")
     pipeline.forget(f"{CANARY}-2")
+    known = index_of(pipeline).size
     report = pipeline.json("audit", "--stores", "--subset", "1/2")
+    assert index_of(pipeline).size == known > 10, "whose turn it was not stays known"
     counts = {name: sum(row.get(name, 0) for row in report["stores"]) for name in ("objects", "waiting", "bytes")}
     assert counts["objects"] > 5
     assert counts["waiting"] > 5

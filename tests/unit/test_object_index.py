@@ -306,10 +306,35 @@ def test_a_condemned_object_is_read_though_it_is_known(tmp_path: Path) -> None:
     store, path = filled(tmp_path), tmp_path / "objects.index"
     look([store], PEOPLE[:1], reading_of(path, PEOPLE[:1]))
     md5 = md5_of(part(PEOPLE[1:3], tmp_path))
+    store.opened.clear()
     reading = reading_of(path, PEOPLE[:1])
     report = scan([store], SearchTerms(objects=frozenset({md5})), lambda _: False, reading)[0]
     assert {finding.kind for finding in report.residue} == {"condemned object"}
     assert key_of(md5) in store.opened
+
+
+def test_people_in_columns_are_found_by_the_list_alone(tmp_path: Path) -> None:
+    """As an audit must, which knows no names; and of a name too short to be looked for in bytes."""
+    store, path, terms = filled(tmp_path), tmp_path / "objects.index", SearchTerms(objects=frozenset({"0" * 32}))
+    short = store.add(parquet(subject=["bob", "eve"]))
+    for erased in ([PEOPLE[0]], [PEOPLE[3]], ["bob"]):
+        store.opened.clear()
+        report = scan([store], terms, erased.__contains__, reading_of(path, erased))[0]
+        assert {finding.kind for finding in report.residue} == ({"subject"} if erased != [PEOPLE[0]] else set())
+    assert store.opened == ["a file", key_of(short)]
+
+
+def test_a_stamp_that_somebody_wrote_into_the_index_is_not_believed(tmp_path: Path) -> None:
+    store, path = filled(tmp_path), tmp_path / "objects.index"
+    look([store], PEOPLE[:1], reading_of(path, PEOPLE[:1]))
+    key = key_of(md5_of(part(PEOPLE[3:4], tmp_path)))
+    size = len(store.files[key])
+    store.put(key, f"of {PEOPLE[0]}".ljust(size).encode())
+    connection = sqlite3.connect(path)
+    with connection:
+        connection.execute("UPDATE copies SET stamp = ? WHERE key = ?", (str(store.versions[key]), key))
+    connection.close()
+    assert look([store], PEOPLE[:1], reading_of(path, PEOPLE[:1]))[0].residue
 
 
 @pytest.mark.parametrize("how", DAMAGES)
