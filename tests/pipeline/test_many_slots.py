@@ -154,9 +154,9 @@ def test_build_trains_stale_slots_in_warm_processes_with_the_same_bytes(project:
     seen = tmp_path / "chains"
     spy = (
         "import os, sys\nfrom flows.run import build\nfrom flows.cli import main\nwhole = build.run_chains\n"
-        "def chains(layout, shares, *more):\n"
+        "def chains(layout, shares, *more, **named):\n"
         f"    open({str(seen)!r}, 'a').write(' '.join(name for share in shares for name in share) + '\\n')\n"
-        "    return whole(layout, shares, *more)\n"
+        "    return whole(layout, shares, *more, **named)\n"
         "build.run_chains = chains\nmain(['build'])\n"
     )
     done = project.python("-c", spy)

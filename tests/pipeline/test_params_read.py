@@ -46,8 +46,10 @@ class Watched:
         self._read.add(self._named(key))
         return value
 
-    def model_dump(self, include: set[str] | None = None, **options: Any) -> dict[str, Any]:
-        self._read |= {self._named(key) for key in include or type(self._values).model_fields}
+    def model_dump(self, include: set[str] | dict[str, Any] | None = None, **options: Any) -> dict[str, Any]:
+        for key in include or type(self._values).model_fields:
+            inner = include[key] if isinstance(include, dict) else True
+            self._read |= {self._named(f"{key}.{name}") for name in inner} if isinstance(inner, set) else {self._named(key)}
         return self._values.model_dump(include=include, **options)
 
 
