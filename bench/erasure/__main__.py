@@ -16,6 +16,7 @@ Takes: about 10 minutes at 1,000 records, 40 at 10,000, hours at 1,000,000 (16 G
 """
 
 import argparse
+import signal
 import sys
 from collections.abc import Sequence
 from pathlib import Path
@@ -95,4 +96,5 @@ def main(arguments: Sequence[str] | None = None) -> None:
 
 
 if __name__ == "__main__":
+    signal.signal(signal.SIGTERM, signal.default_int_handler)  # temporary folders and warm processes go also then
     main()

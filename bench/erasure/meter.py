@@ -9,6 +9,7 @@ waited for; their peak, and that of children not waited for yet, by looking ofte
 
 import json
 import os
+import signal
 import subprocess
 import sys
 import tempfile
@@ -51,6 +52,8 @@ def watch(report: Path, command: Sequence[str]) -> None:
     before = usage_of("self")
     start = time.perf_counter()
     process = subprocess.Popen(list(command))
+    signal.signal(signal.SIGTERM, lambda *_: process.send_signal(signal.SIGINT))
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # a terminal tells the command as well
     _, status, used = os.wait4(process.pid, 0)
     wall = time.perf_counter() - start
     after = usage_of("self")
@@ -106,6 +109,19 @@ class Peaks(threading.Thread):
                 self.largest = max(self.largest, _peak_of(process))
 
 
+def _run(program: Sequence[str], folder: Path, environment: dict[str, str]) -> tuple[int, str, str]:
+    """Exit status and both outputs. If the bench is interrupted, the command is as well, and ends what it has started."""
+    pipes: dict[str, Any] = {"stdin": subprocess.DEVNULL, "stdout": subprocess.PIPE, "stderr": subprocess.PIPE, "text": True}
+    with subprocess.Popen(program, cwd=folder, env=environment, **pipes) as process:
+        try:
+            printed, complaint = process.communicate()
+        except BaseException:
+            process.terminate()
+            process.communicate()
+            raise
+        return process.returncode, printed, complaint
+
+
 def measure(command: Sequence[str], folder: Path, environment: dict[str, str], warm: Sequence[int] = ()) -> tuple[Spent, str]:
     """Run a command in a folder. Returns: what it took, and what it printed. Raises: SystemExit with its last words if it fails.
 
@@ -120,20 +136,18 @@ def measure(command: Sequence[str], folder: Path, environment: dict[str, str], w
         report = Path(name) / "report.json"
         peaks.start()
         program = [sys.executable, "-I", "-S", __file__, str(report), *command]
-        done = subprocess.run(
-            program, cwd=folder, env=environment, stdin=subprocess.DEVNULL, capture_output=True, text=True, check=False
-        )
-        found: dict[str, Any] = json.loads(report.read_bytes()) if report.exists() else {"code": done.returncode or 1}
+        code, printed, complaint = _run(program, folder, environment)
+        found: dict[str, Any] = json.loads(report.read_bytes()) if report.exists() else {"code": code or 1}
     if warm:
         time.sleep(SETTLE)
     peaks.done.set()
     peaks.join()
     if found["code"]:
         shown = " ".join(word[:40] for word in command[1:6])
-        raise SystemExit(f"bench.erasure: {shown} failed ({found['code']}):\n{done.stderr[-2000:]}")
+        raise SystemExit(f"bench.erasure: {shown} failed ({found['code']}):\n{complaint[-2000:]}")
     spent = Spent(**found["spent"])
     if not warm:
-        return spent, done.stdout
+        return spent, printed
     try:
         peaks.look()
         after = [usage_of(process) for process in warm]
@@ -147,7 +161,7 @@ def measure(command: Sequence[str], folder: Path, environment: dict[str, str], w
         written=spent.written + sum(new.written - old.written for old, new in pairs),
         peak=max(spent.peak, peaks.largest),
     )
-    return whole, done.stdout
+    return whole, printed
 
 
 if __name__ == "__main__":

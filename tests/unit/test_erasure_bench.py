@@ -2,8 +2,10 @@
 
 import json
 import os
+import signal
 import subprocess
 import sys
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -89,6 +91,20 @@ def test_a_command_that_fails_ends_the_bench_with_its_last_words(tmp_path: Path)
         measure(
             [sys.executable, "-S", "-c", "import sys; sys.stderr.write('no such thing'); sys.exit(3)"], tmp_path, dict(os.environ)
         )
+
+
+def test_an_interrupted_bench_ends_the_command_that_it_measures(tmp_path: Path) -> None:
+    told = "except KeyboardInterrupt: Path('told').touch()"
+    inner = f"import time; from pathlib import Path; Path('begun').touch()\ntry: time.sleep(60)\n{told}"
+    bench = "import os, sys; from pathlib import Path; from bench.erasure.meter import measure\n"
+    bench += f"measure([sys.executable, '-S', '-c', {inner!r}], Path.cwd(), dict(os.environ))"
+    with subprocess.Popen([sys.executable, "-c", bench], cwd=tmp_path, env=os.environ | {"PYTHONPATH": str(ROOT)}) as process:
+        while not (tmp_path / "begun").exists():
+            assert process.poll() is None
+            time.sleep(0.05)
+        process.send_signal(signal.SIGINT)
+        process.wait(timeout=30)
+    assert (tmp_path / "told").exists()
 
 
 def test_images_written_without_pillow_are_what_was_drawn() -> None:
