@@ -12,7 +12,7 @@ from lmeraser.core.layout import Layout
 from lmeraser.core.params import Params
 from lmeraser.core.progress import say
 from lmeraser.data.decoding import decode_all
-from lmeraser.data.records import TRAIN, Record, read_images, read_records
+from lmeraser.data.records import TRAIN, Record, images_of, read_records
 from lmeraser.learn.backbone import Backbone, load_backbone, make_deterministic
 from lmeraser.learn.embedding import PartEmbedding, embed_part
 from lmeraser.learn.environment import network_environment
@@ -29,8 +29,7 @@ def members_of(records: Sequence[Record], embedded: PartEmbedding, part: str) ->
 
 def embed_one(part: str, layout: Layout, params: Params, backbone: Backbone, skeleton: Skeleton) -> None:
     records = read_records(layout.part(part), TRAIN)
-    images = read_images(layout.part(part), {record.id: record.sha256 for record in records})
-    pixels = decode_all([images[record.id] for record in records], params, f"embed {part}")
+    pixels = decode_all(images_of(layout.part(part), records), params, f"embed {part}")
     embedded = embed_part(records, pixels, backbone, skeleton, params)
     members = members_of(records, embedded, part)
     say(f"embed {part}: {len(records)} records")

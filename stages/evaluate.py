@@ -13,7 +13,7 @@ from lmeraser.core.files import write_atomically
 from lmeraser.core.layout import Layout
 from lmeraser.core.params import Params
 from lmeraser.core.progress import say
-from lmeraser.data.records import TRAIN, Record, read_images, read_records
+from lmeraser.data.records import TRAIN, Record, images_of, read_images, read_records
 from lmeraser.erase.blast import cost_per_subject
 from lmeraser.learn.backbone import make_deterministic
 from lmeraser.learn.features import features_of
@@ -72,8 +72,7 @@ class Yardstick:
     def public_features(self) -> Any:
         """Of the public records that a penalty is chosen on: one pass for both yardsticks."""
         records = [self.public[row] for row in drawn(self.public)]
-        images = read_images(self.layout.public, {record.id: record.sha256 for record in records})
-        return features_of([images[record.id] for record in records], self.model.backbone, self.params, "decode public")
+        return features_of(images_of(self.layout.public, records), self.model.backbone, self.params, "decode public")
 
     def over(self, standard: Callable[[Any], Any]) -> tuple[float | None, float | None]:
         """Accuracy and penalty. Args: standard: (n, w) features of the network to those that the head stands on."""

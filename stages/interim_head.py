@@ -5,7 +5,6 @@ retraining ends with, because its sums are whole numbers.
 """
 
 import json
-from collections.abc import Sequence
 
 from lmeraser.clusters.files import load_sizes
 from lmeraser.clusters.global_head import load_rule, load_sums, save_head, solve
@@ -15,7 +14,7 @@ from lmeraser.core.errors import LmeraserError
 from lmeraser.core.layout import Layout
 from lmeraser.core.params import Params, load_params
 from lmeraser.data.decoding import decode_all
-from lmeraser.data.records import TRAIN, Record, read_images, read_records
+from lmeraser.data.records import TRAIN, images_of, read_records
 from lmeraser.learn.backbone import load_backbone, make_deterministic
 from lmeraser.learn.embedding import place, quantised_features
 from lmeraser.learn.environment import network_environment
@@ -41,7 +40,7 @@ def _solve_without(copy: Layout) -> None:
     make_deterministic(params.device)
     by_part = {part: read_records(copy.part(part), TRAIN, without) for part in params.parts}
     leaving = [record for records in by_part.values() for record in records]
-    images = [image for part, records in by_part.items() for image in _images(copy, part, records)]
+    images = [image for part, records in by_part.items() for image in images_of(copy.part(part), records)]
     backbone, skeleton = load_backbone(copy.backbone, params), load_skeleton(copy.skeleton)
     quantised, finite = quantised_features(decode_all(images, params, "interim_head"), backbone, skeleton, params)
     made_in, start = network_environment(params.device), 0
@@ -54,11 +53,6 @@ def _solve_without(copy: Layout) -> None:
     parts = (load_sums(copy.sums(part)) for part in params.parts)
     head = solve(parts, load_rule(copy.skeleton, params), load_sizes(copy.clusters), whole)
     save_head(copy.root / "interim.safetensors", head)
-
-
-def _images(copy: Layout, part: str, records: Sequence[Record]) -> list[bytes]:
-    images = read_images(copy.part(part), {record.id: record.sha256 for record in records})
-    return [images[record.id] for record in records]
 
 
 if __name__ == "__main__":

@@ -16,7 +16,7 @@ from lmeraser.core.files import write_atomically
 from lmeraser.core.layout import Layout
 from lmeraser.core.params import Params
 from lmeraser.data.decoding import decode_all
-from lmeraser.data.records import PUBLIC, TRAIN, Record, read_images, read_records, read_table
+from lmeraser.data.records import PUBLIC, TRAIN, Record, images_of, read_records, read_table
 from lmeraser.erase.erased import SuppressionList
 from lmeraser.learn.backbone import load_backbone, make_deterministic
 from lmeraser.learn.embedding import place, quantised_features
@@ -42,7 +42,7 @@ def _look_at(path: Path, layout: Layout, params: Params) -> dict[str, object]:
     kept_out = SuppressionList.of(layout)
     erased = {subject for subject in table["subject"].unique() if kept_out.is_erased(subject)}
     images = dict(read_home(source, table[~table["subject"].isin(erased)], params.image.max_pixels))
-    there = {part: _known(layout, part, {record.subject for record in images}) for part in params.parts}
+    there = {part: read_records(layout.part(part), people={record.subject for record in images}) for part in params.parts}
     known = {record.id for records in there.values() for record in records}
     fresh = [record for record in images if record.id not in known]
     people = {record.subject for record in fresh}
@@ -53,8 +53,7 @@ def _look_at(path: Path, layout: Layout, params: Params) -> dict[str, object]:
         for part, records in there.items()
     }
     for part, records in stay.items():
-        stored = read_images(layout.part(part), {record.id: record.sha256 for record in records})
-        images |= {record: stored[record.id] for record in records}
+        images |= dict(zip(records, images_of(layout.part(part), records), strict=True))
     staying = [record for records in stay.values() for record in records]
     came = sorted([*staying, *(record for record in fresh if record.split == TRAIN)])
     return {
@@ -68,12 +67,6 @@ def _look_at(path: Path, layout: Layout, params: Params) -> dict[str, object]:
         "leave": _counts(_leaves_now(layout, params, {record.id for record in staying})),
         "arrive": _counts(_leaves_of(came, images, layout, params)),
     }
-
-
-def _known(layout: Layout, part: str, people: set[str]) -> list[Record]:
-    table = read_table(layout.part(part), ("id", "subject"))
-    ids = table.filter(pc.is_in(table["subject"], value_set=pa.array(people, pa.string())))["id"].to_pylist()
-    return read_records(layout.part(part), only=ids)
 
 
 def _leaves_now(layout: Layout, params: Params, ids: set[str]) -> list[int]:

@@ -4,7 +4,7 @@ from lmeraser.core.layout import Layout
 from lmeraser.core.params import Params
 from lmeraser.core.progress import say
 from lmeraser.data.decoding import decode_all
-from lmeraser.data.records import TRAIN, read_images, read_records
+from lmeraser.data.records import TRAIN, images_of, read_records
 from lmeraser.learn.backbone import make_deterministic, save_backbone
 from lmeraser.learn.pretraining import pretrain_backbone
 from stages.runtime.entry import enter
@@ -25,9 +25,8 @@ def pretrain(layout: Layout, params: Params, _: list[str]) -> None:
         take(layout, params)
         return
     records = read_records(layout.public, TRAIN)
-    images = read_images(layout.public, {record.id: record.sha256 for record in records})
     ids = [record.id for record in records]
-    pixels = decode_all([images[identity] for identity in ids], params, "decode")
+    pixels = decode_all(images_of(layout.public, records), params, "decode")
     model, mean, std = pretrain_backbone(ids, pixels, [record.label for record in records], params)
     say(f"pretrain: {params.pretrain.model} on {len(ids)} public records")
     save_backbone(layout.backbone, model, mean, std, params)

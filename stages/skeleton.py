@@ -4,7 +4,7 @@ from lmeraser.clusters.skeleton import PublicFeatures, Skeleton, build_skeleton,
 from lmeraser.core.layout import Layout
 from lmeraser.core.params import Params
 from lmeraser.core.progress import say
-from lmeraser.data.records import TRAIN, read_images, read_records
+from lmeraser.data.records import TRAIN, images_of, read_records
 from lmeraser.data.units import group_units
 from lmeraser.learn.backbone import load_backbone, make_deterministic, require_own_rows
 from lmeraser.learn.environment import network_environment
@@ -17,8 +17,7 @@ def skeleton(layout: Layout, params: Params, _: list[str]) -> None:
     backbone = load_backbone(layout.backbone, params)
     require_own_rows(backbone.model, params)
     records = read_records(layout.public, TRAIN)
-    images = read_images(layout.public, {record.id: record.sha256 for record in records})
-    features = features_of([images[record.id] for record in records], backbone, params, "decode")
+    features = features_of(images_of(layout.public, records), backbone, params, "decode")
     _, unit = group_units(records, params.cluster.unit)
     labels, people = [record.label for record in records], [record.subject for record in records]
     made = build_skeleton(PublicFeatures(features, backbone.widths, unit, labels, people), params)

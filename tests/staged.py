@@ -14,7 +14,8 @@ from lmeraser.clusters.skeleton import save_skeleton
 from lmeraser.core.layout import Layout
 from lmeraser.core.params import Params, load_params
 from lmeraser.erase.erased import ErasedList, load_or_create_key
-from lmeraser.pipeline.before import Before, link_before, md5_of_file, open_before
+from lmeraser.pipeline.before import Before, link_before, open_before
+from lmeraser.pipeline.locks import md5_of_file
 from lmeraser.pipeline.recipe import save_recipe
 from stages.cluster import cluster
 from stages.embed import embed

@@ -1,15 +1,13 @@
 """What was measured so far, in bench/results/erasure*.json, its tables, and the picture of cost against records."""
 
-import fcntl
-import json
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Sequence
 from itertools import chain
 from pathlib import Path
 
 from bench.erasure.course import AUDIT, BUILD, ERASURE, GROWTH, PLAN, PRETRAIN, Run
 from bench.erasure.ground import BY_FILE, METHODS, NEWCOMERS, PUBLIC, SHARDS, SIDE, TEST, TREE
-from bench.lab import RESULTS, ROOT
+from bench.lab import RESULTS
+from bench.lab.kept import alone, runs_in
 from bench.lab.report import provenance, table, write_report
 from lmeraser.core.digest import readable_json
 from lmeraser.core.files import write_atomically
@@ -47,24 +45,12 @@ def results_name(data: str) -> str:
 
 def kept_runs(data: str, folder: Path = RESULTS) -> list[Run]:
     """Every measurement so far."""
-    file = folder / f"{results_name(data)}.json"
-    runs: list[Run] = json.loads(file.read_bytes())["results"]["runs"] if file.exists() else []
-    return runs
-
-
-@contextmanager
-def _alone() -> Iterator[None]:
-    """While no other process writes the results."""
-    path = ROOT / ".bench" / f"{NAME}.lock"
-    path.parent.mkdir(exist_ok=True)
-    with path.open("w") as lock:
-        fcntl.flock(lock, fcntl.LOCK_EX)
-        yield
+    return runs_in(folder / f"{results_name(data)}.json")
 
 
 def keep(run: Run, folder: Path = RESULTS) -> None:
     """Add a measurement; one of the same project, command, number of people and warmth is replaced."""
-    with _alone():
+    with alone(NAME):
         kept = {key_of(each): each for each in (*kept_runs(run["data"], folder), run)}
         ordered = [kept[key] for key in sorted(kept)]
         path = folder / f"{results_name(run['data'])}.json"

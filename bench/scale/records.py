@@ -184,7 +184,7 @@ def freeze(layout: Layout, params: Params) -> None:
 
     from lmeraser.clusters.skeleton import PublicFeatures, build_skeleton, save_skeleton
     from lmeraser.data.decoding import decode_all
-    from lmeraser.data.records import TRAIN, read_images, read_records
+    from lmeraser.data.records import TRAIN, images_of, read_records
     from lmeraser.learn.backbone import build, load_backbone, make_deterministic, save_backbone
     from lmeraser.learn.environment import network_environment
 
@@ -192,8 +192,7 @@ def freeze(layout: Layout, params: Params) -> None:
     torch.manual_seed(0)
     save_backbone(layout.backbone, build(params.pretrain, params.image, 0).eval(), [0.5], [0.25], params)
     records = read_records(layout.public, TRAIN)
-    images = read_images(layout.public, {record.id: record.sha256 for record in records})
-    pixels = decode_all([images[record.id] for record in records], params, "public")
+    pixels = decode_all(images_of(layout.public, records), params, "public")
     backbone = load_backbone(layout.backbone, params)
     features = backbone.features(pixels, params.embed.batch)
     labels, people = [record.label for record in records], [record.subject for record in records]

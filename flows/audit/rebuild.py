@@ -20,6 +20,7 @@ from lmeraser.core.params import HUB
 from lmeraser.core.progress import say, track
 from lmeraser.data.records import read_table
 from lmeraser.erase.erased import ErasedList, SuppressionList
+from lmeraser.erase.retained import record_files
 from lmeraser.pipeline.files import is_lock
 from lmeraser.pipeline.locks import Comparison, compare, read_files, read_outs
 from lmeraser.sources import COLUMNS, open_source
@@ -45,7 +46,7 @@ def copy_code(origin: Path, target: Path) -> None:
 def people_back(project: Project) -> int:
     """How many people are in the parts, or in the public records, whom a list keeps out: an older state was brought back."""
     suppression_list = SuppressionList.of(project.layout)
-    files = [project.layout.public, *(project.layout.part(part) for part in project.params.parts)]
+    files = record_files(project.layout, project.params)
     subjects = {subject for file in files for subject in read_table(file, ("subject",))["subject"].unique().to_pylist()}
     return sum(map(suppression_list.is_erased, subjects))
 

@@ -39,7 +39,7 @@ from lmeraser.core import determinism
 from lmeraser.core.code import PACKAGES, code_digest
 from lmeraser.core.layout import Layout
 from lmeraser.core.progress import say
-from lmeraser.core.sockets import fitting
+from lmeraser.core.sockets import listening
 
 # What is run here, by its module: all that a copy ever runs.
 COMMANDS = ("dvc", "flows.dvc.record", "flows.purge.scan")
@@ -303,13 +303,7 @@ def _serve(path: Path, variables: Mapping[str, str]) -> Command:
         sys.exit(1)
     gc.collect()
     gc.freeze()  # a copy's collections leave these pages alone
-    path.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
-    path.unlink(missing_ok=True)
-    with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as listener:
-        with fitting(path) as name:
-            listener.bind(name)
-        path.chmod(0o600)
-        listener.listen(8)
+    with listening(path) as listener:
         signal.signal(signal.SIGTERM, _end)
         say("forks: ready")
         return Server(listener, origin).serve()

@@ -9,14 +9,15 @@ from collections.abc import Collection, Iterable, Mapping
 from pathlib import Path
 
 from flows.dvc import config as remotes
+from lmeraser.core.files import DRAFT
 from lmeraser.core.layout import Layout
 from lmeraser.core.params import load_params
 from lmeraser.core.progress import say
+from lmeraser.erase.taint import FOLDER
 from lmeraser.pipeline.before import link_before
 from lmeraser.pipeline.locks import read_outs, recorded_dep
 from lmeraser.stores.dvc_objects import parse_manifest
 
-FOLDER = ".dir"
 ENDING = ".before"
 
 
@@ -69,5 +70,5 @@ def drop(layout: Layout, batch_id: str) -> None:
 def drop_finished(layout: Layout, under_way: Collection[str]) -> None:
     """Drop the states before batches that are not under way any more."""
     for folder in layout.private_state.glob(f"*{ENDING}"):
-        if folder.name.removesuffix(ENDING).removeprefix(".writing-") not in under_way:
+        if folder.name.removesuffix(ENDING).removeprefix(DRAFT) not in under_way:
             shutil.rmtree(folder, ignore_errors=True)

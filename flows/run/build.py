@@ -11,7 +11,7 @@ import shutil
 import time
 from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import Any, cast
+from typing import Any
 
 from flows.dvc import command as dvc
 from flows.dvc import config as remotes
@@ -34,6 +34,7 @@ from lmeraser.sources import check_source
 
 GROWING = "build"  # the state before a build, among those before batches
 SMALL = 5000  # records
+GATE, ANSWERING = ("cluster", "validate"), ("head", "evaluate")  # stages before the tuning, and after it
 Tuner = Callable[[Sequence[str]], dict[str, float]]  # trains slots somewhere, their files lie here afterwards; seconds by stage
 
 
@@ -134,17 +135,17 @@ def _run_first(layout: Layout, params: Params) -> None:
     drop_drafts(layout)
     count = processes(params)
     frozen = ["split", "pretrain", "skeleton", "recipe"]
-    placing, gate, answering = stage_names("embed", params.parts), ["cluster", "validate"], ["head", "evaluate"]
+    placing = stage_names("embed", params.parts)
     if _is_small(layout, params):
-        run_chains(layout, [[*frozen, *placing, *gate]])
+        run_chains(layout, [[*frozen, *placing, *GATE]])
     else:
         run_chains(layout, [frozen])
         run_chains(layout, [placing[number::count] for number in range(count)], gpus(params))
-        run_chains(layout, [gate])
+        run_chains(layout, [GATE])
     run_chains(layout, _shares(params.slots, layout, count), gpus(params))
-    run_chains(layout, [answering])
+    run_chains(layout, [ANSWERING])
     _check(layout, inputs)
-    _commit(layout, [*frozen, *placing, *gate, *stage_names("tune", params.slots), *answering])
+    _commit(layout, [*frozen, *placing, *GATE, *stage_names("tune", params.slots), *ANSWERING])
 
 
 def _is_small(layout: Layout, params: Params) -> bool:
@@ -167,28 +168,28 @@ def _grow(layout: Layout, params: Params) -> bool:
     states.drop(layout, GROWING)  # of a build that was killed: it says nothing of now
     folder = states.keep(layout, GROWING, read_outs(layout.lock), None)
     try:
-        before = folder and open_before(folder, layout)
-        return bool(folder and before) and _grow_from(Path(str(folder)), cast("Before", before), layout, params)
+        before = open_before(folder, layout) if folder else None
+        return before is not None and _grow_from(before, layout, params)
     finally:
         states.drop(layout, GROWING)
 
 
-def _grow_from(folder: Path, before: Before, layout: Layout, params: Params) -> bool:
+def _grow_from(before: Before, layout: Layout, params: Params) -> bool:
     inputs = _inputs(layout)
     drop_drafts(layout)
     count = processes(params)
-    run_chains(layout, [["split"]], before=folder)
+    run_chains(layout, [["split"]], before=before.root)
     if not before.has_same(layout.public, layout=layout):
         return False  # the backbone learns anew, and all that stands on it
     parts = [part for part in params.parts if not before.has_same(layout.part(part), layout=layout)]
-    placing, gate, answering = stage_names("embed", parts), ["cluster", "validate"], ["head", "evaluate"]
-    run_chains(layout, [placing[number::count] for number in range(count)], gpus(params), before=folder)
-    run_chains(layout, [gate], before=folder)
+    placing = stage_names("embed", parts)
+    run_chains(layout, [placing[number::count] for number in range(count)], gpus(params), before=before.root)
+    run_chains(layout, [GATE], before=before.root)
     slots = [slot for slot in params.slots if not before.has_same(layout.members(slot), layout=layout)]
     run_chains(layout, _shares(slots, layout, count), gpus(params))
-    run_chains(layout, [answering], before=folder)
+    run_chains(layout, [ANSWERING], before=before.root)
     _check(layout, inputs)
-    _commit(layout, ["split", *placing, *gate, *stage_names("tune", slots), *answering])
+    _commit(layout, ["split", *placing, *GATE, *stage_names("tune", slots), *ANSWERING])
     say(f"build: {len(parts)} of {len(params.parts)} parts and {len(slots)} of {len(params.slots)} slots were other")
     return True
 
@@ -255,8 +256,8 @@ def update(
         before: the folder of the state before, from which stages are updated; None: they run whole.
     Whether anything else is stale is for `verify` to ask.
     """
-    first = [*stage_names("interim_head", unsolved), "split", *stage_names("embed", parts), "cluster", "validate"]
-    seconds = _run_stages(layout, first, slots, ["head", "evaluate"], tune, before)
+    first = [*stage_names("interim_head", unsolved), "split", *stage_names("embed", parts), *GATE]
+    seconds = _run_stages(layout, first, slots, ANSWERING, tune, before)
     if before and not states.has_same_source(layout, before):  # an updated split never looked at it
         raise StepFailedError("the source changed during the run; run `dvc repro`, then `lmeraser resume`")
     return seconds

@@ -1,6 +1,7 @@
 """Unix sockets by a name that fits: the kernel takes 107 bytes (sun_path, unix(7)), and a project's path may be longer."""
 
 import os
+import socket
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -30,3 +31,16 @@ def fitting(path: Path) -> Iterator[str]:
         yield str(DESCRIPTORS / str(folder) / path.name)
     finally:
         os.close(folder)
+
+
+@contextmanager
+def listening(path: Path) -> Iterator[socket.socket]:
+    """A socket that listens at a path, for its owner alone; what was there before is gone. Raises: as `fitting`."""
+    path.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
+    path.unlink(missing_ok=True)
+    with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as listener:
+        with fitting(path) as name:
+            listener.bind(name)
+        path.chmod(0o600)
+        listener.listen(8)
+        yield listener

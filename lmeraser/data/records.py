@@ -112,8 +112,13 @@ def read_columns(table: pa.Table, shared: Sequence[str] = ()) -> list[list[Any]]
     return columns
 
 
-def read_records(path: Path, split: str | None = None, only: Collection[str] | None = None) -> list[Record]:
-    """The facts of a file's records without their images, sorted by id. Args: only: ids; of others nothing is made."""
+def read_records(
+    path: Path, split: str | None = None, only: Collection[str] | None = None, people: Collection[str] | None = None
+) -> list[Record]:
+    """The facts of a file's records without their images, sorted by id.
+
+    Args: only: ids; people: subjects; of other records nothing is made.
+    """
     import pyarrow.compute as pc
 
     table = read_table(path, FACTS)
@@ -121,6 +126,8 @@ def read_records(path: Path, split: str | None = None, only: Collection[str] | N
         table = table.filter(pc.equal(table["split"], split))
     if only is not None:
         table = table.filter(pc.is_in(table["id"], value_set=pa.array(only, pa.string())))
+    if people is not None:
+        table = table.filter(pc.is_in(table["subject"], value_set=pa.array(people, pa.string())))
     columns = read_columns(table, shared=("label", "subject", "split"))
     return [Record(*row) for row in zip(*columns, strict=True)]
 
@@ -160,6 +167,12 @@ def read_images(path: Path, wanted: dict[str, str]) -> dict[str, bytes]:
                 "run `dvc repro split` and retry"
             )
     return images
+
+
+def images_of(path: Path, records: Sequence[Record]) -> list[bytes]:
+    """The images of records of one file, in their order. Raises: as `read_images`."""
+    images = read_images(path, {record.id: record.sha256 for record in records})
+    return [images[record.id] for record in records]
 
 
 def labels_of(records: Iterable[Record]) -> list[str]:

@@ -7,7 +7,6 @@ hand, or rotted, is never carried over. Code, params and everything that public 
 updated, and the stages run whole. `audit --rebuild` guards all of it, because it only knows whole runs.
 """
 
-import hashlib
 import json
 import os
 import shutil
@@ -19,7 +18,8 @@ from lmeraser.core.code import code_digest
 from lmeraser.core.digest import canonical_json
 from lmeraser.core.files import DRAFT, write_atomically
 from lmeraser.core.layout import Layout
-from lmeraser.pipeline.files import locks_there
+from lmeraser.pipeline.links import link_artifacts
+from lmeraser.pipeline.locks import md5_of_file
 
 NOTE = "before.json"
 
@@ -61,12 +61,6 @@ class Before(Layout):
         return path.relative_to(self.root).as_posix()
 
 
-def md5_of_file(path: Path) -> str:
-    """As DVC names content."""
-    with path.open("rb") as stream:
-        return hashlib.file_digest(stream, lambda: hashlib.md5(usedforsecurity=False)).hexdigest()
-
-
 def _is_same(one: Path, other: Path) -> bool:
     if not (one.is_file() and other.is_file()):
         return False
@@ -80,11 +74,7 @@ def link_before(layout: Layout, folder: Path, digests: Mapping[str, str], parts:
     draft = folder.with_name(DRAFT + folder.name)
     shutil.rmtree(draft, ignore_errors=True)
     draft.mkdir(parents=True, mode=0o700)
-    for path in [*layout.artifacts.rglob("*"), layout.params, layout.erased, *locks_there(layout.root)]:
-        if path.is_file() and not path.name.startswith(DRAFT):
-            link = draft / path.relative_to(layout.root)
-            link.parent.mkdir(parents=True, exist_ok=True)
-            os.link(path, link)
+    link_artifacts(layout, Layout(draft))
     note = {"code": code_digest(layout.root), "parts": None if parts is None else sorted(parts), "digests": dict(digests)}
     write_atomically(draft / NOTE, canonical_json(note), mode=0o600)
     shutil.rmtree(folder, ignore_errors=True)

@@ -133,7 +133,8 @@ def digest_of_locks(root: Path) -> str:
     return sha256("".join(lines).encode())
 
 
-def _md5(path: Path) -> str:
+def md5_of_file(path: Path) -> str:
+    """As DVC names content."""
     with path.open("rb") as stream:
         return hashlib.file_digest(stream, lambda: hashlib.md5(usedforsecurity=False)).hexdigest()
 
@@ -141,11 +142,11 @@ def _md5(path: Path) -> str:
 def _digest(path: Path) -> str | None:
     """A file's or a folder's content as DVC names it (dvc_data.hashfile.tree.Tree.as_bytes); None if there is nothing."""
     if path.is_file():
-        return _md5(path)
+        return md5_of_file(path)
     if not path.is_dir():
         return None
     files = sorted((file.relative_to(path).as_posix(), file) for file in path.rglob("*") if file.is_file())
-    entries = [{"md5": _md5(file), "relpath": name} for name, file in files]
+    entries = [{"md5": md5_of_file(file), "relpath": name} for name, file in files]
     return hashlib.md5(json.dumps(entries, sort_keys=True).encode(), usedforsecurity=False).hexdigest() + ".dir"
 
 

@@ -13,7 +13,7 @@ from lmeraser.core.layout import Layout
 from lmeraser.core.params import Params
 from lmeraser.core.progress import say
 from lmeraser.data.decoding import decode_all
-from lmeraser.data.records import TEST, Record, read_images, read_records
+from lmeraser.data.records import TEST, Record, images_of, read_records
 from lmeraser.learn.backbone import Backbone
 from lmeraser.learn.environment import network_environment
 from lmeraser.serve import remembered
@@ -51,8 +51,7 @@ class AskedImages:
             if not len(here):
                 continue
             wanted = [self.records[row] for row in here]
-            images = read_images(self._layout.part(part), {record.id: record.sha256 for record in wanted})
-            self._pixels[here] = decode_all([images[record.id] for record in wanted], self._params, f"decode {TEST}")
+            self._pixels[here] = decode_all(images_of(self._layout.part(part), wanted), self._params, f"decode {TEST}")
         self._decoded[missing] = True
 
     def pixels(self, rows: NDArray[np.int64]) -> NDArray[np.uint8]:

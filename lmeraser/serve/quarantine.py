@@ -6,16 +6,15 @@ left out, and the global head is the one without them. `.lmeraser/quarantine.jso
 """
 
 import json
-import os
 import shutil
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
 from lmeraser.core.digest import readable_json
 from lmeraser.core.errors import ProjectError
-from lmeraser.core.files import DRAFT, write_atomically
+from lmeraser.core.files import write_atomically
 from lmeraser.core.layout import Layout
-from lmeraser.pipeline.files import locks_there
+from lmeraser.pipeline.links import link_artifacts
 
 WHOLE, WITHHELD, INTERIM = "whole", "withheld", "interim"
 
@@ -64,12 +63,9 @@ def copy_artifacts(origin: Layout, project: Layout, folder: str) -> Layout:
     target = project.quarantine_copies / folder
     shutil.rmtree(target, ignore_errors=True)
     target.mkdir(parents=True, mode=0o700)
-    for path in [*origin.artifacts.rglob("*"), origin.params, *locks_there(origin.root)]:
-        if path.is_file() and not path.name.startswith(DRAFT):
-            link = target / path.relative_to(origin.root)
-            link.parent.mkdir(parents=True, exist_ok=True)
-            os.link(path, link)
-    return Layout(target)
+    copy = Layout(target)
+    link_artifacts(origin, copy)
+    return copy
 
 
 def lift(project: Layout) -> None:

@@ -27,7 +27,7 @@ from lmeraser.core.code import code_digest
 from lmeraser.core.errors import LmeraserError
 from lmeraser.core.layout import Layout
 from lmeraser.core.progress import say
-from lmeraser.core.sockets import fitting
+from lmeraser.core.sockets import listening
 from stages.runtime.chain import load, load_update, run
 from stages.runtime.entry import disk_is_full, read_project, writing
 
@@ -136,13 +136,7 @@ def serve(path: Path) -> None:
         load_update(name)
     import great_expectations  # noqa: F401  (imported late by the gate; three seconds)
 
-    path.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
-    path.unlink(missing_ok=True)
-    with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as listener:
-        with fitting(path) as name:
-            listener.bind(name)
-        path.chmod(0o600)
-        listener.listen(8)
+    with listening(path) as listener:
         say("warm: ready")
         while True:
             connection, _ = listener.accept()

@@ -19,7 +19,7 @@ from lmeraser.core.layout import Layout
 from lmeraser.core.params import Params
 from lmeraser.core.progress import say
 from lmeraser.data.decoding import decode_all
-from lmeraser.data.records import TRAIN, Record, read_images, read_records, read_table, write_table
+from lmeraser.data.records import TRAIN, Record, images_of, read_records, read_table, write_table
 from lmeraser.data.tensors import read_note
 from lmeraser.learn.backbone import Backbone, load_backbone, make_deterministic
 from lmeraser.learn.embedding import PartEmbedding, embed_part
@@ -39,8 +39,7 @@ class Network:
     made_in: Environment
 
     def embed(self, records: Sequence[Record], origin: Layout, part: str) -> PartEmbedding:
-        images = read_images(origin.part(part), {record.id: record.sha256 for record in records})
-        pixels = decode_all([images[record.id] for record in records], self.params, f"embed {part}")
+        pixels = decode_all(images_of(origin.part(part), records), self.params, f"embed {part}")
         return embed_part(records, pixels, self.backbone, self.skeleton, self.params)
 
 
@@ -88,15 +87,9 @@ def _changed(before: Before, layout: Layout, part: str, params: Params) -> tuple
     if params.cluster.unit == "record":
         return gone, came
     people = {record.subject for record in (*gone, *came)}
-    return _records_of(people, before, part), _records_of(people, layout, part)
+    return read_records(before.part(part), TRAIN, people=people), read_records(layout.part(part), TRAIN, people=people)
 
 
 def _ids(place: Layout, part: str) -> set[str]:
     table = read_table(place.part(part), ("id", "split"))
     return set(table.filter(pc.equal(table["split"], TRAIN))["id"].to_pylist())
-
-
-def _records_of(people: set[str], place: Layout, part: str) -> list[Record]:
-    table = read_table(place.part(part), ("id", "subject"))
-    ids = table.filter(pc.is_in(table["subject"], value_set=pa.array(people, pa.string())))["id"].to_pylist()
-    return read_records(place.part(part), TRAIN, ids)

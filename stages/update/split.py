@@ -9,6 +9,7 @@ from lmeraser.core.params import Params
 from lmeraser.core.progress import say
 from lmeraser.data.records import TRAIN, read_table, write_table
 from lmeraser.erase.erased import ErasedList, SuppressionList
+from lmeraser.erase.retained import record_files
 from lmeraser.pipeline.before import Before
 from stages.split import read_source
 
@@ -33,7 +34,7 @@ def update(before: Before, layout: Layout, params: Params, _: list[str]) -> bool
 
 def _read_again(before: Before, layout: Layout, params: Params) -> bool:
     """Another source: its images are read, and those that the state before held are not decoded again."""
-    files = [before.public, *(before.part(part) for part in params.parts)]
+    files = record_files(before, params)
     if not before.is_whole(*files):
         return False
     known = {digest for path in files for digest in read_table(path, ("sha256",))["sha256"].to_pylist()}

@@ -155,7 +155,7 @@ def test_projection_that_is_wider_than_public_records_allow_is_told_and_works(
     backbone = replace(lab.backbone, dim=16, widths=(16,))
     monkeypatch.setattr(stages.skeleton, "load_backbone", lambda *_: backbone)
     monkeypatch.setattr(stages.skeleton, "read_records", lambda *_: people)
-    monkeypatch.setattr(stages.skeleton, "read_images", lambda _, digests: dict.fromkeys(digests, b""))
+    monkeypatch.setattr(stages.skeleton, "images_of", lambda _, records: [b""] * len(records))
     monkeypatch.setattr(stages.skeleton, "features_of", lambda *_: features)
     stages.skeleton.skeleton(Layout(tmp_path), params, [])
     told = capsys.readouterr().err

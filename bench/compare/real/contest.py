@@ -8,8 +8,9 @@ from bench.compare.real.data import DATA, params_of, read_people
 from bench.compare.real.features import extract_all, given_backbone
 from bench.compare.real.peers import PEERS
 from bench.compare.real.report import write_real
-from bench.compare.real.results import alone, digest_of, keep, kept_runs, run_of
+from bench.compare.real.results import NAME, digest_of, keep, kept_runs, run_of
 from bench.compare.real.stand import Stand, stand_on
+from bench.lab.kept import alone
 from bench.lab.presets import BACKBONES
 
 
@@ -54,5 +55,5 @@ def real(data_name: str, args: argparse.Namespace) -> None:
             for seed in args.seeds:
                 if not args.report:
                     measure(backbone, name, seed, wanted, args.fresh)
-    with alone():
+    with alone(NAME):
         write_real(kept_runs())

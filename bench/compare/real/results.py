@@ -1,15 +1,13 @@
 """What is kept of every measurement in bench/results/compare-real.json; two processes may add to it."""
 
-import fcntl
-import json
-from collections.abc import Iterable, Iterator
-from contextlib import contextmanager
+from collections.abc import Iterable
 from pathlib import Path
 from typing import TypedDict
 
 from bench.compare.real.outcome import Outcome
 from bench.compare.real.stand import Stand
-from bench.lab import RESULTS, ROOT
+from bench.lab import RESULTS
+from bench.lab.kept import alone, runs_in
 from bench.lab.report import provenance
 from lmeraser.core.digest import canonical_json, readable_json, sha256
 from lmeraser.core.files import write_atomically
@@ -84,24 +82,12 @@ def run_of(backbone: str, data_name: str, peer: str, stand: Stand, outcome: Outc
 
 def kept_runs(folder: Path = RESULTS) -> list[Run]:
     """Every measurement so far."""
-    file = folder / f"{NAME}.json"
-    runs: list[Run] = json.loads(file.read_bytes())["results"]["runs"] if file.exists() else []
-    return runs
-
-
-@contextmanager
-def alone() -> Iterator[None]:
-    """While no other process writes the results."""
-    path = ROOT / ".bench" / f"{NAME}.lock"
-    path.parent.mkdir(exist_ok=True)
-    with path.open("w") as lock:
-        fcntl.flock(lock, fcntl.LOCK_EX)
-        yield
+    return runs_in(folder / f"{NAME}.json")
 
 
 def keep(runs: Iterable[Run], folder: Path = RESULTS) -> None:
     """Add measurements; one of the same backbone, data, seed and peer is replaced."""
-    with alone():
+    with alone(NAME):
         kept = {key_of(run): run for run in (*kept_runs(folder), *runs)}
         ordered = [kept[key] for key in sorted(kept)]
         write_atomically(folder / f"{NAME}.json", readable_json({**provenance(), "results": {"runs": ordered}}))
