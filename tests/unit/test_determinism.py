@@ -116,6 +116,7 @@ def test_pin_that_torch_obeys_is_another_environment() -> None:
 PINNED = {"OPENBLAS_CORETYPE": "Prescott", "NPY_DISABLE_CPU_FEATURES": "X86_V3 X86_V4", "GLIBC_TUNABLES": "glibc.malloc.check=0"}
 
 
+@pytest.mark.slow
 def test_pin_that_numpy_or_the_c_library_obeys_is_another_environment() -> None:
     code = "import json, stages\nfrom lmeraser.core.environment import environment as f\nprint(json.dumps(f()))"
     plain = printed_json(code, {})

@@ -72,6 +72,7 @@ def test_a_command_that_does_little_is_not_charged_with_the_bench(tmp_path: Path
     assert spent.peak < 40_000_000
 
 
+@pytest.mark.slow
 def test_what_a_warm_process_and_its_children_do_is_counted(tmp_path: Path) -> None:
     for name in ("ask", "answered"):
         os.mkfifo(tmp_path / name)

@@ -35,6 +35,7 @@ def heavy_after(code: str, cwd: Path = ROOT, heavy: tuple[str, ...] = HEAVY) -> 
     return imported
 
 
+@pytest.mark.slow
 def test_domain_commands_and_erasing_import_nothing_heavy() -> None:
     erase = [f"lmeraser.erase.{path.stem}" for path in sorted((ROOT / "lmeraser" / "erase").glob("[a-z]*.py"))]
     prove = [f"lmeraser.prove.{path.stem}" for path in sorted((ROOT / "lmeraser" / "prove").glob("[a-z]*.py"))]
@@ -44,6 +45,7 @@ def test_domain_commands_and_erasing_import_nothing_heavy() -> None:
     assert heavy_after("\n".join(f"import {module}" for module in modules)) == []
 
 
+@pytest.mark.slow
 def test_request_is_carried_out_without_pandas() -> None:
     code = """
 from pathlib import Path
@@ -71,6 +73,7 @@ def test_a_certificate_is_verified_without_database_engine_or_learning() -> None
     assert heavy_after(code, heavy=HEAVY + SLOW) == []
 
 
+@pytest.mark.slow
 def test_this_way_of_looking_sees_what_is_heavy() -> None:
     assert heavy_after("import sklearn") == ["sklearn"]
 

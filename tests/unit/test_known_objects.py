@@ -50,6 +50,7 @@ def knowing(project: Tiny, path: Path) -> Known:
     return Known(ObjectIndex(path, KEY), frozenset({KEY.pseudonym(HER)}))
 
 
+@pytest.mark.slow
 @settings(max_examples=60)
 @given(histories())
 def test_a_plan_by_what_is_known_is_the_plan_by_what_is_read(history: History) -> None:

@@ -57,6 +57,7 @@ def test_no_drill_passes_whose_control_was_not_detected(pairs: list[tuple[float,
     assert low <= judgement.power <= high
 
 
+@pytest.mark.slow
 def test_trial_tells_a_member_from_one_who_never_tuned_the_cluster(lab: Lab) -> None:
     """The person labels images the other way round: only a cluster that saw that can half know it."""
     from lmeraser.learn.membership import ClusterRecords, trial

@@ -123,6 +123,7 @@ for keep in (lambda: None, keep_freed_memory):
 """
 
 
+@pytest.mark.slow
 @pytest.mark.skipif(not hasattr(ctypes.CDLL(None), "mallinfo2"), reason="mallinfo2 is of glibc from 2.33 on")
 def test_freed_blocks_stay_with_the_process_only_when_kept() -> None:
     done = subprocess.run([sys.executable, "-c", KEPT], check=True, capture_output=True, text=True)

@@ -59,6 +59,7 @@ def by_the_command_line(subject: str) -> str | None:
         return None
 
 
+@pytest.mark.slow
 @given(st.lists(st.text(st.characters(exclude_categories=["Cs"]), max_size=6), max_size=8))
 @example(["\u00a0anna\u00a0", "ann\u0061\u0308"])
 @example(["", " ", "\u200banna"])

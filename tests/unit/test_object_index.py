@@ -232,6 +232,7 @@ class History:
             assert report.objects + report.known == len(store.files)
 
 
+@pytest.mark.slow
 @settings(max_examples=40, deadline=None, suppress_health_check=list(HealthCheck))
 @given(st.lists(STEPS, min_size=1, max_size=14))
 def test_a_scan_that_leaves_out_what_it_knows_finds_what_a_scan_of_everything_finds(

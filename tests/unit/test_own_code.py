@@ -77,6 +77,7 @@ def test_help_and_verify_work_in_another_clone(clone: Path) -> None:
     assert "this is the code of another folder" not in done.stderr
 
 
+@pytest.mark.slow
 def test_own_code_runs_from_every_folder_of_the_project(clone: Path) -> None:
     (clone / "below").mkdir()
     for folder in (clone, clone / "below"):

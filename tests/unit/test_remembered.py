@@ -220,6 +220,7 @@ def take(project: Project, kind: str, draw: int) -> None:
         project.evaluate(remember=False)
 
 
+@pytest.mark.slow
 @given(history=st.lists(steps, min_size=1, max_size=3))
 def test_numbers_are_those_without_a_memory_after_any_history(
     whole: tuple[Layout, Params], tmp_path_factory: pytest.TempPathFactory, history: list[list[tuple[str, int]]]

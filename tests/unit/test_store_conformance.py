@@ -281,6 +281,7 @@ def test_a_key_that_a_bucket_keeps_is_told_after_the_others_were_deleted(client:
     assert [key for key, _ in store.list()] == ["b"]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("broken", [{"endpointurl": "http://127.0.0.1:9"}, {"bucket": "absent"}])
 def test_a_bucket_that_is_away_is_one_line(endpoint: str, broken: dict[str, str]) -> None:
     settings = S3 | {"endpointurl": endpoint} | broken
