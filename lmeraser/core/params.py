@@ -14,6 +14,7 @@ import yaml
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationError, model_validator
 
 from lmeraser.core.errors import ParamsError, SlotError
+from lmeraser.core.strict_yaml import strict_yaml
 
 Positive = Annotated[int, Field(gt=0)]
 Rate = Annotated[float, Field(gt=0)]
@@ -268,18 +269,6 @@ class Params(Section):
             )
 
 
-class _Once(yaml.SafeLoader):
-    """YAML in which each key stands once (YAML 1.2, 3.2.1.3): PyYAML alone keeps the last of two in silence."""
-
-    def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Any, Any]:
-        keys = [self.construct_object(key, deep=True) for key, _ in node.value]
-        for place, key in enumerate(keys):
-            if key in keys[:place]:
-                mark = node.value[place][0].start_mark
-                raise yaml.constructor.ConstructorError(None, None, f"{key!r} stands twice", mark)
-        return super().construct_mapping(node, deep)
-
-
 def _sections_of(annotation: Any) -> list[type[BaseModel]]:
     """The sections that a field may hold: one, none, or those of a union."""
     if isinstance(annotation, type):
@@ -362,7 +351,7 @@ def read_params(path: Path) -> Params:
 @lru_cache(maxsize=4)  # each step of a request reads the file again, which may be another one then
 def _read(text: str, path: Path) -> Params:
     try:
-        raw = yaml.load(text, Loader=_Once)  # noqa: S506 (a SafeLoader)
+        raw = strict_yaml(text, once=True)
     except (yaml.YAMLError, RecursionError) as error:
         line = getattr(getattr(error, "problem_mark", None), "line", None)
         at = f" at line {line + 1}" if line is not None else ""

@@ -18,11 +18,11 @@ import yaml
 
 from lmeraser.core.digest import sha256, sha256_of_file
 from lmeraser.core.errors import ProjectError
+from lmeraser.core.strict_yaml import strict_yaml
 from lmeraser.pipeline.files import locks
 
 DAMAGED = "dvc.lock is empty or damaged; run `git checkout dvc.lock && dvc repro` and retry"
 Outs = dict[str, str]  # path of an out to its digest (MD5, as DVC names content)
-Loader = getattr(yaml, "CSafeLoader", yaml.SafeLoader)  # six times as fast where libyaml is there
 Named = tuple[tuple[str, str], ...]  # (path, MD5)
 REMEMBERED = 4_000_000  # bytes of text whose trees are kept; these take some 20 times as much
 ENTRY = re.compile(r"^  (?P<name>[^ ].*?):\n(?:   .*\n)*", re.MULTILINE)  # a stage as DVC writes it
@@ -57,7 +57,7 @@ def load_yaml(raw: bytes | str) -> Any:
 
 def _load(raw: bytes | str) -> Any:
     try:
-        return yaml.load(raw, Loader=Loader)  # noqa: S506 (a SafeLoader)
+        return strict_yaml(raw)
     except (yaml.YAMLError, UnicodeDecodeError, RecursionError) as error:
         raise ValueError("not YAML") from error
 

@@ -22,7 +22,7 @@ def every_key() -> list[str]:
 
 def write(folder: Path, raw: object) -> Path:
     path = folder / "params.yaml"
-    path.write_text(yaml.safe_dump(raw), encoding="utf-8")
+    path.write_text(yaml.dump(raw, Dumper=getattr(yaml, "CSafeDumper", yaml.SafeDumper)), encoding="utf-8")
     return path
 
 
