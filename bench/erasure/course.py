@@ -7,7 +7,7 @@ from dataclasses import asdict
 from typing import Any, Final, Literal, TypedDict
 
 from bench.erasure.ground import NEWCOMERS, manifest_of, read_manifest
-from bench.erasure.meter import Spent
+from bench.erasure.meter import Appearance, Spent
 from bench.erasure.project import LOADING, Place, say, untouched
 from bench.lab.report import STARTED, command_line, processor
 from lmeraser.core.layout import Layout
@@ -28,6 +28,7 @@ class Run(TypedDict):
     """One command measured, or an audit.
 
     clusters: that were asked for; total: that there were; people: who left or came; warm: beside warm processes.
+    effect: wall s from the command's start until the served model left the people out, of an erasure.
     tuning: s of processor of the clusters' own tuning, of an erasure; retrained, records_retrained: clusters and their records.
     steps: wall s by the command's own `timings`; load: of the machine, when it began (1 minute); equal: of the audit.
     """
@@ -41,6 +42,7 @@ class Run(TypedDict):
     people: int
     warm: bool
     spent: dict[str, float]
+    effect: float | None
     tuning: float | None
     total: int | None
     retrained: int | None
@@ -97,6 +99,7 @@ class Course:
             "people": people,
             "warm": warm,
             "spent": {name: round(value, 3) for name, value in asdict(spent).items()} if spent else {},
+            "effect": None,
             "tuning": None,
             "total": None,
             "retrained": None,
@@ -135,23 +138,26 @@ class Course:
         self._say(f"{count} people at once: not measured, too few would be left of {there}")
         return False
 
-    def _forget(self, count: int, warm: Sequence[int]) -> tuple[Spent, dict[str, Any]]:
-        spent, answer = self.place.lmeraser("forget", "--subject", *self.place.take(count), warm=warm)
+    def _forget(self, count: int, warm: Sequence[int]) -> tuple[Spent, dict[str, Any], float | None]:
+        people = self.place.take(count)
+        with Appearance(Layout(self.place.root).quarantine) as effect:
+            spent, answer = self.place.lmeraser("forget", "--subject", *people, warm=warm)
         if answer["state"] != "certified" or not answer["certificate"]:
             raise SystemExit(f"bench.erasure: an erasure ended {answer['state']} and not certified: {answer['problem']}")
         self.place.commit(f"Without {count} people")
-        return spent, answer
+        return spent, answer, None if effect.seconds is None else round(effect.seconds, 3)
 
     def _erasure(self, count: int, warm: Sequence[int]) -> Run:
         self._say(f"{count} people leave at once, {'warm' if warm else 'cold'}")
         load = _load()
-        spent, answer = self._forget(count, warm)
+        spent, answer, effect = self._forget(count, warm)
         return self._run(
             ERASURE,
             count,
             spent,
             load,
             bool(warm),
+            effect=effect,
             tuning=self._tuning(answer["slots_retrained"] or []),
             total=answer["clusters_total"],
             retrained=answer["clusters_retrained"],

@@ -22,6 +22,7 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 LOOK = 0.05  # s between two looks at the peaks of warm processes' children
+SOON = 0.005  # s between two looks for a file
 SETTLE = 0.5  # s that a warm process has for what it does after its last answer
 RESET_PEAK = "5"  # proc(5), clear_refs: VmHWM begins anew
 TICKS = os.sysconf("SC_CLK_TCK")
@@ -107,6 +108,37 @@ class Peaks(threading.Thread):
         for process in (each for parent in self.warm for each in _descendants(parent)):
             with suppress(OSError):  # it has ended
                 self.largest = max(self.largest, _peak_of(process))
+
+
+class Appearance(threading.Thread):
+    """When a file appears, or another takes its place: s since it was looked for; None: it did not."""
+
+    def __init__(self, path: Path) -> None:
+        super().__init__(daemon=True)
+        self.path, self.seconds, self._done = path, None, threading.Event()
+        self._before, self._start = self._there(), time.perf_counter()
+
+    seconds: float | None
+
+    def _there(self) -> int | None:
+        try:
+            return self.path.stat().st_ino
+        except OSError:
+            return None
+
+    def run(self) -> None:
+        while not self._done.wait(SOON):
+            if self._there() not in (None, self._before):
+                self.seconds = time.perf_counter() - self._start
+                return
+
+    def __enter__(self) -> "Appearance":
+        self.start()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._done.set()
+        self.join()
 
 
 def _run(program: Sequence[str], folder: Path, environment: dict[str, str]) -> tuple[int, str, str]:

@@ -23,7 +23,8 @@ METHOD = (
     "(wait4), and of warm processes what they and the children that they waited for took meanwhile (/proc). **Bytes** are rchar "
     "and wchar: also through pipes and from the page cache, but not what is mapped into memory. **Memory** is the peak of the "
     "largest process. `warm`: beside the processes that `make serve` keeps warm, after one erasure that is not counted; their "
-    "start is not counted either. **Tuning** is what the clusters' own training takes: `python -m stages.tune` run once more for "
+    "start is not counted either. **In effect** is when the served model begins to leave the people out, in wall seconds from "
+    "the command's start. **Tuning** is what the clusters' own training takes: `python -m stages.tune` run once more for "
     "the same clusters, less a process that loads all that it needs and trains none; where it is below some tenths of a second, "
     "it is noise. `heads`: cluster heads and the global head are solved from sums (tune.kind closed, plain projection, "
     "discriminant), nothing is trained; `prompts`: frame and head of each cluster by SGD. An erasure that did not end "
@@ -117,6 +118,7 @@ def erasure_table(runs: Sequence[Run]) -> str:
         "of them tuning",
         "beside it",
         "of a build",
+        "in effect after s",
         *SPENT,
         "retrained",
         "of records",
@@ -126,7 +128,9 @@ def erasure_table(runs: Sequence[Run]) -> str:
         cpu, tuning = run["spent"]["cpu"], run["tuning"] or 0.0
         amounts = [str(run["retrained"]), f"{run['records_retrained']:,}"]
         seconds = [f"{cpu:.1f}", f"{tuning:.1f}", f"{cpu - tuning:.1f}"]
-        rows.append([*_cells(run), run["people"], _mode(run), *seconds, _share(runs, run), *_spent(run), *amounts])
+        effect = run.get("effect")  # older measurements have none
+        soon = "not measured" if effect is None else f"{effect:.2f}"
+        rows.append([*_cells(run), run["people"], _mode(run), *seconds, _share(runs, run), soon, *_spent(run), *amounts])
     return table(header, rows)
 
 

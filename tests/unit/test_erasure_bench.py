@@ -21,7 +21,7 @@ from bench.erasure import ground as grounds
 from bench.erasure import project, report
 from bench.erasure.course import AUDIT, BUILD, ERASURE, GROWTH, PLAN, PRETRAIN, Course, Run
 from bench.erasure.ground import CIFAR_CUTS, METHODS, TREE, WAYS, Ground, params_of, synthetic
-from bench.erasure.meter import Spent, measure
+from bench.erasure.meter import Appearance, Spent, measure
 from bench.erasure.project import Place, untouched
 from lmeraser.core.params import Source
 from lmeraser.data.images import open_checked
@@ -240,6 +240,21 @@ def test_a_course_measures_cold_then_warm_and_audits_at_the_end(tmp_path: Path) 
     assert all(run["tuning"] == 0.0 for run in runs if run["what"] == ERASURE)
 
 
+def test_a_file_that_appears_or_is_replaced_is_noticed_while_it_is_there(tmp_path: Path) -> None:
+    path, other = tmp_path / "quarantine.json", tmp_path / "draft"
+    with Appearance(path) as never:
+        time.sleep(0.02)
+    assert never.seconds is None
+    for _ in range(2):
+        with Appearance(path) as seen:
+            time.sleep(0.05)
+            other.write_text("{}")
+            other.replace(path)
+            time.sleep(0.05)
+        assert seen.seconds is not None
+        assert seen.seconds >= 0.05
+
+
 def test_people_of_a_kept_project_do_not_leave_twice(tmp_path: Path) -> None:
     first = FakePlace(tmp_path)
     there = first.take(3)
@@ -265,6 +280,7 @@ def run_of(what: Any, cpu: float, people: int = 0, records: int = 1_000, warm: b
         "people": people,
         "warm": warm,
         "spent": {"cpu": cpu, "wall": 2.5, "read": 2e6, "written": 3e6, "peak": 2.0**30} if what != AUDIT else {},
+        "effect": 0.4 if what == ERASURE else None,
         "tuning": 1.0 if what == ERASURE else None,
         "total": 9 if what == ERASURE else None,
         "retrained": 1 if what == ERASURE else None,
@@ -289,7 +305,7 @@ def test_a_measurement_replaces_the_same_one_and_no_other(tmp_path: Path) -> Non
 def test_tables_set_an_erasure_against_the_build_of_its_own_project() -> None:
     runs = [run_of(BUILD, 100.0), run_of(PRETRAIN, 40.0), run_of(ERASURE, 6.0, 1), run_of(ERASURE, 5.0, 1, records=10_000)]
     rows = report.erasure_table(runs).splitlines()[2:]
-    assert "| 6.0 | 1.0 | 5.0 | 1/10.0 |" in rows[0]
+    assert "| 6.0 | 1.0 | 5.0 | 1/10.0 | 0.40 |" in rows[0]
     assert "| 5.0 | 1.0 | 4.0 | not measured |" in rows[1]
     assert "| 100.0 | 40.0 | 60.0 |" in report.build_table(runs)
     steps = report.steps_table(runs).splitlines()
