@@ -52,9 +52,21 @@ def watch(report: Path, command: Sequence[str]) -> None:
     """Run a command to its end and write what it took. Its standard streams are this process's."""
     before = usage_of("self")
     start = time.perf_counter()
+    running: list[subprocess.Popen[bytes]] = []
+    told = threading.Event()
+
+    def interrupt(*_: object) -> None:
+        told.set()
+        for each in running:
+            each.send_signal(signal.SIGINT)
+
+    # Before the command starts, which may be faster than this process. SIG_IGN would be passed on to it.
+    signal.signal(signal.SIGTERM, interrupt)
+    signal.signal(signal.SIGINT, lambda *_: None)  # a terminal tells the command as well
     process = subprocess.Popen(list(command))
-    signal.signal(signal.SIGTERM, lambda *_: process.send_signal(signal.SIGINT))
-    signal.signal(signal.SIGINT, signal.SIG_IGN)  # a terminal tells the command as well
+    running.append(process)
+    if told.is_set():
+        process.send_signal(signal.SIGINT)
     _, status, used = os.wait4(process.pid, 0)
     wall = time.perf_counter() - start
     after = usage_of("self")

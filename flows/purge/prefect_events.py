@@ -8,6 +8,7 @@ it scans. A server that keeps its data elsewhere (PostgreSQL, another machine) i
 import json
 import os
 import sqlite3
+import time
 from collections.abc import Mapping
 from contextlib import closing
 from pathlib import Path
@@ -73,8 +74,18 @@ def _clear_database(path: Path) -> int:
                 connection.execute("DELETE FROM event_resources WHERE event_id = ?", (row_id,))
                 connection.execute("DELETE FROM events WHERE id = ?", (row_id,))
             connection.execute("COMMIT")
-            connection.execute("PRAGMA wal_checkpoint(TRUNCATE)")
+        _truncate(connection)
         return len(condemned)
+
+
+def _truncate(connection: sqlite3.Connection) -> None:
+    """Empty the write-ahead log, which keeps what was deleted: also where an earlier try could not. Raises: sqlite3.Error."""
+    deadline = time.monotonic() + BUSY
+    # SQLite waits for readers by itself, but not for another checkpoint, and then says so in a row and raises nothing.
+    while connection.execute("PRAGMA wal_checkpoint(TRUNCATE)").fetchone()[0]:
+        if time.monotonic() > deadline:
+            raise sqlite3.OperationalError("its log is in use")
+        time.sleep(0.05)
 
 
 def clear(layout: Layout) -> int:
