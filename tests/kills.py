@@ -5,6 +5,7 @@ rename, unlink, rmdir, mkdir, link. Besides: each commit of the ledger that chan
 emptied a lock. A kill after a write is the kill before the next one.
 """
 
+import errno
 import os
 import re
 import sys
@@ -18,6 +19,7 @@ import fake_dvc
 import sqlalchemy as sa
 
 CHANGES = frozenset({"os.rename", "os.remove", "os.rmdir", "os.mkdir", "os.link", "os.symlink", "os.truncate"})
+GROWS = ("open", "os.mkdir", "os.link", "os.symlink")  # what a full disk refuses
 NO_STATE = (".lock", ".busy", "/owner.json")  # files that are held and say nothing; dvc.lock does
 CODE = "__pycache__"
 
@@ -28,23 +30,26 @@ class Killed(BaseException):
 
 @dataclass
 class Kill:
-    """Attributes: at: the write that does not happen any more, or place: a pattern of it; none: all do. writes: seen so far;
-    dead: whether it was killed, where: before which write."""
+    """Attributes: at: the write that does not happen any more, or place: a pattern of it; none: all do. full: the process lives
+    on, and the disk has no space from there on. writes: seen so far; dead: whether it was killed, where: before which write."""
 
     root: str
     at: int | None
     place: str | None = None
+    full: bool = False
     writes: int = 0
     dead: bool = False
     where: str = ""
 
     def point(self, where: str) -> None:
-        if self.dead:
+        if not self.dead:
+            self.writes += 1
+            self.dead = self.writes == self.at or (self.place is not None and bool(re.fullmatch(self.place, where)))
+            self.where = where if self.dead else ""
+        if self.dead and not self.full:
             raise Killed
-        self.writes += 1
-        if self.writes == self.at or (self.place is not None and re.fullmatch(self.place, where)):
-            self.dead, self.where = True, where
-            raise Killed
+        if self.dead and where.startswith(GROWS):
+            raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
 
 
 _under_way: list[Kill] = []
@@ -96,13 +101,14 @@ def _install() -> None:
 
 
 @contextmanager
-def killing(root: Path, at: int | None = None, place: str | None = None) -> Iterator[Kill]:
+def killing(root: Path, at: int | None = None, place: str | None = None, full: bool = False) -> Iterator[Kill]:
     """Kill what runs in the block before its write number `at` (from 1), or before the first of a place: `os.remove /a/.*`.
 
-    The test goes on behind the block, killed or not. Args: root: the project and its remote; other files do not count.
+    The test goes on behind the block, killed or not. Args: root: the project and its remote; other files do not count; full: the
+    disk is full from that write on, and nobody is killed.
     """
     _install()
-    kill, emptied = Kill(str(root), at, place), fake_dvc.emptied
+    kill, emptied = Kill(str(root), at, place, full), fake_dvc.emptied
     fake_dvc.emptied = lambda path: kill.point(f"emptied {path.name}")
     _under_way.append(kill)
     try:

@@ -1,16 +1,22 @@
 """Updating a stage from the state before gives the bytes of running it whole, whatever history led there. What was touched is
 refused."""
 
+import os
+import shutil
 from collections.abc import Callable, Sequence
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
 from builders import Lab, Row, make_lab, write_json
+from kills import Kill, killing
 from numpy.typing import NDArray
 from staged import ANCHORS, LABELS, PARTS, STOCK, Project, crowd, named
 
+from flows.run.build import drop_drafts
+from lmeraser.core.layout import Layout
 from lmeraser.core.params import Params
 from lmeraser.data.decoding import decode_all
 from lmeraser.data.records import TRAIN, read_records
@@ -20,6 +26,7 @@ from stages.cluster import cluster
 from stages.embed import embed
 from stages.head import head
 from stages.interim_head import interim_head
+from stages.runtime import chain
 from stages.split import split
 from stages.update.cluster import update as update_cluster
 from stages.update.embed import update as update_embed
@@ -64,6 +71,11 @@ def test_update_equals_whole_file_by_file_after_any_history(way: tuple[Lab, dict
         else:
             rows = another_source(rng, rows, step)
             project.give(rows)
+            if step == 3:  # who came with this source and who was there leave at once
+                came = sorted({row.subject for row in rows if row.subject.startswith("anna")} - {*people} - gone)
+                leaving = {str(rng.choice(came)), str(rng.choice(people))}
+                project.erase(leaving)
+                gone |= leaving
         project.update(before)
         fresh = Project.make(tmp_path / f"whole-{step}", *way)
         fresh.give([row for row in rows if row.subject not in gone])
@@ -128,6 +140,52 @@ def test_state_before_that_was_touched_is_never_carried_over(
     fresh.give([row for row in rows if not row.subject.startswith("anna") or row.subject == "anna-0"])
     fresh.run_whole()
     assert project.files == fresh.files
+
+
+CHAIN = ["split", *(f"embed@{part}" for part in PARTS), "cluster", "head"]
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("left", ["the old state", "half of it", "nothing", "the old state, on a disk that was full"])
+def test_update_that_was_killed_before_any_write_ends_with_the_same_bytes_at_the_next_try(
+    lab: Lab, left: str, tmp_path: Path
+) -> None:
+    full = "full" in left
+    rng = np.random.default_rng(7)
+    project, rows = Project.make(tmp_path / "project", lab, {}), named([*STOCK, *ANCHORS, *crowd(rng, 9)])
+    project.give(rows)
+    project.run_whole()
+    folder = project.before(PARTS).root.relative_to(project.layout.root)
+    leaving = {"anna-1", "anna-4"}
+    project.erase(leaving)
+    fresh = Project.make(tmp_path / "fresh", lab, {})
+    fresh.give([row for row in rows if row.subject not in leaving])
+    fresh.run_whole()
+
+    def attempt(copy: Project, at: int | None = None) -> Kill:
+        with killing(copy.layout.root, at, full=full) as kill, suppress(OSError if at and full else ()):
+            there = copy.layout.root / folder
+            chain.run(copy.layout, copy.params, CHAIN, str(folder) if there.is_dir() else None)
+        return kill
+
+    def copied(name: str) -> Project:
+        shutil.copytree(project.layout.root, tmp_path / name, copy_function=os.link)  # no file is ever written into
+        return Project(Layout(tmp_path / name), lab)
+
+    undisturbed = copied("undisturbed")
+    writes = attempt(undisturbed).writes
+    assert undisturbed.files == fresh.files
+    for at in range(1, writes + 1):
+        copy = copied(f"killed-{at}")
+        kill = attempt(copy, at)
+        assert kill.dead
+        if left == "half of it":
+            rng.choice(sorted((copy.layout.root / folder).rglob("*.parquet"))).unlink()
+        if left == "nothing":
+            shutil.rmtree(copy.layout.root / folder)
+        drop_drafts(copy.layout)
+        attempt(copy)
+        assert copy.files == fresh.files, kill.where
 
 
 def test_state_of_other_params_backbone_or_public_records_is_not_opened(lab: Lab, tmp_path: Path) -> None:
