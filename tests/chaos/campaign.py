@@ -3,6 +3,8 @@
     python tests/chaos/campaign.py --kills 200 --seed 0            # coordinator, its stages, dvc, warm process
     python tests/chaos/campaign.py --service 20 --seed 0           # flow, worker, server, warm process of a real service
 
+Between kills a file of the state before, or a part of the index of objects, is lost now and then.
+
 After each episode: no accepted request lost, none certified early or twice, `dvc.lock` outs equal those of an undisturbed run,
 the certificates' chain whole, every store clean. Prints one line an episode and one JSON object at the end.
 """
@@ -40,6 +42,7 @@ class Tally:
     """What was done and seen."""
 
     kills: Counter[str] = field(default_factory=Counter)
+    lost: Counter[str] = field(default_factory=Counter)
     problems: list[str] = field(default_factory=list)
     episodes: int = 0
 
@@ -162,6 +165,19 @@ def one_kill(project: Sandbox, dice: random.Random, tally: Tally) -> None:
     tally.check(not early, "a request is certified and has no certificate")
 
 
+def lose(project: Sandbox, dice: random.Random, tally: Tally) -> None:
+    """Now and then: a file of the state before, from which stages are updated; or the index of objects, cut."""
+    state = project.root / ".lmeraser"
+    before = sorted(path for path in state.glob("*.before/**/*") if path.is_file())
+    if before and dice.random() < 0.3:
+        dice.choice(before).unlink()  # a link: the file itself stays where it is used
+        tally.lost["a file of the state before"] += 1
+    index = state / "objects.index"
+    if index.is_file() and dice.random() < 0.2:
+        index.write_bytes(index.read_bytes()[: dice.randrange(index.stat().st_size + 1)])
+        tally.lost["the index of objects"] += 1
+
+
 def certificate_of(project: Sandbox, request_id: str) -> bool:
     return bool(list((project.root / "certificates").glob(f"*{request_id}.json")))
 
@@ -210,6 +226,7 @@ def episode(project: Sandbox, folder: Path, dice: random.Random, kills: int, tal
                     accepted.append(victim.json("submit", "--subject", *some)["request_id"])
                     erased += some
         one_kill(victim, dice, tally)
+        lose(victim, dice, tally)
         if warm and dice.random() < 0.1:
             what = dice.choice(list(warm))
             process = warm.pop(what)
@@ -278,6 +295,7 @@ def campaign(kills: int, service: int, seed: int) -> dict[str, Any]:
     return {
         "kills": tally.kills.total(),
         "by": dict(sorted(tally.kills.items())),
+        "lost": dict(sorted(tally.lost.items())),
         "episodes": tally.episodes,
         "problems": tally.problems,
         "seconds": round(time.monotonic() - start_time),
