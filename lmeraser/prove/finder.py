@@ -17,6 +17,7 @@ import unicodedata
 from collections import defaultdict
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
+from functools import cache
 from typing import Any, Literal, Protocol
 from urllib.parse import quote, quote_plus
 
@@ -24,6 +25,8 @@ import numpy as np
 
 CHUNK = 8 << 20  # bytes read at once
 SAMPLE = 4096  # bytes by which an encoding is guessed
+ODD = 16  # one character of so many may be none that a text has
+UNITS = {"utf-16-le": 2, "utf-16-be": 2, "utf-32-le": 4, "utf-32-be": 4}  # bytes
 ANCHOR = 8  # bytes of a search term that are looked up at every offset
 SCATTER = np.uint64(0x9E3779B97F4A7C15)  # Fibonacci hashing (Knuth, TAOCP 3, 6.4)
 WORD = frozenset(b"abcdefghijklmnopqrstuvwxyz0123456789")
@@ -108,10 +111,8 @@ def image(data: bytes) -> Pattern:
     return Pattern(data.lower(), data, exact=True)
 
 
-def _encoding(data: bytes, begins: bool = True) -> str | None:
-    """How a text is written; None if it is none: other files hold zeros here and there. Args: begins: a file does here."""
-    if b"\0" not in data:
-        return "utf-8"
+def _guess(data: bytes, begins: bool) -> str:
+    """How a text would be written, by its zeros; empty if it is none: other files hold zeros here and there."""
     head = data[:SAMPLE]
     zeros = [head[place::4].count(0) for place in range(4)]  # of each byte of four
     many, few = len(head) // 8, len(head) // 64
@@ -120,7 +121,44 @@ def _encoding(data: bytes, begins: bool = True) -> str | None:
     if (begins and data.startswith(b"\xff\xfe")) or zeros[1] + zeros[3] > many > few >= zeros[0] + zeros[2]:
         return "utf-16-le"
     big = (begins and data.startswith(b"\xfe\xff")) or zeros[0] + zeros[2] > many > few >= zeros[1] + zeros[3]
-    return "utf-16-be" if big else None
+    return "utf-16-be" if big else ""
+
+
+def _encoding(data: bytes, begins: bool = True) -> str | None:
+    """How a text is written; None if it is none. Args: begins: a file does here."""
+    if b"\0" not in data:
+        return "utf-8"
+    code = _guess(data, begins)
+    if not code:
+        return None
+    width = UNITS[code]
+    head = np.frombuffer(data[: min(SAMPLE, len(data)) // width * width], np.uint8)
+    return code if int(_odd(head, code)[::width].sum()) <= len(head) // width // ODD else None
+
+
+@cache
+def _strange() -> Any:
+    """Of each character of Unicode's first plane: whether it is a control character, for private use, or none at all."""
+    kinds = (unicodedata.category(chr(value)) for value in range(1 << 16))
+    table = np.array([kind in ("Cc", "Cn", "Co") for kind in kinds])
+    table[[9, 10, 13]] = False
+    return table
+
+
+def _odd(data: Any, code: str) -> Any:
+    """Of each place where a character of this width may begin, whether a text has none such there: numbers in a row have many."""
+    width = UNITS[code]
+    shifts = range(0, 8 * width, 8) if code.endswith("le") else range(8 * width - 8, -8, -8)
+    values = sum(
+        data[place : len(data) - width + 1 + place].astype(np.uint32) << np.uint32(shift) for place, shift in enumerate(shifts)
+    )
+    return _strange()[np.minimum(values, 0xFFFF)] & (values <= 0xFFFF) | (values > 0x10FFFF)
+
+
+def _counts_in_samples(flags: Any, stride: int, places: int) -> Any:
+    """For each of the first places: how many of every `stride`th flag from there on are set, within a sample."""
+    sums = np.pad(flags, (stride, -len(flags) % stride)).reshape(-1, stride).cumsum(axis=0).ravel()
+    return sums[SAMPLE : SAMPLE + places] - sums[:places]
 
 
 def may_be_folded(before: bytes, chunk: bytes, begins: bool) -> bool:
@@ -132,18 +170,22 @@ def may_be_folded(before: bytes, chunk: bytes, begins: bool) -> bool:
         return not (chunk.isascii() and b"\0" not in chunk) and _encoding(chunk) is not None
     if len(chunk) < SAMPLE or (b"\0" not in chunk and not (before.isascii() and chunk.isascii())):
         return True
-    sample = np.frombuffer(before + chunk[:SAMPLE], np.uint8) == 0
-    places = len(before) + 4
-    # Zeros of every fourth byte up to each place, and from them those of a sample that begins there.
-    sums = np.pad(sample, (4, -len(sample) % 4)).reshape(-1, 4).cumsum(axis=0).ravel()
-    counts = sums[SAMPLE : SAMPLE + places] - sums[:places]
-    first, second, third, fourth = (counts[place : places - 3 + place] for place in range(4))
+    sample = np.frombuffer(before + chunk[:SAMPLE], np.uint8)
+    places = len(before) + 1
+    counts = _counts_in_samples(sample == 0, 4, places + 3)
+    first, second, third, fourth = (counts[place : places + place] for place in range(4))
     many, few = SAMPLE // 8, SAMPLE // 64
-    wide = (np.minimum(np.minimum(second, third), fourth) > many) & (first <= few)
-    wide |= (np.minimum(np.minimum(first, second), third) > many) & (fourth <= few)
-    wide |= (second + fourth > many) & (first + third <= few)
-    wide |= (first + third > many) & (second + fourth <= few)
-    return bool(wide.any())
+    guesses = {
+        "utf-32-le": (np.minimum(np.minimum(second, third), fourth) > many) & (first <= few),
+        "utf-32-be": (np.minimum(np.minimum(first, second), third) > many) & (fourth <= few),
+        "utf-16-le": (second + fourth > many) & (first + third <= few),
+        "utf-16-be": (first + third > many) & (second + fourth <= few),
+    }
+    return any(
+        bool((guess & (_counts_in_samples(_odd(sample, code), UNITS[code], places) <= SAMPLE // UNITS[code] // ODD)).any())
+        for code, guess in guesses.items()
+        if guess.any()
+    )
 
 
 class Finder:

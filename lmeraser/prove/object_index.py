@@ -200,6 +200,11 @@ class ObjectIndex:
         """How many files are known."""
         return len(self._copies)
 
+    @cached_property
+    def sizes(self) -> frozenset[int]:
+        """Of the files that are known, in bytes."""
+        return frozenset(size for size, _, _ in self._copies.values() if isinstance(size, int))
+
     def _place(self, store: Store) -> str:
         if id(store) not in self._places:
             self._places[id(store)] = store, self.key.seal("store", store.name, place_of(store)).hex()[:16]

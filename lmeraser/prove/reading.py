@@ -2,13 +2,15 @@
 
     all of them              `Reading()`, as `lmeraser audit --stores` does
     what is not known        objects that are named by their content, were read whole before and surely hold nothing of what is
-                             looked for are left out (`object_index`); everything else is read
+                             looked for are left out (`object_index`), and large files with the digest of such an object, or of
+                             one that this very scan read; everything else is read
     what has its turn        a share of all files, drawn by a key for each day (`turns`)
 
 Names, condemned digests and what names them are looked at in every store, whichever files are read.
 """
 
-from collections.abc import Callable
+import hashlib
+from collections.abc import Callable, Set
 from dataclasses import dataclass, field
 
 from lmeraser.prove.archives import is_packed
@@ -17,6 +19,8 @@ from lmeraser.prove.object_index import Clean, ObjectIndex, question_of
 from lmeraser.prove.traces import Gathering
 from lmeraser.stores.base import Entry, Store
 
+LARGE = 1 << 16  # bytes of a file from which on its digest is worth its while
+PIECE = 1 << 20  # bytes read at once for it
 OPEN = "{} search terms that no index can answer: every object was read"
 
 
@@ -24,6 +28,7 @@ OPEN = "{} search terms that no index can answer: every object was read"
 class Reading:
     """Attributes:
     index: what was read before; None: nothing is known and nothing remembered.
+    clean: MD5 to bytes of the objects that this scan read whole and found nothing in.
     people: pseudonyms of everybody who is looked for. trusting: leave out what the index answers.
     has_turn: by the name of an object or file, whether it is read; None: all are.
     """
@@ -33,6 +38,7 @@ class Reading:
     trusting: bool = False
     has_turn: Callable[[str], bool] | None = None
     notes: list[str] = field(default_factory=list)
+    clean: dict[str, int] = field(default_factory=dict)
     _clean: Clean | None = None
 
     def begin(self, finder: Finder) -> None:
@@ -51,6 +57,20 @@ class Reading:
         if known:
             self.index.keep(store, entry)
         return known
+
+    def knows_bytes(self, store: Store, entry: Entry, condemned: Set[str]) -> bool:
+        """Whether a file that no digest names holds, byte for byte by its digest, what an object of the project holds that was
+        read whole and has nothing in it: as artifacts do, of which the cache has a copy. Raises: whatever reading raises."""
+        if self.index is None or self._clean is None or entry.kind != "file" or entry.size < LARGE:
+            return False
+        if entry.size not in self.index.sizes and entry.size not in self.clean.values():
+            return False
+        digest = hashlib.md5(usedforsecurity=False)
+        with store.open(entry.key) as stream:
+            while piece := stream.read(PIECE):
+                digest.update(piece)
+        md5 = digest.hexdigest()
+        return md5 not in condemned and (md5 in self.clean or md5 in self._clean)
 
     def waits(self, store: Store, entry: Entry, md5: str) -> bool:
         """Whether it is not a file's turn: what is known of it stays."""
@@ -82,11 +102,18 @@ class Look:
     answerable: bool = False
 
 
-def remember(reading: Reading, store: Store, entry: Entry, name: str, look: Look, gathering: Gathering | None) -> None:
-    """Note an object that was read whole, if its traces tell all of it. Args: name: the digest that it is named by."""
-    if reading.index is None or gathering is None or not look.answerable or gathering.folded:
+def remember(
+    reading: Reading, store: Store, entry: Entry, name: str, look: Look, gathering: Gathering | None, clean: bool
+) -> None:
+    """Note an object that was read whole, if its traces tell all of it.
+
+    Args: name: the digest that it is named by; clean: nothing was found in it.
+    """
+    if reading.index is None or gathering is None or not look.answerable or look.md5 != name.removesuffix(".dir"):
         return
-    if look.md5 == name.removesuffix(".dir"):
+    if clean:
+        reading.clean[look.md5] = entry.size
+    if not gathering.folded:
         reading.index.note(store, entry, name, look.parquet, gathering.end(), look.people)
 
 

@@ -185,6 +185,15 @@ class _StoreScan:
         except Exception:  # damaged in the middle: what came before was searched
             self.exempt[PACKED] += 1
 
+    def is_known(self, entry: Entry, name: str, condemned: set[str]) -> bool:
+        """Whether a file need not be searched. Args: name: the digest that it is named by, empty if it is not."""
+        if name:
+            return name not in self.search_terms.objects and self.reading.knows(self.store, entry, name)
+        try:
+            return self.reading.knows_bytes(self.store, entry, condemned)
+        except (OSError, UnreadableError):
+            return False  # it is opened again, and told there
+
     def file(self, entry: Entry, name: str, digests: set[str]) -> None:
         """Args: name: the digest that it is named by, empty if it is not; digests: condemned ones."""
         key, gathering, look = entry.key, self.reading.gathering(name), Look()
@@ -202,8 +211,9 @@ class _StoreScan:
         else:
             self.files += 1
             self.counts["condemned content"] += not name and look.md5 in digests
-        remember(self.reading, self.store, entry, name, look, gathering)
-        if sum(self.counts.values()) > before:
+        found = sum(self.counts.values()) > before
+        remember(self.reading, self.store, entry, name, look, gathering, clean=not found)
+        if found:
             self.where.append(key)
         if self.counts[UNREADABLE] > unreadable:
             self.unreadable.append(key)
@@ -233,13 +243,26 @@ class _Peek:
         return data
 
 
-def scan_store(
-    store: Store, search_terms: SearchTerms, is_erased: Callable[[str], bool], finder: Finder, reading: Reading | None = None
+@dataclass(frozen=True)
+class _Listed:
+    """A store and all that lies in it."""
+
+    store: Store
+    entries: list[Entry]
+    stored: Contents
+
+    @classmethod
+    def of(cls, store: Store) -> "_Listed":
+        """Raises: StepFailedError if it cannot be reached."""
+        entries = entries_of(store)
+        return cls(store, entries, contents(store, [entry for entry in entries if entry.kind in ("file", "link")]))
+
+
+def _scan_store(
+    listed: _Listed, search_terms: SearchTerms, is_erased: Callable[[str], bool], finder: Finder, reading: Reading
 ) -> StoreReport:
     """Look at everything in a store that is to be read. Raises: StepFailedError if it cannot be reached."""
-    reading = reading or Reading()
-    entries = entries_of(store)
-    stored = contents(store, [entry for entry in entries if entry.kind in ("file", "link")])
+    store, entries, stored = listed.store, listed.entries, listed.stored
     store_scan = _StoreScan(store, search_terms, is_erased, finder, reading)
     store_scan.lineage(stored)
     store_scan.names(entries)
@@ -248,7 +271,7 @@ def scan_store(
     known = waiting = 0
     for key, entry in stored.entries.items():
         name = names.get(key, "")
-        if name not in search_terms.objects and reading.knows(store, entry, name):
+        if store_scan.is_known(entry, name, digests):
             known += 1
         elif reading.waits(store, entry, name):
             waiting += 1
@@ -282,8 +305,12 @@ def scan(
         raise VerificationError("the scan had nothing to look for; checking nothing proves nothing")
     finder = Finder(patterns)
     reading.begin(finder)
-    reports = [scan_store(store, search_terms, is_erased, finder, reading) for store in stores]
-    if not sum(report.objects + report.known + report.waiting for report in reports):
+    listed = [_Listed.of(store) for store in stores]
+    reports: dict[int, StoreReport] = {}
+    # Objects first: most of the workspace's bytes are copies of some.
+    for number in sorted(range(len(listed)), key=lambda number: not listed[number].stored.objects):
+        reports[number] = _scan_store(listed[number], search_terms, is_erased, finder, reading)
+    if not sum(report.objects + report.known + report.waiting for report in reports.values()):
         raise VerificationError("the scan found no file to look at; checking nothing proves nothing")
     reading.finish()
-    return reports
+    return [reports[number] for number in range(len(listed))]

@@ -25,6 +25,7 @@ from memory_store import MemoryStore
 from lmeraser.data.records import write_records
 from lmeraser.erase.erased import SubjectKey
 from lmeraser.prove import object_index as indexing
+from lmeraser.prove import reading
 from lmeraser.prove.finder import Finder
 from lmeraser.prove.object_index import ObjectIndex, forget_contents
 from lmeraser.prove.reading import Reading
@@ -175,6 +176,7 @@ STEPS = st.one_of(
     st.tuples(st.just("part"), st.integers(0, 1), SOME),
     st.tuples(st.sampled_from(sorted(OTHERS)), st.integers(0, 1), SOME),
     st.tuples(st.just("file"), st.integers(0, 1), SOME),
+    st.tuples(st.sampled_from(["copy", "half of a copy"]), st.integers(0, 1), st.integers(0, 99)),
     st.tuples(st.sampled_from(["flip", "replace", "remove"]), st.integers(0, 1), st.integers(0, 99)),
     st.tuples(st.just("erase"), st.integers(0, 4), st.just(0)),
     st.tuples(st.just("damage"), st.sampled_from(DAMAGES), st.integers(0, 99)),
@@ -217,6 +219,13 @@ class History:
                 content[int(str(given)) % len(content)] ^= 1
                 store.put(key, bytes(content) if what == "flip" else b"of " + PEOPLE[1].encode())
             return
+        if "copy" in what:  # of an object, under a name that says nothing of it
+            objects = sorted(key for each in self.stores for key in each.files if key.startswith("files/md5/"))
+            if objects:
+                key = objects[int(str(given)) % len(objects)]
+                content = next(each.files[key] for each in self.stores if key in each.files)
+                store.put(f"copy-{given}", content[: len(content) // (1 if what == "copy" else 2)])
+            return
         people: Sequence[str] = given  # type: ignore[assignment]
         if what == "part":
             store.add(part(people, self.folder))
@@ -239,9 +248,11 @@ def test_a_scan_that_leaves_out_what_it_knows_finds_what_a_scan_of_everything_fi
     tmp_path_factory: pytest.TempPathFactory, steps: list[tuple[str, object, object]]
 ) -> None:
     history = History(tmp_path_factory.mktemp("history"))
-    for step in steps:
-        history.step(*step)
-        history.compare()
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(reading, "LARGE", 1)
+        for step in steps:
+            history.step(*step)
+            history.compare()
 
 
 @pytest.mark.parametrize("kind", ["part", *OTHERS])
@@ -285,6 +296,28 @@ def test_objects_that_may_hold_the_people_are_read_and_no_others(tmp_path: Path)
     report = look([store], PEOPLE[1:2], reading_of(path, PEOPLE[1:2]))[0]
     assert store.opened == [key_of(md5_of(part(PEOPLE[1:3], tmp_path))), "a file"]
     assert report.residue
+
+
+def test_a_copy_of_what_was_read_whole_is_known_by_its_digest_until_a_byte_of_it_is_another(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(reading, "LARGE", 1)
+    store, path, workspace = filled(tmp_path), tmp_path / "objects.index", Stamped(name="workspace")
+    content = part(PEOPLE[1:3], tmp_path)
+    workspace.put("p00.parquet", content)
+    for objects in (6, 1):  # at first the object is read, and its copy is known by the same scan already
+        reports = look([workspace, store], PEOPLE[:1], reading_of(path, PEOPLE[:1]))
+        assert [(report.store, report.objects, report.known) for report in reports] == [
+            ("workspace", 0, 1),
+            ("cache", objects, 6 - objects),
+        ]
+    assert look([workspace, store], PEOPLE[1:2], reading_of(path, PEOPLE[1:2]))[0].residue
+    reports = look([workspace, store], PEOPLE[:1], reading_of(path, PEOPLE[:1], trusting=False))
+    assert [report.known for report in reports] == [0, 0]
+    workspace.put("p00.parquet", content.replace(PEOPLE[1].encode(), PEOPLE[0].encode()))
+    reports = look([workspace, store], PEOPLE[:1], reading_of(path, PEOPLE[:1]))
+    assert reports[0].residue
+    assert (reports[0].objects, reports[0].known) == (1, 0)
 
 
 def test_everything_is_read_where_nothing_is_trusted(tmp_path: Path) -> None:

@@ -17,7 +17,7 @@ from lmeraser.core.errors import VerificationError
 from lmeraser.prove import finder
 from lmeraser.prove import search_terms as sought
 from lmeraser.prove.finder import Finder, image
-from lmeraser.prove.scan import scan, scan_store
+from lmeraser.prove.scan import scan
 from lmeraser.prove.search_terms import SearchTerms, excerpts
 
 GONE = b"what depended on her"
@@ -169,5 +169,5 @@ def test_a_file_that_goes_while_we_look_is_no_error() -> None:
             yield "gone", 3
             yield from super().list()
 
-    report = scan_store(Fading({"a": b"1"}), SEARCH_TERMS, is_erased, Finder(SEARCH_TERMS.patterns()))
+    [report] = scan([Fading({"a": b"1"})], SEARCH_TERMS, is_erased)
     assert report.objects == 1

@@ -163,7 +163,7 @@ def test_update_that_was_killed_before_any_write_ends_with_the_same_bytes_at_the
     fresh.run_whole()
 
     def attempt(copy: Project, at: int | None = None) -> Kill:
-        with killing(copy.layout.root, at, full=full) as kill, suppress(OSError if at and full else ()):
+        with killing(copy.layout.root, at, full=full) as kill, suppress(*([OSError] if at and full else [])):
             there = copy.layout.root / folder
             chain.run(copy.layout, copy.params, CHAIN, str(folder) if there.is_dir() else None)
         return kill
