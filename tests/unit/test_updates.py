@@ -1,6 +1,7 @@
 """Updating a stage from the state before gives the bytes of running it whole, whatever history led there. What was touched is
 refused."""
 
+import shutil
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
@@ -25,6 +26,7 @@ from stages.update.cluster import update as update_cluster
 from stages.update.embed import update as update_embed
 from stages.update.split import update as update_split
 
+SHARDS = (1, 2, 3, 7)  # of a part, by the seed of a history
 WAYS: dict[str, dict[str, Any]] = {
     "clusters of people": {},
     "clusters of records": {"cluster.unit": "record"},
@@ -48,9 +50,15 @@ def way(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory
 
 @pytest.mark.slow
 @pytest.mark.parametrize("seed", range(4))
-def test_update_equals_whole_file_by_file_after_any_history(way: tuple[Lab, dict[str, Any]], seed: int, tmp_path: Path) -> None:
+def test_update_equals_whole_file_by_file_after_any_history(
+    way: tuple[Lab, dict[str, Any]], seed: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Also for parts of several shards, each embedded by itself; what is made of the parts is the same for any number."""
+    monkeypatch.setattr("stages.embed.LOAD", 0)
     rng = np.random.default_rng(seed)
-    project, rows = Project.make(tmp_path / "updated", *way), named([*STOCK, *ANCHORS, *crowd(rng, 14)])
+    lab, changes = way
+    own = changes | {"shards": SHARDS[seed]}
+    project, rows = Project.make(tmp_path / "updated", lab, own), named([*STOCK, *ANCHORS, *crowd(rng, 14)])
     project.give(rows)
     project.run_whole()
     gone: set[str] = set()
@@ -65,10 +73,26 @@ def test_update_equals_whole_file_by_file_after_any_history(way: tuple[Lab, dict
             rows = another_source(rng, rows, step)
             project.give(rows)
         project.update(before)
-        fresh = Project.make(tmp_path / f"whole-{step}", *way)
-        fresh.give([row for row in rows if row.subject not in gone])
-        fresh.run_whole()
-        assert project.files == fresh.files, step
+        whole, otherwise = (
+            run_whole(tmp_path / f"whole-{step}-{shards}", lab, changes | {"shards": shards}, rows, gone)
+            for shards in (SHARDS[seed], int(rng.choice(SHARDS)))
+        )
+        assert project.files == whole.files, step
+        assert without_records(project) == without_records(otherwise), step
+
+
+def run_whole(root: Path, lab: Lab, changes: dict[str, Any], rows: Sequence[Row], gone: set[str]) -> Project:
+    """A project that never had some people."""
+    shutil.rmtree(root, ignore_errors=True)
+    project = Project.make(root, lab, changes)
+    project.give([row for row in rows if row.subject not in gone])
+    project.run_whole()
+    return project
+
+
+def without_records(project: Project) -> dict[str, bytes]:
+    """What is made of the parts."""
+    return {name: content for name, content in project.files.items() if not name.startswith("split/private/")}
 
 
 def another_source(rng: np.random.Generator, rows: list[Row], step: int) -> list[Row]:
