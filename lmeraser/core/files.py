@@ -47,11 +47,11 @@ def take_place(draft: Path, path: Path) -> None:
 
     A reader finds the old one or the new one; where one of them is a folder, a kill in between leaves none. Never a mixture.
     """
+    aside = path.with_name(f"{DRAFT}old-{path.name}")  # no folder takes the place of one that holds anything
+    discard(aside)
     if not (draft.is_dir() or path.is_dir()):
         draft.replace(path)
         return
-    aside = path.with_name(f"{DRAFT}old-{path.name}")  # no folder takes the place of one that holds anything
-    discard(aside)
     if path.exists():
         path.rename(aside)
     draft.rename(path)

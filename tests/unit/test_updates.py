@@ -12,9 +12,11 @@ from builders import Lab, Row, make_lab, write_json
 from numpy.typing import NDArray
 from staged import ANCHORS, LABELS, PARTS, STOCK, Project, crowd, named
 
+from lmeraser.core.digest import part_of, shard_of
 from lmeraser.core.params import Params
 from lmeraser.data.decoding import decode_all
 from lmeraser.data.records import TRAIN, read_records
+from lmeraser.erase.facts import identity_of
 from lmeraser.pipeline.before import Before, open_before
 from lmeraser.serve.quarantine import WITHHELD, Quarantine, copy_artifacts, write_quarantine
 from stages.cluster import cluster
@@ -152,6 +154,93 @@ def test_state_before_that_was_touched_is_never_carried_over(
     fresh.give([row for row in rows if not row.subject.startswith("anna") or row.subject == "anna-0"])
     fresh.run_whole()
     assert project.files == fresh.files
+
+
+def links(path: Path) -> dict[str, int]:
+    return {file.relative_to(path).as_posix(): file.stat().st_ino for file in path.rglob("*") if file.is_file()}
+
+
+def test_erasure_writes_the_shards_of_who_leaves_and_links_all_others(lab: Lab, tmp_path: Path) -> None:
+    project = Project.make(tmp_path / "project", lab, {"shards": 5})
+    rows = named([*STOCK, *ANCHORS, *crowd(np.random.default_rng(7), 20)])
+    project.give(rows)
+    project.run_whole()
+    people, private = {"anna-3", "anna-11"}, project.layout.private
+    theirs = {f"{PARTS[part_of(person, 3)]}.parquet/{shard_of(person, 5):04d}.parquet" for person in people}
+    was, before = links(private), project.before(sorted({name[:3] for name in theirs}))
+    project.erase(people)
+    project.update(before)
+    now = links(private)
+    assert now.keys() == was.keys()
+    assert {name for name in was if now[name] != was[name]} == theirs
+    assert len(was) == 15, "all others are the files that they were: DVC need not read them again"
+
+
+FAULTS: dict[str, Callable[[Path, Path], object]] = {
+    "flipped": lambda theirs, _: flip(theirs),
+    "missing": lambda theirs, _: theirs.unlink(),
+    "another one flipped": lambda _, other: flip(other),
+    "another one missing": lambda _, other: other.unlink(),
+    "one too many": lambda theirs, _: shutil.copy(theirs, theirs.with_name("0003.parquet")),
+    "a stranger": lambda theirs, _: theirs.with_name("note.txt").write_text("x"),
+    "changed places": lambda theirs, other: (theirs.rename(theirs.with_name("x")), other.rename(theirs)),
+}
+
+
+@pytest.mark.parametrize("fault", FAULTS.values(), ids=list(FAULTS))
+def test_part_of_the_state_before_that_has_a_damaged_missing_or_strange_shard_is_split_again(
+    fault: Callable[[Path, Path], object], lab: Lab, tmp_path: Path
+) -> None:
+    project = Project.make(tmp_path / "project", lab, {"shards": 3})
+    rows = named([*STOCK, *ANCHORS, *crowd(np.random.default_rng(8), 12)])
+    project.give(rows)
+    project.run_whole()
+    person = next(row.subject for row in rows if row.subject.startswith("anna") and row.split == TRAIN)
+    part, number = PARTS[part_of(person, 3)], shard_of(person, 3)
+    before = project.before([part])
+    theirs, other = (before.part(part) / f"{place:04d}.parquet" for place in (number, (number + 1) % 3))
+    fault(theirs, other)
+    project.erase({person})
+    assert not update_split(before, project.layout, project.params, [])
+    split(project.layout, project.params, [])
+    if not update_embed(before, project.layout, project.params, [part]):
+        embed(project.layout, project.params, [part])
+    cluster(project.layout, project.params, [])
+    head(project.layout, project.params, [])
+    fresh = run_whole(tmp_path / "fresh", lab, {"shards": 3}, rows, {person})
+    assert project.files == fresh.files
+
+
+def test_facts_of_a_state_are_those_of_its_links_until_one_shard_is_another(lab: Lab, tmp_path: Path) -> None:
+    project = Project.make(tmp_path / "project", lab, {"shards": 3})
+    project.give(named([*STOCK, *ANCHORS]))
+    project.run_whole()
+    before, params = project.before(PARTS), project.params
+    assert identity_of(before, params) == identity_of(project.layout, params) is not None
+    shard = project.layout.part("p01") / "0002.parquet"
+    content = shard.read_bytes()
+    shard.unlink()
+    assert identity_of(project.layout, params) is None
+    shard.write_bytes(content)
+    assert identity_of(before, params) != identity_of(project.layout, params)
+
+
+def test_folder_takes_the_place_of_a_file_and_the_other_way_round(lab: Lab, tmp_path: Path) -> None:
+    project = Project.make(tmp_path / "project", lab, {"shards": 3})
+    project.give(named([*STOCK, *ANCHORS, *crowd(np.random.default_rng(9), 8)]))
+    project.run_whole()
+    before, part, kept = project.before(PARTS), project.layout.part("p00"), project.files
+    assert before.has_same(part, layout=project.layout)
+    shutil.rmtree(part)
+    part.write_bytes(b"a file")
+    assert not before.has_same(part, layout=project.layout)
+    assert before.carry_over(part, project.layout)
+    (part / "0003.parquet").write_bytes(b"of another number of shards")
+    assert not before.has_same(part, layout=project.layout)
+    assert before.carry_over(part, project.layout)
+    assert before.has_same(part, layout=project.layout)
+    assert project.files == kept
+    assert before.is_whole(before.private / "p00.parquet", before.private / "p01.parquet", before.public)
 
 
 def test_state_of_other_params_backbone_or_public_records_is_not_opened(lab: Lab, tmp_path: Path) -> None:
