@@ -90,6 +90,41 @@ def test_erasure_moves_one_file_and_what_it_was_is_nowhere(divided: Sandbox) -> 
     assert CANARY not in json.dumps(summary)
 
 
+UPDATE_AND_RECORD = """
+import json, sys
+from pathlib import Path
+from dvc_data.hashfile import build
+from flows.dvc.record import record
+from flows.run import before
+from lmeraser.core.layout import Layout
+from lmeraser.core.params import load_params
+from lmeraser.erase.erased import ErasedList, key_path, load_or_create_key
+from lmeraser.pipeline.before import open_before
+from lmeraser.pipeline.locks import read_outs
+from stages.update.split import update
+
+layout, person, part = Layout(Path.cwd()), *sys.argv[1:]
+folder = before.keep(layout, "batch", read_outs(layout.lock), [part])
+key = load_or_create_key(key_path(layout.private_state))
+ErasedList.known(layout).add([key.pseudonym(person)], key).write(layout.erased)
+assert update(open_before(folder, layout), layout, load_params(layout.params), [])
+hashed, real = [], build.hash_file
+build.hash_file = lambda path, *rest, **named: (hashed.append(path), real(path, *rest, **named))[1]
+record(["split"])
+print(json.dumps([path.partition("split/private/")[2] for path in hashed if "split/private/" in path]))
+"""
+
+
+def test_recording_of_an_erasure_reads_the_one_file_that_is_new(divided: Sandbox) -> None:
+    divided.dvc("status")  # this copy's files are new to DVC: it reads them once
+    person = divided.people()[3]
+    part = f"p{part_of(person, 2):02d}"
+    done = divided.python("-c", UPDATE_AND_RECORD, person, part)
+    assert done.returncode == 0, done.stderr
+    assert json.loads(done.stdout.splitlines()[-1]) == [f"{part}.parquet/{shard_of(person, SHARDS):04d}.parquet"]
+    assert read_files(divided.root, ["artifacts/split/private"]).items() <= read_outs(divided.root / "dvc.lock").items()
+
+
 def test_dvc_itself_keeps_checks_and_brings_back_folders_of_shards(divided: Sandbox, tmp_path: Path) -> None:
     assert "up to date" in divided.dvc("status")
     part = Layout(divided.root).part("p01")

@@ -217,7 +217,7 @@ def test_facts_of_a_state_are_those_of_its_links_until_one_shard_is_another(lab:
     project.run_whole()
     before, params = project.before(PARTS), project.params
     assert identity_of(before, params) == identity_of(project.layout, params) is not None
-    shard = project.layout.part("p01") / "0002.parquet"
+    shard = project.layout.part("p01") / "0001.parquet"
     content = shard.read_bytes()
     shard.unlink()
     assert identity_of(project.layout, params) is None
