@@ -11,11 +11,13 @@ import pyarrow.parquet as pq
 import pytest
 from builders import CANARY_LABEL, CANARY_SUBJECT, make_params, make_record, refused, standard_rows, write_source
 
+from flows.run.build import drop_drafts
 from lmeraser.core.digest import part_of, shard_of
 from lmeraser.core.errors import DigestMismatchError, ProjectError
 from lmeraser.core.files import DRAFT
 from lmeraser.core.layout import Layout
 from lmeraser.data.records import FACTS, Part, Record, images_of, read_images, read_records, read_table, shard_file, write_records
+from lmeraser.pipeline.links import link_artifacts
 from lmeraser.pipeline.locks import read_files
 from lmeraser.sources.splitting import read_home
 from lmeraser.stores.dvc_objects import inner_folders
@@ -187,6 +189,7 @@ def test_another_number_of_shards_leaves_none_of_the_old_and_the_same_records(tm
     for shards in (1, 4, 7, 2, 1):
         layout = made(tmp_path, shards)
         assert names(layout) == expected(shards)
+        assert layout.public.is_file(), "public records are never rewritten for a person"
         assert not list(layout.artifacts.rglob(f"{DRAFT}*"))
         assert "CANARY" not in " ".join(names(layout)), "a name is a number, never a person's"
         tables.append([read_table(layout.part(part)) for part in ("p00", "p01")])
@@ -217,6 +220,19 @@ def test_split_that_is_killed_leaves_of_each_part_the_old_the_new_or_none(
         assert len(there) == 2 - stop % 2, "one at a time"
         made(layout.root, now)  # the next run clears what is left
         assert names(layout) == expected(now)
+
+
+def test_folder_that_has_not_taken_its_place_is_linked_by_nobody_and_dropped_before_a_run(tmp_path: Path) -> None:
+    layout, copy = made(tmp_path / "project", 2), Layout(tmp_path / "copy")
+    layout.params.write_text("")
+    there = names(layout)
+    for name in (f"{DRAFT}p00.parquet", f"{DRAFT}old-p01.parquet"):
+        shutil.copytree(layout.part("p00"), layout.private / name)
+    link_artifacts(layout, copy)
+    assert names(copy) == there
+    drop_drafts(layout)
+    assert names(layout) == there
+    assert [path.name for path in layout.private.iterdir() if path.name.startswith(DRAFT)] == []
 
 
 def test_one_shards_images_are_in_memory_at_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

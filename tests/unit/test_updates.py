@@ -240,7 +240,12 @@ def test_folder_takes_the_place_of_a_file_and_the_other_way_round(lab: Lab, tmp_
     assert before.carry_over(part, project.layout)
     assert before.has_same(part, layout=project.layout)
     assert project.files == kept
-    assert before.is_whole(before.private / "p00.parquet", before.private / "p01.parquet", before.public)
+    assert before.is_whole(before.part("p00"), before.part("p01"), before.public)
+    (before.part("p00") / "0003.parquet").write_bytes(b"a stranger")
+    assert not before.is_whole(before.part("p00"))
+    assert before.is_whole(before.part("p01"))
+    (before.part("p01") / "0002.parquet").unlink()
+    assert not before.is_whole(before.part("p01"))
 
 
 def test_state_of_other_params_backbone_or_public_records_is_not_opened(lab: Lab, tmp_path: Path) -> None:
