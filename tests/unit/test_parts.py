@@ -1,5 +1,6 @@
 """`lmeraser parts`: what there is, what is advised, and a number that is changed without another byte of params.yaml."""
 
+import shutil
 from pathlib import Path
 from typing import Any
 
@@ -113,6 +114,13 @@ def test_command_sets_the_number_and_the_next_build_trains_no_cluster(pipeline: 
     again = pipeline.json("parts", "3")
     assert (again["shards"], again["was"], again["runs_again"]) == (3, 3, [])
     assert pipeline.json("parts")["files"] == 3 * len(load_params(pipeline.layout.params).parts)
+
+
+def test_number_can_be_set_before_anything_is_built(pipeline: FakePipeline) -> None:
+    shutil.rmtree(pipeline.layout.artifacts)
+    told = pipeline.json("parts", "8")
+    assert (told["shards"], told["bytes"], told["runs_again"]) == (8, 0, [])
+    assert "is missing" in pipeline.refused(2, "parts")
 
 
 @pytest.mark.parametrize("count", ["0", "-1", "4097"])

@@ -15,7 +15,7 @@ from staged import ANCHORS, LABELS, PARTS, STOCK, Project, crowd, named
 from lmeraser.core.digest import part_of, shard_of
 from lmeraser.core.params import Params
 from lmeraser.data.decoding import decode_all
-from lmeraser.data.records import TRAIN, read_records
+from lmeraser.data.records import TRAIN, Part, read_records
 from lmeraser.erase.facts import identity_of
 from lmeraser.pipeline.before import Before, open_before
 from lmeraser.serve.quarantine import WITHHELD, Quarantine, copy_artifacts, write_quarantine
@@ -174,6 +174,26 @@ def test_erasure_writes_the_shards_of_who_leaves_and_links_all_others(lab: Lab, 
     assert now.keys() == was.keys()
     assert {name for name in was if now[name] != was[name]} == theirs
     assert len(was) == 15, "all others are the files that they were: DVC need not read them again"
+
+
+@pytest.mark.parametrize(("load", "calls"), [(0, 5), (2**26, 1)])
+def test_images_of_one_shard_are_decoded_at_once_or_of_several_small_ones(
+    load: int, calls: int, lab: Lab, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    project = Project.make(tmp_path / "project", lab, {"shards": 5})
+    project.give(named([*STOCK, *ANCHORS, *crowd(np.random.default_rng(7), 20)]))
+    split(project.layout, project.params, [])
+    decoded: list[int] = []
+
+    def counted(images: Sequence[bytes], params: Params, name: str) -> NDArray[np.uint8]:
+        decoded.append(len(images))
+        return decode_all(images, params, name)
+
+    monkeypatch.setattr("stages.embed.LOAD", load)
+    monkeypatch.setattr("stages.embed.decode_all", counted)
+    embed(project.layout, project.params, ["p01"])
+    held = [len(read_records(shard, TRAIN)) for shard in Part.of(project.layout.part("p01")).each()]
+    assert decoded == (held if calls == 5 else [sum(held)])
 
 
 FAULTS: dict[str, Callable[[Path, Path], object]] = {
