@@ -196,6 +196,7 @@ def test_another_number_of_shards_leaves_none_of_the_old_and_the_same_records(tm
     assert all(table == tables[0] for table in tables)
 
 
+@pytest.mark.slow
 def test_split_that_is_killed_leaves_of_each_part_the_old_the_new_or_none(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
