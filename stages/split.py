@@ -1,15 +1,18 @@
-"""split: the source's table and images -> public.parquet and private/pNN.parquet."""
+"""split: the source's table and images -> public.parquet and private/pNN.parquet, a file or a folder of shards each."""
 
-from collections.abc import Collection
+from collections.abc import Collection, Iterable
+from pathlib import Path
 
-from lmeraser.core.files import DRAFT
+import pandas as pd
+
+from lmeraser.core.files import DRAFT, discard, take_place
 from lmeraser.core.layout import Layout
 from lmeraser.core.params import Params
-from lmeraser.core.progress import say
-from lmeraser.data.records import write_records
+from lmeraser.core.progress import say, track
+from lmeraser.data.records import shard_file, write_records
 from lmeraser.erase.erased import ErasedList, SuppressionList
-from lmeraser.sources import check_source
-from lmeraser.sources.splitting import divide, read_home
+from lmeraser.sources import Source, check_source
+from lmeraser.sources.splitting import by_shard, divide, read_home
 from stages.runtime.entry import enter
 
 
@@ -27,19 +30,35 @@ def read_source(layout: Layout, params: Params, known: Collection[str] = ()) -> 
     drafts = [path.with_name(DRAFT + path.name) for path in paths]
     kept = []
     try:
-        # One file's images are in memory at once; all files are made before the first of them takes its place.
-        for draft, rows in zip(drafts, homes, strict=True):
-            records = read_home(source, rows, params.image.max_pixels, known)
-            write_records(draft, records)
-            kept.append(len(records))
+        # One file's images are in memory at once; everything is made before the first of it takes its place.
+        for draft, path, rows in zip(drafts, paths, homes, strict=True):
+            discard(draft)
+            shards = 1 if path == layout.public else params.shards
+            kept.append(_write(draft, path.stem, by_shard(rows, shards), source, params.image.max_pixels, known))
         for draft, path in zip(drafts, paths, strict=True):
-            draft.replace(path)
+            take_place(draft, path)
     finally:
         for draft in drafts:
-            draft.unlink(missing_ok=True)
+            discard(draft)
     repeated = sum(map(len, homes)) - sum(kept)
     repeats = f", {repeated} repeated rows left out" if repeated else ""
     say(f"split: {kept[0]} public and {sum(kept[1:])} private records{repeats}")
+
+
+def _write(draft: Path, name: str, shards: list[pd.DataFrame], source: Source, max_pixels: int, known: Collection[str]) -> int:
+    """Read and write what goes to one path, shard by shard. Returns: how many records that is."""
+    if len(shards) == 1:
+        records = read_home(source, shards[0], max_pixels, known)
+        write_records(draft, records)
+        return len(records)
+    draft.mkdir(parents=True)
+    written = 0
+    numbered: Iterable[tuple[int, pd.DataFrame]] = enumerate(shards)
+    for number, rows in track(numbered, len(shards), f"split {name}", "file"):
+        records = read_home(source, rows, max_pixels, known)
+        write_records(shard_file(draft, number), records, number, len(shards))
+        written += len(records)
+    return written
 
 
 if __name__ == "__main__":

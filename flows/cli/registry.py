@@ -1,6 +1,6 @@
 """The commands, in the order of `lmeraser --help`."""
 
-from flows.cli import approve, audit, build, cancel, forget, keys, plan, predict, resume, slots, status, submit, verify
+from flows.cli import approve, audit, build, cancel, forget, keys, parts, plan, predict, resume, slots, status, submit, verify
 from flows.cli.command import Command
 
 COMMANDS: tuple[Command, ...] = (
@@ -13,6 +13,7 @@ COMMANDS: tuple[Command, ...] = (
     resume,
     build,
     slots,
+    parts,
     audit,
     verify,
     keys,

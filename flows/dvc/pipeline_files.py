@@ -10,7 +10,8 @@ from typing import Any
 
 import yaml
 
-from lmeraser.core.errors import BadInputError, ParamsError, ProjectError
+from flows.dvc.params_file import write_checked
+from lmeraser.core.errors import BadInputError, ProjectError
 from lmeraser.core.files import write_atomically
 from lmeraser.core.layout import Layout
 from lmeraser.core.params import IN_ROOT, Params, read_params, slot_name
@@ -60,18 +61,9 @@ def _append(layout: Layout, params: Params, wanted: int) -> list[str]:
     """Write params.yaml with as many slots as are wanted; returns the new names."""
     names = next_names(params.slots, wanted)
     before = layout.params.read_text(encoding="utf-8")
-    text = with_names(before, params.slots, names)
-    draft = layout.private_state / "params.yaml"
-    write_atomically(draft, text.encode())
-    try:
-        if read_params(draft) != params.model_copy(update={"slots": (*params.slots, *names)}):
-            raise ParamsError(
-                "params.yaml: cannot append to the slots list in the way it is written; add the slots by hand and retry"
-            )
-    finally:
-        draft.unlink()
-    if text != before:
-        write_atomically(layout.params, text.encode())
+    problem = "params.yaml: cannot append to the slots list in the way it is written; add the slots by hand and retry"
+    appended = params.model_copy(update={"slots": (*params.slots, *names)})
+    write_checked(layout, with_names(before, params.slots, names), appended, problem)
     return names
 
 

@@ -16,7 +16,7 @@ from lmeraser.core.progress import say
 from lmeraser.erase.taint import Condemned
 from lmeraser.prove.object_index import forget_contents
 from lmeraser.stores.base import Store
-from lmeraser.stores.dvc_objects import Contents, contents, read_manifests, read_runs
+from lmeraser.stores.dvc_objects import Contents, contents, inner_folders, read_manifests, read_runs
 
 DRAFT = ".tmp"  # how DVC names what it has not written whole yet
 
@@ -40,6 +40,7 @@ def live(layout: Layout) -> tuple[frozenset[str], dict[str, dict[str, str]]]:
 def _with_namers(store: Store, stored: Contents, condemned: Condemned, current: frozenset[str]) -> Condemned:
     """Also what names condemned content now, though it was not there when the purge was planned (a clone pushed in between)."""
     manifests = read_manifests(store, stored)
+    manifests |= inner_folders(manifests)
     runs, damaged = read_runs(store, stored, condemned.run_entries)
     folders = {
         md5 for md5, members in manifests.items() if md5 not in current and not condemned.objects.isdisjoint(members.values())

@@ -38,7 +38,8 @@ class Marks:
 
 
 def retained_files(layout: Layout) -> list[Path]:
-    return [path for path in (layout.public, *sorted(layout.private.glob("*.parquet"))) if path.is_file()]
+    """The public file and the parts, each a file or a folder of shards."""
+    return [path for path in (layout.public, *sorted(layout.private.glob("*.parquet"))) if path.exists()]
 
 
 def retained_values(layout: Layout, column: str) -> set[str]:

@@ -16,6 +16,7 @@ from lmeraser.core.errors import BlockedError, LmeraserError
 from lmeraser.core.layout import Layout
 from lmeraser.erase.taint import Condemned, condemn
 from lmeraser.prove.search_terms import SearchTerms
+from lmeraser.stores.dvc_objects import inner_folders
 
 
 @dataclass(frozen=True)
@@ -44,6 +45,7 @@ def plan(layout: Layout, is_erased: IsErased, known: Known = NOTHING) -> PurgePl
     earlier = remembered(layout)
     # A folder that nothing names tells of no lineage: what else lies in it is unknown, not condemned.
     manifests = {md5: members for md5, members in lineage.manifests.items() if md5 not in lineage.orphans}
+    manifests |= inner_folders(manifests)
     certain, possible = (
         condemn(lineage.stage_runs, manifests, raw, lineage.live, earlier.objects, trusted=trusted) for trusted in (True, False)
     )

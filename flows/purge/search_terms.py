@@ -15,6 +15,7 @@ from flows.purge.marks import Marks, retained_files, retained_values
 from lmeraser.core.digest import canonical_json
 from lmeraser.core.errors import ProjectError
 from lmeraser.core.layout import Layout
+from lmeraser.data.records import Part
 from lmeraser.pipeline.locks import read_outs
 from lmeraser.prove.finder import Finder
 from lmeraser.prove.search_terms import SHORTEST_NAME, SearchTerms, containing
@@ -29,7 +30,7 @@ def _unknown_files(lineage: Lineage, search_terms: SearchTerms, known: Known) ->
     clean, digests = known.clean(search_terms), dict(read_outs(layout.lock))
     for folder, md5 in list(digests.items()):
         digests |= {f"{folder}/{member}": content for member, content in lineage.manifests.get(md5, {}).items()}
-    paths = retained_files(layout)
+    paths = [file for path in retained_files(layout) for file in Part.of(path).files]
     return [path for path in paths if digests.get(path.relative_to(layout.root).as_posix()) not in clean]
 
 

@@ -22,7 +22,7 @@ from lmeraser.clusters.files import load_sizes
 from lmeraser.core.code import code_digest
 from lmeraser.core.digest import sha256, sha256_of_file
 from lmeraser.core.errors import ParamsError, ProjectError, StepFailedError
-from lmeraser.core.files import DRAFT
+from lmeraser.core.files import DRAFT, discard
 from lmeraser.core.layout import Layout
 from lmeraser.core.params import Params, load_params
 from lmeraser.core.private import close_private
@@ -46,8 +46,8 @@ def _inputs(layout: Layout) -> str:
 
 def drop_drafts(layout: Layout) -> None:
     """Delete what killed stages had not finished: DVC would take it for a part of the folder that it lies in."""
-    for draft in layout.artifacts.rglob(f"{DRAFT}*"):
-        draft.unlink()
+    for draft in list(layout.artifacts.rglob(f"{DRAFT}*")):
+        discard(draft)
 
 
 def _shares(slots: Sequence[str], layout: Layout, count: int) -> list[list[str]]:

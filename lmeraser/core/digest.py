@@ -45,3 +45,16 @@ def seed_for(root: int, name: str) -> int:
 def part_of(subject: str, n_parts: int) -> int:
     """The part in [0, n_parts) that holds a subject's records: a function of the subject alone."""
     return number_from("part", subject) % n_parts
+
+
+def number_of_shard(subject: str) -> int:
+    """The 64-bit number from which a subject's shard follows: another hash than the part's.
+
+    With the same one, in one part of four three of four shards would be empty.
+    """
+    return number_from("shard", subject)
+
+
+def shard_of(subject: str, n_shards: int) -> int:
+    """The shard in [0, n_shards) of its part that holds a subject's records: a function of the subject alone."""
+    return number_of_shard(subject) % n_shards

@@ -2,6 +2,7 @@
 
 import errno
 import os
+import shutil
 import tempfile
 from collections.abc import Callable
 from pathlib import Path
@@ -26,6 +27,35 @@ def _make_folder(folder: Path) -> None:
     folder.mkdir(parents=True, exist_ok=True)
     for made in reversed(missing):
         sync_folder(made.parent)
+
+
+def is_draft(path: Path) -> bool:
+    """Whether a path is that of a file or folder that has not taken its place, or lies in such a folder. Args: path: relative."""
+    return any(name.startswith(DRAFT) for name in path.parts)
+
+
+def discard(path: Path) -> None:
+    """Delete a file or a folder, if it is there."""
+    if path.is_dir() and not path.is_symlink():
+        shutil.rmtree(path)
+    else:
+        path.unlink(missing_ok=True)
+
+
+def take_place(draft: Path, path: Path) -> None:
+    """Let a draft take the place of what is there; either may be a file or a folder.
+
+    A reader finds the old one or the new one; where one of them is a folder, a kill in between leaves none. Never a mixture.
+    """
+    aside = path.with_name(f"{DRAFT}old-{path.name}")  # no folder takes the place of one that holds anything
+    discard(aside)
+    if not (draft.is_dir() or path.is_dir()):
+        draft.replace(path)
+        return
+    if path.exists():
+        path.rename(aside)
+    draft.rename(path)
+    discard(aside)
 
 
 def write_atomically(path: Path, write: Callable[[Path], None] | bytes, mode: int = 0o644) -> None:

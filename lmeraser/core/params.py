@@ -21,6 +21,7 @@ Rate = Annotated[float, Field(gt=0)]
 NonNegative = Annotated[float, Field(ge=0)]
 Share = Annotated[float, Field(ge=0, le=1)]
 Name = Annotated[str, Field(pattern=r"^[a-z][a-z0-9]{0,15}$")]
+MOST_SHARDS = 4096  # of a part: each costs a stat, and a line of DVC's manifest
 Precision = Literal["auto", "float32", "bfloat16"]  # auto: bfloat16 where the processor has instructions for it
 
 
@@ -220,6 +221,7 @@ class Params(Section):
     device: Literal["cpu", "cuda"]
     source: Annotated[Source | PublishedSource, Field(discriminator="kind")]
     parts: Annotated[tuple[Name, ...], Field(min_length=1, strict=False)]
+    shards: Annotated[int, Field(ge=1, le=MOST_SHARDS)]  # files of each part
     slots: Annotated[tuple[Name, ...], BeforeValidator(expand_slots), Field(min_length=1, strict=False)]
     image: ImageParams
     pretrain: Pretrain

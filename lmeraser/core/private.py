@@ -45,6 +45,7 @@ def _tables(layout: Layout) -> Iterator[Path]:
     if layout.public.exists():
         yield layout.public
     yield from layout.private.glob("*.parquet")
+    yield from layout.private.glob("*.parquet/*.parquet")  # where parts have shards
     yield from (layout.artifacts / "embed").glob("*/leaves.parquet")
     yield from (layout.clusters / "members").glob("*.parquet")
 

@@ -7,11 +7,11 @@ import pyarrow.compute as pc
 
 from lmeraser.clusters.files import load_sizes
 from lmeraser.clusters.skeleton import load_hierarchy
-from lmeraser.core.errors import RequestError, UnknownSubjectError
+from lmeraser.core.errors import ProjectError, RequestError, UnknownSubjectError
 from lmeraser.core.layout import Layout
 from lmeraser.core.names import MAX_LENGTH, normalise_name, unseen
 from lmeraser.core.params import Params
-from lmeraser.data.records import FACTS, read_table
+from lmeraser.data.records import FACTS, Part, read_table
 from lmeraser.erase.erased import ErasedList, SubjectKey
 from lmeraser.erase.plan import PLACED, Facts
 from lmeraser.erase.requests import MAX_SUBJECTS
@@ -33,13 +33,13 @@ def identity_of(layout: Layout, params: Params) -> tuple[tuple[int, ...], ...] |
     """What tells one state of the files that `gather_facts` reads from another; None if one is missing.
 
     The pipeline replaces files and never writes into them, so a hard link of a file is the same content, and another inode,
-    size or time is another one.
+    size or time is another one. Of a folder each file counts: no two folders are links of each other.
     """
-    parts = [path(part) for path in (layout.part, layout.leaves) for part in params.parts]
-    files = (layout.params, layout.public, *parts, layout.skeleton, layout.sizes)
     try:
+        parts = [file for part in params.parts for file in (*Part.of(layout.part(part)).files, layout.leaves(part))]
+        files = (layout.params, layout.public, *parts, layout.skeleton, layout.sizes)
         states = [file.stat() for file in files]
-    except FileNotFoundError:
+    except (FileNotFoundError, ProjectError):
         return None
     return tuple((state.st_dev, state.st_ino, state.st_size, state.st_mtime_ns) for state in states)
 

@@ -6,7 +6,7 @@ from dataclasses import dataclass, replace
 import numpy as np
 from numpy.typing import NDArray
 
-from lmeraser.clusters.global_head import Sums
+from lmeraser.clusters.global_head import Sums, total
 from lmeraser.clusters.hierarchy import Hierarchy
 from lmeraser.clusters.leaf_sums import LeafSums, combine
 from lmeraser.clusters.quantisation import Integers, mean_by_group
@@ -46,6 +46,17 @@ def exact_sums(summands: Integers, labels: Sequence[str]) -> Sums:
     return exact_sums_of_blocks([summands], labels, summands.shape[1])
 
 
+def added(sums: Sequence[Sums]) -> Sums:
+    """A part's sums from those of some of its records each: the same bits as all of them at once.
+
+    Raises: ParamsError if it is too large for int32, and only then: no sum on the way is larger than the largest in the end
+    (Cauchy and Schwarz; a whole number is no larger than its square).
+    """
+    whole = total(sums)
+    by_label = whole.by_label.reshape(len(whole.labels), len(whole.gram))  # also where there is no label
+    return _narrow(whole.gram, by_label, whole.counts.astype(np.int64), whole.labels, whole.by_leaf)
+
+
 def exact_sums_of_blocks(blocks: Iterable[Integers], labels: Sequence[str], dim: int) -> Sums:
     """`exact_sums` of summands that come block by block, in the order of the labels."""
     classes = sorted(set(labels))
@@ -58,13 +69,19 @@ def exact_sums_of_blocks(blocks: Iterable[Integers], labels: Sequence[str], dim:
         gram += block.T @ block
         by_label += indicator.T @ block
         start += len(block)
+    return _narrow(gram, by_label, np.bincount(code, minlength=len(classes)), classes)
+
+
+def _narrow(
+    gram: Integers, by_label: Integers, counts: NDArray[np.int64], labels: list[str], by_leaf: LeafSums | None = None
+) -> Sums:
+    """Raises: ParamsError if a part is too large for int32."""
     if max(np.abs(gram).max(initial=0), np.abs(by_label).max(initial=0)) > INT32_MAX:
         raise ParamsError(
-            f"params.yaml: a part's {len(labels)} records are too many for 32-bit sums of projection.levels squared; append more "
-            "parts, or lower projection.levels"
+            f"params.yaml: a part's {counts.sum()} records are too many for 32-bit sums of projection.levels squared; append "
+            "more parts, or lower projection.levels"
         )
-    counts = np.bincount(code, minlength=len(classes))
-    return Sums(gram.astype(np.int32), by_label.astype(np.int32), counts, classes)
+    return Sums(gram.astype(np.int32), by_label.astype(np.int32), counts, labels, by_leaf)
 
 
 def leaf_of_units(

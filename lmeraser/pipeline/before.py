@@ -10,13 +10,13 @@ updated, and the stages run whole. `audit --rebuild` guards all of it, because i
 import json
 import os
 import shutil
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 
 from lmeraser.core.code import code_digest
 from lmeraser.core.digest import canonical_json
-from lmeraser.core.files import DRAFT, write_atomically
+from lmeraser.core.files import DRAFT, discard, take_place, write_atomically
 from lmeraser.core.layout import Layout
 from lmeraser.pipeline.links import link_artifacts
 from lmeraser.pipeline.locks import md5_of_file
@@ -36,32 +36,60 @@ class Before(Layout):
     parts: tuple[str, ...] | None = None
     digests: Mapping[str, str] = field(default_factory=dict)
 
-    def is_whole(self, *files: Path) -> bool:
-        """Whether files of the state before are, byte for byte, what its locks name."""
-        return all(path.is_file() and md5_of_file(path) == self.digests.get(self._name(path)) for path in files)
+    def is_whole(self, *paths: Path) -> bool:
+        """Whether files and folders of the state before are, byte for byte, what its locks name: nothing more, nothing less."""
+        return all(self._is_whole(path) for path in paths)
 
-    def has_same(self, *files: Path, layout: Layout) -> bool:
-        """Whether files of the project are those of the state before. Args: files: as paths of the project."""
-        return all(_is_same(self.root / path.relative_to(layout.root), path) for path in files)
+    def _is_whole(self, path: Path) -> bool:
+        name = path.relative_to(self.root).as_posix()
+        if not path.is_dir():
+            return path.is_file() and md5_of_file(path) == self.digests.get(name)
+        named = {inner.removeprefix(f"{name}/"): md5 for inner, md5 in self.digests.items() if inner.startswith(f"{name}/")}
+        return bool(named) and named.keys() == _names(path) and all(md5_of_file(path / inner) == named[inner] for inner in named)
 
-    def carry_over(self, path: Path, layout: Layout) -> bool:
-        """Let a file of the project (`path`) be the one of the state before. Returns: False if that has none."""
+    def has_same(self, *paths: Path, layout: Layout) -> bool:
+        """Whether files and folders of the project are those of the state before. Args: paths: of the project."""
+        return all(_is_same(self.root / path.relative_to(layout.root), path) for path in paths)
+
+    def carry_over(self, path: Path, layout: Layout, new: Mapping[str, Callable[[Path], None]] | None = None) -> bool:
+        """Let a file or folder of the project (`path`) be the one of the state before. Returns: False if that has none.
+
+        Args: new: what writes the files that are to be others, by their names in the folder, "" for the file itself.
+        """
         origin = self.root / path.relative_to(layout.root)
-        if not origin.is_file():
+        if not origin.exists():
             return False
-        if not (path.exists() and origin.samefile(path)):
-            path.parent.mkdir(parents=True, exist_ok=True)
-            draft = path.with_name(DRAFT + path.name)
-            draft.unlink(missing_ok=True)
-            os.link(origin, draft)
-            draft.replace(path)
+        if not new and _is_linked(origin, path):
+            return True
+        path.parent.mkdir(parents=True, exist_ok=True)
+        draft = path.with_name(DRAFT + path.name)
+        discard(draft)
+        if origin.is_dir():
+            draft.mkdir()
+        for name in _names(origin):
+            if new and name in new:
+                new[name](draft / name)
+            else:
+                os.link(origin / name, draft / name)
+        take_place(draft, path)
         return True
 
-    def _name(self, path: Path) -> str:
-        return path.relative_to(self.root).as_posix()
+
+def _names(path: Path) -> set[str]:
+    """The files in a folder; of a file: itself, as "", which leads back to it."""
+    return {file.name for file in path.iterdir()} if path.is_dir() else {""}
+
+
+def _is_linked(one: Path, other: Path) -> bool:
+    """Whether two paths have the same files, as links of each other."""
+    if one.is_dir() != other.is_dir() or not other.exists() or _names(one) != _names(other):
+        return False
+    return all((one / name).samefile(other / name) for name in _names(one))
 
 
 def _is_same(one: Path, other: Path) -> bool:
+    if one.is_dir() and other.is_dir():
+        return _names(one) == _names(other) and all(_is_same(one / name, other / name) for name in _names(one))
     if not (one.is_file() and other.is_file()):
         return False
     if one.samefile(other):

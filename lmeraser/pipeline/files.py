@@ -3,7 +3,7 @@
 DVC reads and writes a whole `dvc.lock` for each stage that ran, so one file of many slots costs the square of their number. Up to
 IN_ROOT slots `dvc.yaml` holds all of them. Above, `lmeraser slots` empties its `tune` and writes the slots into
 
-    tune/00/dvc.yaml, tune/01/dvc.yaml, ...      SHARD slots each, with a dvc.lock beside each
+    tune/00/dvc.yaml, tune/01/dvc.yaml, ...      SLOTS_A_FILE slots each, with a dvc.lock beside each
 
 by the definition that `dvc.yaml` has. A slot's file depends on its place in the list alone, and the list only grows, so an
 appended slot moves no other one. `evaluate` depends on `artifacts/tune`, so a plain `dvc repro` at the root builds all of it.
@@ -18,7 +18,7 @@ from lmeraser.core.errors import ProjectError
 from lmeraser.core.params import IN_ROOT
 
 ROOT_FILE, LOCK = "dvc.yaml", "dvc.lock"
-SHARD = 32  # slots of one file
+SLOTS_A_FILE = 32
 SLOTS_A_LINE = 16
 INLINE, ELSEWHERE = "${slots}", "[]  # the slots are in tune/NN/dvc.yaml, which `lmeraser slots` writes"
 TUNE = re.compile(
@@ -52,14 +52,14 @@ def stage_names(kind: str, items: Iterable[str]) -> list[str]:
     return [str(StageName(kind, item)) for item in items]
 
 
-def shards(slots: Sequence[str]) -> list[tuple[str, ...]]:
+def slots_by_file(slots: Sequence[str]) -> list[tuple[str, ...]]:
     """The slots of each file below tune/; none if dvc.yaml holds them."""
     if len(slots) <= IN_ROOT:
         return []
-    return [tuple(slots[start : start + SHARD]) for start in range(0, len(slots), SHARD)]
+    return [tuple(slots[start : start + SLOTS_A_FILE]) for start in range(0, len(slots), SLOTS_A_FILE)]
 
 
-def shard_file(number: int) -> str:
+def slots_file(number: int) -> str:
     return f"tune/{number:02d}/{ROOT_FILE}"
 
 
@@ -68,7 +68,7 @@ def file_of(stage: str, slots: Sequence[str]) -> str:
     name = StageName.parse(stage)
     if name.kind != "tune" or len(slots) <= IN_ROOT or name.item not in slots:
         return ROOT_FILE
-    return shard_file(slots.index(name.item) // SHARD)
+    return slots_file(slots.index(name.item) // SLOTS_A_FILE)
 
 
 def plain_name(target: str) -> str:
@@ -99,21 +99,21 @@ def is_lock(name: str) -> bool:
 def expected(root_text: str, slots: Sequence[str]) -> dict[str, str]:
     """Every pipeline file as it should be for these slots: path relative to the root, and text.
 
-    Args: root_text: dvc.yaml as it is now; its `tune` is the definition that the shards copy.
+    Args: root_text: dvc.yaml as it is now; its `tune` is the definition that the others copy.
     Raises: ProjectError if `tune` cannot be found there.
     """
     definition = TUNE.search(root_text)
     if not definition:
         raise ProjectError("dvc.yaml: the stage tune is not written as `foreach` and `do`; restore dvc.yaml from git and retry")
-    divided = shards(slots)
+    divided = slots_by_file(slots)
     start, end = definition.span("items")
     texts = {ROOT_FILE: root_text[:start] + (ELSEWHERE if divided else INLINE) + root_text[end:]}
     for number, items in enumerate(divided):
-        texts[shard_file(number)] = _shard_text(items, definition["do"])
+        texts[slots_file(number)] = _slots_text(items, definition["do"])
     return texts
 
 
-def _shard_text(items: Sequence[str], definition: str) -> str:
+def _slots_text(items: Sequence[str], definition: str) -> str:
     lines = [", ".join(items[start : start + SLOTS_A_LINE]) for start in range(0, len(items), SLOTS_A_LINE)]
     inside = definition.removeprefix("    do:\n")
     listed = ",\n      ".join(lines)

@@ -139,15 +139,19 @@ def md5_of_file(path: Path) -> str:
         return hashlib.file_digest(stream, lambda: hashlib.md5(usedforsecurity=False)).hexdigest()
 
 
+def digest_of_folder(members: Mapping[str, str]) -> str:
+    """A folder's content as DVC names it (dvc_data.hashfile.tree.Tree.as_bytes). Args: members: MD5 by relative path."""
+    entries = [{"md5": md5, "relpath": name} for name, md5 in sorted(members.items())]
+    return hashlib.md5(json.dumps(entries, sort_keys=True).encode(), usedforsecurity=False).hexdigest() + ".dir"
+
+
 def _digest(path: Path) -> str | None:
-    """A file's or a folder's content as DVC names it (dvc_data.hashfile.tree.Tree.as_bytes); None if there is nothing."""
+    """A file's or a folder's content as DVC names it; None if there is nothing."""
     if path.is_file():
         return md5_of_file(path)
     if not path.is_dir():
         return None
-    files = sorted((file.relative_to(path).as_posix(), file) for file in path.rglob("*") if file.is_file())
-    entries = [{"md5": md5_of_file(file), "relpath": name} for name, file in files]
-    return hashlib.md5(json.dumps(entries, sort_keys=True).encode(), usedforsecurity=False).hexdigest() + ".dir"
+    return digest_of_folder({file.relative_to(path).as_posix(): md5_of_file(file) for file in path.rglob("*") if file.is_file()})
 
 
 def read_files(root: Path, outs: Iterable[str]) -> Outs:

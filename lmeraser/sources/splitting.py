@@ -5,7 +5,7 @@ from dataclasses import dataclass
 
 import pandas as pd
 
-from lmeraser.core.digest import part_of, sha256
+from lmeraser.core.digest import part_of, sha256, shard_of
 from lmeraser.core.errors import ImageError, ManifestError
 from lmeraser.core.names import MAX_LENGTH, unseen
 from lmeraser.core.progress import track
@@ -101,6 +101,15 @@ def divide(source: Source, is_erased: Callable[[str], bool], n_parts: int) -> li
     home = retained["subject"].map({subject: part_of(subject, n_parts) for subject in subjects})
     home = home.mask(retained["visibility"] == PUBLIC, -1)
     return [retained[home == place] for place in range(-1, n_parts)]
+
+
+def by_shard(rows: pd.DataFrame, n_shards: int) -> list[pd.DataFrame]:
+    """The rows of a part, shard by shard: all of a subject's are in one, in their order; some shards may have none."""
+    if n_shards == 1:
+        return [rows]
+    number = rows["subject"].map({subject: shard_of(subject, n_shards) for subject in rows["subject"].unique()})
+    shards = dict(iter(rows.groupby(number, sort=False)))
+    return [shards.get(place, rows.iloc[:0]) for place in range(n_shards)]
 
 
 def read_home(source: Source, rows: pd.DataFrame, max_pixels: int, known: Collection[str] = ()) -> list[tuple[Record, bytes]]:

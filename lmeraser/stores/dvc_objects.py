@@ -10,10 +10,11 @@ Anything else in these places is a leftover of a copy that was killed: it may ho
 import json
 import re
 from collections import defaultdict
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
+from pathlib import PurePosixPath
 
-from lmeraser.pipeline.locks import Named, load_yaml, named_of
+from lmeraser.pipeline.locks import Named, digest_of_folder, load_yaml, named_of
 from lmeraser.stores.base import Entry, Store, entries_of, unreachable
 
 OBJECT = re.compile(r"(?:files/md5/)?([0-9a-f]{2})/([0-9a-f]{30}(?:\.dir)?)")
@@ -63,6 +64,21 @@ def parse_manifest(raw: bytes) -> dict[str, str]:
         return {str(member["relpath"]): str(member["md5"]) for member in json.loads(raw)}
     except (TypeError, KeyError, AttributeError, RecursionError) as error:
         raise ValueError("not a manifest") from error
+
+
+def inner_folders(manifests: Mapping[str, Mapping[str, str]]) -> dict[str, dict[str, str]]:
+    """The manifests of the folders within folders, by the digest under which a lock names one as a dependency.
+
+    DVC stores no object of them. Where parts have shards, `embed` depends on a folder within the out `artifacts/split/private`.
+    """
+    inner: dict[str, dict[str, str]] = {}
+    for members in manifests.values():
+        folders: dict[str, dict[str, str]] = defaultdict(dict)
+        for path, md5 in members.items():
+            for parent in PurePosixPath(path).parents[:-1]:
+                folders[str(parent)][path.removeprefix(f"{parent}/")] = md5
+        inner |= {digest_of_folder(within): within for within in folders.values()}
+    return inner
 
 
 def parse_run(raw: bytes) -> tuple[Named, Named]:

@@ -15,11 +15,12 @@ from lmeraser.clusters.global_head import Sums, load_sums, save_sums
 from lmeraser.clusters.leaving import changed, load_leaving
 from lmeraser.clusters.skeleton import Skeleton, load_skeleton
 from lmeraser.core.environment import Environment
+from lmeraser.core.errors import ProjectError
 from lmeraser.core.layout import Layout
 from lmeraser.core.params import Params
 from lmeraser.core.progress import say
 from lmeraser.data.decoding import decode_all
-from lmeraser.data.records import TRAIN, Record, images_of, read_records, read_table, write_table
+from lmeraser.data.records import TRAIN, Part, Record, images_of, read_records, read_table, write_table
 from lmeraser.data.tensors import read_note
 from lmeraser.learn.backbone import Backbone, load_backbone, make_deterministic
 from lmeraser.learn.embedding import PartEmbedding, embed_part
@@ -51,11 +52,14 @@ def update(before: Before, layout: Layout, params: Params, parts: list[str]) -> 
 
 
 def _update_one(part: str, before: Before, layout: Layout, network: Network) -> bool:
-    if not before.is_whole(before.part(part), before.leaves(part), before.sums(part)):
+    if not before.is_whole(before.leaves(part), before.sums(part)):
         return False
     if read_note(before.sums(part))["environment"] != network.made_in:
         return False
-    old, new = _changed(before, layout, part, network.params)
+    shards = _other_shards(before, layout, part)
+    if shards is None:
+        return False
+    old, new = _changed(*shards, network.params)
     came = network.embed(new, layout, part)
     sums = changed(load_sums(before.sums(part)), _sums_of_leaving(old, new, before, layout, part, network), came.sums)
     if sums is None:
@@ -80,16 +84,31 @@ def _sums_of_leaving(
     return network.embed(old, before, part).sums
 
 
-def _changed(before: Before, layout: Layout, part: str, params: Params) -> tuple[list[Record], list[Record]]:
-    """All records, before and now, of each unit that lost or got one."""
-    was, now = _ids(before, part), _ids(layout, part)
-    gone, came = read_records(before.part(part), TRAIN, was - now), read_records(layout.part(part), TRAIN, now - was)
+def _other_shards(before: Before, layout: Layout, part: str) -> tuple[Part, Part] | None:
+    """The shards that are others than before, as they were and as they are; None if those of before are not whole."""
+    try:
+        was = Part.of(before.part(part))
+    except ProjectError:
+        return None
+    now = Part.of(layout.part(part))
+    if (was.count, was.divided) != (now.count, now.divided):
+        return None
+    files = zip(now.numbers, now.files, strict=True)
+    numbers = [number for number, file in files if not before.has_same(file, layout=layout)]
+    was, now = was.only(numbers), now.only(numbers)
+    return (was, now) if before.is_whole(*was.files) else None
+
+
+def _changed(was: Part, now: Part, params: Params) -> tuple[list[Record], list[Record]]:
+    """All records, before and now, of each unit that lost or got one; all of a unit's are in one shard."""
+    old, new = _ids(was), _ids(now)
+    gone, came = read_records(was, TRAIN, old - new), read_records(now, TRAIN, new - old)
     if params.cluster.unit == "record":
         return gone, came
     people = {record.subject for record in (*gone, *came)}
-    return read_records(before.part(part), TRAIN, people=people), read_records(layout.part(part), TRAIN, people=people)
+    return read_records(was, TRAIN, people=people), read_records(now, TRAIN, people=people)
 
 
-def _ids(place: Layout, part: str) -> set[str]:
-    table = read_table(place.part(part), ("id", "split"))
+def _ids(part: Part) -> set[str]:
+    table = read_table(part, ("id", "split"))
     return set(table.filter(pc.equal(table["split"], TRAIN))["id"].to_pylist())

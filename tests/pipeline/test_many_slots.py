@@ -16,7 +16,7 @@ from lmeraser.pipeline.locks import compare, outs_by_stage, read_outs
 pytestmark = pytest.mark.slow
 
 # In the project's own copy of the code files hold fewer slots, so six take the paths of sixty-six; `make campaign` takes those.
-SLOTS, IN_ROOT, SHARD = (66, 64, 32) if preloading.cold() else (6, 4, 2)
+SLOTS, IN_ROOT, A_FILE = (66, 64, 32) if preloading.cold() else (6, 4, 2)
 LAST, NEXT = f"c{SLOTS - 1:02d}", f"c{SLOTS:02d}"
 
 
@@ -30,16 +30,16 @@ def hold_fewer(project: Sandbox) -> None:
     """Let pipeline files hold fewer slots: constants of the code, which is the project's own."""
     for name, old, new in (
         ("lmeraser/core/params.py", "IN_ROOT = 64", f"IN_ROOT = {IN_ROOT}"),
-        ("lmeraser/pipeline/files.py", "SHARD = 32", f"SHARD = {SHARD}"),
+        ("lmeraser/pipeline/files.py", "SLOTS_A_FILE = 32", f"SLOTS_A_FILE = {A_FILE}"),
     ):
         text = (project.root / name).read_text()
         assert text.count(old) == 1, name
         (project.root / name).write_text(text.replace(old, new))
 
 
-def shard_of(slot: str) -> str:
+def folder_of(slot: str) -> str:
     """The folder of the pipeline file that holds a slot."""
-    return f"tune/{int(slot[1:]) // SHARD:02d}"
+    return f"tune/{int(slot[1:]) // A_FILE:02d}"
 
 
 def grown(root: Path) -> Sandbox:
@@ -111,8 +111,8 @@ def test_kill_that_emptied_one_of_the_locks_is_finished_with_the_same_bytes(proj
     shutil.copytree(project.root, calm, symlinks=True)
     Sandbox(calm).json("forget", "--subject", person)
     slot = project.json("plan", "--subject", person)["slots_retrained"][0]
-    shard = f"{shard_of(slot)}/dvc.lock"
-    for name in ("dvc.lock", shard):
+    beside = f"{folder_of(slot)}/dvc.lock"
+    for name in ("dvc.lock", beside):
         work = tmp_path / name.replace("/", "-")
         shutil.copytree(project.root, work, symlinks=True)
         broken = Sandbox(work)
@@ -166,7 +166,7 @@ def test_build_trains_stale_slots_in_warm_processes_with_the_same_bytes(project:
     # Stage by stage, the recipe and the slots that hold somebody: what is empty takes a process each, and was built above.
     used = [size["slot"] for size in json.loads((project.root / "artifacts/cluster/clusters.json").read_text())]
     assert len(used) > 3
-    other.dvc("repro", "--single-item", "recipe", *(f"{shard_of(slot)}/dvc.yaml:tune@{slot}" for slot in used))
+    other.dvc("repro", "--single-item", "recipe", *(f"{folder_of(slot)}/dvc.yaml:tune@{slot}" for slot in used))
     plain = outs_by_stage(other.root / "dvc.lock")
     for stage in ("recipe", *(f"tune@{slot}" for slot in used)):
         assert after[stage] == plain[stage] != before[stage]

@@ -132,6 +132,15 @@ def test_stages_of_a_request_are_recorded_as_dvc_commit_records_them(project: Sa
     require_equal(*both(project.root, tmp_path, "split", "embed@p00", "cluster", "validate", "tune@c00", "head", "evaluate"))
 
 
+def test_folders_of_shards_are_recorded_as_dvc_commit_records_them(project: Sandbox, tmp_path: Path) -> None:
+    project.json("parts", "3")
+    done = project.python("-m", "stages.split")
+    assert done.returncode == 0, done.stderr
+    theirs, ours = both(project.root, tmp_path, "split", "embed@p00", "embed@p01", "cluster", "validate", "evaluate")
+    require_equal(theirs, ours)
+    assert b"shards: 3" in ours["dvc.lock"]
+
+
 def test_stage_that_made_nothing_is_recorded_by_nobody(tmp_path: Path) -> None:
     root = make(tmp_path / "project")
     (root / "score.json").unlink()

@@ -22,6 +22,7 @@ KINDS: dict[str, dict[str, Any]] = {
     "a remote": {"changes": {}},
     "no remote": {"changes": {}, "remote": False},
     "a source that is erased from": {"changes": {"source": {"erase": True}}},
+    "parts of three shards": {"changes": {"shards": 3}},
     "one record at a time": {"changes": {"cluster": {"unit": "record"}}, "remote": False},
 }
 

@@ -223,8 +223,8 @@ class History:
             objects = sorted(key for each in self.stores for key in each.files if key.startswith("files/md5/"))
             if objects:
                 key = objects[int(str(given)) % len(objects)]
-                content = next(each.files[key] for each in self.stores if key in each.files)
-                store.put(f"copy-{given}", content[: len(content) // (1 if what == "copy" else 2)])
+                whole = next(each.files[key] for each in self.stores if key in each.files)
+                store.put(f"copy-{given}", whole[: len(whole) // (1 if what == "copy" else 2)])
             return
         people: Sequence[str] = given  # type: ignore[assignment]
         if what == "part":

@@ -10,7 +10,17 @@ from flows.dvc.pipeline_files import grow, next_names, with_names
 from lmeraser.core.errors import BadInputError, ParamsError, ProjectError, SlotError
 from lmeraser.core.layout import Layout
 from lmeraser.core.params import IN_ROOT, expand_slots, load_params
-from lmeraser.pipeline.files import SHARD, StageName, check_files, file_of, files, is_lock, locks, plain_name, shards
+from lmeraser.pipeline.files import (
+    SLOTS_A_FILE,
+    StageName,
+    check_files,
+    file_of,
+    files,
+    is_lock,
+    locks,
+    plain_name,
+    slots_by_file,
+)
 from lmeraser.pipeline.locks import outs_by_stage, read_outs
 
 
@@ -120,7 +130,7 @@ def test_slot_lies_in_the_file_of_its_place_and_growing_moves_none(layout: Layou
     grow(layout, 200)
     second = load_params(layout.params).slots
     assert {slot: file_of(f"tune@{slot}", second) for slot in first} == homes
-    assert [len(shard) for shard in shards(second)] == [SHARD] * 6 + [8]
+    assert [len(items) for items in slots_by_file(second)] == [SLOTS_A_FILE] * 6 + [8]
     assert file_of("head", second) == file_of("embed@p00", second) == "dvc.yaml"
     assert len(files(layout.root)) == 8
 
@@ -181,7 +191,7 @@ def test_stale_generated_file_is_refused_and_the_line_says_what_to_run(layout: L
     check_files(layout.root, slots)
 
 
-def test_change_of_the_definition_makes_every_shard_stale(layout: Layout) -> None:
+def test_change_of_the_definition_makes_every_file_of_slots_stale(layout: Layout) -> None:
     grow(layout, 80)
     path = layout.root / "dvc.yaml"
     path.write_text(

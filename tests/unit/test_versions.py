@@ -23,14 +23,14 @@ def lock(**stages: tuple[dict[str, str], dict[str, str]]) -> str:
 
 
 def write(layout: Layout, state: str) -> None:
-    """One state: `cluster` and `evaluate` in the root's lock, a slot in a shard's. Nothing names what `artifacts/tune` held."""
+    """One state: `cluster` and `evaluate` in the root's lock, a slot in another one. Nothing names what `artifacts/tune` held."""
     root = lock(
         cluster=({"artifacts/split": f"split-{state}"}, {"artifacts/cluster": f"cluster-{state}"}),
         evaluate=({"artifacts/tune": f"tune-{state}.dir"}, {"metrics": f"metrics-{state}"}),
     )
     layout.lock.write_text(root)
-    shard = lock(tune=({"artifacts/cluster": f"cluster-{state}"}, {"artifacts/tune/c64.safetensors": f"c64-{state}"}))
-    (layout.root / "tune" / "02" / "dvc.lock").write_text(shard)
+    beside = lock(tune=({"artifacts/cluster": f"cluster-{state}"}, {"artifacts/tune/c64.safetensors": f"c64-{state}"}))
+    (layout.root / "tune" / "02" / "dvc.lock").write_text(beside)
 
 
 def commit(layout: Layout, *names: str) -> None:
@@ -41,7 +41,7 @@ def commit(layout: Layout, *names: str) -> None:
 
 @pytest.fixture
 def layout(tmp_path: Path) -> Layout:
-    """A project with one shard, in git, with the committed states a and b and an uncommitted c."""
+    """A project with one file of slots, in git, with the committed states a and b and an uncommitted c."""
     made = Layout(tmp_path)
     for name in ("dvc.yaml", "tune/02/dvc.yaml"):
         (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
@@ -79,7 +79,7 @@ def test_lock_that_a_commit_left_alone_still_belongs_to_its_state(layout: Layout
     commit(layout, "tune")
     mixed = frozenset({"cluster-d", "metrics-d", "c64-c"})
     assert mixed in states(layout)
-    assert frozenset({"cluster-d", "metrics-d", "c64-b"}) in states(layout), "the commit between, with the shard of before"
+    assert frozenset({"cluster-d", "metrics-d", "c64-b"}) in states(layout), "the commit between, with the slot of before"
 
 
 def test_state_of_a_branch_of_the_index_and_of_a_kept_copy_is_known(layout: Layout) -> None:

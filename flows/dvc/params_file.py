@@ -1,0 +1,34 @@
+"""params.yaml changed by a command: every byte but the value stays, comments and order too."""
+
+from typing import Any
+
+import yaml
+
+from lmeraser.core.errors import ParamsError
+from lmeraser.core.files import write_atomically
+from lmeraser.core.layout import Layout
+from lmeraser.core.params import Params, read_params
+
+
+def write_checked(layout: Layout, text: str, wanted: Params, problem: str) -> None:
+    """Write params.yaml, if the text says what is wanted. Raises: ParamsError with the problem if not; the file stays then."""
+    draft = layout.private_state / "params.yaml"
+    write_atomically(draft, text.encode())
+    try:
+        if read_params(draft) != wanted:
+            raise ParamsError(problem)
+    finally:
+        draft.unlink()
+    if text != layout.params.read_text(encoding="utf-8"):
+        write_atomically(layout.params, text.encode())
+
+
+def set_shards(layout: Layout, shards: int) -> None:
+    """Raises: ParamsError if the file cannot be edited in the way it is written."""
+    params = read_params(layout.params)
+    text = layout.params.read_text(encoding="utf-8")
+    tree: Any = yaml.compose(text, Loader=yaml.SafeLoader)
+    node = next(value for key, value in tree.value if key.value == "shards")
+    changed = f"{text[: node.start_mark.index]}{shards}{text[node.end_mark.index :]}"
+    problem = "params.yaml: cannot change shards in the way it is written; write the number by hand and retry"
+    write_checked(layout, changed, params.model_copy(update={"shards": shards}), problem)
