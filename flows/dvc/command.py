@@ -20,7 +20,7 @@ from lmeraser.core.progress import say
 from lmeraser.pipeline.files import ROOT_FILE, check_files, file_of, plain_name, stage_names
 from lmeraser.pipeline.locks import read_outs
 
-RECORD = "flows.dvc.record"
+RECORD, STATUS = "flows.dvc.record", "flows.dvc.status"
 
 
 def finish(started: Sequence[processes.Running], layout: Layout, what: str) -> None:
@@ -85,13 +85,13 @@ def _start(layout: Layout, module: str, arguments: Sequence[str]) -> processes.R
     return copy or processes.start([sys.executable, "-m", module, *arguments], layout, stdout=sys.stderr)
 
 
-def ask(layout: Layout, *arguments: str) -> tuple[int, str, str]:
+def ask(layout: Layout, *arguments: str, module: str = "dvc") -> tuple[int, str, str]:
     """Exit status, standard output and standard error of a dvc command. What it says may name an image: it goes to no log."""
     mend_rwlock(layout)
-    done = forks.ask(layout, "dvc", arguments)
+    done = forks.ask(layout, module, arguments)
     if done:
         return done.returncode, done.stdout.decode(), done.stderr.decode()
-    return processes.output_of([sys.executable, "-m", "dvc", *arguments], layout)
+    return processes.output_of([sys.executable, "-m", module, *arguments], layout)
 
 
 def _by_file(layout: Layout, names: Sequence[str]) -> dict[str, list[str]]:
@@ -142,7 +142,9 @@ def commit(layout: Layout, names: Sequence[str]) -> None:
 
 def status(layout: Layout) -> dict[str, Any]:
     """What is stale, by the plain names of stages; empty if nothing. Raises: ProjectError if DVC cannot tell."""
-    code, output, complaint = ask(layout, "status", "--json")
+    code, output, complaint = ask(layout, module=STATUS)
+    if code:
+        code, output, complaint = ask(layout, "status", "--json")
     if code:
         # What DVC says may name a path, and this line may be stored for good: it goes to the terminal alone.
         say("\n".join(line for line in complaint.splitlines() if line.startswith("ERROR")) or "dvc gave no reason")

@@ -15,13 +15,13 @@ from collections.abc import Callable, Iterable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from flows.dvc.once import KNOWN, hash_each_path_once
 from lmeraser.core.files import write_atomically
 from lmeraser.pipeline.locks import SCHEMA, written_entries
 
 if TYPE_CHECKING:
     from dvc.stage import PipelineStage
 
-KNOWN = ("3.67.1",)  # of DVC: `tests/pipeline/test_record.py` compares every byte with `dvc commit`
 FAILED = 1
 Entry = dict[str, Any]  # what a lock says of one stage, by its name
 
@@ -87,6 +87,7 @@ def record(targets: list[str]) -> None:
     from dvc.repo import Repo, lock_repo
     from dvc.utils.serialize import dumps_yaml
 
+    hash_each_path_once(staging=False)
     with Repo() as repo, lock_repo(repo):
         made: dict[Path, list[Entry]] = {}
         files = {}

@@ -42,7 +42,7 @@ from lmeraser.core.progress import say
 from lmeraser.core.sockets import listening
 
 # What is run here, by its module: all that a copy ever runs.
-COMMANDS = ("dvc", "flows.dvc.record", "flows.purge.scan")
+COMMANDS = ("dvc", "flows.dvc.record", "flows.dvc.status", "flows.purge.scan")
 # And what these import only when they run; another DVC may not have all of it.
 LATE = (
     *("dvc.cli", "dvc.cli.parser", "dvc._debug", "dvc.cachemgr", "dvc.data_cloud", "dvc.dirs", "dvc.lock", "dvc.rwlock"),

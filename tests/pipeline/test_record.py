@@ -6,6 +6,7 @@ import re
 import shutil
 import subprocess
 import sys
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -65,7 +66,8 @@ def make(root: Path) -> Path:
     return root
 
 
-def run(root: Path, *arguments: str) -> None:
+def run(root: Path, *arguments: str) -> str:
+    """Returns: what was printed."""
     variables = preloading.variables(
         os.environ | {"DVC_NO_ANALYTICS": "1", "DVC_SITE_CACHE_DIR": str(root / ".dvc" / "tmp" / "site")}
     )
@@ -74,6 +76,7 @@ def run(root: Path, *arguments: str) -> None:
     command = [sys.executable, "-m", *arguments]
     done = subprocess.run(command, cwd=root, env=variables | {"PYTHONPATH": path}, capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stderr
+    return done.stdout
 
 
 def left(root: Path) -> dict[str, bytes]:
@@ -161,3 +164,42 @@ def test_recording_waits_for_nobody_and_takes_dvc_s_lock(tmp_path: Path) -> None
         holder.kill()
         holder.communicate()
     assert not (root / "dvc.lock").exists()
+
+
+CHANGES: dict[str, Callable[[Path], object]] = {
+    "nothing": lambda _: None,
+    "a file of a folder of the source": lambda root: write(root, source__a="other"),
+    "one more file there": lambda root: write(root, source__z="more"),
+    "a file of an output": lambda root: write(root, made__split__a="other"),
+    "an output gone": lambda root: (root / "made" / "c02").unlink(),
+    "params": lambda root: write(root, params_dot_yaml=PARAMS | {"names": ["z"]}),
+    "a command": lambda root: write(root, tune__00__dvc_dot_yaml=json.loads(json.dumps(BESIDE).replace("m each", "m other"))),
+    "a lock gone": lambda root: (root / "tune" / "00" / "dvc.lock").unlink(),
+    "all outputs gone": lambda root: shutil.rmtree(root / "made"),
+}
+
+
+@pytest.mark.parametrize("busy", [False, True])
+def test_stale_stages_are_told_as_dvc_status_tells_them(busy: bool, tmp_path: Path) -> None:
+    root = make(tmp_path / "project")
+    for _ in range(2):  # the first leaves a .gitignore in a folder that a stage reads
+        run(root, "dvc", "commit", "--force")
+    if busy:  # somebody's stage reads: a process that lives
+        held = {"read": {str(root / "source"): [{"pid": os.getpid(), "cmd": "a stage"}]}}
+        (root / ".dvc" / "tmp" / "rwlock").write_text(json.dumps(held))
+    for name, change in CHANGES.items():
+        copy = tmp_path / name
+        shutil.copytree(root, copy)
+        change(copy)
+        theirs, ours = json.loads(run(copy, "dvc", "status", "--json")), json.loads(run(copy, "flows.dvc.status"))
+        assert ours == theirs, name
+        assert bool(theirs) == (name != "nothing")
+
+
+def test_nobody_is_told_what_is_stale_while_a_stage_writes(tmp_path: Path) -> None:
+    root = make(tmp_path / "project")
+    run(root, "dvc", "commit", "--force")
+    held = {"write": {str(root / "made" / "c00"): {"pid": os.getpid(), "cmd": "a stage"}}}
+    (root / ".dvc" / "tmp" / "rwlock").write_text(json.dumps(held))
+    with pytest.raises(AssertionError):
+        run(root, "flows.dvc.status")

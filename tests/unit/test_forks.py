@@ -315,7 +315,19 @@ def test_without_a_forking_process_a_fresh_one_is_started(layout: Layout, monkey
 
     monkeypatch.setattr(processes, "output_of", answer)
     assert command.status(layout) == {}
-    assert [arguments[1:] for arguments in started] == [["-m", "dvc", "status", "--json"]]
+    assert [arguments[1:] for arguments in started] == [["-m", "flows.dvc.status"]]
+
+
+def test_dvc_itself_is_asked_where_our_way_of_asking_fails(layout: Layout, monkeypatch: pytest.MonkeyPatch) -> None:
+    asked: list[str] = []
+
+    def answer(arguments: list[str], _: Layout) -> tuple[int, str, str]:
+        asked.append(arguments[2])
+        return (0, "{}", "") if arguments[2] == "dvc" else (1, "", "")
+
+    monkeypatch.setattr(processes, "output_of", answer)
+    assert command.status(layout) == {}
+    assert asked == ["flows.dvc.status", "dvc"]
 
 
 def test_answers_of_a_copy_are_taken_as_those_of_a_process(layout: Layout, monkeypatch: pytest.MonkeyPatch) -> None:
