@@ -27,7 +27,7 @@ from lmeraser.sources import COLUMNS
 SIDE, LABELS, NOISE = 8, 10, 40.0  # px; prototypes; of the pixels' normal noise
 PUBLIC, TEST, PER_PERSON = 4_000, 1_000, 2  # records
 PER_PART, MOST_SLOTS, A_FOLDER = 16_384, 512, 1_000  # records of a part; slots; files of a folder
-BY_FILE = 100_000  # private records from which source.path names the manifest: DVC would look at every image in a folder
+BY_FILE = 20_000  # private records from which source.path names the manifest: DVC would look at every image in a folder
 NEWCOMERS = 500  # records of an addition
 ADDED = "added"  # begins the names of people who come later
 PNG_HEAD = b"\x89PNG\r\n\x1a\n"
@@ -60,7 +60,7 @@ class Ground:
 
     @property
     def by_file(self) -> bool:
-        return self.data == "synthetic" and self.records >= BY_FILE
+        return self.data != "digits" and self.records >= BY_FILE
 
     @property
     def slots(self) -> int:
@@ -119,7 +119,7 @@ def write_source(ground: Ground, folder: Path) -> Path:
         subprocess.run(script, check=True, stdout=subprocess.DEVNULL)
         rows = read_manifest(folder / "manifest.csv")
         write_manifest(folder / "manifest.csv", rows[~rows["path"].isin(COPIES)])
-        return folder
+        return folder / "manifest.csv"
     folder.mkdir(parents=True)
     subjects = [
         *(f"public-{number:07d}" for number in range(PUBLIC)),
