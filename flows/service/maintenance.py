@@ -5,16 +5,18 @@ from prefect import flow
 from flows.project import Project, workspace
 from flows.requests.ground import keep_list
 from flows.run import build as building
+from flows.run.handout import BUILD
+from flows.service.fan_out import workers_of
 from lmeraser.core.errors import VerificationError
 
 
 @flow(name="build", persist_result=False, log_prints=False)
 def build() -> None:
-    """Bring everything that the pipeline makes up to date."""
+    """Bring everything that the pipeline makes up to date; parts and slots by workers, if `service.fan_out` says so."""
     project = Project.find()
     with workspace(project):
         keep_list(project)
-        building.build(project.layout)
+        building.build(project.layout, workers_of(project, BUILD))
 
 
 @flow(name="audit", persist_result=False, log_prints=False)
