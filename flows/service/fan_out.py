@@ -9,7 +9,7 @@ import httpx
 from prefect.client.orchestration import get_client
 from prefect.client.schemas.objects import FlowRun
 from prefect.deployments import run_deployment
-from prefect.exceptions import PrefectException
+from prefect.exceptions import ObjectNotFound, PrefectException
 
 from flows.project import Project
 from flows.run.handout import new_job, open_job
@@ -21,7 +21,7 @@ from lmeraser.core.progress import say
 POOL, DEPLOYMENT = "gpu", "run-stages/run-stages"
 ATTEMPTS = 3  # a worker may die; another one, or the next, tries again
 A_WORKER = 4  # runs for each worker: each imports torch once, and a worker that dies or is slow costs a quarter of its share
-MOST = 500  # stages of a run: Prefect stores their names
+MOST = 500  # stages of a run, about: Prefect stores their names
 PATIENCE_S = (5, 20, 60)  # between questions that the server did not answer
 
 
@@ -106,8 +106,15 @@ def _ended(job_id: str, share: Sequence[str], clone: bool, key: str) -> FlowRun:
                 as_subflow=False,
             )
             return cast("FlowRun", run)
+        except ObjectNotFound:
+            raise StepFailedError(
+                f"the Prefect server has no deployment {DEPLOYMENT}; run `prefect --no-prompt deploy --all` in the project's folder "
+                "and retry"
+            ) from None
         except (httpx.HTTPError, PrefectException) as error:
             problem = type(error).__name__
         if wait_s is not None:
             time.sleep(wait_s)
-    raise StepFailedError(f"the Prefect server gave no answer for a run of {DEPLOYMENT} ({problem}); check both and retry")
+    raise StepFailedError(
+        f"the Prefect server gave no answer for a run of {DEPLOYMENT} ({problem}); see that it runs, then retry"
+    )

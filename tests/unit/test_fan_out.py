@@ -212,15 +212,25 @@ def test_server_that_is_away_for_a_moment_is_asked_for_the_same_run(pipeline: Fa
     assert pipeline.status() == {}
 
 
-def test_deployment_that_is_missing_is_one_line(pipeline: FakePipeline, pool: Pool, monkeypatch: pytest.MonkeyPatch) -> None:
-    def missing(*_: Any, **__: Any) -> FlowRun:
-        raise ObjectNotFound(Exception("no"))
+@pytest.mark.parametrize(
+    ("error", "line"),
+    [
+        (
+            ObjectNotFound(Exception("no")),
+            r"^the Prefect server has no deployment run-stages/run-stages; run `prefect .*deploy --all`",
+        ),
+        (httpx.ReadTimeout("late"), r"^the Prefect server gave no answer for a run of run-stages/run-stages \(ReadTimeout\)"),
+    ],
+)
+def test_server_that_cannot_start_runs_is_one_line(
+    error: Exception, line: str, pipeline: FakePipeline, pool: Pool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def fail(*_: Any, **__: Any) -> FlowRun:
+        raise error
 
-    monkeypatch.setattr(fan_out, "run_deployment", missing)
+    monkeypatch.setattr(fan_out, "run_deployment", fail)
     unbuilt(pipeline)
-    with pytest.raises(
-        StepFailedError, match=r"^the Prefect server gave no answer for a run of run-stages/run-stages \(ObjectNotFound\)"
-    ):
+    with pytest.raises(StepFailedError, match=line):
         build_over(pipeline)
 
 
