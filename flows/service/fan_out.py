@@ -108,8 +108,8 @@ def _ended(job_id: str, share: Sequence[str], clone: bool, key: str) -> FlowRun:
             return cast("FlowRun", run)
         except ObjectNotFound:
             raise StepFailedError(
-                f"the Prefect server has no deployment {DEPLOYMENT}; run `prefect --no-prompt deploy --all` in the project's folder "
-                "and retry"
+                f"the Prefect server has no deployment {DEPLOYMENT}; run `prefect --no-prompt deploy --all` in the project's "
+                "folder and retry"
             ) from None
         except (httpx.HTTPError, PrefectException) as error:
             problem = type(error).__name__
