@@ -131,6 +131,10 @@ def unbuilt(project: Sandbox) -> dict[str, str]:
     return outs
 
 
+def logs(project: Sandbox) -> Path:
+    return project.root / ".lmeraser" / "logs"
+
+
 def started(service: Service) -> str:
     """Start a run of the deployment `build`; returns its id."""
     deployments: list[dict[str, Any]] = service.post("/deployments/filter", {"deployments": {"name": {"any_": ["build"]}}})[1]
@@ -144,7 +148,7 @@ def finished(service: Service, build: str) -> None:
         return str(next(run["state_type"] for run in service.runs("build") if run["id"] == build))
 
     wait(lambda: state() in ("COMPLETED", "FAILED", "CRASHED"), 900, "the end of the build")
-    assert state() == "COMPLETED", (service.project.root / ".lmeraser" / "logs" / "worker.log").read_text()[-3000:]
+    assert state() == "COMPLETED", (logs(service.project) / "worker.log").read_text()[-3000:]
 
 
 def kinds_handed_out(service: Service) -> dict[str, set[str]]:
@@ -208,6 +212,8 @@ def test_clones_build_over_a_bucket_with_the_same_bytes_and_go_on_when_people_ca
         assert read_outs(project.root / "dvc.lock") == outs
         first = kinds_handed_out(service)
         assert {kind: len(names) for kind, names in first.items()} == {"embed": 2, "tune": 4}
+        assert "embed p00: " in (tmp_path / "worker.log").read_text()
+        assert "embed p00: " not in (logs(project) / "worker.log").read_text(), "results are taken, and nothing is run again"
         came = rows[rows["subject"] == project.people()[0]].assign(subject=f"{CANARY}-new")
         new = came.assign(path=[f"images/{CANARY}-new-{number}.png" for number in range(len(came))])
         for old, path in zip(came["path"], new["path"], strict=True):

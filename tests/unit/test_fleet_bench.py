@@ -9,7 +9,7 @@ from builders import ROOT
 
 from bench.fleet import report
 from bench.fleet.assumptions import Assumption, assumptions
-from bench.fleet.simulation import GPUS, MODES, Fleet, Load, bottleneck, run_wave, shares, simulate
+from bench.fleet.simulation import GPUS, Fleet, Load, bottleneck, run_wave, shares, simulate
 from flows.service.fan_out import MOST
 
 RATES = {"image_bytes": 1e5, "check_s": 0.005, "decode_s": 0.006, "md5_bytes_s": 6e8}
@@ -77,11 +77,18 @@ def test_clusters_hold_all_records_and_the_same_seed_draws_the_same_ones(assumed
 
 
 def test_more_gpus_shorten_what_workers_do_and_nothing_else(assumed: dict[str, Assumption]) -> None:
-    for mode in MODES:
-        outcomes = [outcome for outcome in simulate(assumed, 0, GPUS) if outcome["mode"] == mode]
-        for fewer, more in pairwise(outcomes):
-            for slow, fast in zip(fewer["build"], more["build"], strict=True):
-                assert fast["seconds"] < slow["seconds"] if slow["where"] == "workers" else fast == slow
+    outcomes = [outcome for outcome in simulate(assumed, 0, GPUS) if outcome["mode"] == "workers"]
+    for fewer, more in pairwise(outcomes):
+        for slow, fast in zip(fewer["build"], more["build"], strict=True):
+            assert fast["seconds"] < slow["seconds"] if slow["where"] == "workers" else fast == slow
+
+
+def test_clones_that_pull_every_part_for_each_share_gain_nothing_from_ten_times_as_many(assumed: dict[str, Assumption]) -> None:
+    """Four shares for each worker, each of which pulls all parts: with more workers more is pulled, and the store is one."""
+    fleet = Fleet(assumed, 0)
+    ten, hundred = (fleet.tuning(fleet.sizes.tolist(), gpus, "clones") for gpus in (10, 100))
+    assert hundred.bound == "pulling from the store"
+    assert hundred.pulling > 10 * ten.pulling
 
 
 def test_clone_pulls_whole_parts_for_a_cluster_that_is_spread_over_them(assumed: dict[str, Assumption]) -> None:
