@@ -19,10 +19,11 @@ from flows.dvc import command as dvc
 from flows.project import Project, workspace
 from flows.run import build, clones, handout
 from flows.run.waves import HANDED_OUT, Wave, shares
-from flows.service import fan_out
+from flows.service import fan_out, maintenance
 from flows.service.run_stages import run_stages
 from flows.service.tune_cluster import tune_cluster
-from lmeraser.core.errors import ProjectError, RequestError, StepFailedError
+from lmeraser.clusters.global_head import load_sums, save_sums
+from lmeraser.core.errors import ProjectError, RequestError, StepFailedError, VerificationError
 from lmeraser.core.layout import Layout
 from lmeraser.pipeline.files import StageName
 from lmeraser.pipeline.locks import read_outs
@@ -254,6 +255,28 @@ def test_erasure_hands_out_its_clusters_alone(pipeline: FakePipeline, pool: Pool
     assert {StageName.parse(name).kind for name in pool.handed_out} == {"tune"}
     assert {handout.name_of(run["job_id"]) for run in pool.runs} == {pipeline.request(request.request_id).batch_id}
     assert read_outs(pipeline.layout.lock) == read_outs(calm.layout.lock)
+
+
+def test_worker_of_another_environment_is_found_when_the_build_ends(
+    pipeline: FakePipeline, pool: Pool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    act = pool.act
+
+    def elsewhere(run: Run) -> None:
+        act(run)
+        if "embed@p00" in run["stages"]:
+            path = pipeline.layout.sums("p00")
+            save_sums(path, load_sums(path), {"machine": "another"})
+
+    unbuilt(pipeline)
+    pipeline.layout.params.write_text(pipeline.layout.params.read_text().replace("fan_out: here", "fan_out: workers"))
+    monkeypatch.setenv("LMERASER_PROJECT", str(pipeline.root))
+    pool.act = elsewhere
+    with pytest.raises(VerificationError, match="the model is of 2 environments: embed@p00 "):
+        maintenance.build.fn()
+    pool.act = act
+    unbuilt(pipeline)
+    maintenance.build.fn()
 
 
 def test_parameters_of_runs_are_a_job_and_names_of_stages_and_name_nobody(pipeline: FakePipeline, pool: Pool) -> None:
