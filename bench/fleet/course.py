@@ -35,6 +35,7 @@ CHANGES: dict[str, dict[str, Any]] = {
     "tune": {"epochs": 6, "frame_px": 4},
 }
 STARTING = 180  # s that the service, and a worker, have
+ENDING = 60  # s that they have to end
 HERE = "here"
 Row = dict[str, Any]
 
@@ -89,8 +90,12 @@ def process(command: Sequence[str], place: Place, env: Mapping[str, str], log: P
         try:
             yield
         finally:
-            started.send_signal(signal.SIGINT)
-            started.wait(timeout=60)
+            started.send_signal(signal.SIGTERM)  # SIGINT is ignored by what a shell's `&` started
+            try:
+                started.wait(timeout=ENDING)
+            except subprocess.TimeoutExpired:
+                started.kill()
+                started.wait()
 
 
 def _until(log: Path, word: str) -> None:
