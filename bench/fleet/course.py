@@ -74,6 +74,7 @@ def process(command: Sequence[str], place: Place, env: Mapping[str, str], log: P
     """A process that runs until the end of the block. Args: core: it and all that it starts stay there."""
 
     def pin() -> None:
+        signal.signal(signal.SIGINT, signal.SIG_DFL)  # a shell's `&` starts it with SIGINT ignored
         if core is not None:
             os.sched_setaffinity(0, {core})
 
@@ -90,7 +91,7 @@ def process(command: Sequence[str], place: Place, env: Mapping[str, str], log: P
         try:
             yield
         finally:
-            started.send_signal(signal.SIGTERM)  # SIGINT is ignored by what a shell's `&` started
+            started.send_signal(signal.SIGINT)
             try:
                 started.wait(timeout=ENDING)
             except subprocess.TimeoutExpired:

@@ -15,7 +15,7 @@ from typing import TypedDict
 import numpy as np
 
 from bench.fleet.assumptions import Assumption
-from flows.service.fan_out import A_WORKER, MOST
+from flows.service.fan_out import runs_for
 
 MODES = ("workers", "clones")
 GPUS = (1, 10, 100)
@@ -84,7 +84,7 @@ def run_wave(loads: Sequence[Load], workers: int, start_s: float, card: float, s
 
 def shares(weights: Sequence[float], workers: int) -> list[list[int]]:
     """Stages by their places, divided as `flows/service/fan_out.py` divides them: the heaviest first to the least loaded."""
-    count = max(min(len(weights), A_WORKER * workers), -(-len(weights) // MOST))
+    count = runs_for(len(weights), workers)
     divided: list[list[int]] = [[] for _ in range(count)]
     load = np.zeros(count)
     for place in sorted(range(len(weights)), key=lambda place: -weights[place]):

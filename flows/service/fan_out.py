@@ -20,7 +20,8 @@ from lmeraser.core.progress import say
 
 POOL, DEPLOYMENT = "gpu", "run-stages/run-stages"
 ATTEMPTS = 3  # a worker may die; another one, or the next, tries again
-A_WORKER = 4  # runs for each worker: each imports torch once, and a worker that dies or is slow costs a quarter of its share
+A_WORKER = 4  # runs for each worker, where there is enough to do: one that dies or is slow costs a quarter of its share
+LEAST = 8  # stages of a run, if every worker has one: each run starts a process of its own and imports torch
 MOST = 500  # stages of a run, about: Prefect stores their names
 PATIENCE_S = (5, 20, 60)  # between questions that the server did not answer
 
@@ -55,7 +56,7 @@ def _in_clones(project: Project, name: str, names: Sequence[str]) -> Seconds:
 
 def _on_workers(layout: Layout, job_id: str, names: Sequence[str], clone: bool) -> Seconds:
     """Run stages in as many shares as keep the pool's workers busy. Raises: StepFailedError once every share has ended."""
-    count = max(min(len(names), A_WORKER * _online()), -(-len(names) // MOST))
+    count = runs_for(len(names), _online())
     divided = [share for share in shares(names, layout, count) if share]
 
     def run(number: int) -> float:
@@ -72,6 +73,12 @@ def _on_workers(layout: Layout, job_id: str, names: Sequence[str], clone: bool) 
 
     with ThreadPoolExecutor(max_workers=max(1, len(divided))) as threads:
         return dict(zip(map(_title, divided), threads.map(run, range(len(divided))), strict=True))
+
+
+def runs_for(stages: int, workers: int) -> int:
+    """How many runs a wave becomes: one for each worker, up to A_WORKER where that leaves LEAST stages to each."""
+    wanted = min(A_WORKER * workers, max(workers, stages // LEAST))
+    return max(min(stages, wanted), -(-stages // MOST))
 
 
 def _title(share: Sequence[str]) -> str:

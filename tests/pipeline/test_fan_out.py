@@ -49,7 +49,8 @@ def certified(service: Service, people: list[str]) -> list[str]:
     wait(lambda: service.states()[request] == "certified", 300, "the certificate")
     runs = service.runs("run-stages")
     assert all(run["state_type"] == "COMPLETED" for run in runs), runs
-    assert len(runs) == service.project.json("status", request)["clusters_retrained"] > 1
+    tuned = [name for run in runs for name in run["parameters"]["stages"]]
+    assert len(tuned) == len(set(tuned)) == service.project.json("status", request)["clusters_retrained"] > 1
     return [str(run["created_by"]) for run in runs]
 
 
@@ -210,7 +211,7 @@ def test_clones_build_over_a_bucket_with_the_same_bytes_and_go_on_when_people_ca
     with served(project, "--workers", "0", "--warm", "0") as service, cloned(project, service, tmp_path) as clone:
         finished(service, started(service))
         assert read_outs(project.root / "dvc.lock") == outs
-        first = kinds_handed_out(service)
+        first, runs = kinds_handed_out(service), len(service.runs("run-stages"))
         assert {kind: len(names) for kind, names in first.items()} == {"embed": 2, "tune": 4}
         assert "embed p00: " in (tmp_path / "worker.log").read_text()
         assert "embed p00: " not in (logs(project) / "worker.log").read_text(), "results are taken, and nothing is run again"
@@ -220,7 +221,7 @@ def test_clones_build_over_a_bucket_with_the_same_bytes_and_go_on_when_people_ca
             shutil.copy(project.root / "people" / old, project.root / "people" / path)
         pd.concat([rows, new]).to_csv(manifest, index=False)
         finished(service, started(service))
-        assert len(service.runs("run-stages")) > len(first["embed"]) + len(first["tune"])
+        assert len(service.runs("run-stages")) > runs
         require_wiped(project, clone)
     grown = read_outs(project.root / "dvc.lock")
     assert grown != outs

@@ -168,9 +168,8 @@ def test_first_build_that_failed_goes_on_with_what_was_finished(pipeline: FakePi
     act = pool.act
 
     def fail(run: Run) -> None:
-        if run["stages"][0].startswith("tune@"):
-            pool.deaths = 1000
         act(run)
+        pool.deaths = 1000  # whoever comes after the parts
 
     pool.act = fail
     with pytest.raises(StepFailedError):
@@ -288,18 +287,32 @@ def test_parameters_of_runs_are_a_job_and_names_of_stages_and_name_nobody(pipeli
     assert CANARY not in json.dumps(pool.runs)
 
 
-def test_runs_are_four_for_each_worker_and_hold_at_most_so_many_stages(
-    pipeline: FakePipeline, pool: Pool, monkeypatch: pytest.MonkeyPatch
-) -> None:
+@pytest.mark.parametrize(
+    ("stages", "workers", "runs"),
+    [
+        (1, 1, 1),
+        (2, 2, 2),
+        (3, 1, 1),  # a second run would only import torch again
+        (8, 2, 2),
+        (3, 100, 3),
+        (16, 1, 2),
+        (64, 2, 8),
+        (1000, 2, 8),
+        (100_000, 2, 200),  # Prefect stores the names
+    ],
+)
+def test_every_worker_has_a_run_and_up_to_four_where_there_is_enough_to_do(stages: int, workers: int, runs: int) -> None:
+    assert fan_out.runs_for(stages, workers) == runs
+
+
+def test_parts_and_slots_of_a_small_build_are_a_run_each_for_one_worker(pipeline: FakePipeline, pool: Pool) -> None:
     unbuilt(pipeline)
-    monkeypatch.setattr(fan_out, "A_WORKER", 1)
     build_over(pipeline)
-    assert len(pool.runs) == 2, "one for all parts and one for all slots"
+    assert len(pool.runs) == len(HANDED_OUT)
     unbuilt(pipeline)
-    pool.runs = []
-    monkeypatch.setattr(fan_out, "MOST", 1)
+    pool.runs, pool.online = [], 2
     build_over(pipeline)
-    assert all(len(run["stages"]) == 1 for run in pool.runs)
+    assert len(pool.runs) == 2 * len(HANDED_OUT)
 
 
 # the worker's side
