@@ -91,8 +91,10 @@ def assumed_text(assumed: Mapping[str, Assumption]) -> list[str]:
     said = (
         "**A simulation, no measurement: no GPU, no store and no second machine was measured here.** Discrete events "
         "(`bench/fleet/simulation.py`): runs wait for a worker, start, pull what they read from a store whose bandwidth they "
-        "share, and compute; all else is one machine's, one step after the other, as the code has it. Nobody dies. Times of that "
-        f"machine's steps are counts over rates. Where each number is from ({TAKEN}: no measurement stands behind it):"
+        "share, and compute; all else is one machine's, one step after the other, as the code has it, and its times are counts "
+        "over rates. Nobody dies. Memory and disks are taken to suffice, which is much: what `validate` holds grows with the "
+        "records, and a clone holds every part that it pulls. Where each number is from "
+        f"({TAKEN}: no measurement stands behind it):"
     )
     return ["## Simulated", said, table(["name", "value", "unit", "where it is from"], rows)]
 
