@@ -113,6 +113,7 @@ def locked(path: Path, waiting: str) -> Iterator[None]:
 def workspace(project: Project) -> Iterator[None]:
     """Change the project alone: also an orphan of a killed process has ended."""
     with locked(project.layout.workspace_lock, "another process is changing this project; waiting for it"):
+        project.layout.handed_out.unlink(missing_ok=True)  # of a coordinator that is gone: no worker begins for it from here on
         with project.layout.stage_lock.open("w") as stages:
             try:
                 fcntl.flock(stages, fcntl.LOCK_EX | fcntl.LOCK_NB)

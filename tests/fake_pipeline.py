@@ -104,6 +104,7 @@ def fakes(temporary: Path) -> Iterator[pytest.MonkeyPatch]:
     """Let the product's code run on fake projects. Args: temporary: an empty folder for temporary files."""
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(dvc, "run", _run)
+        patch.setattr(dvc, "ask", lambda *_: (0, "{}", ""))
         patch.setattr(dvc, "status", lambda layout: dvc_of(layout).status())
         patch.setattr(dvc, "commit", lambda layout, names: dvc_of(layout).commit(names))
         patch.setattr(processes, "start", lambda *_, **__: _Started())

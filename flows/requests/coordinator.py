@@ -25,7 +25,7 @@ from flows.requests.retrain import retrain
 from flows.requests.verify import verify
 from flows.requests.work import Step, Work
 from flows.run import before
-from flows.run.build import Tuner
+from flows.run.waves import Workers
 from lmeraser.core.errors import LmeraserError, StepFailedError
 from lmeraser.core.progress import say
 from lmeraser.core.redaction import storable
@@ -60,7 +60,7 @@ class Runner:
         """Take a step."""
         return act()
 
-    def tune(self, project: Project, batch: BatchRecord) -> Tuner | None:
+    def workers(self, project: Project, batch: BatchRecord) -> Workers | None:
         """Who tunes the clusters of a batch; None: this machine's own processes."""
         return None
 
@@ -116,7 +116,7 @@ def carry_out(turn: Turn, batch: BatchRecord, ids: tuple[str, ...]) -> None:
     project, claim = turn.project, turn.claim
     requests = [project.ledger.get(request_id) for request_id in ids]
     batch = ground.realign(project, batch, requests, claim, turn.by_person)
-    work = Work(project, claim, batch, ids, turn.runner.tune(project, batch))
+    work = Work(project, claim, batch, ids, turn.runner.workers(project, batch))
     for state, step in STEPS:
         # Certificates one by one: each names the one before.
         groups = [(request_id,) for request_id in ids] if state == CERTIFIED else [ids]

@@ -37,7 +37,7 @@ def retrain(work: Work) -> Done:
         else:
             if plan.exact and plan.records_removed:  # not the state that was planned on
                 batch = replace(batch, moved=True)
-            build.build(project.layout)
+            build.build(project.layout, work.workers)
     except LmeraserError:
         restore(project, batch)
         raise
@@ -51,7 +51,7 @@ def _update(work: Work, plan: Plan) -> dict[str, float]:
     unsolved = [quarantine.folder] if quarantine and quarantine.head == WITHHELD and not plan.rebuild else []
     slots = [*plan.slots_retrained, *plan.slots_emptied]
     state = None if plan.rebuild else before.keep(project.layout, batch.batch_id, batch.before, plan.parts)
-    seconds = build.update(project.layout, plan.parts, slots, unsolved, work.tuner, state)
+    seconds = build.update(project.layout, plan.parts, slots, unsolved, work.workers, state)
     for folder in unsolved:
         serve_solved(project, folder)
     return seconds

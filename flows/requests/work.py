@@ -4,7 +4,7 @@ from collections.abc import Callable
 from dataclasses import dataclass, field, replace
 
 from flows.project import Project
-from flows.run.build import Tuner
+from flows.run.waves import Workers
 from lmeraser.erase.batches import BatchRecord
 from lmeraser.erase.ledger import Claim
 from lmeraser.erase.requests import Request
@@ -18,14 +18,14 @@ class Work:
 
     Attributes:
         batch: with what the steps before found. ids: the requests that the step is for: all of the batch, or one to be certified.
-        tuner: who tunes its clusters; None: this machine's own processes.
+        workers: who tunes its clusters; None: this machine's own processes.
     """
 
     project: Project
     claim: Claim
     batch: BatchRecord
     ids: tuple[str, ...]
-    tuner: Tuner | None = None
+    workers: Workers | None = None
 
     @property
     def requests(self) -> list[Request]:

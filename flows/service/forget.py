@@ -25,8 +25,8 @@ from pydantic import Field
 from flows.project import Project, workspace
 from flows.requests import intake
 from flows.requests.coordinator import Result, Runner, run_open
-from flows.run.build import Tuner
-from flows.service.fan_out import tuner
+from flows.run.waves import Workers
+from flows.service.fan_out import workers_of
 from lmeraser.core.errors import LmeraserError, RequestError, StepFailedError
 from lmeraser.core.redaction import storable
 from lmeraser.erase.batches import BatchRecord
@@ -75,8 +75,8 @@ class PrefectRunner(Runner):
             raise
         return results[0]
 
-    def tune(self, project: Project, batch: BatchRecord) -> Tuner | None:
-        return tuner(project, batch)
+    def workers(self, project: Project, batch: BatchRecord) -> Workers | None:
+        return workers_of(project, batch.batch_id)
 
     def planned(self, batch: BatchRecord, ids: Sequence[str]) -> None:
         plan = batch.plan.to_json()

@@ -5,16 +5,25 @@ from prefect import flow
 from flows.project import Project, workspace
 from flows.requests.ground import keep_list
 from flows.run import build as building
+from flows.run.handout import BUILD
+from flows.service.fan_out import workers_of
 from lmeraser.core.errors import VerificationError
+from lmeraser.pipeline.mixing import require_one_environment
 
 
 @flow(name="build", persist_result=False, log_prints=False)
 def build() -> None:
-    """Bring everything that the pipeline makes up to date."""
+    """Bring everything that the pipeline makes up to date; parts and slots by workers, if `service.fan_out` says so.
+
+    Raises: VerificationError if a worker's environment is another one: every erasure would be refused.
+    """
     project = Project.find()
     with workspace(project):
         keep_list(project)
-        building.build(project.layout)
+        workers = workers_of(project, BUILD)
+        building.build(project.layout, workers)
+        if workers:
+            require_one_environment(project.layout, project.params)
 
 
 @flow(name="audit", persist_result=False, log_prints=False)

@@ -1,6 +1,6 @@
-"""The Prefect flow `tune-cluster`: one cluster on one worker, one worker a GPU (`python -m flows.service.worker --limit 1`).
+"""The Prefect flow `tune-cluster` of older coordinators: one cluster on one worker. Newer ones ask for `run-stages`.
 
-The worker serves either the same folder as the coordinator, or a clone of its own that shares a DVC remote with it.
+It stays so that a run that was scheduled before an update ends as it began.
 """
 
 import re
@@ -20,8 +20,8 @@ BatchId = Annotated[str, Field(pattern=BATCH_ID)]
 
 
 @flow(name="tune-cluster", flow_run_name="tune-{slot}", persist_result=False, log_prints=False, validate_parameters=False)
-def tune_cluster(batch_id: BatchId, slot: Slot, clone: bool = False) -> float:
-    """Tune one cluster; returns seconds. Raises: StepFailedError."""
+def tune_cluster(batch_id: BatchId, slot: Slot, clone: bool = False) -> None:
+    """Tune one cluster. Raises: RequestError, StepFailedError."""
     project = Project.find()
     if slot not in project.params.slots:
         raise RequestError(
@@ -29,8 +29,10 @@ def tune_cluster(batch_id: BatchId, slot: Slot, clone: bool = False) -> float:
         )
     if not re.fullmatch(BATCH_ID, batch_id):  # a deployment need not enforce the pattern, and the id becomes a file's name
         raise RequestError("the batch id is not valid; expected 1 to 64 hexadecimal digits and hyphens")
+    names = stage_names("tune", [slot])
     if clone:
         from flows.run.clones import work_in_clone
 
-        return work_in_clone(project, batch_id, slot)
-    return sum(run_chains(project.layout, [stage_names("tune", [slot])]).values())
+        work_in_clone(project, batch_id, names)
+        return
+    run_chains(project.layout, [names])

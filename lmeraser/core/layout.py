@@ -181,6 +181,11 @@ class Layout:
         return self.private_state / "stage.lock"
 
     @property
+    def handed_out(self) -> Path:
+        """Names the job whose stages workers of this folder may run now."""
+        return self.private_state / "handed-out"
+
+    @property
     def warm(self) -> Path:
         """Sockets of the processes that stay warm."""
         return self.private_state / "warm"

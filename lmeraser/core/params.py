@@ -189,7 +189,7 @@ class Service(Section):
     window_s: NonNegative  # s; requests that come within it share one retraining
     lease_s: Annotated[int, Field(ge=5)]  # s; a coordinator that is silent for longer has lost its requests
     attempts: Positive  # tries before a request is failed and waits for a person
-    fan_out: Literal["here", "workers", "clones"]  # who tunes clusters when a Prefect flow carries requests out
+    fan_out: Literal["here", "workers", "clones"]  # who embeds and tunes when a Prefect flow builds or erases
     due_days: Positive  # days from receipt to the due date
     audit_share: Annotated[int, Field(ge=0)]  # each day one stored file of so many is read whole; 0: none
 
