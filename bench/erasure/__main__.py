@@ -23,6 +23,7 @@ from pathlib import Path
 
 from bench.erasure.course import AUDIT, Course
 from bench.erasure.ground import CIFAR_CUTS, DIGITS_SLOTS, METHODS, TREE, WAYS, Ground, synthetic
+from bench.erasure.meter import Spent
 from bench.erasure.project import place_of
 from bench.erasure.report import keep, write
 from bench.lab.commands import bench_parser
@@ -84,9 +85,10 @@ def main(arguments: Sequence[str] | None = None) -> None:
     if options.data == "cifar10":
         shared_data()  # refuses before anything is made
     unequal = []
+    pretrained: dict[tuple[str, int], tuple[Spent, float]] = {}
     for ground in grounds(options):
         with place_of(ground, options.keep) as place:
-            for run in Course(place, options.people, modes_of(options)).runs():
+            for run in Course(place, options.people, modes_of(options), pretrained).runs():
                 keep(run)
                 if run["what"] == AUDIT and not run["equal"]:
                     unequal.append(ground.name)

@@ -58,9 +58,19 @@ class Run(TypedDict):
 class Course:
     """The measurements of one project; each is told when it begins and yielded when it is done."""
 
-    def __init__(self, place: Place, people: Sequence[int], modes: Sequence[bool]) -> None:
-        """Args: people: who leave at once, in turn; modes: whether warm; both, or one of them."""
+    def __init__(
+        self,
+        place: Place,
+        people: Sequence[int],
+        modes: Sequence[bool],
+        pretrained: dict[tuple[str, int], tuple[Spent, float]] | None = None,
+    ) -> None:
+        """Args: people: who leave at once, in turn; modes: whether warm; both, or one of them.
+
+        pretrained: what the stage took on public records that other projects of this run have as well, and the load then.
+        """
         self.place, self.people, self.modes = place, people, modes
+        self._pretrained = {} if pretrained is None else pretrained
         self._loading: float | None = None
 
     def runs(self) -> Iterator[Run]:
@@ -126,10 +136,12 @@ class Course:
         self.place.commit("Built")
         self.place.save()
         yield self._run(BUILD, 0, spent, load, total=self._clusters())
-        load = _load()
-        with untouched([Layout(self.place.root).backbone]):
-            spent, _ = self.place.run("-m", "stages.pretrain")
-        yield self._run(PRETRAIN, 0, spent, load)
+        same = self.place.ground.data, self.place.ground.records
+        if same not in self._pretrained:
+            load = _load()
+            with untouched([Layout(self.place.root).backbone]):
+                self._pretrained[same] = self.place.run("-m", "stages.pretrain")[0], load
+        yield self._run(PRETRAIN, 0, *self._pretrained[same])
 
     def _enough(self, count: int) -> bool:
         there = len(self.place.everybody())

@@ -212,7 +212,11 @@ def write(data: str) -> None:
         raise SystemExit(f"bench.erasure: nothing was measured of {data}")
     body = [measured_by(runs), METHOD, *([SYNTHETIC] if data == "synthetic" else []), *([NAMED] if data != "digits" else [])]
     body += ["## Erasures, from request to certificate", "`of a build`: without pretraining.", erasure_table(runs)]
-    body += ["## First builds", "Pretraining is its stage run once more, its process's start included.", build_table(runs)]
+    body += [
+        "## First builds",
+        "Pretraining is its stage run once more, its process's start included; once for projects of the same public records.",
+        build_table(runs),
+    ]
     if _of(runs, GROWTH):
         body += [f"## {NEWCOMERS} new records of {NEWCOMERS // 2} new people", addition_table(runs)]
     body += ["## One person's erasure by step, wall seconds", steps_table(runs), audit_line(runs)]
