@@ -214,7 +214,7 @@ def write(data: str) -> None:
     body += ["## Erasures, from request to certificate", "`of a build`: without pretraining.", erasure_table(runs)]
     body += [
         "## First builds",
-        "Pretraining is its stage run once more, its process's start included; once for projects of the same public records.",
+        "Pretraining is its stage run once more, with its process's start; once for the same public records.",
         build_table(runs),
     ]
     if _of(runs, GROWTH):
