@@ -1,6 +1,7 @@
 """What must stay light stays light (no torch, timm or scikit-learn), and dvc.yaml lists the code that each stage imports."""
 
 import ast
+import re
 import subprocess
 import sys
 from collections.abc import Collection
@@ -307,5 +308,6 @@ def test_whatever_quick_does_not_look_for_is_slow(folder: str) -> None:
     others = [path for path in (ROOT / "tests").rglob("test_*.py") if path.parent.name not in ("unit", "pipeline", "chaos")]
     assert others == []
     for path in (ROOT / "tests" / folder).glob("test_*.py"):
-        marks = [line for line in path.read_text(encoding="utf-8").splitlines() if line.startswith("pytestmark = ")]
-        assert any(f"pytest.mark.{name}" in line for line in marks for name in ("slow", "campaign")), path.name
+        marks = re.search(r"^pytestmark = .*?(?=^\S|\Z)", path.read_text(encoding="utf-8"), re.MULTILINE | re.DOTALL)
+        assert marks, path.name
+        assert any(f"pytest.mark.{name}" in marks[0] for name in ("slow", "campaign")), path.name
