@@ -18,11 +18,7 @@ from service import Service, served, wait
 
 from lmeraser.pipeline.locks import read_outs
 
-pytestmark = [
-    pytest.mark.slow,
-    pytest.mark.campaign("a server, workers and a clone, each erasure twice and two builds: ten minutes"),
-    pytest.mark.timeout(1800),
-]
+pytestmark = [pytest.mark.slow, pytest.mark.campaign("a server, workers, a clone: ten minutes"), pytest.mark.timeout(1800)]
 
 
 def calm_outs(project: Sandbox, folder: Path, people: list[str]) -> dict[str, str]:

@@ -22,6 +22,7 @@ from flows.run.waves import HANDED_OUT, Wave, shares
 from flows.service import fan_out, maintenance
 from flows.service.run_stages import run_stages
 from flows.service.tune_cluster import tune_cluster
+from lmeraser.clusters.files import load_members, load_sizes
 from lmeraser.clusters.global_head import load_sums, save_sums
 from lmeraser.core.errors import ProjectError, RequestError, StepFailedError, VerificationError
 from lmeraser.core.layout import Layout
@@ -385,6 +386,8 @@ def test_shares_hold_each_stage_once_and_the_largest_cluster_leads(pipeline: Fak
     slots = list(dvc_of(pipeline.layout).params.slots)
     divided = shares([f"tune@{slot}" for slot in slots], pipeline.layout, 2)
     assert sorted(name for share in divided for name in share) == [f"tune@{slot}" for slot in slots]
+    records = {f"tune@{size.slot}": size.records for size in load_sizes(pipeline.layout.clusters)}
+    assert records[divided[0][0]] == max(records.values()) > records["tune@c00"]
     parts = [f"embed@p{number:02d}" for number in range(5)]
     assert shares(parts, Layout(pipeline.root / "nothing"), 2) == [parts[0::2], parts[1::2]]
 
@@ -463,8 +466,6 @@ def test_clones_need_a_default_remote(pipeline: FakePipeline, pool: Pool, remote
 
 @pytest.mark.parametrize("names", [["embed@p00"], ["tune@c00", "tune@c01"], ["embed@p01", "tune@c00"]])
 def test_clone_pulls_what_its_stages_read_and_no_other_part(names: Sequence[str], pipeline: FakePipeline, remote: Remote) -> None:
-    from lmeraser.clusters.files import load_members
-
     clones._pull(pipeline.layout, names)
     pulled = {path for asked in remote.asked if asked[0] == "pull" for path in asked[2:]}
     layout = pipeline.layout
