@@ -4,7 +4,6 @@ Prefect stores parameters, logs, results, artifacts and exception text, so only 
 enter it: no subject, no path. Steps are idempotent and their state is in the ledger, so a crashed run is simply run again.
 """
 
-import traceback
 from collections.abc import Callable, Sequence
 from typing import Annotated, cast
 from uuid import UUID
@@ -17,7 +16,6 @@ from prefect.artifacts import (
     update_progress_artifact,
 )
 from prefect.cache_policies import NO_CACHE
-from prefect.exceptions import PrefectException
 from prefect.flow_runs import suspend_flow_run
 from prefect.input import RunInput
 from pydantic import Field
@@ -27,8 +25,8 @@ from flows.requests import intake
 from flows.requests.coordinator import Result, Runner, run_open
 from flows.run.waves import Workers
 from flows.service.fan_out import workers_of
+from flows.service.storable_errors import storable_errors, without_words
 from lmeraser.core.errors import LmeraserError, RequestError, StepFailedError
-from lmeraser.core.redaction import storable
 from lmeraser.erase.batches import BatchRecord
 from lmeraser.erase.requests import check_request_id
 from lmeraser.erase.states import CERTIFIED, WAY
@@ -36,11 +34,6 @@ from lmeraser.erase.states import CERTIFIED, WAY
 # The server refuses a run with another parameter, so that no name can come in by mistake and be stored.
 UUID_PATTERN = "^[0-9a-fA-F]{8}(-[0-9a-fA-F]{4}){3}-[0-9a-fA-F]{12}$"
 RequestId = Annotated[str, Field(pattern=UUID_PATTERN)]
-
-
-def without_words(error: LmeraserError) -> StepFailedError:
-    """An error as Prefect may store it: without what led to it, and without words that may be a path of somebody's."""
-    return StepFailedError(storable(str(error)), error.exit_code)
 
 
 class Approval(RunInput):
@@ -115,20 +108,10 @@ def wait_for_approval(project: Project, request_id: str) -> None:
 
 
 @flow(name="forget", flow_run_name="forget-{request_id}", persist_result=False, log_prints=False, validate_parameters=False)
+@storable_errors
 def forget(request_id: RequestId) -> str:
     """Carry out a request that the ledger has, and with it all that wait; returns the certificate's file name."""
-    try:
-        return _forget(check_request_id(request_id))
-    except LmeraserError as error:
-        raise without_words(error) from None
-    except PrefectException:
-        raise
-    except Exception as error:  # its text may hold a path or more: it stays in the worker's log
-        traceback.print_exc()
-        raise StepFailedError(f"the run ended with an unexpected {type(error).__name__}; the worker's log shows where") from None
-
-
-def _forget(identity: str) -> str:
+    identity = check_request_id(request_id)
     project = Project.find()
     wait_for_approval(project, identity)
     with workspace(project):

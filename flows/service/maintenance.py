@@ -7,11 +7,13 @@ from flows.requests.ground import keep_list
 from flows.run import build as building
 from flows.run.handout import BUILD
 from flows.service.fan_out import workers_of
+from flows.service.storable_errors import storable_errors
 from lmeraser.core.errors import VerificationError
 from lmeraser.pipeline.mixing import require_one_environment
 
 
 @flow(name="build", persist_result=False, log_prints=False)
+@storable_errors
 def build() -> None:
     """Bring everything that the pipeline makes up to date; parts and slots by workers, if `service.fan_out` says so.
 
@@ -27,6 +29,7 @@ def build() -> None:
 
 
 @flow(name="audit", persist_result=False, log_prints=False)
+@storable_errors
 def audit(rebuild: bool = True, stores: bool = True) -> str:
     """Rebuild from the retained records and compare; scan every store. Raises: VerificationError if something is found."""
     from flows.audit.rebuild import rebuild as build_again
@@ -50,6 +53,7 @@ def audit(rebuild: bool = True, stores: bool = True) -> str:
 
 
 @flow(name="audit-part", persist_result=False, log_prints=False)
+@storable_errors
 def audit_part() -> str:
     """Read the files whose turn it is, once a day. Raises: VerificationError if something is found."""
     from flows.audit.stores import audit_and_note, audited_today

@@ -14,6 +14,7 @@ from prefect.deployments import run_deployment
 from flows.project import Project
 from flows.purge import prefect_events as prefect_storage
 from flows.requests import intake
+from flows.service.storable_errors import storable_errors
 from lmeraser.core.errors import LmeraserError
 from lmeraser.core.progress import say
 from lmeraser.erase.requests import Request
@@ -39,6 +40,7 @@ def waits(request: Request) -> bool:
 
 
 @flow(name="sweep", persist_result=False, log_prints=False)
+@storable_errors
 def sweep() -> int:
     """Put in effect what was received and start what is open; returns how many runs were started."""
     project = Project.find()

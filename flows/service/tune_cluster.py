@@ -11,6 +11,7 @@ from pydantic import Field
 
 from flows.project import Project
 from flows.run.warm_client import run_chains
+from flows.service.storable_errors import storable_errors
 from lmeraser.core.errors import RequestError
 from lmeraser.pipeline.files import stage_names
 
@@ -20,6 +21,7 @@ BatchId = Annotated[str, Field(pattern=BATCH_ID)]
 
 
 @flow(name="tune-cluster", flow_run_name="tune-{slot}", persist_result=False, log_prints=False, validate_parameters=False)
+@storable_errors
 def tune_cluster(batch_id: BatchId, slot: Slot, clone: bool = False) -> None:
     """Tune one cluster. Raises: RequestError, StepFailedError."""
     project = Project.find()
