@@ -14,8 +14,6 @@ from typing import Literal, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy.linalg import cho_factor, cho_solve, eigh
-from scipy.special import log_softmax
 
 from lmeraser.core.digest import number_from
 from lmeraser.core.params import Head
@@ -79,6 +77,8 @@ class Discriminant:
             gram: (p, p) sum of products of whole numbers; overwritten. by_label: (k, p) their sums; counts: (k,), none zero.
             unit: (p,) shrinkage is towards the mean variance in these units.
         """
+        from scipy.linalg import cho_factor, cho_solve
+
         records = counts.sum()
         by_label = by_label * unit
         covariance = gram
@@ -105,6 +105,8 @@ class Discriminant:
 
     def scores_of(self, means: Floats, label: NDArray[np.int64]) -> tuple[Floats, Floats]:
         """The same of other means of some labels, each moved as its label's own is. Args: means: (r, p); label: (r,)."""
+        from scipy.linalg import cho_solve
+
         centred = means - self.middle
         along = cho_solve(self.factor, centred.T).T
         return self._scores(along, (along * centred).sum(1), self._moves[label])
@@ -173,6 +175,8 @@ def _scores(
 
     By one decomposition for all of them. Args: train: (n, p); code: (n,) label of each in [0, k), none empty; asked: (m, p).
     """
+    from scipy.linalg import eigh
+
     counts = np.bincount(code).astype(np.float64)
     means = np.zeros((len(counts), train.shape[1]))
     np.add.at(means, code, train)
@@ -206,6 +210,8 @@ def choose(features: Floats, labels: Sequence[str], people: Sequence[str], head:
 
     Args: features: (n, p) of public records, in the units of a solve; labels, people: (n,).
     """
+    from scipy.special import log_softmax
+
     given = Chosen._make(getattr(head, name) for name in Chosen._fields)
     if None not in given:
         return given

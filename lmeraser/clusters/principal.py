@@ -5,7 +5,6 @@ exact, and a function of its own record. They are not whitened: a direction in w
 """
 
 import numpy as np
-from scipy.linalg import eigh
 
 from lmeraser.clusters.quantisation import Integers
 
@@ -20,6 +19,8 @@ def principal_axes(quantised: Integers, dim: int) -> Integers:
     Args: quantised: (n, d) whole numbers, sorted by record id (ids are digests, so the first are a random draw).
     Returns: (d, at most dim) whole numbers in steps of 1 / AXIS_STEPS; fewer where records differ in fewer directions.
     """
+    from scipy.linalg import eigh
+
     points = quantised[:RECORDS] - quantised[:RECORDS].mean(0)
     few = len(points) < points.shape[1]
     products = points @ points.T if few else points.T @ points
