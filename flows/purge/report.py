@@ -105,7 +105,7 @@ def which_scan(report: ScanReport) -> str:
         return f"all {read} files were read"
     if waiting or report.reading not in READINGS:
         return f"{read} files had their turn and were read, of {read + waiting}"
-    return f"{read} files read now, {known} known by the index since they were read whole, of {read + known}"
+    return f"{read} files searched now, {known} known since the same bytes were searched, of {read + known}"
 
 
 def report_of(

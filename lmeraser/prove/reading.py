@@ -19,7 +19,7 @@ from lmeraser.prove.object_index import Clean, ObjectIndex, question_of
 from lmeraser.prove.traces import Gathering
 from lmeraser.stores.base import Entry, Store
 
-LARGE = 1 << 16  # bytes of a file from which on its digest is worth its while
+LARGE = 1 << 10  # bytes of a file from which on its digest is worth its while
 PIECE = 1 << 20  # bytes read at once for it
 OPEN = "{} search terms that no index can answer: every object was read"
 
