@@ -18,7 +18,7 @@ from flows.purge import step as purge
 from flows.purge.known import Known
 from flows.purge.report import WHICH
 from flows.service import maintenance
-from lmeraser.core.errors import ProjectError, VerificationError
+from lmeraser.core.errors import ProjectError, StepFailedError
 from lmeraser.erase.erased import SubjectKey
 from lmeraser.prove.object_index import ObjectIndex
 from lmeraser.prove.reading import Reading
