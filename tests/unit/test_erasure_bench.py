@@ -97,7 +97,8 @@ def test_a_command_that_fails_ends_the_bench_with_its_last_words(tmp_path: Path)
 def test_an_interrupted_bench_ends_the_command_that_it_measures(tmp_path: Path) -> None:
     told = "except KeyboardInterrupt: Path('told').touch()"
     inner = f"import time; from pathlib import Path\ntry: Path('begun').touch(); time.sleep(60)\n{told}"
-    bench = "import os, sys; from pathlib import Path; from bench.erasure.meter import measure\n"
+    bench = "import os, signal, sys; from pathlib import Path; from bench.erasure.meter import measure\n"
+    bench += "signal.signal(signal.SIGINT, signal.default_int_handler)\n"  # a shell's job in the background has it ignored
     bench += f"measure([sys.executable, '-S', '-c', {inner!r}], Path.cwd(), dict(os.environ))"
     with subprocess.Popen([sys.executable, "-c", bench], cwd=tmp_path, env=os.environ | {"PYTHONPATH": str(ROOT)}) as process:
         while not (tmp_path / "begun").exists():
