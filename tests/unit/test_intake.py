@@ -129,6 +129,7 @@ def test_who_gained_public_records_after_acceptance_does_not_keep_others() -> No
         assert "public records" in culprits[0][1]
 
 
+@pytest.mark.slow
 @given(
     st.lists(st.sampled_from(["ill", "healthy", "well"]), min_size=2, max_size=9),
     st.permutations(range(9)),

@@ -46,6 +46,7 @@ def run(clone: Path, *arguments: str) -> "subprocess.CompletedProcess[str]":
     return subprocess.run([sys.executable, *arguments], cwd=clone, env=env, capture_output=True, text=True, check=False)
 
 
+@pytest.mark.slow
 def test_commands_of_another_clone_are_refused_and_do_nothing(clone: Path) -> None:
     before = contents(clone)
     commands = ["status", "build", "plan --subject x", "resume", "keys init", "keys show", "predict x.png"]
@@ -61,6 +62,7 @@ def test_commands_of_another_clone_are_refused_and_do_nothing(clone: Path) -> No
     assert contents(clone) == before
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("stage", ["split", "recipe", "runtime.chain"])
 def test_stage_of_another_clone_is_refused_and_does_nothing(clone: Path, stage: str) -> None:
     before = contents(clone)

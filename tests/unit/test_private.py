@@ -45,6 +45,7 @@ def test_tables_are_their_owners_alone(tmp_path: Path) -> None:
     assert modes(tmp_path / "part.parquet", tmp_path / "members.parquet") == {0o600}
 
 
+@pytest.mark.slow
 @pytest.mark.usefixtures("umask")
 def test_split_leaves_nothing_that_others_read(tmp_path: Path) -> None:
     for folder in (tmp_path / "project" / ".dvc", tmp_path / "project" / "data"):

@@ -118,6 +118,7 @@ def killed_everywhere(case: Case, on_disk: bool) -> None:
             assert not any(purge.carry_out(project.layout, case.journal).values()), "nothing is left to do"
 
 
+@pytest.mark.slow
 @settings(max_examples=60)
 @given(cases())
 def test_any_journal_that_was_killed_at_any_delete_is_finished_and_leaves_what_is_outside_of_it(case: Case) -> None:
@@ -130,6 +131,7 @@ def test_so_it_is_where_the_cache_is_a_folder(case: Case) -> None:
     killed_everywhere(case, on_disk=True)
 
 
+@pytest.mark.slow
 @settings(max_examples=100)
 @given(cases(), st.dictionaries(st.integers(0, 12), st.sampled_from(["fail", "unheard", "repeat"]), max_size=4))
 def test_deletes_that_fail_are_told_after_all_others_were_done(case: Case, faults: Mapping[int, How]) -> None:
@@ -214,6 +216,7 @@ def holding_her(project: Tiny) -> set[str]:
     return {key for files in project.contents().values() for key, content in files.items() if content in parts}
 
 
+@pytest.mark.slow
 @settings(max_examples=100)
 @given(histories(), st.integers(0, 12))
 def test_a_planned_purge_that_was_killed_is_finished_and_a_second_plan_is_empty(history: History, deletes: int) -> None:

@@ -183,6 +183,7 @@ class TestEveryStore:
         assert list(store.list()) == []
         assert others_of(store) == others
 
+    @pytest.mark.slow
     def test_a_key_may_hold_any_character_and_is_no_pattern(self, empty: Store) -> None:
         files = {key: f"{key}: content".encode() for key in (*ODD, *NEAR)}
         for key, content in files.items():

@@ -26,6 +26,7 @@ def test_every_value_comes_back(value: object, flow: bool, once: bool) -> None:
     assert strict_yaml(text, once=once) == strict_yaml(text.encode(), once=once) == yaml.safe_load(text) == value
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("text", DEEP.values(), ids=DEEP.keys())
 @pytest.mark.parametrize("once", [False, True])
 def test_no_depth_ends_the_process(text: str, once: bool) -> None:
