@@ -174,7 +174,15 @@ def test_family_is_loaded_as_it_was_and_its_frame_gets_the_plain_gradient(model:
 
 
 @pytest.mark.skipif(WEIGHTS is None, reason=f"{WEIGHTS_VARIABLE} names no folder with MODEL.safetensors")
-@pytest.mark.parametrize(("model", "size"), [("tf_efficientnet_lite0", 64), ("vit_small_patch14_dinov2", 518)])
+@pytest.mark.parametrize(
+    ("model", "size"),
+    [
+        ("tf_efficientnet_lite0", 64),
+        pytest.param(
+            "vit_small_patch14_dinov2", 518, marks=pytest.mark.campaign("a minute on one core, where nothing has bfloat16")
+        ),
+    ],
+)
 def test_network_that_was_trained_elsewhere_is_tuned(model: str, size: int, tmp_path: Path) -> None:
     file = Path(str(WEIGHTS)) / f"{model}.safetensors"
     origin = {"pretrain.epochs": 0, "pretrain.weights": {"file": str(file), "sha256": sha256_of_file(file)}}

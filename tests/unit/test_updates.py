@@ -201,7 +201,7 @@ def test_update_that_was_killed_before_any_write_ends_with_the_same_bytes_at_the
     undisturbed = copied("undisturbed")
     writes = attempt(undisturbed).writes
     assert undisturbed.files == fresh.files
-    for at in range(1, writes + 1):
+    for at in range(1 if shards == 1 else 2, writes + 1, 2):  # every other one: each kind of project has its half
         copy = copied(f"killed-{at}")
         kill = attempt(copy, at)
         assert kill.dead
