@@ -179,7 +179,7 @@ def test_family_is_loaded_as_it_was_and_its_frame_gets_the_plain_gradient(model:
     [
         ("tf_efficientnet_lite0", 64),
         pytest.param(
-            "vit_small_patch14_dinov2", 518, marks=pytest.mark.campaign("a minute on one core, where nothing has bfloat16")
+            "vit_small_patch14_dinov2", 518, marks=pytest.mark.campaign("a minute of one core without bfloat16")
         ),
     ],
 )
