@@ -178,9 +178,7 @@ def test_family_is_loaded_as_it_was_and_its_frame_gets_the_plain_gradient(model:
     ("model", "size"),
     [
         ("tf_efficientnet_lite0", 64),
-        pytest.param(
-            "vit_small_patch14_dinov2", 518, marks=pytest.mark.campaign("a minute of one core without bfloat16")
-        ),
+        pytest.param("vit_small_patch14_dinov2", 518, marks=pytest.mark.campaign("a minute of one core without bfloat16")),
     ],
 )
 def test_network_that_was_trained_elsewhere_is_tuned(model: str, size: int, tmp_path: Path) -> None:
