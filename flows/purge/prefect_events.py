@@ -81,7 +81,7 @@ def _clear_database(path: Path) -> int:
 def _truncate(connection: sqlite3.Connection) -> None:
     """Empty the write-ahead log, which keeps what was deleted: also where an earlier try could not. Raises: sqlite3.Error."""
     deadline = time.monotonic() + BUSY
-    # Never waiting with the writers' lock in hand, which would hold up the server. Busy, SQLite says so in a row and raises nothing.
+    # Never waiting with the writers' lock in hand, which would hold up the server. Busy, SQLite says so in a row.
     connection.execute("PRAGMA busy_timeout = 0")
     while connection.execute("PRAGMA wal_checkpoint(TRUNCATE)").fetchone()[0]:
         if time.monotonic() > deadline:
