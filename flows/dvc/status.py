@@ -27,12 +27,13 @@ def is_free(rwlock: Path) -> bool:
 
 def main() -> int:
     import dvc
-    import dvc.rwlock as locks
-    from dvc.repo import Repo, lock_repo
 
     if dvc.__version__ not in KNOWN:
         return FAILED
     try:
+        import dvc.rwlock as locks
+        from dvc.repo import Repo, lock_repo
+
         hash_each_path_once(staging=True)
         with Repo() as repo, lock_repo(repo):
             if is_free(Path(str(repo.tmp_dir)) / locks.RWLOCK_FILE):

@@ -200,7 +200,7 @@ class ObjectIndex:
         """How many files are known."""
         return len(self._copies)
 
-    @cached_property
+    @property
     def sizes(self) -> frozenset[int]:
         """Of the files that are known, in bytes."""
         return frozenset(size for size, _, _ in self._copies.values() if isinstance(size, int))

@@ -2,8 +2,8 @@
 
     all of them              `Reading()`, as `lmeraser audit --stores` does
     what is not known        objects that are named by their content, were read whole before and surely hold nothing of what is
-                             looked for are left out (`object_index`), and large files with the digest of such an object, or of
-                             one that this very scan read; everything else is read
+                             looked for are left out (`object_index`), and files with the digest of such an object, or of one
+                             that this very scan read; everything else is read
     what has its turn        a share of all files, drawn by a key for each day (`turns`)
 
 Names, condemned digests and what names them are looked at in every store, whichever files are read.
@@ -19,7 +19,7 @@ from lmeraser.prove.object_index import Clean, ObjectIndex, question_of
 from lmeraser.prove.traces import Gathering
 from lmeraser.stores.base import Entry, Store
 
-LARGE = 1 << 10  # bytes of a file from which on its digest is worth its while
+LEAST = 1 << 10  # bytes of a file from which on its digest is worth its while
 PIECE = 1 << 20  # bytes read at once for it
 OPEN = "{} search terms that no index can answer: every object was read"
 
@@ -28,7 +28,7 @@ OPEN = "{} search terms that no index can answer: every object was read"
 class Reading:
     """Attributes:
     index: what was read before; None: nothing is known and nothing remembered.
-    clean: MD5 to bytes of the objects that this scan read whole and found nothing in.
+    clean: MD5s of the objects that this scan read whole and found nothing in.
     people: pseudonyms of everybody who is looked for. trusting: leave out what the index answers.
     has_turn: by the name of an object or file, whether it is read; None: all are.
     """
@@ -38,7 +38,8 @@ class Reading:
     trusting: bool = False
     has_turn: Callable[[str], bool] | None = None
     notes: list[str] = field(default_factory=list)
-    clean: dict[str, int] = field(default_factory=dict)
+    clean: set[str] = field(default_factory=set)
+    _sizes: set[int] = field(default_factory=set)  # in bytes, of the objects whose digest may answer for a file
     _clean: Clean | None = None
 
     def begin(self, finder: Finder) -> None:
@@ -46,6 +47,7 @@ class Reading:
         if self.index is not None and self.trusting:
             question = question_of(self.index.key, finder, self.people)
             self._clean = self.index.clean(question)
+            self._sizes |= self.index.sizes
             if question.open and self.index.size:
                 self.notes.append(OPEN.format(question.open))
 
@@ -61,9 +63,7 @@ class Reading:
     def knows_bytes(self, store: Store, entry: Entry, condemned: Set[str]) -> bool:
         """Whether a file that no digest names holds, byte for byte by its digest, what an object of the project holds that was
         read whole and has nothing in it: as artifacts do, of which the cache has a copy. Raises: whatever reading raises."""
-        if self.index is None or self._clean is None or entry.kind != "file" or entry.size < LARGE:
-            return False
-        if entry.size not in self.index.sizes and entry.size not in self.clean.values():
+        if self._clean is None or entry.kind != "file" or entry.size < LEAST or entry.size not in self._sizes:
             return False
         digest = hashlib.md5(usedforsecurity=False)
         with store.open(entry.key) as stream:
@@ -71,6 +71,11 @@ class Reading:
                 digest.update(piece)
         md5 = digest.hexdigest()
         return md5 not in condemned and (md5 in self.clean or md5 in self._clean)
+
+    def found_nothing(self, md5: str, size: int) -> None:
+        """An object was read whole by this scan, and holds nothing of what is looked for."""
+        self.clean.add(md5)
+        self._sizes.add(size)
 
     def waits(self, store: Store, entry: Entry, md5: str) -> bool:
         """Whether it is not a file's turn: what is known of it stays."""
@@ -112,7 +117,7 @@ def remember(
     if reading.index is None or gathering is None or not look.answerable or look.md5 != name.removesuffix(".dir"):
         return
     if clean:
-        reading.clean[look.md5] = entry.size
+        reading.found_nothing(look.md5, entry.size)
     if not gathering.folded:
         reading.index.note(store, entry, name, look.parquet, gathering.end(), look.people)
 

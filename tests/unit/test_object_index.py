@@ -249,7 +249,7 @@ def test_a_scan_that_leaves_out_what_it_knows_finds_what_a_scan_of_everything_fi
 ) -> None:
     history = History(tmp_path_factory.mktemp("history"))
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(reading, "LARGE", 1)
+        patch.setattr(reading, "LEAST", 1)
         for step in steps:
             history.step(*step)
             history.compare()
@@ -301,7 +301,7 @@ def test_objects_that_may_hold_the_people_are_read_and_no_others(tmp_path: Path)
 def test_a_copy_of_what_was_read_whole_is_known_by_its_digest_until_a_byte_of_it_is_another(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(reading, "LARGE", 1)
+    monkeypatch.setattr(reading, "LEAST", 1)
     store, path, workspace = filled(tmp_path), tmp_path / "objects.index", Stamped(name="workspace")
     content = part(PEOPLE[1:3], tmp_path)
     workspace.put("p00.parquet", content)
