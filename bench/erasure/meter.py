@@ -127,10 +127,9 @@ class Appearance(threading.Thread):
 
     def __init__(self, path: Path) -> None:
         super().__init__(daemon=True)
-        self.path, self.seconds, self._done = path, None, threading.Event()
+        self.path, self._done = path, threading.Event()
+        self.seconds: float | None = None
         self._before, self._start = self._there(), time.perf_counter()
-
-    seconds: float | None
 
     def _there(self) -> int | None:
         try:

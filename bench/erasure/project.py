@@ -7,7 +7,7 @@ import shutil
 import sys
 import tempfile
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -120,10 +120,15 @@ class Place:
         self._write_params(params.model_dump(mode="json"))
         if self.ground.slots > IN_ROOT:
             self.lmeraser("slots", str(self.ground.slots))
-            raw = yaml.safe_load((self.root / "params.yaml").read_text(encoding="utf-8"))
-            raw["skeleton"]["leaves"] = self.ground.slots
-            self._write_params(raw)
+            self.change({"skeleton": {"leaves": self.ground.slots}})
         self.commit("A project")
+
+    def change(self, changes: Mapping[str, Any]) -> None:
+        """Change params.yaml: of a section what is named, else the whole value."""
+        raw = yaml.safe_load((self.root / "params.yaml").read_text(encoding="utf-8"))
+        for name, value in changes.items():
+            raw[name] = raw[name] | value if isinstance(value, dict) else value
+        self._write_params(raw)
 
     def _write_params(self, raw: dict[str, Any]) -> None:
         (self.root / "params.yaml").write_text(yaml.safe_dump(raw, sort_keys=False), encoding="utf-8")

@@ -20,8 +20,6 @@ from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from typing import Any
 
-import yaml
-
 from bench.erasure.ground import Ground
 from bench.erasure.project import Place
 from lmeraser.core.layout import Layout
@@ -49,17 +47,9 @@ def prepare(records: int, folder: Path) -> Place:
     """A project that is not built."""
     place = Place(Ground("synthetic", records, max(2, records // CLUSTER), "prompts"), folder)
     place.prepare()
-    change(place, {**CHANGES, "parts": [f"p{number:02d}" for number in range(PARTS)]})
+    place.change({**CHANGES, "parts": [f"p{number:02d}" for number in range(PARTS)]})
     place.commit("Larger images and network")
     return place
-
-
-def change(place: Place, changes: Mapping[str, Any]) -> None:
-    path = place.root / "params.yaml"
-    raw = yaml.safe_load(path.read_text(encoding="utf-8"))
-    for name, value in changes.items():
-        raw[name] = raw[name] | value if isinstance(value, dict) else value
-    path.write_text(yaml.safe_dump(raw, sort_keys=False), encoding="utf-8")
 
 
 def unbuild(place: Place) -> None:
@@ -168,7 +158,7 @@ def _starts(env: Mapping[str, str], since: float) -> list[float]:
 def build(place: Place, env: Mapping[str, str], where: str, cores: Sequence[int]) -> Row:
     """One first build. Returns: what the driver says, with load and outs."""
     unbuild(place)
-    change(place, {"service": {"fan_out": "workers" if cores else "here"}})
+    place.change({"service": {"fan_out": "workers" if cores else "here"}})
     load, since = os.getloadavg()[0], time.time()
     command = [sys.executable, "-m", "bench.fleet.driver"]
     done = subprocess.run(command, cwd=place.root, env=dict(env), stdout=subprocess.PIPE, text=True, check=True)

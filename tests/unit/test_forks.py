@@ -112,6 +112,20 @@ def wait_for(what: Any) -> None:
         time.sleep(0.02)
 
 
+def sleeping(layout: Layout, folder: Path) -> client.Copy:
+    """A command that runs, with a child of its own."""
+    copy = client.start(layout, "spoken", ["sleep", str(folder / "pids")], 2)
+    assert copy
+    wait_for((folder / "pids").exists)
+    wait_for((folder / "pids").read_text)
+    return copy
+
+
+def pids_in(folder: Path) -> list[int]:
+    """Of that command and its child."""
+    return [int(pid) for pid in (folder / "pids").read_text().split()]
+
+
 def alive(process: int) -> bool:
     """Whether it runs: who has ended and was not asked about yet does not."""
     try:
@@ -169,11 +183,8 @@ def test_exit_status_and_errors_are_those_of_a_process(layout: Layout) -> None:
 
 @pytest.mark.usefixtures("forking")
 def test_command_whose_caller_is_gone_is_killed_with_all_that_it_started(layout: Layout, tmp_path: Path) -> None:
-    copy = client.start(layout, "spoken", ["sleep", str(tmp_path / "pids")], 2)
-    assert copy
-    wait_for((tmp_path / "pids").exists)
-    wait_for((tmp_path / "pids").read_text)
-    pids = [int(pid) for pid in (tmp_path / "pids").read_text().split()]
+    copy = sleeping(layout, tmp_path)
+    pids = pids_in(tmp_path)
     assert pids[0] == copy.pid
     copy.abandon()
     wait_for(lambda: not any(map(alive, pids)))
@@ -182,9 +193,7 @@ def test_command_whose_caller_is_gone_is_killed_with_all_that_it_started(layout:
 
 @pytest.mark.usefixtures("forking")
 def test_command_is_stopped_like_any_other(layout: Layout, tmp_path: Path) -> None:
-    copy = client.start(layout, "spoken", ["sleep", str(tmp_path / "pids")], 2)
-    assert copy
-    wait_for((tmp_path / "pids").exists)
+    copy = sleeping(layout, tmp_path)
     with pytest.raises(TimeoutError):
         copy.wait(0.01)
     processes.stop([copy], patience=5)
@@ -199,9 +208,7 @@ def test_copy_holds_nothing_of_another_that_runs_beside_it(layout: Layout, tmp_p
         return sorted(name.partition(":")[0] for name in opened if not name.startswith("/proc"))
 
     alone = kinds()
-    copy = client.start(layout, "spoken", ["sleep", str(tmp_path / "pids")], 2)
-    assert copy
-    wait_for((tmp_path / "pids").exists)
+    copy = sleeping(layout, tmp_path)
     assert kinds() == alone
     processes.stop([copy], patience=5)
 
@@ -210,11 +217,8 @@ def test_copy_holds_nothing_of_another_that_runs_beside_it(layout: Layout, tmp_p
 def test_commands_end_with_the_forking_process_though_their_caller_says_nothing(
     layout: Layout, tmp_path: Path, forking: "subprocess.Popen[str]", number: int
 ) -> None:
-    copy = client.start(layout, "spoken", ["sleep", str(tmp_path / "pids")], 2)
-    assert copy
-    wait_for((tmp_path / "pids").exists)
-    wait_for((tmp_path / "pids").read_text)
-    pids = [int(pid) for pid in (tmp_path / "pids").read_text().split()]
+    copy = sleeping(layout, tmp_path)
+    pids = pids_in(tmp_path)
     forking.send_signal(number)
     # Killed, it can tell the command's own process alone; what that started the caller ends.
     wait_for(lambda: not any(map(alive, pids if number == signal.SIGTERM else pids[:1])))
@@ -225,22 +229,17 @@ def test_commands_end_with_the_forking_process_though_their_caller_says_nothing(
 def test_where_the_forking_process_dies_its_commands_die_and_are_told_as_killed(
     layout: Layout, tmp_path: Path, forking: "subprocess.Popen[str]"
 ) -> None:
-    copy = client.start(layout, "spoken", ["sleep", str(tmp_path / "pids")], 2)
-    assert copy
-    wait_for((tmp_path / "pids").exists)
-    wait_for((tmp_path / "pids").read_text)
+    copy = sleeping(layout, tmp_path)
     forking.kill()
     assert copy.wait() == -signal.SIGKILL
-    wait_for(lambda: not any(alive(int(pid)) for pid in (tmp_path / "pids").read_text().split()))
+    wait_for(lambda: not any(map(alive, pids_in(tmp_path))))
     assert client.ask(layout, "spoken", ["end", "0"]) is None, "nobody answers any more"
 
 
 def test_forking_process_that_is_told_to_end_takes_its_commands_along(
     layout: Layout, tmp_path: Path, forking: "subprocess.Popen[str]"
 ) -> None:
-    copy = client.start(layout, "spoken", ["sleep", str(tmp_path / "pids")], 2)
-    assert copy
-    wait_for((tmp_path / "pids").exists)
+    copy = sleeping(layout, tmp_path)
     forking.terminate()
     assert copy.wait() < 0
     assert forking.wait(10) == 0
@@ -348,9 +347,7 @@ def test_locks_are_held_until_the_copy_ends(
     with path.open("w") as lock:
         fcntl.flock(lock, fcntl.LOCK_EX)
         monkeypatch.setattr(processes, "INHERITED_LOCKS", [lock.fileno()])
-        copy = client.start(layout, "spoken", ["sleep", str(tmp_path / "pids")], 2)
-        assert copy
-        wait_for((tmp_path / "pids").exists)
+        copy = sleeping(layout, tmp_path)
     with path.open("w") as other:
         with pytest.raises(BlockingIOError):
             fcntl.flock(other, fcntl.LOCK_EX | fcntl.LOCK_NB)
