@@ -12,6 +12,8 @@ the retained records anew after a deletion and compares bytes. What was measured
 seed, peer and params, and is not measured again unless --fresh. Expect ours at or above the linear head on all private data, at a
 hundredth of the cost of tuning again.
 
+    python -m bench.compare real --device cuda   the peers that train through the network: one prompt for all, full fine-tuning
+
 Given backbones want their files of weights in LMERASER_TEST_WEIGHTS or weights/ beside the repository. Their features are
 extracted once and kept in .bench/; results are in bench/results/compare-real.json.
 
@@ -31,6 +33,12 @@ def main(arguments: Sequence[str] | None = None) -> None:
     parser = bench_parser("compare", __doc__)
     parser.add_argument("data")
     parser.add_argument("--backbone", action="append", choices=BACKBONES, help="a given backbone, instead of one trained here")
+    parser.add_argument(
+        "--device",
+        choices=["cpu", "cuda"],
+        default="cpu",
+        help="cuda: over given backbones, those peers alone that train through the network",
+    )
     parser.add_argument("--seeds", type=int, nargs="+", default=[0, 1, 2])
     parser.add_argument("--peers", nargs="*", default=[], help="only those whose names hold one of these")
     parser.add_argument("--compared", type=int, default=6, help="groups whose bytes the rebuild check compares")

@@ -41,7 +41,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     with tempfile.TemporaryDirectory(prefix="lmeraser-exactness-") as folder:
         results = campaign(options, Path(folder))
     RESULTS.mkdir(exist_ok=True)
-    name = f"exactness-{options.data}" + (f"-{options.backbone}" if options.backbone else "")
+    name = "-".join(filter(None, ("exactness", options.data, options.backbone, results["environment"].get("gpu") and "gpu")))
     (RESULTS / f"{name}.json").write_bytes(readable_json(results))
     (RESULTS / f"{name}.md").write_text(markdown(results))
     print(markdown(results))

@@ -14,7 +14,7 @@ from bench.compare.real import data, features, peers, results
 from bench.compare.real.chosen import fit, own_span, penalty_for
 from bench.compare.real.features import Store, extract
 from bench.compare.real.outcome import Outcome
-from bench.compare.real.peers import DEEP, LAST, OURS, PEERS
+from bench.compare.real.peers import DEEP, LAST, OURS, PEERS, THROUGH_NETWORK
 from bench.compare.real.report import least_margins, not_measured, spread, verdict
 from bench.compare.real.results import Run
 from bench.compare.real.stand import Side, Stand
@@ -45,10 +45,10 @@ def side(people: range, seed: int) -> Side:
 def stand() -> Stand:
     preset = load_params(ROOT / "params" / "efficientnet-lite0.yaml")
     params = changed(preset, {"skeleton.leaves": 4, "cluster.anchors": 20, "cluster.k": 3, "projection.dim": 16})
-    return Stand(params, side(range(12), 1), side(range(20, 44), 2), side(range(50, 60), 3), WIDTHS)
+    return Stand(params, side(range(12), 1), side(range(20, 44), 2), side(range(50, 60), 3), WIDTHS, {})
 
 
-@pytest.mark.parametrize("peer", PEERS)
+@pytest.mark.parametrize("peer", [peer for peer in PEERS if peer not in THROUGH_NETWORK])
 def test_every_peer_answers_with_probabilities_and_tells_what_a_deletion_costs(
     peer: str, stand: Stand, monkeypatch: pytest.MonkeyPatch
 ) -> None:

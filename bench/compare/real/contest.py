@@ -6,7 +6,7 @@ import time
 
 from bench.compare.real.data import DATA, params_of, read_people
 from bench.compare.real.features import extract_all, given_backbone
-from bench.compare.real.peers import PEERS
+from bench.compare.real.peers import PEERS, THROUGH_NETWORK
 from bench.compare.real.report import write_real
 from bench.compare.real.results import NAME, digest_of, keep, kept_runs, run_of
 from bench.compare.real.stand import Stand, stand_on
@@ -14,9 +14,9 @@ from bench.lab.kept import alone
 from bench.lab.presets import BACKBONES
 
 
-def prepare(backbone: str, data_name: str, seed: int) -> Stand:
+def prepare(backbone: str, data_name: str, seed: int, device: str) -> Stand:
     """A stand whose features are extracted where they are not there yet."""
-    params = params_of(data_name, backbone, seed)
+    params = params_of(data_name, backbone, seed).model_copy(update={"device": device})
     people = read_people(data_name, params)
     network = given_backbone(params)
     wanted = {record.sha256 for record in (*people.public, *people.train, *people.test)}
@@ -25,17 +25,17 @@ def prepare(backbone: str, data_name: str, seed: int) -> Stand:
     return stand_on(people, store, network.widths, params)
 
 
-def measure(backbone: str, data_name: str, seed: int, wanted: list[str], fresh: bool) -> None:
+def measure(backbone: str, data_name: str, seed: int, wanted: list[str], args: argparse.Namespace) -> None:
     """What is missing of one row of the table under one seed."""
     digest = digest_of(params_of(data_name, backbone, seed))
     there = set()
     for run in kept_runs():
-        if not fresh and (run["backbone"], run["data"], run["seed"], run["params"]) == (backbone, data_name, seed, digest):
+        if not args.fresh and (run["backbone"], run["data"], run["seed"], run["params"]) == (backbone, data_name, seed, digest):
             there.add(run["peer"])
     missing = [peer for peer in wanted if peer not in there]
     if not missing:
         return
-    stand = prepare(backbone, data_name, seed)
+    stand = prepare(backbone, data_name, seed, args.device)
     for peer in missing:
         start = time.monotonic()
         run = run_of(backbone, data_name, peer, stand, PEERS[peer](stand))
@@ -49,11 +49,12 @@ def real(data_name: str, args: argparse.Namespace) -> None:
     data_names = DATA if data_name == "real" else (data_name,)
     if not set(data_names) <= set(DATA):
         raise SystemExit(f"bench.compare: unknown data set {data_name[:40]!r}; expected real or one of {', '.join(DATA)}")
-    wanted = [peer for peer in PEERS if not args.peers or any(part in peer for part in args.peers)]
+    possible = THROUGH_NETWORK if args.device == "cuda" else PEERS.keys() - THROUGH_NETWORK
+    wanted = [peer for peer in PEERS if peer in possible and (not args.peers or any(part in peer for part in args.peers))]
     for backbone in args.backbone or BACKBONES:
         for name in data_names:
             for seed in args.seeds:
                 if not args.report:
-                    measure(backbone, name, seed, wanted, args.fresh)
+                    measure(backbone, name, seed, wanted, args)
     with alone(NAME):
         write_real(kept_runs())

@@ -10,6 +10,7 @@ import os
 import sys
 import time
 from collections.abc import Callable, Iterable, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import numpy as np
@@ -26,6 +27,7 @@ from lmeraser.learn.backbone import Backbone
 from lmeraser.learn.environment import network_environment
 
 BLOCK = 512  # images in a file of features
+DECODED = 64  # images that a thread decodes at a time
 PROCESSES = 2
 
 Rows = NDArray[np.float32]
@@ -94,8 +96,18 @@ def given_backbone(params: Params) -> Backbone:
     return pipe.make_backbone(pipe.Shelf([], np.zeros((0, 1, 1, 1), dtype=np.uint8)), params)
 
 
-def extract(store: Store, images: Mapping[str, bytes], compute: Callable[[Sequence[bytes]], Rows], label: str) -> None:
-    """Add what is missing, in PROCESSES processes side by side. Args: images: by SHA-256; label: of the progress lines."""
+def decoded(images: Sequence[bytes], params: Params) -> NDArray[np.uint8]:
+    """(n, s, s, c) of stored images, decoded by a thread a core: a GPU waits for them."""
+    cores = len(os.sched_getaffinity(0))
+    blocks = [images[start : start + DECODED] for start in range(0, len(images), DECODED)]
+    with ThreadPoolExecutor(cores) as pool:
+        return np.concatenate(list(pool.map(lambda block: decode_all(block, params, "decode"), blocks)))
+
+
+def extract(
+    store: Store, images: Mapping[str, bytes], compute: Callable[[Sequence[bytes]], Rows], label: str, processes: int = PROCESSES
+) -> None:
+    """Add what is missing. Args: images: by SHA-256; label: of the progress lines; processes: side by side, 1: none but this."""
     there = store.places()
     missing = sorted(digest for digest in images if digest not in there)
     blocks = [missing[start : start + BLOCK] for start in range(0, len(missing), BLOCK)]
@@ -106,7 +118,7 @@ def extract(store: Store, images: Mapping[str, bytes], compute: Callable[[Sequen
         return len(block)
 
     done = 0
-    for count in _side_by_side(work, blocks):
+    for count in _side_by_side(work, blocks, processes):
         done += count
         rate = done / (time.monotonic() - begun)
         sys.stderr.write(f"{label}: features of {done:,} of {len(missing):,} images, {rate:.0f} a second\n")
@@ -119,11 +131,14 @@ def _run(block: Sequence[str]) -> int:
     return _inherited["work"](block)
 
 
-def _side_by_side(work: Callable[[Sequence[str]], int], blocks: Sequence[Sequence[str]]) -> Iterable[int]:
+def _side_by_side(work: Callable[[Sequence[str]], int], blocks: Sequence[Sequence[str]], processes: int) -> Iterable[int]:
+    if processes == 1:
+        yield from map(work, blocks)
+        return
     if not blocks:
         return
     _inherited["work"] = work
-    with multiprocessing.get_context("fork").Pool(min(PROCESSES, len(os.sched_getaffinity(0)))) as pool:
+    with multiprocessing.get_context("fork").Pool(min(processes, len(os.sched_getaffinity(0)))) as pool:
         yield from pool.imap_unordered(_run, blocks)
 
 
@@ -132,7 +147,8 @@ def extract_all(images: Mapping[str, bytes], backbone: Backbone, params: Params,
     store = store_for(params)
 
     def compute(block: Sequence[bytes]) -> Rows:
-        return backbone.features(decode_all(block, params, "decode"), params.embed.batch)
+        return backbone.features(decoded(block, params), params.embed.batch)
 
-    extract(store, images, compute, label)
+    # A process that uses a GPU cannot be forked.
+    extract(store, images, compute, label, PROCESSES if params.device == "cpu" else 1)
     return store

@@ -15,6 +15,7 @@ from sklearn.neighbors import KNeighborsClassifier
 
 from bench.compare.real.chosen import CHOSEN_ON, Floats, Rows, fit, indicator, ridge_for, temperature_for
 from bench.compare.real.groups import paper, shards, tuned_head
+from bench.compare.real.network import fine_tuned, one_prompt
 from bench.compare.real.outcome import Outcome, spent
 from bench.compare.real.stand import Side, Stand
 from bench.lab.changes import changed
@@ -173,6 +174,9 @@ def class_means(stand: Stand) -> Outcome:
 OURS = "ours: discriminant of exact sums, all depths (served)"
 LAST = "logistic regression, last layer"
 DEEP = "logistic regression, all depths"
+ONE_PROMPT = "one prompt and head for all, by SGD"
+FINE_TUNED = "full fine-tuning"
+THROUGH_NETWORK = {ONE_PROMPT, FINE_TUNED}  # measured with --device cuda, the others without
 PEERS: dict[str, Callable[[Stand], Outcome]] = {
     OURS: discriminant,
     LAST: logistic_last,
@@ -184,4 +188,6 @@ PEERS: dict[str, Callable[[Stand], Outcome]] = {
     "the paper's clustering, closed heads": paper,
     "SISA over the frozen backbone, 16 shards": shards,
     "one head by SGD, all depths": tuned_head,
+    ONE_PROMPT: one_prompt,
+    FINE_TUNED: fine_tuned,
 }

@@ -2,7 +2,7 @@
 
 from collections.abc import Iterable
 from pathlib import Path
-from typing import TypedDict
+from typing import NotRequired, TypedDict
 
 from bench.compare.real.outcome import Outcome
 from bench.compare.real.stand import Stand
@@ -12,19 +12,24 @@ from bench.lab.report import provenance
 from lmeraser.core.digest import canonical_json, readable_json, sha256
 from lmeraser.core.files import write_atomically
 from lmeraser.core.params import Params
+from lmeraser.learn.environment import network_environment
 from lmeraser.serve.evaluation import accuracy, calibration_error, log_loss
 
 NAME = "compare-real"
 
 
 class Run(TypedDict):
-    """One peer on one stand. Seconds are of processor, storage in bytes, counts of records; the rest is as in Outcome."""
+    """One peer on one stand. Storage is in bytes, counts are of records; the rest is as in Outcome.
+
+    Seconds are of processor, or where `gpu` names one, on the clock.
+    """
 
     backbone: str
     data: str
     seed: int
     peer: str
     params: str
+    gpu: NotRequired[str]
     command: str
     revision: str
     counts: dict[str, int]
@@ -41,8 +46,8 @@ class Run(TypedDict):
 
 
 def digest_of(params: Params) -> str:
-    """Of what decides a measurement beside the seed and where files lie: what was measured with others is measured anew."""
-    settings = params.model_dump(mode="json", exclude={"seed", "source", "service", "slots"})
+    """Of what decides a measurement beside seed, device and where files lie: what was measured with others is measured anew."""
+    settings = params.model_dump(mode="json", exclude={"seed", "source", "service", "slots"}) | {"device": "cpu"}
     if settings["pretrain"]["weights"]:
         del settings["pretrain"]["weights"]["file"]
     return sha256(canonical_json(settings))
@@ -52,7 +57,8 @@ def run_of(backbone: str, data_name: str, peer: str, stand: Stand, outcome: Outc
     """What is kept: the answers, which are large, as their three measures."""
     answer = outcome.probabilities, outcome.labels, stand.test.labels
     made = provenance()
-    return {
+    device = network_environment(stand.params.device)
+    run: Run = {
         "backbone": backbone,
         "data": data_name,
         "seed": stand.params.seed,
@@ -78,6 +84,9 @@ def run_of(backbone: str, data_name: str, peer: str, stand: Stand, outcome: Outc
         "chosen": dict(outcome.chosen),
         "equal": outcome.equal,
     }
+    if "gpu" in device:
+        run["gpu"] = device["gpu"]
+    return run
 
 
 def kept_runs(folder: Path = RESULTS) -> list[Run]:

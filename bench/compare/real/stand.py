@@ -39,13 +39,14 @@ class Side:
 
 @dataclass(frozen=True)
 class Stand:
-    """Attributes: train, test: private; widths: of the backbone's depths, its own row last."""
+    """Attributes: train, test: private; widths: of the backbone's depths, its own row last; images: stored, by SHA-256."""
 
     params: Params
     public: Side
     train: Side
     test: Side
     widths: tuple[int, ...]
+    images: Mapping[str, bytes]
 
     @cached_property
     def skeleton(self) -> Skeleton:
@@ -118,4 +119,4 @@ def stand_on(people: People, store: Store, widths: tuple[int, ...], params: Para
     def side(records: list[Record]) -> Side:
         return Side(records, store.rows([record.sha256 for record in records]))
 
-    return Stand(params, side(people.public), side(people.train), side(people.test), widths)
+    return Stand(params, side(people.public), side(people.train), side(people.test), widths, people.images)
