@@ -2,6 +2,7 @@
 
 import errno
 import json
+import signal
 import sys
 import tempfile
 import time
@@ -20,23 +21,31 @@ from lmeraser.core.progress import say
 from lmeraser.pipeline.files import ROOT_FILE, check_files, file_of, plain_name, stage_names
 from lmeraser.pipeline.locks import read_outs
 
+CRASHES = {signal.SIGSEGV, signal.SIGBUS, signal.SIGILL, signal.SIGFPE, signal.SIGABRT, signal.SIGKILL}
 RECORD, STATUS = "flows.dvc.record", "flows.dvc.status"
 
 
 def finish(started: Sequence[processes.Running], layout: Layout, what: str) -> None:
     """Wait for commands; if we are interrupted, end them. Raises: StepFailedError with the line of a stage that failed."""
-    if any(processes.statuses(started)):
-        raise failure(layout, what)
+    statuses = processes.statuses(started)
+    if any(statuses):
+        raise failure(layout, what, statuses)
 
 
-def failure(layout: Layout, what: str) -> StepFailedError:
-    """The error of a stage that failed, by its own line where it left one."""
+def failure(layout: Layout, what: str, statuses: Sequence[int] = ()) -> StepFailedError:
+    """The error of a stage that failed, by its own line where it left one; or by the signal that ended it, which leaves none."""
     reported = processes.reported_failure(layout)
     if reported:
         return reported
     obstacle = _obstacle(layout)
     if obstacle:
         return StepFailedError(f"{what} failed because {obstacle}; fix that and retry: no data was lost")
+    fatal = [signal.Signals(-status).name for status in statuses if -status in CRASHES]
+    if fatal:
+        return StepFailedError(
+            f"{what} was ended by {fatal[0]}: by a library's fault or for want of memory, not by a check. Retry: no data was "
+            "lost; if it happens again, try the other versions of constraints.txt and unset pins (docs/exactness.md, Variables)"
+        )
     return StepFailedError(f"{what} failed; its output above says why. Fix that and retry: no data was lost")
 
 

@@ -110,6 +110,7 @@ def _own() -> tuple[tuple[str, str], ...]:
         "libc": " ".join(platform.libc_ver()).strip() or sys.platform,
         # Chooses among the C library's functions; nothing tells the effect, so the value counts.
         "libc_tunables": os.environ.get("GLIBC_TUNABLES") or "none",
+        "openblas_l2_size": os.environ.get("OPENBLAS_L2_SIZE") or "its own",  # how products are divided; likewise
         "threads": str(THREADS),
         "numpy_instructions": _instructions(),
         "numpy_answers": known_answers(),

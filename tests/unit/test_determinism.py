@@ -113,7 +113,12 @@ def test_pin_that_torch_obeys_is_another_environment() -> None:
     assert differing(plain, printed_json(code, {"ONEDNN_MAX_CPU_ISA": "SSE41"}))
 
 
-PINNED = {"OPENBLAS_CORETYPE": "Prescott", "NPY_DISABLE_CPU_FEATURES": "X86_V3 X86_V4", "GLIBC_TUNABLES": "glibc.malloc.check=0"}
+PINNED = {
+    "OPENBLAS_CORETYPE": "Prescott",
+    "OPENBLAS_L2_SIZE": "768",
+    "NPY_DISABLE_CPU_FEATURES": "X86_V3 X86_V4",
+    "GLIBC_TUNABLES": "glibc.malloc.check=0",
+}
 
 
 @pytest.mark.slow
