@@ -35,7 +35,7 @@ PINS = (
     "NPY_ENABLE_CPU_FEATURES",
     "ONEDNN_MAX_CPU_ISA",
     "OPENBLAS_CORETYPE",
-    "OPENBLAS_L2_SIZE",  # without it OpenBLAS 0.3.34 (numpy 2.5) ends in a segmentation fault on some processors, its kernels pinned
+    "OPENBLAS_L2_SIZE",  # OpenBLAS 0.3.34 (numpy 2.5) with pinned kernels crashes on some processors without it
 )
 FOREIGN = (  # how the names begin of variables that choose threads, kernels, algorithms or types
     *("OMP_", "GOMP_", "KMP_", "LIBGOMP_"),
