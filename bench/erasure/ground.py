@@ -41,6 +41,7 @@ METHODS = (TREE, "random", "anchors")  # ours, as SISA divides, as the paper doe
 SHARDS = 20  # of SISA's way
 # CIFAR-10's clusters: how many leaves, and above how many records a node is split, for about so many of them.
 CIFAR_CUTS = {115: (128, 500), 500: (560, 115)}
+CIFAR_SHARDS = 4  # as `lmeraser parts` advises
 DIGITS_SLOTS = 16
 
 
@@ -83,6 +84,7 @@ def params_of(ground: Ground, source: Path) -> Params:
         changes |= {"slots": [slot_name(number) for number in range(min(ground.slots, IN_ROOT))]}
     if ground.data == "cifar10":
         changes["cluster.n_max"] = CIFAR_CUTS[ground.clusters][1]
+        changes["shards"] = CIFAR_SHARDS
     if ground.data == "synthetic":
         changes |= _synthetic_changes(ground)
     return changed(preset, changes | {"skeleton.leaves": min(ground.slots, IN_ROOT)})

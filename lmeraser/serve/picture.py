@@ -5,6 +5,7 @@ from typing import Any
 
 import pandas as pd
 
+LABELLED = 40  # clusters that are shown by name
 PARTS = {
     "served": "served (clusters + global head)",
     "clusters_soft": "clusters, soft routing",
@@ -42,9 +43,13 @@ def _draw(metrics: dict[str, Any], clusters: pd.DataFrame) -> bytes:
     left.set_xlim(0, 1.12)
     left.set_title("Accuracy on private test records", fontsize=10)
     sizes = clusters["records"].fillna(0).astype(float)
-    right.bar(clusters["slot"], sizes, color="#72b7b2")
+    if len(clusters) <= LABELLED:
+        right.bar(clusters["slot"], sizes, color="#72b7b2")
+        right.tick_params(axis="x", rotation=90, labelsize=8)
+    else:  # names would lie upon each other
+        right.stairs(sorted(sizes, reverse=True), color="#72b7b2", fill=True)
+        right.set_xlabel(f"{len(clusters)} clusters, largest first", fontsize=9)
     right.set_title("Private training records in each cluster", fontsize=10)
-    right.tick_params(axis="x", rotation=90, labelsize=8)
     for axis in (left, right):
         axis.spines[["top", "right"]].set_visible(False)
     stream = io.BytesIO()

@@ -58,16 +58,27 @@ def test_advice_is_the_least_power_of_two_with_which_no_file_is_too_large(
 ) -> None:
     layout = Layout(tmp_path)
     write(layout, 200, 1)
-    monkeypatch.setattr(rule, "LARGE", large)
+    monkeypatch.setattr(rule, "SMALL", large)
     sizes = part_sizes(layout, PARAMS)
     assert advised(sizes) == expected
     assert sizes[0].largest_of(expected) <= large
     assert expected == 1 or sizes[0].largest_of(expected // 2) > large
 
 
+def test_where_small_files_would_be_too_many_they_may_be_large(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    write(Layout(tmp_path), 200, 1)
+    sizes = part_sizes(Layout(tmp_path), PARAMS)
+    monkeypatch.setattr(rule, "SMALL", 85_000)
+    for many, expected in ((8, 8), (7, 4), (3, 2), (1, 2)):  # 85,000 takes eight files, 280,000 two
+        monkeypatch.setattr(rule, "MANY", many)
+        monkeypatch.setattr(rule, "LARGE", 280_000)
+        assert advised(sizes) == expected, many
+
+
 def test_person_who_alone_is_too_large_asks_for_no_more_shards_than_help(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     layout = Layout(tmp_path)
     write(layout, 1, 1)
+    monkeypatch.setattr(rule, "SMALL", 100)
     monkeypatch.setattr(rule, "LARGE", 100)
     assert advised(part_sizes(layout, PARAMS)) == 1
 

@@ -1,5 +1,7 @@
 """The global head of either kind: sums are exact whatever the order and the parts; taking a record out equals never adding it."""
 
+from collections.abc import Callable, Iterator
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -8,13 +10,41 @@ from builders import make_params, refused
 from hypothesis import given
 from hypothesis import strategies as st
 
+from lmeraser.clusters import global_head
 from lmeraser.clusters.discriminant import Chosen
-from lmeraser.clusters.global_head import GlobalHead, Rule, Sums, load_head, load_sums, save_head, save_sums, solve
+from lmeraser.clusters.global_head import (
+    TILE,
+    GlobalHead,
+    Rule,
+    Sums,
+    load_head,
+    load_sums,
+    pack,
+    save_head,
+    save_sums,
+    solve,
+    unpack,
+)
 from lmeraser.core.errors import ParamsError, ProjectError
 from lmeraser.learn.embedding import exact_sums
 
 LEVELS = 16
 seeds = st.integers(0, 2**32 - 1)
+
+
+class Forgetful(dict[bytes, GlobalHead]):
+    """Knows no head: each is solved."""
+
+    def __contains__(self, key: object) -> bool:
+        return False
+
+
+@pytest.fixture(autouse=True, scope="module")
+def _solved_each_time() -> Iterator[None]:
+    """Else two heads that are compared would be one."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(global_head, "_SOLVED", Forgetful())
+        yield
 
 
 def fourier(rng: np.random.Generator, n: int, size: int = 12) -> np.ndarray:
@@ -144,6 +174,43 @@ def test_sums_and_head_read_back_as_they_were_written(
         head = solve([sums], rule)
         save_head(folder / "head", head)
         assert same(load_head(folder / "head"), head)
+
+
+@pytest.mark.parametrize("size", [0, 1, 7, TILE - 1, TILE, TILE + 1, 2 * TILE + 3])
+def test_a_gram_matrix_is_packed_into_half_and_comes_back_whole(size: int) -> None:
+    below = np.random.default_rng(size).integers(-9, 9, (size, size), dtype=np.int32)
+    gram = below + below.T
+    packed = pack(gram)
+    assert packed.tolist() == gram[np.triu_indices(size)].tolist()
+    np.testing.assert_array_equal(unpack(packed, size), gram)
+
+
+ANOTHER: dict[str, Callable[[Sums, Rule], tuple[Sums, Rule]]] = {
+    "one product": lambda sums, rule: (replace(sums, gram=sums.gram + np.eye(len(sums.gram), dtype=np.int32)), rule),
+    "a label's sum": lambda sums, rule: (replace(sums, by_label=sums.by_label + 1), rule),
+    "a count": lambda sums, rule: (replace(sums, counts=sums.counts + 1), rule),
+    "a label's name": lambda sums, rule: (replace(sums, labels=[f"{label}x" for label in sums.labels]), rule),
+    "the levels": lambda sums, rule: (sums, replace(rule, levels=rule.levels + 1)),
+    "the choice": lambda sums, rule: (sums, replace(rule, chosen=Chosen(0.9, 0.1, 2.0))),
+    "the unit": lambda sums, rule: (sums, replace(rule, unit=np.full(len(sums.gram), 2.0))),
+    "the ridge": lambda sums, rule: (sums, replace(rule, head=rule.head.model_copy(update={"ridge": 0.5}))),
+}
+
+
+@each_rule
+@pytest.mark.parametrize("change", ANOTHER.values(), ids=list(ANOTHER))
+def test_a_head_that_was_just_solved_answers_for_these_very_sums_alone(
+    rule: Rule, change: Callable[[Sums, Rule], tuple[Sums, Rule]], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    rng = np.random.default_rng(3)
+    sums = sums_of(fourier(rng, 40), labels_for(rng, 40))
+    fresh = [solve([sums], rule), solve([change(sums, rule)[0]], change(sums, rule)[1])]
+    monkeypatch.setattr(global_head, "_SOLVED", {})
+    first, again = solve([sums], rule), solve([sums], rule)
+    assert first is again
+    other, other_rule = change(sums, rule)
+    assert same(solve([other], other_rule), fresh[1])
+    assert same(solve([sums], rule), fresh[0])
 
 
 def test_missing_sums_are_refused(tmp_path: Path) -> None:
