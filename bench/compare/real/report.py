@@ -11,7 +11,7 @@ import matplotlib.pyplot as plt
 
 from bench.compare.real.chosen import CHOICE_TOLERANCE, CHOSEN_ON, TOLERANCE
 from bench.compare.real.data import DATA, PUBLIC_IMAGES, TEST_IMAGES, TRAIN_IMAGES
-from bench.compare.real.peers import DEEP, LAST, OURS, PEERS
+from bench.compare.real.peers import DEEP, FINE_TUNED, LAST, ONE_PROMPT, OURS, PEERS
 from bench.compare.real.results import NAME, Run
 from bench.lab import RESULTS
 from bench.lab.presets import BACKBONES
@@ -133,6 +133,19 @@ def verdict(runs: Sequence[Run]) -> str:
     return "\n".join([*lines, *([f"- Below the better one: {'; '.join(below)}."] if below else [])])
 
 
+def against_trained(runs: Sequence[Run]) -> str:
+    """Ours against those that train through the network, under the seeds that both have."""
+    rows = []
+    for backbone in BACKBONES:
+        for name in measured_data(runs, backbone):
+            ahead = [list(margins(runs, backbone, name, peer).values()) for peer in (ONE_PROMPT, FINE_TUNED)]
+            if any(ahead):
+                rows.append([backbone, name, *(spread(points, "{:+.2f}") for points in ahead)])
+    if not rows:
+        return "No peer that trains through the network was measured."
+    return table(["backbone", "data", *(f"against {peer}" for peer in (ONE_PROMPT, FINE_TUNED))], rows)
+
+
 def not_measured(runs: Sequence[Run]) -> str:
     lines = []
     for backbone in BACKBONES:
@@ -178,7 +191,7 @@ def draw(runs: Sequence[Run]) -> str:
 def on_gpus(runs: Sequence[Run]) -> str:
     """Which cards gave the numbers of those that train through the network; they wait for nobody's second core."""
     cards = sorted({run["gpu"] for run in runs if "gpu" in run})
-    return f" of one {' or one '.join(cards)} (bfloat16)" if cards else ""
+    return f", on one {' or one '.join(cards)} (bfloat16)" if cards else ""
 
 
 def counts_table(runs: Sequence[Run]) -> str:
@@ -206,6 +219,10 @@ def write_real(runs: Sequence[Run]) -> None:
         verdict(runs),
         "## Points of ours against both logistic regressions",
         margin_table(runs),
+        "## Points of ours against what trains through the network",
+        f"Neither can forget anybody but by training all of it again{on_gpus(runs)}. A network whose every weight is trained on "
+        "everybody's images is often the better model, and the one that keeps them.",
+        against_trained(runs),
     ]
     for backbone in BACKBONES:
         if measured_data(runs, backbone):
