@@ -16,16 +16,19 @@ demo: install
 serve: install
 	$(BIN)/python -m flows.service.supervisor $(SERVE)
 
+# Temporary files in memory, where a folder of it has so many kB free, which a container's often has not: nobody waits for a disk
+# then, nor for the deletion of what earlier sessions left there.
+in_memory = $(shell df -Pk /dev/shm 2>/dev/null | awk 'NR == 2 && $$4 > $(1) {print "TMPDIR=/dev/shm"}')
+
 # A process a core, at most four: most tests start processes of their own and wait for them. Coverage is that of flows, in process.
 test: install
-	$(BIN)/python -m pytest -n logical --maxprocesses 4 --dist worksteal --cov --cov-report=
+	$(call in_memory,8000000) $(BIN)/python -m pytest -n logical --maxprocesses 4 --dist worksteal --cov --cov-report= \
+		-o tmp_path_retention_count=1
 
-# Temporary files (320 MB, the last session's stay) in memory, where a folder of it has 2 GB free, which a container's often has
-# not: nobody waits for a disk then, nor for the deletion of what earlier sessions left there.
-# Without pytest's own capture of logs, which costs 2 ms a test.
+# Temporary files are 320 MB. Without pytest's own capture of logs, which costs 2 ms a test.
 # Whatever stands beside tests/unit is slow (tests/unit/test_imports.py): it need not even be imported.
 quick: install
-	$(shell df -Pk /dev/shm 2>/dev/null | awk 'NR == 2 && $$4 > 2000000 {print "TMPDIR=/dev/shm"}') $(BIN)/python -m pytest -n logical --maxprocesses 4 --dist worksteal \
+	$(call in_memory,2000000) $(BIN)/python -m pytest -n logical --maxprocesses 4 --dist worksteal \
 		-m "not slow and not campaign" -o tmp_path_retention_count=1 -p no:logging tests/unit
 
 # What takes minutes a test, and every slow test again with each process started from nothing (tests/preloading.py): an hour.

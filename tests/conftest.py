@@ -1,9 +1,11 @@
 """What every test has in common: the stages' settings, a derandomised hypothesis, and no key from outside."""
 
 import atexit
+import functools
 import gc
 import warnings
 from collections.abc import Generator, Iterator
+from types import ModuleType
 
 from lmeraser.core import determinism
 
@@ -18,6 +20,7 @@ settings.register_profile(
 )
 settings.load_profile("lmeraser")
 
+ABOUT_FLOWS = ("flows", "fake_pipeline", "histories", "fake_dvc")  # it, and what tests reach it by
 LONGEST = ("test_service.py", "test_interruptions.py", "test_sample.py", "test_build.py")
 
 
@@ -50,5 +53,17 @@ def pytest_collection() -> Generator[None, object, object]:
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """What waits longest goes first: a test of two minutes that begins last leaves the other workers idle."""
+    """What waits longest goes first: a test of two minutes that begins last leaves the other workers idle.
+
+    Coverage is that of flows, and tracing makes any code half as slow again: tests that name nothing of flows go untraced.
+    """
     items.sort(key=lambda item: item.path.name not in LONGEST)
+    for item in items:
+        if isinstance(item, pytest.Function) and not _names_flows(item.module):
+            item.add_marker(pytest.mark.no_cover)
+
+
+@functools.cache
+def _names_flows(module: ModuleType) -> bool:
+    names = (getattr(value, "__module__", None) or getattr(value, "__name__", "") for value in vars(module).values())
+    return any(str(name).partition(".")[0] in ABOUT_FLOWS for name in names)

@@ -4,6 +4,7 @@ import functools
 import json
 import random
 import shutil
+from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field
@@ -51,7 +52,7 @@ class World:
     remote: bool = True
     kills: int = 0
     killed: list[str] = field(default_factory=list)
-    _writes: dict[tuple[str, ...], int] = field(default_factory=dict)
+    _writes: dict[frozenset[tuple[str, int]], int] = field(default_factory=dict)
     template: FakePipeline = field(init=False)
 
     def __post_init__(self) -> None:
@@ -74,7 +75,7 @@ class World:
 
     def writes(self, steps: Sequence[Step]) -> int:
         """How many writes a history of these kinds of steps has that nobody kills, about."""
-        shape = tuple(step.name.rpartition(" ")[0] for step in steps)
+        shape = frozenset(Counter(step.name.rpartition(" ")[0] for step in steps).items())
         if shape not in self._writes:
             self._writes[shape] = self._counted(steps)
         return self._writes[shape]

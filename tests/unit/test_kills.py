@@ -58,7 +58,7 @@ def drawn(dice: random.Random) -> tuple[list[Step], Asked]:
     return [*steps, resume()], asked
 
 
-@pytest.mark.parametrize("kills", [FEW, pytest.param(MANY, marks=pytest.mark.slow)])
+@pytest.mark.parametrize("kills", [FEW, pytest.param(MANY, marks=[pytest.mark.slow, pytest.mark.no_cover])])
 @pytest.mark.parametrize("kind", KINDS)
 def test_killed_anywhere_and_resumed_every_request_ends_and_nobody_else_lost_anything(
     kind: str, kills: int, tmp_path: Path
