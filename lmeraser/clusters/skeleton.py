@@ -95,7 +95,11 @@ class Skeleton:
             plain: Integers = np.clip(np.rint(quantised / self.step), -levels, levels)
             return plain
         angle = quantised @ self.projection  # exact: whole numbers
-        rounded: Integers = np.rint(np.cos(angle / (STEPS * PROJECTION_STEPS) + self.offset) * levels)
+        angle /= STEPS * PROJECTION_STEPS  # in place from here: thousands of wide rows are gigabytes
+        angle += self.offset
+        np.cos(angle, out=angle)
+        angle *= levels
+        rounded: Integers = np.rint(angle, out=angle)
         return rounded
 
     @property

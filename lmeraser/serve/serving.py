@@ -26,6 +26,7 @@ from lmeraser.learn.backbone import Backbone, load_backbone
 from lmeraser.learn.cluster_model import ClusterModel, load_cluster_model
 from lmeraser.serve.quarantine import Quarantine, read_quarantine
 
+ROWS = 1024  # images whose summands, some thousand numbers each, are in memory at once
 Probabilities = NDArray[np.float64]
 
 
@@ -237,6 +238,8 @@ class ServedModel:
             hard[rows[own]] = probabilities[own]
         whole = np.zeros_like(soft)
         if self.head is not None:
-            summands = self.skeleton.summand(quantised, self.head.levels)
-            whole = self._spread(self.head.probabilities(summands), self.head.labels)
+            starts = range(0, len(quantised), ROWS)
+            blocks = (self.skeleton.summand(quantised[start : start + ROWS], self.head.levels) for start in starts)
+            for start, summands in zip(starts, blocks, strict=True):
+                whole[start : start + ROWS] = self._spread(self.head.probabilities(summands), self.head.labels)
         return Answers(self.labels, self.mix * soft + (1 - self.mix) * whole, soft, hard, whole, nearest)
