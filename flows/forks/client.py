@@ -69,11 +69,16 @@ def _request(layout: Layout, module: str, arguments: Sequence[str], variables: M
     return json.dumps(request).encode()
 
 
-def _hand_over(layout: Layout, module: str, arguments: Sequence[str], streams: Sequence[int]) -> Copy | None:
-    """Let a copy run a command with these standard streams; None if there is no such process, or it refuses."""
+def _hand_over(
+    layout: Layout, module: str, arguments: Sequence[str], streams: Sequence[int], variables: Mapping[str, str] | None = None
+) -> Copy | None:
+    """Let a copy run a command with these standard streams; None if there is no such process, or it refuses.
+
+    Args: variables: of its environment; None: those of what works on the project.
+    """
     if not layout.forks.exists():
         return None
-    body = _request(layout, module, arguments, processes.environment_of(layout))
+    body = _request(layout, module, arguments, variables or processes.environment_of(layout))
     answer = b""
     with ExitStack() as opened:
         connection = opened.enter_context(socket.socket(socket.AF_UNIX, socket.SOCK_STREAM))
@@ -98,6 +103,25 @@ def start(layout: Layout, module: str, arguments: Sequence[str], output: int) ->
     """Start a command that reads nothing. Args: output: where its standard output goes; its errors go to this process's."""
     with Path(os.devnull).open("rb") as nothing:
         return _hand_over(layout, module, arguments, [nothing.fileno(), output, 2])
+
+
+def run(layout: Layout, module: str, arguments: Sequence[str]) -> int | None:
+    """Let a copy run a command in this process's place, with its standard streams; None if nobody does.
+
+    Returns: its exit status. An interrupt is the copy's, which has another group. It reads no terminal.
+    """
+    with Path(os.devnull).open("rb") as nothing:
+        reads = nothing.fileno() if os.isatty(0) else 0
+        copy = _hand_over(layout, module, arguments, [reads, 1, 2], processes.base_environment())
+    while copy is not None:
+        try:
+            status = copy.wait()
+        except KeyboardInterrupt:
+            with suppress(ProcessLookupError):
+                os.kill(copy.pid, signal.SIGINT)
+        else:
+            return status if status >= 0 else 128 - status  # as a shell tells of a signal
+    return None
 
 
 def ask(layout: Layout, module: str, arguments: Sequence[str], given: bytes = b"") -> processes.Completed | None:

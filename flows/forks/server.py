@@ -1,4 +1,4 @@
-"""A process that has imported DVC and the scan, and forks a copy of itself for every command.
+"""A process that has imported DVC, the scan and what requests need, and forks a copy of itself for every command.
 
     python -m flows.forks.server SOCKET
 
@@ -42,7 +42,7 @@ from lmeraser.core.progress import say
 from lmeraser.core.sockets import listening
 
 # What is run here, by its module: all that a copy ever runs.
-COMMANDS = ("dvc", "flows.dvc.record", "flows.dvc.status", "flows.purge.scan")
+COMMANDS = ("dvc", "flows.dvc.record", "flows.dvc.status", "flows.purge.scan", "flows.cli.command_line")
 # And what these import only when they run; another DVC may not have all of it.
 LATE = (
     *("dvc.cli", "dvc.cli.parser", "dvc._debug", "dvc.cachemgr", "dvc.data_cloud", "dvc.dirs", "dvc.lock", "dvc.rwlock"),
@@ -60,6 +60,8 @@ LATE = (
         "rich.json",
     ),
     *("scmrepo.noscm", "scmrepo.git.backend.pygit2", "scmrepo.git.backend.dulwich", "dulwich.ignore", "dulwich.index"),
+    *("flows.project", "flows.requests.intake", "flows.requests.coordinator", "flows.cli.receiving", "flows.cli.summary"),
+    *("sqlalchemy.dialects.sqlite.pysqlite", "cryptography.hazmat.primitives.asymmetric.ed25519", "flows.purge.step"),
     *("flufl.lock", "zc.lockfile", "psutil", "getpass", "configobj", "pyarrow.parquet", "pyarrow.compute"),
 )
 # How the names begin of variables that Python and libraries read when they start, beside those that `determinism` settles.

@@ -49,6 +49,13 @@ def main():
         return int(rest[0])
     if what == "crash":
         raise IndexError("of a command")
+    if what == "interrupted":
+        open(rest[0], "w").write(str(os.getpid()))
+        try:
+            time.sleep(60)
+        except KeyboardInterrupt:
+            print("finishing", flush=True)
+            return 130
     if what == "sleep":
         child = subprocess.Popen(["sleep", "60"])
         open(rest[0], "w").write(f"{os.getpid()} {child.pid}")
@@ -353,3 +360,42 @@ def test_locks_are_held_until_the_copy_ends(
             fcntl.flock(other, fcntl.LOCK_EX | fcntl.LOCK_NB)
         processes.stop([copy], patience=5)
         fcntl.flock(other, fcntl.LOCK_EX | fcntl.LOCK_NB)
+
+
+IN_PLACE = """
+import sys
+from pathlib import Path
+from flows.forks import client
+from lmeraser.core.layout import Layout
+print(client.run(Layout(Path.cwd()), "spoken", sys.argv[1:]), flush=True)
+"""
+
+
+def in_place(layout: Layout, *arguments: str, **streams: Any) -> "subprocess.Popen[str]":
+    """A process that lets a copy do what it is asked for."""
+    return subprocess.Popen(
+        [sys.executable, "-P", "-c", IN_PLACE, *arguments], cwd=layout.root, env=variables(layout), text=True, **streams
+    )
+
+
+@pytest.mark.usefixtures("forking")
+def test_command_of_a_copy_has_the_callers_own_streams_and_its_status_is_the_callers(layout: Layout) -> None:
+    caller = in_place(layout, "tell", stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.PIPE)
+    said, complained = caller.communicate("typed")
+    told, status = said.splitlines()
+    assert (json.loads(told)["given"], complained, status) == ("typed", "a complaint\n", "0")
+    ended = in_place(layout, "end", "3", stdout=subprocess.PIPE)
+    assert ended.communicate()[0] == "3\n"
+
+
+@pytest.mark.usefixtures("forking")
+def test_interrupt_of_the_caller_is_the_copys_and_it_is_waited_for(layout: Layout, tmp_path: Path) -> None:
+    caller = in_place(layout, "interrupted", str(tmp_path / "there"), stdout=subprocess.PIPE)
+    wait_for((tmp_path / "there").exists)
+    wait_for((tmp_path / "there").read_text)
+    caller.send_signal(signal.SIGINT)
+    assert caller.communicate(timeout=20)[0].split() == ["finishing", "130"]
+
+
+def test_without_a_process_that_forks_nobody_does_it(layout: Layout) -> None:
+    assert client.run(layout, "spoken", ["tell"]) is None
