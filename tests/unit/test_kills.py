@@ -16,7 +16,7 @@ from kills import killing
 
 from lmeraser.erase.states import CERTIFIED, REJECTED
 
-FEW, MANY = 10, 400  # kills in each kind of project, at least: in `make quick`, and in `make test`, which makes those few too
+FEW, MANY = 5, 400  # kills in each kind of project, at least: in `make quick`, and in `make test`, which makes those few too
 MORE = 17  # kills of a history after its first, at most
 KINDS: dict[str, dict[str, Any]] = {
     "a remote": {"changes": {}},
