@@ -137,5 +137,5 @@ def test_warm_process_makes_the_same_bytes_and_the_next_request_finds_it_warm(pr
         forks.kill()
         commands = forks.communicate()[1]
     assert said.count("stages in") == len(people), "it did the work"
-    # The request itself; what it asks of DVC: whether all is up to date, the recording, whether all is up to date again; the scan.
+    # The request; what it asks of DVC: whether all is up to date, the recording, whether all is up to date again; the scan.
     assert commands.count("a command in") == commands.count("status 0") == 5 * len(people)
