@@ -19,10 +19,12 @@ def main(arguments: Sequence[str] | None = None) -> None:
 
 def _by_a_copy(arguments: Sequence[str]) -> int | None:
     """The exit status; None where it is done here: also in a folder below the project's, and where something is read as typed."""
+    if not arguments or arguments[0] not in HANDED or "-" in arguments:
+        return None
     from lmeraser.core.layout import Layout
 
     layout = Layout(Path.cwd())
-    if arguments[:1] == [] or arguments[0] not in HANDED or "-" in arguments or not layout.forks.exists():
+    if not layout.forks.exists():  # asked here as well, so that nothing is imported where no process forks
         return None
     from flows.forks import client
 

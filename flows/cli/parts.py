@@ -36,9 +36,9 @@ def act(options: argparse.Namespace) -> Result:
 
 
 def _tell(project: "Project") -> Result:
+    """Raises: ProjectError if a part is absent or broken."""
     from lmeraser.pipeline.parts import RULE
 
-    """Raises: ProjectError if a part is absent or broken."""
     facts = _facts(project)
     lines = [
         f"private records     {facts['records']} in {facts['files']} files, {_mb(facts['bytes'])}",

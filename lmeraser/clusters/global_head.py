@@ -184,7 +184,7 @@ def _solve(sums: Total, rule: Rule, clusters: Sequence["ClusterSize"]) -> Global
 
 def pack(gram: NDArray[np.int32]) -> NDArray[np.int32]:
     """(p, p) symmetric to its upper triangle, row by row; ten times as fast as by indices."""
-    return np.concatenate([gram[:0, 0], *(row[place:] for place, row in enumerate(gram))]) if len(gram) else gram.ravel()
+    return np.concatenate([gram[:0].ravel(), *(row[place:] for place, row in enumerate(gram))])
 
 
 def unpack(packed: NDArray[np.int32], size: int) -> NDArray[np.int32]:

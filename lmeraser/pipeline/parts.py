@@ -13,7 +13,10 @@ from lmeraser.data.records import Part, read_table
 
 SMALL, LARGE = 4 * 2**20, 64 * 2**20  # bytes of a file: as wanted, and at most
 MANY = 1024  # files of all parts, above which files may be larger than SMALL
-RULE = "the least power of two with which no file has more than 4 MiB; or 64 MiB, where that takes more than 1,024 files"
+RULE = (
+    f"the least power of two with which no file has more than {SMALL >> 20} MiB; or {LARGE >> 20} MiB, where that takes "
+    f"more than {MANY:,} files"
+)
 
 
 @dataclass(frozen=True)

@@ -238,8 +238,7 @@ class ServedModel:
             hard[rows[own]] = probabilities[own]
         whole = np.zeros_like(soft)
         if self.head is not None:
-            starts = range(0, len(quantised), ROWS)
-            blocks = (self.skeleton.summand(quantised[start : start + ROWS], self.head.levels) for start in starts)
-            for start, summands in zip(starts, blocks, strict=True):
+            for start in range(0, len(quantised), ROWS):
+                summands = self.skeleton.summand(quantised[start : start + ROWS], self.head.levels)
                 whole[start : start + ROWS] = self._spread(self.head.probabilities(summands), self.head.labels)
         return Answers(self.labels, self.mix * soft + (1 - self.mix) * whole, soft, hard, whole, nearest)

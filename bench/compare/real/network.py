@@ -21,6 +21,7 @@ from bench.lab import ROOT
 from lmeraser.core.digest import seed_for
 from lmeraser.core.params import Params
 from lmeraser.learn.augmentation import augment, draws, epoch_order
+from lmeraser.learn.backbone import Backbone
 from lmeraser.learn.precision import PRECISIONS, resolve
 from lmeraser.learn.tuning import rate_at, tune_cluster
 from lmeraser.learn.weights import take_weights
@@ -72,12 +73,12 @@ class Network:
         nn.init.zeros_(self.model.get_classifier().weight)
         nn.init.zeros_(self.model.get_classifier().bias)
         self.model.to(params.device).to(memory_format=torch.channels_last)
-        self.mean, self.std = (torch.tensor(each, device=params.device).view(1, -1, 1, 1) for each in (taken.mean, taken.std))
+        mean, std = (torch.tensor(each, device=params.device) for each in (taken.mean, taken.std))
+        self.normalise = Backbone(self.model, mean, std, params.image, params.device, len(labels)).normalise
         self.kind = PRECISIONS[resolve("auto", params.device)]
 
     def scores(self, pixels: Pixels) -> Tensor:
-        images = torch.from_numpy(pixels).to(self.params.device).permute(0, 3, 1, 2).float().div_(255)
-        inputs = images.sub_(self.mean).div_(self.std).contiguous(memory_format=torch.channels_last)
+        inputs = self.normalise(pixels)
         with torch.autocast(self.params.device, dtype=self.kind, enabled=self.kind != torch.float32):
             scores: Tensor = self.model(inputs)
         return scores.float()

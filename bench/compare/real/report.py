@@ -189,7 +189,7 @@ def draw(runs: Sequence[Run]) -> str:
 
 
 def on_gpus(runs: Sequence[Run]) -> str:
-    """Which cards gave the numbers of those that train through the network; they wait for nobody's second core."""
+    """Which cards gave the numbers of those that train through the network."""
     cards = sorted({run["gpu"] for run in runs if "gpu" in run})
     return f", on one {' or one '.join(cards)} (bfloat16)" if cards else ""
 
