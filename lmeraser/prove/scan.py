@@ -196,7 +196,7 @@ class _StoreScan:
 
     def file(self, entry: Entry, name: str, digests: set[str]) -> None:
         """Args: name: the digest that it is named by, empty if it is not; digests: condemned ones."""
-        key, gathering, look = entry.key, self.reading.gathering(name), Look()
+        key, gathering, look = entry.key, self.reading.gathering(entry, name), Look()
         before, unreadable = sum(self.counts.values()), self.counts[UNREADABLE]
         try:
             look = self.content(key, gathering)
