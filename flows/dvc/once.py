@@ -1,5 +1,6 @@
 """DVC's classes hash a path each time that they meet it: a folder of 50,000 images six times while `split` is recorded, and each
-file of code once for each of 500 slots. In a process that has the project to itself, once will do.
+file of code once for each of 500 slots. In a process that has the project to itself, once will do. They also set the mode of all
+objects of a folder again, of which one changed: who knows files by their stamps would have to read all of them.
 
 DVC's classes are internal: whoever uses this goes on only with a version of DVC that the tests compare it with.
 """
@@ -25,3 +26,17 @@ def hash_each_path_once(staging: bool) -> None:
         return known[key]
 
     Output._build = remembered
+
+
+def leave_protected_objects_alone() -> None:
+    """From now on in this process: the cache's objects that have their mode are not given it again."""
+    from dvc_data.hashfile.db.local import LocalHashFileDB
+
+    cache: Any = LocalHashFileDB
+    protect = cache.protect
+
+    def once(self: Any, path: str) -> None:
+        if not self.is_protected(path):
+            protect(self, path)
+
+    cache.protect = once
