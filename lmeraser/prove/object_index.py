@@ -230,6 +230,11 @@ class ObjectIndex:
             self._note_content(md5, parquet, found, people)
             self._read[entry.key, self._place(store)] = entry.size, entry.stamp
 
+    def note_again(self, store: Store, entry: Entry, md5: str) -> None:
+        """A file that is another one than was read holds these bytes still, which are known."""
+        where, stamp = ((entry.key, self._place(store)), entry.stamp) if entry.stamp else ((_key_of(md5), ANYWHERE), ANYWHERE)
+        self._read[where] = entry.size, stamp
+
     def note_bytes(self, size: int, md5: str, parquet: bool, found: Found, people: Iterable[str]) -> None:
         """Remember that a file that no store names was read whole."""
         self._note_content(md5, parquet, found, people)

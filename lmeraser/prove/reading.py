@@ -53,13 +53,20 @@ class Reading:
                 self.notes.append(OPEN.format(question.open))
 
     def knows(self, store: Store, entry: Entry, md5: str) -> bool:
-        """Whether an object need not be read: it was, and holds nothing. Args: md5: that it is named by, empty if it is not."""
-        if self.index is None or self._clean is None or not md5:
+        """Whether an object need not be searched: its bytes were, and hold nothing.
+
+        Where the file is not the one that was read, as when DVC sets its mode once more, its digest says whether its bytes are.
+        Args: md5: that it is named by. Raises: whatever reading raises.
+        """
+        if self.index is None or self._clean is None or md5 not in self._clean:
             return False
-        known = self.index.is_known(store, entry, md5) and md5 in self._clean
-        if known:
+        if self.index.is_known(store, entry, md5):
             self.index.keep(store, entry)
-        return known
+            return True
+        same = entry.kind == "file" and _digest(store, entry) == md5.removesuffix(".dir")
+        if same:
+            self.index.note_again(store, entry, md5)
+        return same
 
     def knows_bytes(self, store: Store, entry: Entry, condemned: Set[str]) -> bool:
         """Whether a file that no digest names holds, byte for byte by its digest, what was read whole and has nothing in it: as
@@ -68,11 +75,7 @@ class Reading:
             return False
         if entry.kind != "file" or entry.size < LEAST or entry.size not in self._sizes:
             return False
-        digest = hashlib.md5(usedforsecurity=False)
-        with store.open(entry.key) as stream:
-            while piece := stream.read(PIECE):
-                digest.update(piece)
-        md5 = digest.hexdigest()
+        md5 = _digest(store, entry)
         known = md5 not in condemned and (md5 in self.clean or md5 in self._clean)
         if known:
             self.index.keep_bytes(md5)
@@ -104,6 +107,15 @@ class Reading:
             problem = self.index.problem()
             told = self.index.save() or problem
             self.notes += [told] if told else []
+
+
+def _digest(store: Store, entry: Entry) -> str:
+    """MD5 of a file. Raises: whatever reading raises."""
+    digest = hashlib.md5(usedforsecurity=False)
+    with store.open(entry.key) as stream:
+        while piece := stream.read(PIECE):
+            digest.update(piece)
+    return digest.hexdigest()
 
 
 @dataclass

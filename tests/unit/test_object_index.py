@@ -430,12 +430,17 @@ def test_an_index_that_cannot_be_kept_is_told_and_no_error(tmp_path: Path) -> No
     assert len(reading.notes) == 1
 
 
-def test_an_index_of_another_store_knows_nothing_of_this_one(tmp_path: Path) -> None:
+def test_objects_in_another_store_are_known_by_their_bytes_alone(tmp_path: Path) -> None:
     path = tmp_path / "objects.index"
     store = filled(tmp_path)
     look([store], PEOPLE[:1], reading_of(path, PEOPLE[:1]))
-    moved = Stamped(store.files, "remote", store.versions)
-    assert look([moved], PEOPLE[:1], reading_of(path, PEOPLE[:1]))[0].known == 0
+    moved = Stamped(dict(store.files), "remote", dict(store.versions))
+    key = key_of(md5_of(OTHERS["json"](PEOPLE[2:4])))
+    moved.put(key, f"of {PEOPLE[0]}".encode())
+    report = look([moved], PEOPLE[:1], reading_of(path, PEOPLE[:1]))[0]
+    assert report.known == 4
+    assert report.where == (key,)
+    assert set(moved.opened) == moved.files.keys()
 
 
 def in_folder(root: Path, contents: Sequence[bytes]) -> FolderStore:
@@ -459,6 +464,21 @@ def test_a_byte_that_was_flipped_by_hand_makes_an_object_new(tmp_path: Path, mon
     report = look([store], PEOPLE[:1], reading_of(path, PEOPLE[:1]))[0]
     assert report.known == 1
     assert report.residue
+
+
+@pytest.mark.parametrize("young", [-1.0, 1e9])
+def test_an_object_whose_mode_was_set_again_stays_known(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, young: float) -> None:
+    """DVC does so, whatever the mode is already: a stamp is another then, also if it is too young to be one."""
+    monkeypatch.setattr(folder, "YOUNG", -1.0)
+    contents, path = [part(PEOPLE[1:2], tmp_path), b"x" * 99], tmp_path / "objects.index"
+    store = in_folder(tmp_path / "cache", contents)
+    look([store], PEOPLE[:1], reading_of(path, PEOPLE[:1]))
+    for again in (young, -1.0, young):
+        monkeypatch.setattr(folder, "YOUNG", again)
+        for content in contents:
+            (tmp_path / "cache" / key_of(md5_of(content))).chmod(0o444)
+        report = look([store], PEOPLE[:1], reading_of(path, PEOPLE[:1]))[0]
+        assert (report.objects, report.known) == (0, 2)
 
 
 def test_a_file_that_changed_just_now_is_not_remembered(tmp_path: Path) -> None:
