@@ -99,5 +99,5 @@ def outdated_exports(project: Project) -> Result:
     from flows.release.export import outdated
 
     versions = outdated(project)
-    line = f"{versions} exported versions are from before the last erasure: tell their holders to replace them (`lmeraser export`)"
+    line = f"{versions} exported versions are from before the last erasure: their holders must replace them (`lmeraser export`)"
     return ({"outdated_exports": versions}, [line]) if versions else ({}, [])
