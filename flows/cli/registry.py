@@ -1,6 +1,23 @@
 """The commands, in the order of `lmeraser --help`."""
 
-from flows.cli import approve, audit, build, cancel, forget, keys, parts, plan, predict, resume, slots, status, submit, verify
+from flows.cli import (
+    approve,
+    audit,
+    build,
+    cancel,
+    forget,
+    keys,
+    parts,
+    plan,
+    predict,
+    report,
+    resume,
+    review,
+    slots,
+    status,
+    submit,
+    verify,
+)
 from flows.cli.command import Command
 
 COMMANDS: tuple[Command, ...] = (
@@ -14,6 +31,8 @@ COMMANDS: tuple[Command, ...] = (
     build,
     slots,
     parts,
+    review,
+    report,
     audit,
     verify,
     keys,
