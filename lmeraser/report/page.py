@@ -25,7 +25,14 @@ MOST_POINTS = 40
 NOTHING = "\u2013"  # a dash, where there is no value
 FIRST = ("failed", "open", "waits")  # requests that somebody must look at stand before those that are over
 KINDS = {"rebuild": "Rebuild and compare", "stores": "Scan of all stores", "membership": "Membership test (drill)"}
-STANDINGS = {"done": "certified", "ended": "rejected", "waits": "blocked", "failed": "failed"}
+IN_WORDS = {
+    "validated": "checked",
+    "quarantined": "in effect",
+    "removed": "in effect: retraining",
+    "retrained": "in effect: verifying",
+    "verified": "in effect: purging",
+    "purged": "in effect: certifying",
+}
 
 T = TypeVar("T")
 
@@ -37,7 +44,7 @@ def render(facts: ReportFacts) -> bytes:
     context: dict[str, Any] = {"facts": facts, "style": Markup(style), "style_digest": digest}  # noqa: S704  (our own file)
     context |= {"count": tally(facts), "verdicts": verdicts(facts)}
     context |= _requests(facts) | _certificates(facts) | _accuracy(facts) | _clusters(facts) | _cost(facts.work) | _audits(facts)
-    return _engine().get_template("page.html").render(context).encode()
+    return _engine().get_template("page.html").render(context).encode(errors="replace")
 
 
 @cache
@@ -48,7 +55,7 @@ def _engine() -> Environment:
     engine.filters |= {
         "when": when,
         "coded": coded,
-        "day": lambda at: at[:10] if at else NOTHING,
+        "day": lambda at: when(at[:10] if at else None),
         "number": lambda value: NOTHING if value is None else f"{value:,}",
         "share": lambda value: NOTHING if value is None else f"{value:.4f}",
         "image": lambda data: f"data:image/png;base64,{base64.b64encode(data).decode()}",
@@ -57,9 +64,10 @@ def _engine() -> Environment:
     return engine
 
 
-def when(at: str | None) -> str:
-    """A time for people: `2026-11-28 01:21`; the page says that it is UTC."""
-    return f"{at[:10]} {at[11:16]}" if at and len(at) > 15 else at or NOTHING
+def when(at: str | None) -> Markup:
+    """A time for people, `2026-11-28 01:21`, whose date stays on one line; the page says that it is UTC."""
+    date, clock = (escape(at[:10]), escape(at[10:16].replace("T", " "))) if at else (escape(NOTHING), escape(""))
+    return Markup(f'<span class="date">{date}</span>{clock}')  # noqa: S704  (escaped)
 
 
 def coded(text: str) -> Markup:
@@ -139,7 +147,7 @@ def _requests(facts: ReportFacts) -> dict[str, Any]:
 
     newest = facts.requests[::-1]
     rows, more = _cut(sorted(newest, key=order), MOST_ROWS)
-    states = {request.request_id: STANDINGS.get(request.standing, request.state) for request in rows}
+    states = {request.request_id: IN_WORDS.get(request.state, request.state) for request in rows}
     return {"requests": rows, "requests_more": more, "request_states": states}
 
 

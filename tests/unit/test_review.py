@@ -46,7 +46,7 @@ def groups(**shares: float) -> Mapping[str, Group]:
 def test_overall_number_breaks_its_tolerance_beyond_it_and_when_it_is_lost(
     changed: dict[str, float | None], broken: list[str]
 ) -> None:
-    comparison = compare(state(), state("new", **changed), ALLOWED)  # type: ignore[arg-type]
+    comparison = compare(state(), state("new", **changed), ALLOWED)
     assert [breach.name for breach in comparison.breaches] == broken
     assert comparison.within == (not broken)
 
@@ -57,11 +57,14 @@ def test_older_metrics_without_log_loss_are_compared_by_what_they_have() -> None
 
 @pytest.mark.parametrize("kind", ["classes", "clusters"])
 def test_group_breaks_its_tolerance_unless_so_few_answers_turned_wrong(kind: str) -> None:
-    old = state(**{kind: groups(a=1.0, b=1.0)})
-    assert compare(old, state("new", **{kind: groups(a=0.9, b=1.0)}), ALLOWED).within
-    fallen = compare(old, state("new", **{kind: groups(a=0.85, b=1.0)}), ALLOWED)
+    def with_groups(shown: Mapping[str, Group]) -> State:
+        return state(classes=shown) if kind == "classes" else state(clusters=shown)
+
+    old = with_groups(groups(a=1.0, b=1.0))
+    assert compare(old, with_groups(groups(a=0.9, b=1.0)), ALLOWED).within
+    fallen = compare(old, with_groups(groups(a=0.85, b=1.0)), ALLOWED)
     assert fallen.breaches == (Breach("class" if kind == "classes" else "cluster", "a", 1.0, 0.85, 0.1),)
-    of_six = compare(state(**{kind: {"a": Group(6, 1.0)}}), state("new", **{kind: {"a": Group(6, 5 / 6)}}), ALLOWED)
+    of_six = compare(with_groups({"a": Group(6, 1.0)}), with_groups({"a": Group(6, 5 / 6)}), ALLOWED)
     assert of_six.within, "one answer of six is chance"
 
 

@@ -1,4 +1,4 @@
-"""A review reads commits as they are, needs no artifact and no ledger, and every revision that it cannot read is one plain line."""
+"""A review reads commits as they are, needs no artifact and no ledger; what it cannot read is one plain line."""
 
 import contextlib
 import io
