@@ -37,14 +37,17 @@ def gather(project: Project, as_of: str | None = None) -> ReportFacts:
             return without
 
     kept = of_ledger.read_ledger(project.ledger) if has_ledger(layout) else of_ledger.Kept((), (), {}, LedgerFacts())
-    certificates, chain = of_certificates.verify_all(layout, kept.head)
-    signed = max((certificate.completed_at for certificate in certificates if certificate.completed_at), default=None)
+    verified = of_certificates.verify_all(layout, kept.head)
+    signed = max((predicate["completed_at"] for predicate in verified.predicates), default=None)
     when = as_of or kept.as_of or signed
     history = History(layout)
     state = read(lambda: state_of(history, None, "workspace", least), State("workspace", {}))
     nobody: frozenset[str] = frozenset()
     out = read(lambda: of_model.left_out(layout), nobody)
-    clusters = of_model.cluster_facts(state, of_ledger.erasures_of(kept), out)
+    told = kept.ledger.there
+    work = of_ledger.work_of(kept) if told else of_certificates.work_of(verified.predicates)
+    erasures = of_ledger.erasures_of(kept) if told else of_certificates.erasures_of(verified.predicates)
+    clusters = of_model.cluster_facts(state, erasures, out)
     points, unread = of_model.accuracy_history(history, state.metrics, when)
     when = when or max((point.at for point in points), default=None)
     no_prompts: tuple[tuple[Prompt, ...], int] = ((), 0)
@@ -56,11 +59,11 @@ def gather(project: Project, as_of: str | None = None) -> ReportFacts:
         least=least,
         ledger=kept.ledger,
         requests=of_ledger.request_facts(kept, when or ""),
-        certificates=certificates,
-        chain=chain,
+        certificates=verified.files,
+        chain=verified.chain,
         history=points,
         unread=unread,
-        work=of_ledger.work_of(kept),
+        work=work,
         audits=of_ledger.audits_of(kept.events),
         clusters=clusters,
         tree=read(lambda: of_model.tree_of(layout) if clusters else (), ()),

@@ -1,16 +1,20 @@
 """Each certificate, and whether it verifies now: offline, by the steps of `lmeraser/prove/verify.py`."""
 
+import base64
+import json
 import re
-from collections.abc import Sequence
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from lmeraser.core.errors import LmeraserError
 from lmeraser.core.layout import Layout
 from lmeraser.prove.home import check_head_file, read_project_id
 from lmeraser.prove.keys import load_public
 from lmeraser.prove.verify import NAME, Certificate, Head, check_chain, check_project, read, shown, verify_bytes
-from lmeraser.report.facts import CertificateFacts, ChainFacts
+from lmeraser.report.facts import CertificateFacts, ChainFacts, Work
 
 if TYPE_CHECKING:
     from securesystemslib.signer._key import SSlibKey
@@ -18,25 +22,61 @@ if TYPE_CHECKING:
 NO_KEYS = "the public keys (data/certificate-keys.pem) are missing or damaged, so nothing can be verified"
 
 
-def verify_all(layout: Layout, known: Head | None) -> tuple[tuple[CertificateFacts, ...], ChainFacts]:
+@dataclass(frozen=True)
+class Verified:
+    """What came of all certificates. Attributes: predicates: of those that verify, in their order."""
+
+    chain: ChainFacts
+    files: tuple[CertificateFacts, ...] = ()
+    predicates: tuple[Mapping[str, Any], ...] = ()
+
+
+def verify_all(layout: Layout, known: Head | None) -> Verified:
     """Args: known: the newest certificate that the ledger knows. A certificate that does not verify is told, and no error."""
     paths = sorted(layout.certificates.glob("*.json"), key=lambda path: (len(path.name), path.name))
     if not paths:
         lost = f"the ledger knows certificate {known[0]}, and certificates/ is empty" if known else None
-        return (), ChainFacts(lost)
+        return Verified(ChainFacts(lost))
     keys = _keys(layout)
     valid: list[Certificate] = []
-    facts = []
+    facts: list[CertificateFacts] = []
+    predicates: list[Mapping[str, Any]] = []
     for place, path in enumerate(paths, start=1):
         where = shown(path, place, len(paths))
         try:
-            certificate = verify_bytes(read(path, where), path.name, keys, where) if keys else None
+            data = read(path, where)
+            certificate = verify_bytes(data, path.name, keys, where) if keys else None
             problem = None if certificate else NO_KEYS
         except LmeraserError as error:
             certificate, problem = None, str(error).removeprefix(f"{where}: ")
         facts.append(_told(path, where, certificate, problem))
-        valid += [certificate] if certificate else []
-    return tuple(facts), _chain(layout, valid, keys, len(paths), known)
+        if certificate:
+            valid.append(certificate)
+            predicates.append(json.loads(base64.b64decode(json.loads(data)["payload"]))["predicate"])
+    return Verified(_chain(layout, valid, keys, len(paths), known), tuple(facts), tuple(predicates))
+
+
+def work_of(predicates: Sequence[Mapping[str, Any]]) -> tuple[Work, ...]:
+    """What each erasure cost, as its certificate says: for where there is no ledger, which counts what requests share once."""
+    return tuple(
+        Work(
+            predicate["completed_at"],
+            1,
+            len(predicate["subjects"]),
+            len(predicate["plan"]["slots_retrained"]),
+            predicate["plan"]["clusters_total"],
+            predicate["plan"]["records_retrained"],
+            predicate["plan"]["records_total"],
+            None,
+            predicate["plan"]["rebuild"],
+        )
+        for predicate in predicates
+    )
+
+
+def erasures_of(predicates: Sequence[Mapping[str, Any]]) -> dict[str, int]:
+    """How many certificates say that they retrained each slot."""
+    return dict(Counter(slot for predicate in predicates for slot in predicate["plan"]["slots_retrained"]))
 
 
 def _keys(layout: Layout) -> "Sequence[SSlibKey]":

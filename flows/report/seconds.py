@@ -3,13 +3,11 @@
 import os
 from collections.abc import Iterable
 
-from lmeraser.core.layout import Layout
+from lmeraser.core.layout import LEDGER_VARIABLE, Layout
 
 
 def has_ledger(layout: Layout) -> bool:
     """Whether there is one already: asking must not make one."""
-    from flows.project import LEDGER_VARIABLE
-
     return LEDGER_VARIABLE in os.environ or layout.ledger.exists()
 
 

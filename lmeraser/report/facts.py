@@ -121,8 +121,13 @@ class Accuracy:
 
 @dataclass(frozen=True)
 class Work:
-    """What one batch of certified requests cost. Attributes: at: when it was certified; people: of all its requests; clusters: in
-    the model; retrained, total: private training records; seconds: of its steps, measured; rebuild: from the backbone on."""
+    """What one batch of certified requests cost, or one certificate where there is no ledger.
+
+    Attributes:
+        at: when it was certified; people: of all its requests; clusters: in the model.
+        retrained, total: private training records; seconds: of its steps, None where no ledger tells.
+        rebuild: it began at the backbone.
+    """
 
     at: str
     requests: int
@@ -131,7 +136,7 @@ class Work:
     clusters: int
     retrained: int
     total: int
-    seconds: float
+    seconds: float | None
     rebuild: bool
 
 

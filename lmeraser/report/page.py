@@ -120,7 +120,9 @@ def verdicts(facts: ReportFacts) -> list[tuple[str, str]]:
     failed = sum(audit.passed is False for audit in _last_of_each(facts))
     if failed:
         said.append(("bad", "An audit did not pass the last time it was made: see below."))
-    if not facts.requests:
+    if not facts.ledger.there and facts.certificates:
+        said.append(("note", "There is no ledger here, so only what was certified is known: no request that is open or late."))
+    elif not facts.requests:
         said.append(("note", "No request was received yet."))
     return said
 
@@ -163,9 +165,7 @@ def _certificates(facts: ReportFacts) -> dict[str, Any]:
 
 
 def _accuracy(facts: ReportFacts) -> dict[str, Any]:
-    erasures = [batch.at for batch in facts.work] or [
-        certificate.completed_at for certificate in facts.certificates if certificate.completed_at
-    ]
+    erasures = [batch.at for batch in facts.work]
     chart = drawing.accuracy_chart(facts.history, erasures) if facts.history else None
     points, more = _cut(facts.history[::-1], MOST_POINTS)
     return {"accuracy_chart": chart, "points": points, "points_more": more, "erasures": len(erasures)}
@@ -199,8 +199,8 @@ def _cost(work: Sequence[Work]) -> dict[str, Any]:
         chart = drawing.bars("cost-bars", "Records trained on again by all erasures", rows)
     rows_of_work, more = _cut(work[::-1], MOST_ROWS)
     shown = [(batch, sisa_retrained(batch)) for batch in rows_of_work]
-    seconds = sum(batch.seconds for batch in work)
-    return {"cost_chart": chart, "work": shown, "work_more": more, "work_seconds": seconds}
+    timed = [batch.seconds for batch in work if batch.seconds is not None]
+    return {"cost_chart": chart, "work": shown, "work_more": more, "work_seconds": sum(timed) if timed else None}
 
 
 def _audits(facts: ReportFacts) -> dict[str, Any]:

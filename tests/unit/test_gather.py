@@ -21,7 +21,7 @@ from lmeraser.data.tensors import read_note, write_tensors
 from lmeraser.erase.erased import load_key
 from lmeraser.pipeline.locks import Comparison
 from lmeraser.report.facts import ReportFacts
-from lmeraser.report.page import render, tally
+from lmeraser.report.page import render, tally, verdicts
 
 PERSON, OTHER = f"{CANARY}-2", f"{CANARY}-3"
 SECRET = "CANARY typed by the operator"
@@ -119,6 +119,21 @@ def test_without_a_ledger_the_page_is_made_and_no_ledger(pipeline: FakePipeline)
     facts = facts_of(pipeline)
     assert (facts.ledger.there, facts.requests, facts.as_of) == (False, (), None)
     assert not pipeline.layout.ledger.exists()
+
+
+def test_without_a_ledger_the_certificates_tell_what_was_done_and_when(pipeline: FakePipeline) -> None:
+    for person in (PERSON, OTHER):
+        pipeline.forget(person)
+    there = facts_of(pipeline)
+    for file in pipeline.layout.private_state.glob("ledger.db*"):
+        file.unlink()
+    facts = facts_of(pipeline)
+    assert facts.as_of == max(certificate.completed_at or "" for certificate in there.certificates)
+    assert [(work.retrained, work.total, work.seconds) for work in facts.work] == [
+        (work.retrained, work.total, None) for work in there.work
+    ]
+    assert not facts.chain.anchored
+    assert [kind for kind, _ in verdicts(facts)] == ["good", "note"]
 
 
 def damaged(data: bytes) -> bytes:

@@ -168,7 +168,7 @@ def test_verdicts_say_what_is_wrong_and_only_that() -> None:
 def test_page_of_nothing_says_what_is_missing() -> None:
     said = Read(render(NOTHING)).said
     for line in (
-        "There is no ledger here yet",
+        "There is no ledger here",
         "There is no certificate here yet",
         "There are no metrics yet",
         "No erasure was carried out yet",
