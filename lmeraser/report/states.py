@@ -63,7 +63,9 @@ def read_state(name: str, files: Mapping[str, bytes], least: int, **facts: Any) 
     Raises: BadInputError naming state, file and line, and no value.
     """
     if METRICS not in files:
-        raise BadInputError(f"{name} has no {METRICS}: nothing was evaluated there; name a revision that holds the metrics")
+        raise BadInputError(
+            f"{name} has no {METRICS}: nothing was evaluated there; run `lmeraser build`, or name a revision that holds them"
+        )
     metrics = read_metrics(files[METRICS], f"{name}: {METRICS}")
     classes, classes_hidden = read_classes(files.get(CLASSES), f"{name}: {CLASSES}", least)
     clusters, clusters_hidden, sizes = read_clusters(files.get(CLUSTERS), f"{name}: {CLUSTERS}", least)

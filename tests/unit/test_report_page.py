@@ -7,6 +7,7 @@ import os
 import re
 import subprocess
 import sys
+import tomllib
 from dataclasses import replace
 from html.parser import HTMLParser
 from itertools import pairwise
@@ -20,7 +21,7 @@ from reports import DAY, NOTHING, everything, identity, request, sound
 from lmeraser.report import drawing
 from lmeraser.report.facts import Accuracy, Branch, ClusterFacts, ReportFacts, Work
 from lmeraser.report.frames import prompt_of
-from lmeraser.report.page import MOST_ROWS, coded, render, sisa_retrained, tally, verdicts
+from lmeraser.report.page import MOST_ROWS, TEMPLATES, coded, render, sisa_retrained, tally, verdicts
 
 VOID = {"meta", "link", "img", "br"}
 
@@ -163,6 +164,14 @@ def test_verdicts_say_what_is_wrong_and_only_that() -> None:
     assert ("bad", "1 request certified by the ledger has no certificate here that verifies.") in verdicts(lacking)
     assert ("bad", "An audit did not pass the last time it was made: see below.") in verdicts(everything())
     assert ("bad", "1 request past the due date.") in verdicts(everything())
+
+
+def test_every_template_is_shipped_with_the_package() -> None:
+    with (ROOT / "pyproject.toml").open("rb") as stream:
+        shipped = tomllib.load(stream)["tool"]["setuptools"]["package-data"]["lmeraser.report"]
+    files = [path for path in TEMPLATES.rglob("*") if path.is_file()]
+    assert all(any(path.relative_to(TEMPLATES.parent).match(pattern) for pattern in shipped) for path in files)
+    assert len(files) == 2
 
 
 def test_page_of_nothing_says_what_is_missing() -> None:
