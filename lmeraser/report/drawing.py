@@ -13,6 +13,8 @@ from markupsafe import Markup, escape
 from lmeraser.report.facts import Accuracy, Branch, ClusterFacts
 
 LEFT, RIGHT = 52.0, 700.0  # of the plots, in units of a picture 720 wide
+MARKED = 24  # erasures whose marks reach down; more are short
+WIDEST = 4800  # of the map
 NAMED, TURNED = 24, 40  # clusters whose names stand upright, or turned; more have none
 LARGEST = 22.0  # radius of the largest cluster
 TIMES = "\u00d7"  # the sign of multiplication
@@ -67,7 +69,11 @@ def accuracy_chart(points: Sequence[Accuracy], erasures: Sequence[str]) -> Marku
     for step in range(5):
         level = low + (1 - low) * step / 4
         shapes += [_line(LEFT, y(level), RIGHT, y(level), "grid"), _text(LEFT - 8, y(level) + 4, f"{level:.3f}", "end", "tick")]
-    for place in sorted({round(x(time)) for time in marks}):
+    places = sorted({round(x(time)) for time in marks})
+    for place in places:
+        if len(places) > MARKED:
+            shapes.append(_line(place, top - 16, place, top - 7, "tally"))
+            continue
         shapes.append(_line(place, top - 6, place, bottom, "mark"))
         shapes.append(f'<path d="M{place - 5} {top - 16:g}h10l-5 9z" class="marker"/>')
     linear = [(x(time), y(point.linear)) for time, point in zip(times, points, strict=True) if point.linear is not None]
@@ -98,29 +104,28 @@ def cluster_map(clusters: Sequence[ClusterFacts], tree: Sequence[Branch]) -> Mar
 
     Args: clusters: at least one; tree: parents before children; none where clusters are no nodes of a hierarchy.
     """
-    width = float(min(2400, max(720, 16 * len(clusters))))
-    wide = width - 40
-    leaves = max((branch.last_leaf for branch in tree), default=len(clusters) - 1) + 1
+    width = float(min(WIDEST, max(720, 9 * len(clusters))))
+    places, parents = _places(tree), {branch.parent for branch in tree}
+    ends = sum(number not in parents for number in range(len(tree))) or len(clusters)
     depth = max((branch.depth for branch in tree), default=0)
     step = min(26.0, 150 / max(depth, 1))
     row = 24 + depth * step + LARGEST + 14
-    middle = {branch.slot: (branch.first_leaf + branch.last_leaf + 1) / 2 for branch in tree if branch.slot}
 
     def x(place: float) -> float:
-        return 20 + wide * place / leaves
+        return 20 + (width - 40) * (place + 0.5) / ends
 
     shapes = []
-    for branch in tree:
-        at, height = x((branch.first_leaf + branch.last_leaf + 1) / 2), 20 + branch.depth * step
+    for number, branch in enumerate(tree):
         if branch.parent >= 0:
-            parent = tree[branch.parent]
-            above, over = x((parent.first_leaf + parent.last_leaf + 1) / 2), 20 + parent.depth * step
-            path = f"M{_number(above)} {_number(over)}H{_number(at)}V{_number(row if branch.slot else height)}"
+            above, over = x(places[branch.parent]), 20 + tree[branch.parent].depth * step
+            below = row if branch.slot else 20 + branch.depth * step
+            path = f"M{_number(above)} {_number(over)}H{_number(x(places[number]))}V{_number(below)}"
             shapes.append(f'<path d="{path}" class="branch"/>')
+    own = {branch.slot: places[number] for number, branch in enumerate(tree) if branch.slot}
     most = max((cluster.records or 0 for cluster in clusters), default=0) or 1
-    radius = min(LARGEST, 0.46 * wide / len(clusters))
+    radius = min(LARGEST, 0.46 * (width - 40) / ends)
     for index, cluster in enumerate(clusters):
-        shapes += _cluster(cluster, x(middle.get(cluster.slot, index + 0.5)), row, radius, most, len(clusters))
+        shapes += _cluster(cluster, x(own.get(cluster.slot, index)), row, radius, most, len(clusters))
     touched = sum(bool(cluster.erasures) for cluster in clusters)
     out = sum(cluster.left_out for cluster in clusters)
     said = (
@@ -128,6 +133,19 @@ def cluster_map(clusters: Sequence[ClusterFacts], tree: Sequence[Branch]) -> Mar
         "now. The table below has every one."
     )
     return _svg("map", width, row + LARGEST + (44 if len(clusters) <= TURNED else 12), "Map of the clusters", said, shapes)
+
+
+def _places(tree: Sequence[Branch]) -> dict[int, float]:
+    """Where each node stands: ends side by side, 0, 1, 2 and on, and every other node above the middle of its children."""
+    children: dict[int, list[int]] = {}
+    for number, branch in enumerate(tree):
+        children.setdefault(branch.parent, []).append(number)
+    ends = [number for number in range(len(tree)) if number not in children]
+    places = {number: float(place) for place, number in enumerate(ends)}
+    for number in reversed(range(len(tree))):
+        if number in children:
+            places[number] = (places[children[number][0]] + places[children[number][-1]]) / 2
+    return places
 
 
 def _cluster(cluster: ClusterFacts, x: float, y: float, radius: float, most: int, count: int) -> list[str]:

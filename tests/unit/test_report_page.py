@@ -199,6 +199,7 @@ def test_map_holds_every_cluster_within_its_frame(count: int) -> None:
         places = [float(x) for x in re.findall(r'<circle cx="([^"]+)"', drawn)]
         assert len(places) == count
         assert 0 < min(places) <= max(places) < width
+        assert all(right - left > 5 for left, right in pairwise(places)), "side by side"
         assert (">c00</text>" in drawn) == (count <= drawing.TURNED)
 
 
@@ -220,6 +221,8 @@ def test_chart_keeps_every_point_within_its_frame_and_marks_each_erasure(values:
     assert len(heights) == len(values)
     assert all(30 <= y <= 211 for y in heights)
     assert drawn.count('class="mark"') == 2
+    many = str(drawing.accuracy_chart(points, [DAY.format(day) for day in range(1, 29)]))
+    assert (many.count('class="mark"'), many.count('class="tally"')) == (0, 28)
 
 
 def test_sisa_retrains_the_shards_that_hold_somebody() -> None:
