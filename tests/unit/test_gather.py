@@ -3,7 +3,7 @@
 import json
 import shutil
 import sqlite3
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from contextlib import closing
 from functools import partial
 from pathlib import Path
@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 import pytest
 from builders import contents, refused
-from fake_pipeline import CANARY, FakePipeline
+from fake_pipeline import CANARY, FakePipeline, fakes
 
 from flows.audit.notes import note_membership, note_rebuild
 from flows.report.gather import check_time, gather
@@ -25,6 +25,25 @@ from lmeraser.report.page import render, tally, verdicts
 
 PERSON, OTHER = f"{CANARY}-2", f"{CANARY}-3"
 SECRET = "CANARY typed by the operator"
+
+
+@pytest.fixture(scope="module")
+def erased_template(fake_template: FakePipeline, tmp_path_factory: pytest.TempPathFactory) -> FakePipeline:
+    """Two people were erased, one by one. Never change it, take `erased`."""
+    folder = tmp_path_factory.mktemp("erased")
+    with fakes(folder):
+        made = fake_template.copy(folder / "fake")
+        for person in (PERSON, OTHER):
+            made.forget(person)
+    return made
+
+
+@pytest.fixture
+def erased(erased_template: FakePipeline, tmp_path: Path) -> Iterator[FakePipeline]:
+    """A copy in which nobody asks any more: the fakes would draw the same ids again."""
+    (tmp_path / "temporary").mkdir()
+    with fakes(tmp_path / "temporary"):
+        yield erased_template.copy(tmp_path / "fake")
 
 
 def facts_of(pipeline: FakePipeline, as_of: str | None = None) -> ReportFacts:
@@ -45,13 +64,14 @@ def kept(pipeline: FakePipeline) -> tuple[dict[str, bytes], list[Any]]:
         return files, [*project.ledger.all(), *project.ledger.events()]
 
 
-def write_metrics(pipeline: FakePipeline) -> None:
-    """Metrics as `evaluate` writes them, in which the first cluster has few people; and a frame in each tuned file."""
+def write_metrics(pipeline: FakePipeline, few: int = 0) -> None:
+    """Metrics as `evaluate` writes them, and a frame in each tuned file. Args: few: place of the cluster of few people."""
     slots = [path.stem for path in sorted(pipeline.layout.tuned("x").parent.glob("*.safetensors"))]
     pipeline.layout.metrics.mkdir(exist_ok=True)
     (pipeline.layout.metrics / "metrics.json").write_text(json.dumps({"accuracy": {"served": 0.9, "linear_head": 0.8}}))
     (pipeline.layout.metrics / "classes.csv").write_text("label,test_records,accuracy\nCANARY-rare,,\n")
-    rows = [f"{slot},{40 if place else ''},{10 if place else ''},20,0.9" for place, slot in enumerate(slots)]
+    sizes = [(slot, "," if place == few else "40,10") for place, slot in enumerate(slots)]
+    rows = [f"{slot},{size},20,0.9" for slot, size in sizes]
     (pipeline.layout.metrics / "clusters.csv").write_text("\n".join(["slot,records,subjects,test_records,accuracy", *rows, ""]))
     for slot in slots:
         note = read_note(pipeline.layout.tuned(slot)) | {"state": "tuned"}
@@ -121,13 +141,11 @@ def test_without_a_ledger_the_page_is_made_and_no_ledger(pipeline: FakePipeline)
     assert not pipeline.layout.ledger.exists()
 
 
-def test_without_a_ledger_the_certificates_tell_what_was_done_and_when(pipeline: FakePipeline) -> None:
-    for person in (PERSON, OTHER):
-        pipeline.forget(person)
-    there = facts_of(pipeline)
-    for file in pipeline.layout.private_state.glob("ledger.db*"):
+def test_without_a_ledger_the_certificates_tell_what_was_done_and_when(erased: FakePipeline) -> None:
+    there = facts_of(erased)
+    for file in erased.layout.private_state.glob("ledger.db*"):
         file.unlink()
-    facts = facts_of(pipeline)
+    facts = facts_of(erased)
     assert facts.as_of == max(certificate.completed_at or "" for certificate in there.certificates)
     assert [(work.retrained, work.total, work.seconds) for work in facts.work] == [
         (work.retrained, work.total, None) for work in there.work
@@ -149,12 +167,10 @@ def damaged(data: bytes) -> bytes:
     ],
 )
 def test_certificate_that_is_damaged_is_told_and_the_page_is_made(
-    pipeline: FakePipeline, act: Callable[[Path], Any], said: str
+    erased: FakePipeline, act: Callable[[Path], Any], said: str
 ) -> None:
-    for person in (PERSON, OTHER):
-        pipeline.forget(person)
-    act(sorted(pipeline.layout.certificates.glob("*.json"))[0])
-    facts = facts_of(pipeline)
+    act(sorted(erased.layout.certificates.glob("*.json"))[0])
+    facts = facts_of(erased)
     problems = [certificate.problem for certificate in facts.certificates if certificate.problem]
     assert len(problems) == 1
     assert any(part in problems[0] for part in said.split("|")), problems
@@ -162,21 +178,19 @@ def test_certificate_that_is_damaged_is_told_and_the_page_is_made(
     assert tally(facts)["certificates_valid"] == 1
 
 
-def test_chain_that_was_cut_is_told(pipeline: FakePipeline) -> None:
-    for person in (PERSON, OTHER):
-        pipeline.forget(person)
-    first, last = sorted(pipeline.layout.certificates.glob("*.json"))
+def test_chain_that_was_cut_is_told(erased: FakePipeline) -> None:
+    first, last = sorted(erased.layout.certificates.glob("*.json"))
     kept = last.read_bytes()
     last.unlink()
-    assert "HEAD names certificate 2" in str(facts_of(pipeline).chain.problem)
-    head = pipeline.layout.certificates / "HEAD"
+    assert "HEAD names certificate 2" in str(facts_of(erased).chain.problem)
+    head = erased.layout.certificates / "HEAD"
     head.unlink()
-    assert "certificate 2, which the ledger knows" in str(facts_of(pipeline).chain.problem), "cut with its HEAD"
+    assert "certificate 2, which the ledger knows" in str(facts_of(erased).chain.problem), "cut with its HEAD"
     last.write_bytes(kept)
     first.unlink()
-    assert "those before it are missing" in str(facts_of(pipeline).chain.problem)
+    assert "those before it are missing" in str(facts_of(erased).chain.problem)
     last.unlink()
-    assert "certificates/ is empty" in str(facts_of(pipeline).chain.problem)
+    assert "certificates/ is empty" in str(facts_of(erased).chain.problem)
 
 
 def test_without_public_keys_nothing_verifies_and_it_says_why(pipeline: FakePipeline) -> None:
@@ -211,13 +225,16 @@ def test_metrics_and_artifacts_that_are_missing_or_damaged_are_a_line_of_the_pag
 def test_no_prompt_of_few_people_or_of_people_who_asked_is_shown(pipeline: FakePipeline) -> None:
     pipeline.submit(PERSON)
     write_metrics(pipeline)
+    slots = [cluster.slot for cluster in facts_of(pipeline).clusters]
+    write_metrics(pipeline, next(place for place, cluster in enumerate(facts_of(pipeline).clusters) if not cluster.left_out))
     facts = facts_of(pipeline)
     out = {cluster.slot for cluster in facts.clusters if cluster.left_out}
     small = {cluster.slot for cluster in facts.clusters if cluster.records is None}
     shown = {prompt.slot for prompt in facts.prompts}
     assert out
-    assert small
-    assert shown == {cluster.slot for cluster in facts.clusters} - out - small
+    assert small - out
+    assert out - small
+    assert shown == set(slots) - out - small
     assert facts.prompts_withheld == len(out | small)
 
 

@@ -137,12 +137,13 @@ print(hashlib.sha256(render(reports.everything())).hexdigest())
 
 def test_page_of_thousands_is_capped_counts_the_rest_and_shows_what_is_late() -> None:
     many = sound(5000)
-    late = replace(many, requests=(request(9999, "quarantined", late=True), *many.requests))
+    waiting = tuple(request(8000 + number, "quarantined") for number in range(300))
+    late = replace(many, requests=(request(9999, "blocked", late=True), *waiting, *many.requests))
     data = render(late)
     page = Read(data)
     assert len(data) < 400_000
     assert identity(9999) in page.said, "the oldest, but late"
-    assert f"{5001 - MOST_ROWS:,} more requests are not listed here" in page.said
+    assert f"{5301 - MOST_ROWS:,} more requests are not listed here" in page.said
     assert f"{5000 - MOST_ROWS:,} more certificates are not listed here" in page.said
     assert len(page.all("tr")) < 4 * MOST_ROWS
 

@@ -7,7 +7,7 @@ from dataclasses import replace
 
 import pytest
 from builders import make_params
-from hypothesis import given
+from hypothesis import example, given
 from hypothesis import strategies as st
 
 from lmeraser.report.review import Breach, compare
@@ -116,6 +116,8 @@ def test_lines_stay_within_the_terminal_and_the_verdict_is_last() -> None:
 
 
 @given(st.text(min_size=1, max_size=30))
+@example("<b>&amp;</b> @someone #1")
+@example("a|b\\`*_[x](http://y)")
 def test_label_in_markdown_is_neither_markup_nor_a_mention_nor_a_cell(label: str) -> None:
     old, new = state(classes={label: Group(50, 1.0)}), state("new", classes={label: Group(50, 0.125)})
     written = markdown(compare(old, new, ALLOWED), ALLOWED)

@@ -9,6 +9,7 @@ from builders import ROOT, make_params
 
 from flows.cli.command_line import make_parser
 from lmeraser.core.strict_yaml import strict_yaml
+from lmeraser.pipeline import recipe
 from unit.test_imports import HEAVY, SLOW, heavy_after
 
 TEXT = (ROOT / "docs" / "review.md").read_text(encoding="utf-8")
@@ -49,6 +50,14 @@ def test_github_job_has_what_github_asks_for() -> None:
 def test_every_tolerance_has_its_row() -> None:
     rows = re.findall(r"^\| `review\.([a-z_]+)` \|", TEXT, re.MULTILINE)
     assert rows == list(type(make_params().review).model_fields)
+
+
+def test_no_stage_reads_the_tolerances_so_none_becomes_stale_by_them() -> None:
+    stages = yaml.safe_load((ROOT / "dvc.yaml").read_text(encoding="utf-8"))["stages"]
+    read = [name for stage in stages.values() for name in stage.get("do", stage).get("params", ())]
+    assert len(read) > 40
+    assert [name for name in read if name.split(".")[0] in ("review", "service")] == []
+    assert "review" not in recipe.PARAMS
 
 
 def test_review_needs_no_more_than_the_job_installs() -> None:
