@@ -1,6 +1,7 @@
 """The state of a project in a commit of git, or in the workspace, as `lmeraser/report/states.py` reads it."""
 
 import os
+import re
 from collections.abc import Iterable, Mapping
 from functools import cached_property
 from typing import Any
@@ -14,9 +15,10 @@ from lmeraser.prove.verify import NAME
 from lmeraser.report.states import CLASSES, CLUSTERS, METRICS, State, read_state
 
 WORKSPACE = "workspace"
+TIME = re.compile(r"[0-9]{4}-[0-9]{2}-[0-9]{2}T[0-9:]{8}\+00:00")
 SHORT = 12  # hex digits of a commit that people are shown
-# What would change or hide history, or wait for a network and a person.
-QUIET = {"LC_ALL": "C", "GIT_NO_REPLACE_OBJECTS": "1", "GIT_NO_LAZY_FETCH": "1", "GIT_TERMINAL_PROMPT": "0"}
+# What would change or hide history, show it in the reader's zone, or wait for a network and a person.
+QUIET = {"LC_ALL": "C", "TZ": "UTC", "GIT_NO_REPLACE_OBJECTS": "1", "GIT_NO_LAZY_FETCH": "1", "GIT_TERMINAL_PROMPT": "0"}
 
 
 class History:
@@ -94,9 +96,9 @@ class History:
         """The newest commits on HEAD that changed a file, oldest first: (commit, its time in ISO 8601, UTC)."""
         _ = self.prefix
         answer = self._ask("log", f"--max-count={most}", "--format=%H %cd", "--date=format-local:%Y-%m-%dT%H:%M:%S+00:00",
-                           "--first-parent", "--", path)  # fmt: skip
-        lines = (answer or b"").decode(errors="replace").split("\n")
-        return [(line[:40], line[41:]) for line in lines if len(line) > 41][::-1]
+                           "--first-parent", "--no-show-signature", "--", path)  # fmt: skip
+        pairs = (line.partition(" ") for line in (answer or b"").decode(errors="replace").split("\n"))
+        return [(commit, at) for commit, _, at in pairs if TIME.fullmatch(at)][::-1]
 
 
 def zip_there(names: Iterable[str], contents: Iterable[bytes | None]) -> Iterable[tuple[str, bytes]]:

@@ -6,7 +6,7 @@ of the same numbers beside it.
 
 import math
 from collections.abc import Sequence
-from datetime import datetime
+from datetime import UTC, datetime
 
 from markupsafe import Markup, escape
 
@@ -43,18 +43,23 @@ def _line(x1: float, y1: float, x2: float, y2: float, kind: str) -> str:
     return f'<line x1="{_number(x1)}" y1="{_number(y1)}" x2="{_number(x2)}" y2="{_number(y2)}" class="{kind}"/>'
 
 
-def seconds_of(at: str) -> float:
-    return datetime.fromisoformat(at).timestamp()
+def seconds_of(at: str) -> float | None:
+    """None where it is no time: somebody may have written into the ledger, and the page is there to say so."""
+    try:
+        time = datetime.fromisoformat(at)
+        return time.replace(tzinfo=time.tzinfo or UTC).timestamp()
+    except (ValueError, OverflowError):
+        return None
 
 
 def accuracy_chart(points: Sequence[Accuracy], erasures: Sequence[str]) -> Markup:
     """Served accuracy over time as steps, with a mark at each erasure.
 
-    Args: points: oldest first, at least one; erasures: times.
+    Args: points: oldest first, at least one, with times that are times; erasures: times.
     """
     top, bottom = 34.0, 210.0
-    times = [seconds_of(point.at) for point in points]
-    marks = [seconds_of(at) for at in erasures]
+    times = [seconds_of(point.at) or 0.0 for point in points]
+    marks = [time for at in erasures if (time := seconds_of(at)) is not None]
     start, end = min(times + marks), max(times + marks)
     values = [value for point in points for value in (point.served, point.linear) if value is not None]
     low = max(0.0, math.floor(min(values) * 20 - 0.5) / 20)
@@ -80,9 +85,8 @@ def accuracy_chart(points: Sequence[Accuracy], erasures: Sequence[str]) -> Marku
     served = [(x(time), y(point.served)) for time, point in zip(times, points, strict=True)]
     shapes += [_steps(served, "served"), _steps(linear, "linear")]  # where both are alike the dashes lie on the line
     shapes += [f'<circle cx="{_number(a)}" cy="{_number(b)}" r="4" class="dot"/>' for a, b in served]
-    first, last = (min(points, key=lambda point: point.at).at, max(points, key=lambda point: point.at).at)
-    ends = sorted([first, last, *erasures])
-    shapes += [_text(LEFT, 230, ends[0][:10], "start", "tick"), _text(RIGHT, 230, ends[-1][:10], "end", "tick")]
+    first, last = (datetime.fromtimestamp(end, UTC).date().isoformat() for end in (start, end))
+    shapes += [_text(LEFT, 230, first, "start", "tick"), _text(RIGHT, 230, last, "end", "tick")]
     said = (
         f"Served accuracy {points[0].served:.4f} at first and {points[-1].served:.4f} now, over {len(points)} states; "
         f"{len(marks)} erasures are marked. The table below has every value."

@@ -222,6 +222,7 @@ def test_chart_keeps_every_point_within_its_frame_and_marks_each_erasure(values:
     assert len(heights) == len(values)
     assert all(30 <= y <= 211 for y in heights)
     assert drawn.count('class="mark"') == 2
+    assert drawing.accuracy_chart(points, ["CANARY", "", "0001-01-01"]), "what is no time is left out"
     many = str(drawing.accuracy_chart(points, [DAY.format(day) for day in range(1, 29)]))
     assert (many.count('class="mark"'), many.count('class="tally"')) == (0, 28)
 

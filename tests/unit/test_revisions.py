@@ -94,6 +94,29 @@ def test_state_of_a_commit_and_of_the_workspace_are_what_lies_there(repository: 
     assert (now.name, len(first.name)) == ("workspace", 12)
 
 
+def test_locks_of_many_slots_are_read_in_a_commit_as_well(repository: Repository) -> None:
+    folder = repository.root / "tune" / "00"
+    folder.mkdir(parents=True)
+    (folder / "dvc.lock").write_text(LOCK.format("7" * 32).replace("c00", "c70"))
+    repository.commit("many slots")
+    outs = state_of(History(repository.layout), "HEAD", "it", 5).outs
+    assert outs["artifacts/tune/c70.safetensors"] == "7" * 32
+
+
+def test_time_of_a_commit_is_utc_whatever_zone_and_settings_the_reader_has(
+    repository: Repository, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("GIT_COMMITTER_DATE", "2026-01-02T03:04:05+0900")
+    repository.commit("far away")
+    repository.git("config", "log.showSignature", "true")
+    for zone in ("Asia/Kolkata", "America/St_Johns"):
+        monkeypatch.setenv("TZ", zone)
+        commits = History(repository.layout).commits_of("metrics/metrics.json", 10)
+        assert [at for _, at in commits][-1] == "2026-01-01T18:04:05+00:00"
+        assert len(commits) == 3
+        assert len(History(repository.layout).commits_of("metrics/metrics.json", 2)) == 2
+
+
 def test_review_ends_with_1_where_a_tolerance_is_broken_and_with_0_where_none_is(repository: Repository) -> None:
     status, output, _ = repository.review("first", "main")
     assert status == 1
