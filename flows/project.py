@@ -9,7 +9,7 @@ from functools import cached_property
 from pathlib import Path
 
 from flows import processes
-from lmeraser.core.layout import Layout
+from lmeraser.core.layout import LEDGER_VARIABLE, Layout
 from lmeraser.core.own_code import own_layout
 from lmeraser.core.params import Params, load_params
 from lmeraser.core.progress import say
@@ -17,8 +17,6 @@ from lmeraser.erase.erased import ErasedList, SubjectKey, key_path, load_key, lo
 from lmeraser.erase.facts import gather_facts, identity_of
 from lmeraser.erase.ledger import Ledger, sqlite_url
 from lmeraser.erase.roster import Roster
-
-LEDGER_VARIABLE = "LMERASER_LEDGER_URL"  # a PostgreSQL ledger; it may hold a password, so it is no param
 
 
 @dataclass(frozen=True)

@@ -2,11 +2,10 @@
 
 from collections.abc import Iterable
 
+from flows.audit.notes import STORES
 from flows.project import Project
 from flows.purge.report import ScanReport
 from flows.purge.scan import audit_stores, today
-
-EVENT = "stores audited"
 
 
 def audit_and_note(project: Project, canaries: Iterable[str] = (), share: int = 1) -> ScanReport:
@@ -18,11 +17,11 @@ def audit_and_note(project: Project, canaries: Iterable[str] = (), share: int = 
     report = audit_stores(project.layout, canaries, share)
     if project.erased.pseudonyms:
         counts = {"objects": report.total("objects"), "bytes": report.total("bytes"), "waiting": report.total("waiting")}
-        project.ledger.note(None, EVENT, {"clean": report.clean, "day": day, "share": f"1/{share}", **counts})
+        project.ledger.note(None, STORES, {"clean": report.clean, "day": day, "share": f"1/{share}", **counts})
     return report
 
 
 def audited_today(project: Project) -> bool:
     """Whether the last audit of the stores, of everything or of a part, was today (UTC)."""
-    last = project.ledger.last_event(EVENT)
+    last = project.ledger.last_event(STORES)
     return last is not None and last.data.get("day") == today()

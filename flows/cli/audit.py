@@ -2,6 +2,7 @@
 
 import argparse
 import re
+import time
 from dataclasses import asdict
 from typing import TYPE_CHECKING, Any
 
@@ -68,9 +69,12 @@ def _lists(project: "Project", _: argparse.Namespace) -> Result:
 
 
 def _rebuild(project: "Project", _: argparse.Namespace) -> Result:
+    from flows.audit.notes import note_rebuild
     from flows.audit.rebuild import rebuild
 
+    begun = time.monotonic()
     comparison = rebuild(project)
+    note_rebuild(project, comparison, time.monotonic() - begun)
     verdict = "equal: a build from the retained records gives the same bytes" if comparison.equal else "NOT EQUAL"
     compared = f"{comparison.artifacts} artifacts compared, {len(comparison.differing)} differ"
     return {"equal": comparison.equal, **asdict(comparison)}, [compared, *comparison.differing, verdict]
@@ -110,6 +114,8 @@ def store_lines(report: dict[str, Any]) -> list[str]:
 
 def _drill(project: "Project", options: argparse.Namespace) -> Result:
     from flows.audit.membership import membership, membership_lines
+    from flows.audit.notes import note_membership
 
     drill = membership(project.layout, project.params, subjects_of(options), options.people, options.retrainings)
+    note_membership(project, drill)
     return drill, membership_lines(drill)

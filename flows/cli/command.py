@@ -39,8 +39,8 @@ def name_of(command: Command) -> str:
 
 def passed(result: Mapping[str, Any]) -> bool:
     """Whether every check of a result passed, else the exit status is 1; "no power" is never a pass."""
-    clean = bool(result.get("equal", True)) and bool(result.get("clean", True)) and not result.get("people_back")
-    return clean and result.get("verdict", "pass") == "pass"
+    checks = all(bool(result.get(check, True)) for check in ("equal", "clean", "within_tolerances"))
+    return checks and not result.get("people_back") and result.get("verdict", "pass") == "pass"
 
 
 def exit_codes(codes: Mapping[int, str]) -> str:

@@ -54,7 +54,7 @@ def act(options: argparse.Namespace) -> Result:
             *scan_lines(project, request),
             f"certificate         {request.certificate}",
             f"check it           lmeraser verify {request.certificate}",
-            "prove it           lmeraser audit --rebuild --stores; review it: dvc metrics diff",
+            "prove it           lmeraser audit --rebuild --stores; review it: lmeraser review",
         ]
     else:
         lines.append(f"waits for approval: lmeraser approve {request.request_id} --by NAME")

@@ -5,6 +5,8 @@ from pathlib import Path
 
 from lmeraser.core.errors import ProjectError
 
+LEDGER_VARIABLE = "LMERASER_LEDGER_URL"  # a PostgreSQL ledger; it may hold a password, so it is no param
+
 
 @dataclass(frozen=True)
 class Layout:

@@ -194,6 +194,16 @@ class Service(Section):
     audit_share: Annotated[int, Field(ge=0)]  # each day one stored file of so many is read whole; 0: none
 
 
+class Review(Section):
+    """Tolerances between two states; no stage reads them."""
+
+    accuracy_drop: Share  # of the served accuracy
+    class_drop: Share  # of one label's accuracy
+    cluster_drop: Share  # of the accuracy where one cluster answers
+    least_wrong: Positive  # test records of a label or cluster; fewer newly wrong ones break nothing
+    log_loss_rise: NonNegative  # nats
+
+
 IN_ROOT = 64  # slots that dvc.yaml itself holds; measured: docs/decisions/0019
 RANGE = re.compile(r"c00\.\.c([0-9]{2,5})")
 
@@ -235,6 +245,7 @@ class Params(Section):
     serve: Serve
     evaluate: Evaluate
     service: Service
+    review: Review
 
     @model_validator(mode="after")
     def _enough_anchors(self) -> "Params":

@@ -13,7 +13,7 @@ OWN = re.compile(
     r"(?:artifacts|metrics|certificates|tune)(?:/[a-z]{1,16}[0-9]{0,5}(?:\.[a-z]{1,12})?){0,3}|tune/[0-9]{2,}/dvc\.(?:yaml|lock)"
     r"|(?:data/)?(?:erased\.json|certificate-keys\.pem|project-id|digits\.csv)|\.lmeraser(?:/[a-z]{1,16}(?:\.[a-z]{1,8})?)?|\.dvc(?:/[a-z]{1,16})?"
     r"|(?:dvc|params|prefect)\.(?:yaml|lock)|(?:metrics|report|passed|recipe|clusters|quarantine)\.json|[a-z]{1,12}\.(?:safetensors|parquet|csv|py)"
-    r"|(?:source|image|pretrain|features|skeleton|projection|embed|cluster|tune|head|serve|evaluate|service)(?:\.[a-z_0-9]{1,20}){1,2}"
+    r"|(?:source|image|pretrain|features|skeleton|projection|embed|cluster|tune|head|serve|evaluate|service|review)(?:\.[a-z_0-9]{1,20}){1,2}"
     r"|[a-z]+@[a-z][a-z0-9]{0,15}|\d+/\d+|[a-z0-9+]+://…"
 )
 SUSPECT = re.compile(r"[/\\@]|\w\.[A-Za-z]\w{1,11}\b")

@@ -91,15 +91,19 @@ def written_entries(text: str) -> dict[str, str]:
 def outs_of(path: Path, name: str) -> dict[str, Outs]:
     """The outs of each stage of one lock. Raises: ProjectError if it is not whole."""
     try:
-        raw = load_yaml(path.read_text(encoding="utf-8").encode())  # as others ask for it, who have bytes
+        return outs_in(path.read_text(encoding="utf-8").encode(), name)  # as others ask for it, who have bytes
     except FileNotFoundError as error:
         raise ProjectError(f"{name} is missing: nothing was built yet; run `dvc repro` and retry") from error
-    except ValueError as error:  # also what is no UTF-8
+    except UnicodeDecodeError as error:
         raise ProjectError(damaged(name)) from error
+
+
+def outs_in(text: bytes, name: str) -> dict[str, Outs]:
+    """The outs of each stage of a lock's text. Raises: ProjectError if it is not whole."""
     try:
-        stages: dict[str, Any] = raw["stages"]
+        stages: dict[str, Any] = load_yaml(text)["stages"]
         outs = {name: {str(out["path"]): str(out["md5"]) for out in stage.get("outs", [])} for name, stage in stages.items()}
-    except (TypeError, KeyError, AttributeError) as error:
+    except (ValueError, TypeError, KeyError, AttributeError) as error:
         raise ProjectError(damaged(name)) from error
     if not outs:
         raise ProjectError(damaged(name))

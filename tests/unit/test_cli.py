@@ -49,6 +49,7 @@ def test_help_tells_every_exit_status(command: Command, capsys: pytest.CaptureFi
         ({"equal": False}, False),
         ({"clean": False}, False),
         ({"people_back": 1}, False),
+        ({"within_tolerances": False}, False),
         ({"verdict": "no power"}, False),
     ],
 )

@@ -12,7 +12,8 @@ from fake_pipeline import CANARY, FakePipeline
 from hypothesis import given, settings
 from memory_store import MemoryStore
 
-from flows.audit.stores import EVENT, audited_today
+from flows.audit.notes import STORES
+from flows.audit.stores import audited_today
 from flows.project import Project
 from flows.purge import step as purge
 from flows.purge.known import Known
@@ -207,7 +208,7 @@ def test_a_part_of_the_audit_is_drawn_by_the_day_and_noted_in_the_ledger(
     assert counts["objects"] > 5
     assert counts["waiting"] > 5
     with pipeline.process() as project:
-        event = project.ledger.last_event(EVENT)
+        event = project.ledger.last_event(STORES)
         assert audited_today(project)
         project.ledger.verify_chain()
     assert event is not None
@@ -246,7 +247,7 @@ def test_what_is_found_at_night_is_an_error_and_an_event(pipeline: FakePipeline,
     with pytest.raises(StepFailedError, match="residue"):  # as Prefect stores it
         maintenance.audit_part.fn()
     with pipeline.process() as project:
-        event = project.ledger.last_event(EVENT)
+        event = project.ledger.last_event(STORES)
     assert event is not None
     assert event.data["clean"] is False
     assert CANARY not in json.dumps(event.data)
