@@ -11,7 +11,7 @@ from typing import Any
 import yaml
 
 from flows import git
-from flows.audit.stores import EVENT as AUDITED
+from flows.audit import notes
 from flows.dvc.command import require_current
 from flows.project import Project, workspace
 from flows.release.card import card
@@ -88,21 +88,29 @@ def _exported(project: Project) -> Exported:
     """Raises: VerificationError where the model is of two environments."""
     layout = project.layout
     head, made_in = read_head(layout.certificates), artifacts_environment(layout, project.params)
-    last = project.ledger.last_event(AUDITED)
-    audits = {}
-    if last is not None:
-        clean = "clean" if last.data["clean"] else "residue was found"
-        audits["stores"] = f"{last.data['day']}, {last.data['share']} of the files: {clean}"
     return Exported(
         read_project_id(layout.project_id),
         datetime.now(UTC).isoformat(timespec="seconds"),
         head[0] if head else 0,
         head[1] if head else None,
-        audits,
+        _last_audits(project),
         made_in,
         fingerprint(made_in),
         git.revision(layout.root, CODE),
     )
+
+
+def _last_audits(project: Project) -> dict[str, str]:
+    """The last audit of each kind, in words."""
+    audits: dict[str, str] = {}
+    if last := project.ledger.last_event(notes.STORES):
+        clean = "clean" if last.data["clean"] else "residue was found"
+        audits["stores"] = f"{last.at[:10]}, {last.data['share']} of the files: {clean}"
+    if last := project.ledger.last_event(notes.REBUILD):
+        audits["rebuild"] = (
+            f"{last.at[:10]}: {'equal' if last.data['equal'] else 'NOT equal'}, {last.data['artifacts']} artifacts"
+        )
+    return audits
 
 
 @contextmanager
