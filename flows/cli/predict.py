@@ -7,6 +7,7 @@ from flows.cli.command import BAD_INPUT, Result
 
 HELP = "ask the served model"
 EXIT_CODES = {0: "every image has an answer", 1: "a check or a step failed", 2: BAD_INPUT}
+EXAMPLES = ["lmeraser predict photo.png", "lmeraser predict --images photos --json"]
 
 
 def arguments(parser: argparse.ArgumentParser) -> None:

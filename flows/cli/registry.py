@@ -1,9 +1,31 @@
 """The commands, in the order of `lmeraser --help`."""
 
-from flows.cli import approve, audit, build, cancel, forget, keys, parts, plan, predict, resume, slots, status, submit, verify
+from flows.cli import (
+    approve,
+    audit,
+    build,
+    cancel,
+    completion,
+    doctor,
+    forget,
+    keys,
+    manifest,
+    new,
+    parts,
+    plan,
+    predict,
+    resume,
+    slots,
+    status,
+    submit,
+    verify,
+)
 from flows.cli.command import Command
 
 COMMANDS: tuple[Command, ...] = (
+    manifest,
+    new,
+    doctor,
     plan,
     submit,
     forget,
@@ -18,4 +40,5 @@ COMMANDS: tuple[Command, ...] = (
     verify,
     keys,
     predict,
+    completion,
 )
