@@ -6,6 +6,7 @@ database, pandas, torch) is imported within `act`.
 """
 
 import argparse
+import re
 import textwrap
 from collections.abc import Mapping, Sequence
 from typing import Any, Protocol
@@ -50,6 +51,19 @@ def exit_codes(codes: Mapping[int, str]) -> str:
     for code, meaning in sorted({**codes, INTERRUPTED: ENDS}.items()):
         lines.append(textwrap.fill(meaning, WIDTH, initial_indent=f"  {code:<5}", subsequent_indent=" " * 7))
     return "\n".join(lines)
+
+
+def within(lines: Sequence[str], width: int) -> list[str]:
+    """Lines of a title and a value, folded below the value where they are longer than a terminal; all others as they are."""
+    folded = []
+    for line in lines:
+        row = re.match(r"\S.*?\s{2,}(?=\S)", line) if len(line) > width else None
+        if row and row.end() < width // 2:
+            below = " " * row.end()
+            folded += textwrap.wrap(line, width, subsequent_indent=below, break_long_words=False, break_on_hyphens=False)
+        else:
+            folded.append(line)
+    return folded
 
 
 def examples(lines: Sequence[str]) -> str:

@@ -9,11 +9,12 @@ import errno
 import json
 import os
 import re
+import shutil
 import sys
 from collections.abc import Sequence
 from typing import NoReturn
 
-from flows.cli.command import BAD_INPUT, INTERRUPTED, add_parser, exit_codes, passed
+from flows.cli.command import BAD_INPUT, INTERRUPTED, add_parser, exit_codes, passed, within
 from flows.cli.registry import COMMANDS
 from lmeraser.core import determinism
 from lmeraser.core.errors import BadInputError, LmeraserError
@@ -84,6 +85,8 @@ def main(arguments: Sequence[str] | None = None) -> None:
         print("interrupted; nothing is lost: `lmeraser resume` finishes what was begun", file=sys.stderr)
         sys.exit(INTERRUPTED)
     try:
+        if sys.stdout.isatty():  # what is piped stays a line a fact
+            lines = within(lines, shutil.get_terminal_size().columns)
         print(json.dumps(result, sort_keys=True) if options.json else "\n".join(lines), flush=True)
     except BrokenPipeError:  # whoever reads has read enough (`| head`)
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())

@@ -25,6 +25,7 @@ EXAMPLES = [
 ]
 TEST_SHARE = 0.2
 MAX_PIXELS = 50_000_000  # as params.yaml comes with it
+MANY = 20_000  # images, above which the manifest itself is named as the source
 SHOWN = 28  # columns of what a line is about
 
 
@@ -45,9 +46,9 @@ def arguments(parser: argparse.ArgumentParser) -> None:
     how.add_argument("--by-subject", action="store_true", help="nobody is in training and test both (default)")
     how.add_argument("--by-image", action="store_true", help="draw images for testing, whoever they are of")
     public = parser.add_mutually_exclusive_group()
-    public.add_argument("--public", type=float, metavar="PERCENT", help="of the people, drawn by a hash of their names")
+    public.add_argument("--public", type=float, metavar="N", help="percent of the people, drawn by a hash of their names")
     public.add_argument("--public-labels", metavar="A,B", help="people of whom every image has one of these labels")
-    public.add_argument("--public-match", metavar="REGEX", help="people of whom every path matches")
+    public.add_argument("--public-match", metavar="RE", help="people of whom every path matches")
     parser.add_argument("--output", type=Path, metavar="FILE.csv", help="FOLDER/manifest.csv if not said; in FOLDER or above it")
     parser.add_argument("--replace", action="store_true", help="also where FILE.csv is there and says something else")
     parser.add_argument("--left-out", type=Path, metavar="FILE", help="write down which files are left out, and why (mode 0600)")
@@ -69,6 +70,7 @@ def act(options: argparse.Namespace) -> Result:
     rules = _rules(options)
     before = _existing(output)
     looked = look(folder, options.max_pixels, (output, *([options.left_out] if options.left_out else [])), _threads())
+    _require_images(looked)
     drafted = draft(looked.images, _with_test_share(rules, looked))
     prefix = "" if folder == output.parent else f"{folder.relative_to(output.parent).as_posix()}/"
     table = to_csv(drafted.rows, prefix)
@@ -110,6 +112,8 @@ def _rules(options: argparse.Namespace) -> "Rules":
         raise BadInputError("--test: expected a share from 0 to below 1, as 0.2")
     if options.public is not None and not 0 <= options.public < 100:
         raise BadInputError("--public: expected a percentage from 0 to below 100, as 30")
+    if options.max_pixels < 1:
+        raise BadInputError("--max-pixels: expected at least 1, as 50000000")
     labels = frozenset(label.strip() for label in (options.public_labels or "").split(",") if label.strip())
     if options.public_labels is not None and not labels:
         raise BadInputError("--public-labels: no label is named; expected one or more, divided by commas")
@@ -124,6 +128,21 @@ def _rules(options: argparse.Namespace) -> "Rules":
     )
     check_rules(rules)
     return rules
+
+
+def _require_images(looked: "ImageFolder") -> None:
+    """Raises: BadInputError with what there is instead."""
+    from collections import Counter
+
+    from lmeraser.core.errors import BadInputError
+
+    if not looked.images:
+        counts = Counter(reason for _, reason in looked.left_out)
+        others = ", ".join(f"{count} {reason}" for reason, count in sorted(counts.items())) or "nothing at all"
+        raise BadInputError(
+            f"FOLDER holds no whole PNG, JPEG or WebP image ({others}); give the folder that holds the folders of images, and "
+            "convert images of other kinds"
+        )
 
 
 def _with_test_share(rules: "Rules", looked: "ImageFolder") -> "Rules":
@@ -219,7 +238,9 @@ def _result(
         lines += textwrap.wrap(problem, WIDTH, initial_indent="mend: ", subsequent_indent="      ")
     if mend:
         return result, [*lines, "nothing was written"]
-    data = options.folder if output.name == "manifest.csv" and output.parent == options.folder else output
+    # DVC looks at each file of a folder whenever it is asked anything; a manifest it reads alone.
+    as_folder = output.name == "manifest.csv" and output.parent == options.folder and counts.images <= MANY
+    data = options.folder if as_folder else output
     return result, [*lines, f"written: {output}", f"next: lmeraser new DIR --data {data}"]
 
 

@@ -41,13 +41,21 @@ def examine(checks: Sequence[tuple[str, Look]]) -> list[Finding]:
         try:
             findings += [Finding(name, *result) for result in look()]
         except LmeraserError as error:
-            text, _, advice = str(error).partition("; ")
-            findings.append(Finding(name, WRONG, text, advice))
+            findings.append(Finding(name, WRONG, *divided(str(error))))
         except Exception as error:  # whatever a broken environment raises: its text may name a file of somebody's
             findings.append(
                 Finding(name, WRONG, f"it could not be looked at ({type(error).__name__})", "report this if it stays")
             )
     return findings
+
+
+def divided(line: str) -> tuple[str, str]:
+    """What an error line says is so, and what it says to do."""
+    text, _, advice = line.partition("; ")
+    if not advice:
+        text, colon, advice = line.rpartition(": ")
+        return (text, advice) if colon else (line, "")
+    return text, advice
 
 
 def is_sound(findings: Sequence[Finding]) -> bool:

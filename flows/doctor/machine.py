@@ -1,15 +1,18 @@
 """Checks of the machine: packages, processor, bits, GPU, disk. They need no project."""
 
 import os
-import re
 import shutil
 import sys
 import tempfile
 from collections.abc import Sequence
 from importlib.metadata import PackageNotFoundError, requires, version
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from flows.doctor.checkup import Look, fine, warn, wrong
+
+if TYPE_CHECKING:
+    from packaging.requirements import Requirement
 
 Results = Sequence[tuple[str, str, str]]
 SPACE = 2 * 2**30  # bytes; what a build and a purge need beside the data at the least
@@ -32,9 +35,9 @@ def machine_checks(pins: Path | None, device: str, place: Path, built: int) -> l
 
 
 def _python() -> Results:
-    found = ".".join(map(str, sys.version_info[:3]))
+    own = ".".join(map(str, sys.version_info[:3]))
     supported = (3, 11) <= sys.version_info[:2] < (3, 14)
-    return [fine(found) if supported else wrong(f"{found}, expected 3.11 to 3.13", "make the environment anew with one of them")]
+    return [fine(own) if supported else wrong(f"{own}, expected 3.11 to 3.13", "make the environment anew with one of them")]
 
 
 def _requirements() -> Results:
@@ -47,7 +50,7 @@ def _requirements() -> Results:
         return [warn("lmeraser itself is not installed here", f"its code runs by PYTHONPATH; else {INSTALL}")]
     own = [requirement for requirement in wanted if requirement.marker is None or requirement.marker.evaluate({"extra": ""})]
     missing = [item.name for item in own if _installed(item.name) is None]
-    unfit = [item.name for item in own if (v := _installed(item.name)) and not item.specifier.contains(v, prereleases=True)]
+    unfit = _of_other_versions(own)
     if missing or unfit:
         what = [f"missing: {_some(missing)}"] * bool(missing) + [f"of another version than needed: {_some(unfit)}"] * bool(unfit)
         return [wrong("; ".join(what), INSTALL)]
@@ -56,16 +59,21 @@ def _requirements() -> Results:
 
 def _pins(pins: Path) -> Results:
     """Versions that were tested against what is installed: others work, and have bits of their own."""
+    from packaging.requirements import Requirement
+
     if not pins.is_file():
         return []
-    text = pins.read_text(encoding="utf-8")
-    tested = dict(re.findall(r"^([A-Za-z0-9._-]+)==([^\s;]+)", text, re.MULTILINE))
-    others = [
-        name for name, pin in tested.items() if (own := _installed(name)) and own.partition("+")[0] != pin.partition("+")[0]
-    ]
+    lines = (line.split("#")[0].strip() for line in pins.read_text(encoding="utf-8").splitlines())
+    tested = [item for item in map(Requirement, filter(None, lines)) if item.marker is None or item.marker.evaluate()]
+    others = _of_other_versions(tested)
     if not others:
         return [fine("all as pinned in constraints.txt")]
     return [warn(f"{len(others)} of another version than pinned: {_some(others)}", f"for the tested set: {INSTALL}")]
+
+
+def _of_other_versions(wanted: "Sequence[Requirement]") -> list[str]:
+    """Names of what is installed, but not as asked for."""
+    return [item.name for item in wanted if (own := _installed(item.name)) and not item.specifier.contains(own, prereleases=True)]
 
 
 def _installed(name: str) -> str | None:

@@ -49,7 +49,8 @@ def _code(layout: Layout) -> Results:
     from lmeraser.core.own_code import require_own_code
 
     require_own_code(layout.root)
-    return [fine(f"the project's own, {git.revision(layout.root, PACKAGES)}")]
+    revision, plus, changed = git.revision(layout.root, PACKAGES).partition("+")
+    return [fine(f"the project's own, {revision[:12]}{plus}{changed}")]
 
 
 def _source(project: Project) -> Results:

@@ -3,7 +3,7 @@
 import json
 from collections.abc import Sequence
 
-from flows.doctor.checkup import fine, warn, wrong
+from flows.doctor.checkup import divided, fine, warn, wrong
 from lmeraser.core.errors import LmeraserError
 from lmeraser.core.layout import Layout
 from lmeraser.stores.base import Store
@@ -16,8 +16,8 @@ def remotes(layout: Layout) -> Results:
     """Whether each remote answers, and a purge could delete from it. Raises: ProjectError for a kind that purge cannot clear."""
     from flows.dvc import config
 
-    found = config.remotes(layout)
-    return [_remote(store) for store in found] or [fine("no remote; all copies are in the local cache")]
+    named = config.remotes(layout)
+    return [_remote(store) for store in named] or [fine("no remote; all copies are in the local cache")]
 
 
 def _remote(store: Store) -> tuple[str, str, str]:
@@ -26,7 +26,7 @@ def _remote(store: Store) -> tuple[str, str, str]:
     try:
         next(iter(store.list()), None)
     except LmeraserError as error:
-        return wrong(str(error).partition("; ")[0], MEND)
+        return wrong(divided(str(error))[0], MEND)
     root = getattr(store, "root", None)
     if root is not None and not os.access(root, os.W_OK | os.X_OK):
         return wrong(f"{store.name} answers, but is read-only here", "a purge must delete there: mend its permissions or mount")
@@ -45,7 +45,7 @@ def server(layout: Layout) -> Results:
     reason = problem_of(named)
     if reason is None:
         return [fine("the Prefect server answers")]
-    text, _, advice = reason.partition("; ")
+    text, advice = divided(reason)
     return [warn(text, f"{advice}; until then requests wait for `lmeraser resume`")]
 
 
@@ -62,7 +62,7 @@ def environment_of_artifacts(layout: Layout) -> Results:
     made_in = environments_of(layout, params)
     line = mixed(made_in)
     if line:
-        return [wrong(*line.split("; ", 1))]
+        return [wrong(*divided(line))]
     theirs, own = grouped(made_in)[0][0], network_environment(params.device)
     others = differing(theirs, own)
     accuracy = json.loads((layout.metrics / "metrics.json").read_bytes())["accuracy"]["served"]

@@ -9,12 +9,12 @@ from dataclasses import dataclass
 from importlib.metadata import PackageNotFoundError, distribution, version
 from pathlib import Path
 
-import flows
 from flows import git
 from lmeraser.core.code import PACKAGES
 from lmeraser.core.errors import ProjectError
 
 NAME = "lmeraser"
+CODE = Path(__file__).resolve().parents[2]  # where the packages lie whose code runs
 SHARE = f"share/{NAME}/dvc.yaml"  # the end of a path in the package's own list of files
 FILES = (
     *(".gitignore", ".dvc/.gitignore", ".dvc/config", "dvc.yaml", "params.yaml", "prefect.yaml"),
@@ -33,7 +33,7 @@ class Template:
     @classmethod
     def own(cls) -> "Template":
         """Of the code that runs. Raises: ProjectError if the package was installed without the files beside the code."""
-        code = Path(flows.__file__).resolve().parents[1]
+        code = CODE
         if (code / "dvc.yaml").is_file():
             return cls(code, code, git.revision(code, PACKAGES))
         try:
@@ -56,5 +56,7 @@ class Template:
         for path in sorted((self.files / "params").glob("*.yaml")):
             yield f"params/{path.name}", path
         for package in PACKAGES:
-            for path in sorted((self.code / package).rglob("*.py")):
+            for path in sorted(
+                path for path in (self.code / package).rglob("*") if path.is_file() and "__pycache__" not in path.parts
+            ):
                 yield path.relative_to(self.code).as_posix(), path

@@ -35,7 +35,7 @@ class Rules:
         label: FOLDER, or a regular expression; subject: likewise, None: every image is its own subject.
         test: share of the private people (or images) that are for testing; None: folders named train and test say it.
         by_subject: whether a person is for testing as a whole.
-        public: share of the people that become public; or public_labels: those of these labels; or public_match: whose paths match.
+        public: share of the people that become public; or public_labels: of these labels; or public_match: whose paths match.
     """
 
     label: str = FOLDER
