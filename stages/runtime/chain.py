@@ -15,7 +15,7 @@ from typing import cast
 
 from lmeraser.core.layout import Layout
 from lmeraser.core.params import Params
-from lmeraser.core.progress import say
+from lmeraser.core.progress import pace, say
 from lmeraser.pipeline.before import Before, open_before
 from lmeraser.pipeline.files import StageName
 from stages.runtime.entry import Stage, enter
@@ -41,7 +41,7 @@ def run(layout: Layout, params: Params, names: list[str], folder: str | None = N
     before = open_before(layout.root / folder, layout) if folder else None
     if folder and before is None:
         say("the state before is not that of this code and these params: stages run whole")
-    for name in names:
+    for name in pace(names, len(names), "stages of this process", "stage"):
         stage = StageName.parse(name)
         start = time.monotonic()
         take(stage, layout, params, before)
