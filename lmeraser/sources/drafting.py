@@ -24,7 +24,8 @@ SPLIT_FOLDERS = {"train": TRAIN, "training": TRAIN, "test": TEST, "testing": TES
 FOLDER = "folder"  # --label-from: the first folder on the way
 FEW = 5  # private training records of a label, below which it is told
 LARGE = 0.5  # share of the private records of one person, above which it is told
-NO_LABEL, NO_SUBJECT, ODD_TEXT = "no label", "no subject match", "label or subject with characters that nobody sees"
+NO_LABEL, NO_SUBJECT, LONG = "no label", "no subject match", "path too long"
+ODD_TEXT = "label or subject with characters that nobody sees"
 
 
 @dataclass(frozen=True)
@@ -157,14 +158,23 @@ def _named(images: Sequence[Image], rules: Rules, divided: bool, result: Draft) 
         folders = PurePosixPath(image.path).parts[1 if divided else 0 : -1]
         label = normalise_name(label_of(image.path) if label_of else folders[0] if folders else "")
         subject = normalise_name(subject_of(image.path) if subject_of else image.path)
-        problem = NO_LABEL if not label else NO_SUBJECT if not subject else ""
-        if not problem and (unseen(label) or unseen(subject) or max(len(label), len(subject)) > MAX_LENGTH):
-            problem = ODD_TEXT
+        problem = _problem(image.path, label, subject)
         if problem:
             result.left_out.append((image.path, problem))
         else:
             named.append((image.path, label, subject))
     return named
+
+
+def _problem(path: str, label: str, subject: str) -> str:
+    """Why an image can be no row; empty if it can. The rules are those of a build (`check_table` in sources/splitting.py)."""
+    if len(path) > MAX_LENGTH:
+        return LONG
+    if not label:
+        return NO_LABEL
+    if not subject:
+        return NO_SUBJECT
+    return ODD_TEXT if unseen(label) or unseen(subject) else ""
 
 
 def _require_some(named: Sequence[tuple[str, str, str]], result: Draft, rules: Rules) -> None:

@@ -125,10 +125,14 @@ def test_whoever_matches_in_part_stays_private() -> None:
 
 
 def test_what_has_no_label_or_subject_is_left_out_with_its_reason() -> None:
-    drafted = draft(images("CANARY.png", "0/CANARY.png", "0/x\u200by_1.png", "0/anna_1.png"), Rules(subject="([a-z\u200b]+)_"))
+    drafted = draft(
+        images("CANARY.png", "0/CANARY.png", f"0/anna_{'x' * 1024}.png", "0/x\u200by_1.png", "0/anna_1.png"),
+        Rules(subject="([a-z\u200b]+)_"),
+    )
     assert dict(drafted.left_out) == {
         "CANARY.png": "no label",
         "0/CANARY.png": "no subject match",
+        f"0/anna_{'x' * 1024}.png": "path too long",
         "0/x\u200by_1.png": "label or subject with characters that nobody sees",
     }
     assert [row.path for row in drafted.rows] == ["0/anna_1.png"]
@@ -185,7 +189,7 @@ def test_one_person_with_everything_is_told() -> None:
 
 @given(st.lists(st.text("ab,;\"' |\t=#", min_size=1, max_size=6), min_size=1, max_size=6, unique=True))
 def test_table_reads_back_as_it_was_meant(names: list[str]) -> None:
-    rows = draft(images(*(f"{name.strip() or 'x'}/{name}.png" for name in names)), Rules()).rows
-    read = table(to_csv(rows, "photos/"))
-    assert read["path"].tolist() == [f"photos/{row.path}" for row in rows]  # type: ignore[index]
+    rows = draft(images("x/x.png", *(f"{name}/{name}.png" for name in names)), Rules()).rows
+    read = table(to_csv(rows))
+    assert read["path"].tolist() == [row.path for row in rows]  # type: ignore[index]
     assert read["label"].tolist() == [row.label for row in rows]  # type: ignore[index]

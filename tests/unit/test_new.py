@@ -86,7 +86,9 @@ def test_place_that_is_taken_is_refused_and_left_as_it_was(project: Path, tmp_pa
         "in a project": project / "CANARY-inner",
     }[kind]
     before = contents(tmp_path)
-    refused(BadInputError, lambda: make(target, Wish()))
+    line = refused(BadInputError, lambda: make(target, Wish()))
+    says = {"full": "holds something", "in a project": "lies in another project", "file": "is no folder"}
+    assert says.get(kind, "the folder above DIR") in line
     assert contents(tmp_path) == before
     assert not target.is_dir() or kind == "full"
 
