@@ -30,7 +30,10 @@ def _by_own_code(arguments: Sequence[str]) -> None:
     """
     if not arguments or arguments[0] in OF_ITS_OWN or arguments[0].startswith("-") or {"-h", "--help"} & {*arguments}:
         return
-    start = Path(os.environ.get("LMERASER_PROJECT") or Path.cwd()).resolve()
+    try:
+        start = Path(os.environ.get("LMERASER_PROJECT") or Path.cwd()).resolve()
+    except OSError:  # the working folder was deleted
+        return
     root = next((folder for folder in (start, *start.parents) if (folder / "dvc.yaml").is_file() and _has_code(folder)), None)
     handed_over = os.environ.pop(HANDED_OVER, "")  # taken off: what is started from here may be of other projects
     here = Path(__file__).resolve().parents[2]

@@ -104,11 +104,24 @@ def _check_data(text: str, target: Path) -> tuple[int | None, int | None]:
     params = Params.model_validate(yaml.safe_load(text))
     if params.source.kind != "manifest":
         return None, None
+    _require_manifest(Path(params.source.path))
     source = check_source(params.source, target)
     table = source.table()
     check_table(table, source.name, source.unit)
     check_shares(table, source.name)
     return len(table), int(table["subject"].nunique())
+
+
+def _require_manifest(data: Path) -> None:
+    """Raises: BadInputError where there is none yet, with the command that makes it."""
+    from lmeraser.sources.manifest import MANIFESTS
+
+    if not data.exists():
+        raise BadInputError(
+            "--data is not there; give the folder of your images, with the manifest that `lmeraser manifest` makes"
+        )
+    if data.is_dir() and not any((data / name).is_file() for name in MANIFESTS):
+        raise BadInputError("--data holds no manifest.csv or manifest.parquet; `lmeraser manifest FOLDER` makes one")
 
 
 def _fill(draft: Path, template: Template, params: str) -> int:

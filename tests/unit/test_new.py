@@ -128,6 +128,8 @@ def test_project_within_its_images_is_refused(data: Path) -> None:
         (Wish(data=Path("/photos"), weights=ROOT / "LICENSE"), "that of no preset"),
         (Wish(data=Path("/photos"), weights=Path("/CANARY-missing")), "cannot be read"),
         (Wish(weights=ROOT / "LICENSE"), "expected --data"),
+        (Wish(data=ROOT / "docs"), "`lmeraser manifest FOLDER` makes one"),
+        (Wish(data=ROOT / "CANARY"), "--data is not there"),
     ],
 )
 def test_wish_that_does_not_hold_together_is_refused(tmp_path: Path, wish: Wish, says: str) -> None:
