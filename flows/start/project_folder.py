@@ -117,9 +117,7 @@ def _require_manifest(data: Path) -> None:
     from lmeraser.sources.manifest import MANIFESTS
 
     if not data.exists():
-        raise BadInputError(
-            "--data is not there; give the folder of your images, with the manifest that `lmeraser manifest` makes"
-        )
+        raise BadInputError("--data is not there; give the folder of your images, with its manifest (`lmeraser manifest`)")
     if data.is_dir() and not any((data / name).is_file() for name in MANIFESTS):
         raise BadInputError("--data holds no manifest.csv or manifest.parquet; `lmeraser manifest FOLDER` makes one")
 

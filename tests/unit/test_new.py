@@ -2,7 +2,7 @@
 
 import shutil
 import tomllib
-from pathlib import Path
+from pathlib import Path, PurePosixPath
 
 import pytest
 import yaml
@@ -173,6 +173,32 @@ def test_package_without_the_files_beside_it_is_refused(tmp_path: Path, monkeypa
     monkeypatch.setattr("flows.start.template.CODE", tmp_path)
     monkeypatch.setattr("flows.start.template.distribution", lambda _: type("D", (), {"files": None})())
     assert "holds the code alone" in refused(ProjectError, Template.own)
+
+
+def test_installed_package_gives_its_files_and_its_code(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    site, share = tmp_path / "site-packages", tmp_path / "share" / "lmeraser"
+    for name in (*FILES, "params/small.yaml"):
+        (share / name).parent.mkdir(parents=True, exist_ok=True)
+        (share / name).touch()
+    for package in PACKAGES:
+        (site / package / "__pycache__").mkdir(parents=True)
+        for name in ("__init__.py", "page.html", "__pycache__/x.pyc"):
+            (site / package / name).touch()
+
+    class Listed(PurePosixPath):
+        def locate(self) -> Path:
+            return site / self
+
+    files = [Listed(name) for name in ("lmeraser/__init__.py", "../share/lmeraser/dvc.yaml")]
+    monkeypatch.setattr("flows.start.template.CODE", site)
+    monkeypatch.setattr("flows.start.template.distribution", lambda _: type("D", (), {"files": files})())
+    monkeypatch.setattr("flows.start.template.version", lambda _: "9.9")
+    template = Template.own()
+    assert template.revision == "lmeraser 9.9"
+    code = [f"{package}/{name}" for package in PACKAGES for name in ("__init__.py", "page.html")]
+    assert sorted(name for name, _ in template.contents()) == sorted([*FILES, "params/small.yaml", *code])
+    (share / "Makefile").unlink()
+    assert "Makefile is missing" in refused(ProjectError, lambda: list(template.contents()))
 
 
 def test_every_preset_can_be_filled_in_and_keeps_all_else(tmp_path: Path) -> None:
