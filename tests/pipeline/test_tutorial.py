@@ -99,13 +99,13 @@ def test_commands_of_the_tutorial_do_what_it_says(walk: tuple[Path, dict[str, st
 
 def test_lines_that_the_tutorial_shows_are_those_that_are_printed(walk: tuple[Path, dict[str, str]]) -> None:
     """Of other people: the words before the numbers."""
-    told = set()
+    printed_words = set()
     for text in walk[1].values():
-        told |= {re.split(r"\s{2,}|:", line)[0] for line in text.splitlines()}
+        printed_words |= {re.split(r"\s{2,}|:", line)[0] for line in text.splitlines()}
     shown = re.findall(r"^```text\n(.*?)^```", TUTORIAL.read_text(encoding="utf-8"), re.MULTILINE | re.DOTALL)[1:]
     words = [re.split(r"\s{2,}|:", line)[0] for block in shown for line in block.splitlines()]
     assert len(words) > 10
-    assert [word for word in words if word not in told] == []
+    assert [word for word in words if word not in printed_words] == []
 
 
 def test_python_of_the_api_page_runs(walk: tuple[Path, dict[str, str]]) -> None:

@@ -57,9 +57,9 @@ def findings(layout: Layout) -> dict[str, list[Finding]]:
 
 def test_whole_project_is_sound_and_stays_as_it_is(layout: Layout) -> None:
     before = contents(layout.root)
-    found = findings(layout)
+    checks = findings(layout)
     after = contents(layout.root)
-    assert {name: [f.verdict for f in listed] for name, listed in found.items() if any(f.verdict != OK for f in listed)} == {
+    assert {name: [f.verdict for f in listed] for name, listed in checks.items() if any(f.verdict != OK for f in listed)} == {
         "ledger": [WARN]  # the open request
     }
     assert {name for name in before.keys() | after.keys() if before.get(name) != after.get(name)} <= {
@@ -140,8 +140,8 @@ def test_held_lock_hook_and_change_are_warnings(layout: Layout) -> None:
     (layout.root / "params.yaml").write_text((layout.root / "params.yaml").read_text() + "# changed\n")
     with layout.workspace_lock.open("w") as handle:
         fcntl.flock(handle, fcntl.LOCK_EX)
-        found = findings(layout)
-    texts = [finding.text for name in ("git", "locks") for finding in found[name] if finding.verdict == WARN]
+        checks = findings(layout)
+    texts = [finding.text for name in ("git", "locks") for finding in checks[name] if finding.verdict == WARN]
     assert texts == ["1 hooks are active", "1 files differ from the commit", "a process changes this project now"]
     assert [finding.verdict for finding in findings(layout)["locks"]] == [OK]
 
@@ -201,10 +201,10 @@ def test_check_that_cannot_look_is_a_finding_and_the_next_one_looks() -> None:
     def refuses() -> Sequence[tuple[str, str, str]]:
         raise ProjectError("it is away; fetch it; then retry")
 
-    found = examine([("a", breaks), ("b", refuses), ("c", lambda: [wrong("x", "y")])])
-    assert [(f.text, f.advice) for f in found][1:] == [("it is away", "fetch it; then retry"), ("x", "y")]
-    assert "CANARY" not in found[0].text + found[0].advice
-    assert not is_sound(found)
+    checks = examine([("a", breaks), ("b", refuses), ("c", lambda: [wrong("x", "y")])])
+    assert [(f.text, f.advice) for f in checks][1:] == [("it is away", "fetch it; then retry"), ("x", "y")]
+    assert "CANARY" not in checks[0].text + checks[0].advice
+    assert not is_sound(checks)
     assert not is_sound([])
     assert is_sound([Finding("a", WARN, "x"), Finding("b", OK, "y")])
 
@@ -220,5 +220,5 @@ def test_outside_of_a_project_the_machine_alone_is_looked_at(
         assert end.value.code == 1
     lines, _, answer = capsys.readouterr().out.rpartition("\n{")
     assert all(len(line) <= 80 for line in lines.splitlines())
-    told = json.loads("{" + answer)
-    assert (told["sound"], told["project"], [check["verdict"] for check in told["checks"]]) == (False, False, [WRONG])
+    answered = json.loads("{" + answer)
+    assert (answered["sound"], answered["project"], [check["verdict"] for check in answered["checks"]]) == (False, False, [WRONG])

@@ -73,11 +73,11 @@ def test_every_option_and_every_command_has_its_row(command: Any) -> None:
     parser = dict(chosen.choices or {})[name_of(command)]
     row = re.search(rf"^\| `lmeraser {name_of(command)}\b.*$", COMMANDS_PAGE, re.MULTILINE)
     assert row
-    told = row[0]
-    if "as `submit`" in told or "as `plan`" in told:
-        told += "".join(re.findall(r"^\| `lmeraser (?:plan|submit)`.*$", COMMANDS_PAGE, re.MULTILINE))
+    shown = row[0]
+    if "as `submit`" in shown or "as `plan`" in shown:
+        shown += "".join(re.findall(r"^\| `lmeraser (?:plan|submit)`.*$", COMMANDS_PAGE, re.MULTILINE))
     options = [text for action in parser._actions for text in action.option_strings if text.startswith("--")]
-    assert [option for option in options if option not in told and option not in ("--help", "--json")] == []
+    assert [option for option in options if option not in shown and option not in ("--help", "--json")] == []
 
 
 def table_of_keys() -> dict[str, str]:

@@ -39,11 +39,11 @@ def typed(capsys: pytest.CaptureFixture[str], *arguments: str) -> tuple[int, str
 
 
 def test_same_folder_gives_the_same_bytes_and_only_its_owner_reads_them(photos: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    status, told, _ = typed(capsys, str(photos), *WAY)
+    status, printed, _ = typed(capsys, str(photos), *WAY)
     manifest = photos / "manifest.csv"
     first = manifest.read_bytes()
     assert status == 0
-    assert "next: lmeraser new DIR --data" in told
+    assert "next: lmeraser new DIR --data" in printed
     assert stat.S_IMODE(manifest.stat().st_mode) == 0o600
     assert typed(capsys, str(photos), *WAY)[0] == 0  # it says the same: nothing to overwrite
     assert manifest.read_bytes() == first
@@ -75,25 +75,25 @@ def test_what_is_left_out_is_named_only_in_a_file_for_the_owner(
 
 
 def test_what_a_build_would_refuse_is_not_written(photos: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    status, told, _ = typed(capsys, str(photos), "--subject-from", "([A-Za-z]+)_")
+    status, printed, _ = typed(capsys, str(photos), "--subject-from", "([A-Za-z]+)_")
     assert status == 1
-    assert "no record is public" in told
-    assert "nothing was written" in told
+    assert "no record is public" in printed
+    assert "nothing was written" in printed
     assert not (photos / "manifest.csv").exists()
 
 
 def test_folder_that_dvc_cannot_record_is_told_before_anything_is_built(photos: Path, capsys: pytest.CaptureFixture[str]) -> None:
     (photos / "CANARYdog" / "away.png").symlink_to("nowhere")
-    status, told, _ = typed(capsys, str(photos), *WAY)
+    status, printed, _ = typed(capsys, str(photos), *WAY)
     assert status == 1
-    assert "1 links that lead nowhere" in told
+    assert "1 links that lead nowhere" in printed
 
 
 def test_another_manifest_is_kept_unless_asked(photos: Path, capsys: pytest.CaptureFixture[str]) -> None:
     manifest = photos / "manifest.csv"
     manifest.write_text("path,label,subject,visibility,split\n")
-    status, _, told = typed(capsys, str(photos), *WAY)
-    assert (status, len(told.splitlines())) == (2, 1)
+    status, _, printed = typed(capsys, str(photos), *WAY)
+    assert (status, len(printed.splitlines())) == (2, 1)
     assert manifest.read_text() == "path,label,subject,visibility,split\n"
     assert typed(capsys, str(photos), *WAY, "--replace")[0] == 0
     assert len(manifest.read_text().splitlines()) == 37
@@ -124,17 +124,17 @@ def test_manifest_above_the_folder_names_the_way_down(photos: Path, tmp_path: Pa
 def test_what_cannot_be_meant_is_one_line(
     photos: Path, capsys: pytest.CaptureFixture[str], arguments: list[str], says: str
 ) -> None:
-    status, out, told = typed(capsys, str(photos), *arguments)
-    assert (status, out, len(told.splitlines())) == (2, "", 1)
-    assert says in told
+    status, out, printed = typed(capsys, str(photos), *arguments)
+    assert (status, out, len(printed.splitlines())) == (2, "", 1)
+    assert says in printed
     assert not (photos / "manifest.csv").exists()
 
 
 def test_folder_of_other_kinds_is_told_what_it_holds(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     (tmp_path / "CANARY.jpg").write_bytes(b"GIF89a")
-    status, _, told = typed(capsys, str(tmp_path))
-    assert (status, len(told.splitlines())) == (2, 1)
-    assert "(1 GIF files)" in told
+    status, _, printed = typed(capsys, str(tmp_path))
+    assert (status, len(printed.splitlines())) == (2, 1)
+    assert "(1 GIF files)" in printed
 
 
 def test_full_disk_is_one_line_and_leaves_nothing(
@@ -144,7 +144,7 @@ def test_full_disk_is_one_line_and_leaves_nothing(
         raise OSError(errno.ENOSPC, "No space left on device")
 
     monkeypatch.setattr(os, "fsync", full)
-    status, _, told = typed(capsys, str(photos), *WAY)
-    assert (status, len(told.splitlines())) == (2, 1)
-    assert "free some space" in told
+    status, _, printed = typed(capsys, str(photos), *WAY)
+    assert (status, len(printed.splitlines())) == (2, 1)
+    assert "free some space" in printed
     assert [path.name for path in photos.iterdir() if path.is_file()] == []
