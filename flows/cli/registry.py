@@ -7,6 +7,7 @@ from flows.cli import (
     cancel,
     completion,
     doctor,
+    export,
     forget,
     keys,
     manifest,
@@ -40,5 +41,6 @@ COMMANDS: tuple[Command, ...] = (
     verify,
     keys,
     predict,
+    export,
     completion,
 )

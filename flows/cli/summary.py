@@ -92,3 +92,12 @@ def missing_from_list(project: Project) -> Result:
         "back and keeps them out"
     )
     return ({"missing_from_list": missing}, [line]) if missing else ({}, [])
+
+
+def outdated_exports(project: Project) -> Result:
+    """How many versions of the model were exported before the last erasure, and what to do; else nothing."""
+    from flows.release.export import outdated
+
+    versions = outdated(project)
+    line = f"{versions} exported versions are from before the last erasure: their holders must replace them (`lmeraser export`)"
+    return ({"outdated_exports": versions}, [line]) if versions else ({}, [])

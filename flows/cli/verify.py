@@ -1,6 +1,7 @@
 """`lmeraser verify`: check certificates offline. It imports neither the engine nor a database nor anything of learning."""
 
 import argparse
+from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -10,13 +11,19 @@ from lmeraser.core.errors import BadInputError
 if TYPE_CHECKING:
     from lmeraser.prove.verify import Verdict
 
-HELP = "check certificates offline: signature, content, chain"
+HELP = "check certificates, or an exported model, offline: signature, content, chain"
 EXIT_CODES = {0: "valid", 1: "not valid; the line on standard error says why", 2: "a file cannot be read, or bad input"}
 EXAMPLES = ["lmeraser verify certificates/00001-*.json", "lmeraser verify certificates/*.json --key public.pem --openssl"]
 
 
 def arguments(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("certificate", nargs="+", type=Path, metavar="CERTIFICATE", help="in the order of their numbers")
+    parser.add_argument(
+        "certificate",
+        nargs="+",
+        type=Path,
+        metavar="CERTIFICATE",
+        help="in the order of their numbers; or one folder that `lmeraser export` wrote",
+    )
     parser.add_argument("--key", type=Path, metavar="PUBLIC.pem", help="the issuer's public keys, oldest first")
     parser.add_argument("--head", metavar="SEQ:SHA256|FILE", help="the last certificate as you know it: nothing is cut off")
     parser.add_argument("--openssl", action="store_true", help="also print shell lines that check the signature with OpenSSL")
@@ -29,6 +36,8 @@ def act(options: argparse.Namespace) -> Result:
     from lmeraser.prove.verify import openssl_way, parse_head, shown, verify_files
 
     files: list[Path] = options.certificate
+    if len(files) == 1 and files[0].is_dir():
+        return _export(files[0], options)
     for place, path in enumerate(files, start=1):
         if not path.is_file():
             raise BadInputError(f"{shown(path, place, len(files))}: the file does not exist; expected a file of certificates/")
@@ -46,6 +55,27 @@ def act(options: argparse.Namespace) -> Result:
         for file, certificate in zip(files, verdict.certificates, strict=True):
             lines += openssl_way(file, keys, verdict.keys.index(certificate.key_id) + 1)
     return _result(verdict, keys_from), [*lines, "what this does not show:", *(f"- {text}" for text in verdict.limits)]
+
+
+def _export(folder: Path, options: argparse.Namespace) -> Result:
+    from lmeraser.prove.export import check_export
+    from lmeraser.prove.keys import load_public
+
+    if options.key is None:
+        raise BadInputError("an export holds no key; name the issuer's public keys with --key")
+    if options.head is not None or options.openssl:
+        raise BadInputError("--head and --openssl are for certificates; leave them out for an export")
+    checked = check_export(folder, load_public(options.key))
+    lines = [
+        f"valid: export of {checked.exported_at}, {checked.files} files, key {checked.key_id[:16]}",
+        f"version: {checked.model_version}",
+        f"certificates before it: {checked.certificates}, the last one {(checked.head or 'none')[:16]}",
+    ]
+    if checked.others:
+        lines.append(f"not named, and of no account: {checked.others} files")
+    lines += ["what its holder must do:", *(f"- {text}" for text in checked.holder)]
+    lines += ["what this does not show:", *(f"- {text}" for text in checked.limits)]
+    return {"valid": True, **asdict(checked)}, lines
 
 
 def _result(verdict: "Verdict", keys_from: str) -> dict[str, Any]:

@@ -15,7 +15,7 @@ from collections.abc import Callable, Iterable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from flows.dvc.once import KNOWN, hash_each_path_once
+from flows.dvc.once import KNOWN, hash_each_path_once, leave_links_of_ours_alone
 from lmeraser.core.files import write_atomically
 from lmeraser.pipeline.locks import SCHEMA, written_entries
 
@@ -88,6 +88,7 @@ def record(targets: list[str]) -> None:
     from dvc.utils.serialize import dumps_yaml
 
     hash_each_path_once(staging=False)
+    leave_links_of_ours_alone()
     with Repo() as repo, lock_repo(repo):
         made: dict[Path, list[Entry]] = {}
         files = {}

@@ -1,7 +1,6 @@
 """verified: what must hold before anything is deleted or signed. Checks, and never repairs."""
 
 from dataclasses import replace
-from pathlib import Path
 
 from flows.dvc import command as dvc
 from flows.project import Project
@@ -15,6 +14,7 @@ from lmeraser.erase.plan import Plan
 from lmeraser.erase.retained import require_partition, retained_ids
 from lmeraser.pipeline.locks import Outs, compare, read_files, read_outs
 from lmeraser.pipeline.mixing import require_one_environment
+from lmeraser.serve.files import served_files
 
 FROZEN = {"pretrain", "skeleton", "recipe"}  # stages of what public records alone decide
 
@@ -103,15 +103,7 @@ def _require_planned(work: Work, changed: set[str], used: set[str]) -> Plan | No
     return batch.replayed
 
 
-def served_files(project: Project) -> list[Path]:
-    """Every file that the served model is made of."""
-    layout = project.layout
-    slots = [size.slot for size in load_sizes(layout.clusters)]
-    tuned = [layout.tuned(slot) for slot in slots]
-    return [layout.backbone, layout.skeleton, layout.router, layout.clusters / "clusters.json", *tuned, layout.head]
-
-
 def served_digests(project: Project) -> dict[str, str]:
     """SHA-256 of each served file that is there, by its path in the project."""
     root = project.layout.root
-    return {str(path.relative_to(root)): sha256_of_file(path) for path in served_files(project) if path.exists()}
+    return {str(path.relative_to(root)): sha256_of_file(path) for path in served_files(project.layout) if path.exists()}

@@ -2,7 +2,8 @@
 
     .lmeraser/objects.index     SQLite, mode 0600; never in git, a remote or a log
     contents    MD5 -> the traces of its bytes (`traces`) and of the people in it, as keyed digests; whether it is Parquet
-    copies      key, store -> size and stamp of the file that was read there; the key is that of the MD5
+    copies      key, store -> size and stamp of the file that was read there; the key is that of the MD5. A file that is named by
+                no digest is known by its bytes alone, wherever it lies: its key is the one that a store would give it
 
 It names nobody: a digest is one block of AES-256 (FIPS 197) under a key that is derived from the project's subject key, of which
 64 bits are kept: a keyed pseudo-random function like an HMAC, of which a large store needs millions. Every row is sealed with the
@@ -38,6 +39,7 @@ SCHEMA = (
     "CREATE TABLE IF NOT EXISTS copies (key TEXT, store TEXT, size INTEGER NOT NULL, stamp TEXT NOT NULL, seal BLOB NOT NULL,"
     " PRIMARY KEY (key, store)) WITHOUT ROWID",
 )
+ANYWHERE = "anywhere"  # the store of what is known by its bytes
 DAMAGED = "the index of the stores is damaged: it is not used, every object is read, and it is made anew"
 FOREIGN = "the index of the stores: {} of {} entries are damaged, of other stores, another key or another release, and go"
 UNKEPT = "the index of the stores could not be kept ({}): those objects are read again next time"
@@ -137,6 +139,7 @@ class ObjectIndex:
         self._fresh: dict[str, tuple[int, bytes]] = {}
         self._read: dict[tuple[str, str], tuple[int, str]] = {}
         self._there: set[tuple[str, str]] = set()
+        self._keeps_bytes = False
         if os.path.lexists(path):
             try:
                 self._load()
@@ -224,21 +227,42 @@ class ObjectIndex:
     def note(self, store: Store, entry: Entry, md5: str, parquet: bool, found: Found, people: Iterable[str]) -> None:
         """Remember that a file was read whole, and holds the content that its name says. Args: people: in its columns."""
         if entry.stamp:
-            digests = self.key.digests(found | self.key.people(self.key.pseudonyms(people)))
-            # Two contents of one MD5 can be made: then either one's traces stand for both.
-            before = self._fresh[md5][1] if md5 in self._fresh else self._traces(md5).tobytes() if self.has_whole(md5) else b""
-            self._fresh[md5] = int(parquet), distinct(np.concatenate([digests, np.frombuffer(before, np.uint64)])).tobytes()
+            self._note_content(md5, parquet, found, people)
             self._read[entry.key, self._place(store)] = entry.size, entry.stamp
+
+    def note_again(self, store: Store, entry: Entry, md5: str) -> None:
+        """A file that is another one than was read holds these bytes still, which are known."""
+        where, stamp = ((entry.key, self._place(store)), entry.stamp) if entry.stamp else ((_key_of(md5), ANYWHERE), ANYWHERE)
+        self._read[where] = entry.size, stamp
+
+    def note_bytes(self, size: int, md5: str, parquet: bool, found: Found, people: Iterable[str]) -> None:
+        """Remember that a file that no store names was read whole."""
+        self._note_content(md5, parquet, found, people)
+        self._read[_key_of(md5), ANYWHERE] = size, ANYWHERE
+
+    def _note_content(self, md5: str, parquet: bool, found: Found, people: Iterable[str]) -> None:
+        digests = self.key.digests(found | self.key.people(self.key.pseudonyms(people)))
+        # Two contents of one MD5 can be made: then either one's traces stand for both.
+        before = self._fresh[md5][1] if md5 in self._fresh else self._traces(md5).tobytes() if self.has_whole(md5) else b""
+        self._fresh[md5] = int(parquet), distinct(np.concatenate([digests, np.frombuffer(before, np.uint64)])).tobytes()
 
     def keep(self, store: Store, entry: Entry) -> None:
         """What is known of this file stays known. What is neither kept nor noted is forgotten."""
         self._there.add((entry.key, self._place(store)))
 
+    def keep_bytes(self, md5: str) -> None:
+        """A file that holds these bytes is still there."""
+        self._there.add((_key_of(md5), ANYWHERE))
+
+    def keep_all_bytes(self) -> None:
+        """Some files that no store names were not looked at: what is known of any of them stays known."""
+        self._keeps_bytes = True
+
     def problem(self) -> str:
         """What is to be told of the index, once all stores were looked at; empty if nothing."""
         if self.damaged:
             return DAMAGED
-        ours = {place for _, place in self._places.values()}
+        ours = {ANYWHERE, *(place for _, place in self._places.values())}
         lost = self._lost + sum(store not in ours for _, store in self._copies)
         return FOREIGN.format(lost, len(self._copies) + len(self._contents)) if lost else ""
 
@@ -255,6 +279,7 @@ class ObjectIndex:
 
     def _write(self) -> None:
         gone = self._copies.keys() - self._there - self._read.keys()
+        gone = {where for where in gone if not self._keeps_bytes or where[1] != ANYWHERE}
         with _opened(self.path, make=True) as connection:
             for command in SCHEMA:
                 connection.execute(command)
@@ -275,6 +300,11 @@ def md5_of(key: str) -> str:
     """The digest that an object is named by."""
     match = OBJECT.fullmatch(str(key))
     return match[1] + match[2] if match else ""
+
+
+def _key_of(md5: str) -> str:
+    """What a store would name it by."""
+    return f"files/md5/{md5[:2]}/{md5[2:]}"
 
 
 @contextmanager

@@ -2,8 +2,8 @@
 
     all of them              `Reading()`, as `lmeraser audit --stores` does
     what is not known        objects that are named by their content, were read whole before and surely hold nothing of what is
-                             looked for are left out (`object_index`), and files with the digest of such an object, or of one
-                             that this very scan read; everything else is read
+                             looked for are left out (`object_index`), and files with the digest of such an object, of one
+                             that this very scan read, or of a file that an earlier one read; everything else is read
     what has its turn        a share of all files, drawn by a key for each day (`turns`)
 
 Names, condemned digests and what names them are looked at in every store, whichever files are read.
@@ -21,6 +21,7 @@ from lmeraser.stores.base import Entry, Store
 
 LEAST = 1 << 10  # bytes of a file from which on its digest is worth its while
 PIECE = 1 << 20  # bytes read at once for it
+WRITTEN_ONCE = (".safetensors", ".parquet")  # files that are replaced and never added to: worth remembering also outside stores
 OPEN = "{} search terms that no index can answer: every object was read"
 
 
@@ -52,25 +53,33 @@ class Reading:
                 self.notes.append(OPEN.format(question.open))
 
     def knows(self, store: Store, entry: Entry, md5: str) -> bool:
-        """Whether an object need not be read: it was, and holds nothing. Args: md5: that it is named by, empty if it is not."""
-        if self.index is None or self._clean is None or not md5:
+        """Whether an object need not be searched: its bytes were, and hold nothing.
+
+        Where the file is not the one that was read, as when DVC sets its mode once more, its digest says whether its bytes are.
+        Args: md5: that it is named by. Raises: whatever reading raises.
+        """
+        if self.index is None or self._clean is None or md5 not in self._clean:
             return False
-        known = self.index.is_known(store, entry, md5) and md5 in self._clean
-        if known:
+        if self.index.is_known(store, entry, md5):
             self.index.keep(store, entry)
-        return known
+            return True
+        same = entry.kind == "file" and _digest(store, entry) == md5.removesuffix(".dir")
+        if same:
+            self.index.note_again(store, entry, md5)
+        return same
 
     def knows_bytes(self, store: Store, entry: Entry, condemned: Set[str]) -> bool:
-        """Whether a file that no digest names holds, byte for byte by its digest, what an object of the project holds that was
-        read whole and has nothing in it: as artifacts do, of which the cache has a copy. Raises: whatever reading raises."""
-        if self._clean is None or entry.kind != "file" or entry.size < LEAST or entry.size not in self._sizes:
+        """Whether a file that no digest names holds, byte for byte by its digest, what was read whole and has nothing in it: as
+        artifacts do, of which the cache has a copy. Raises: whatever reading raises."""
+        if self.index is None or self._clean is None:
             return False
-        digest = hashlib.md5(usedforsecurity=False)
-        with store.open(entry.key) as stream:
-            while piece := stream.read(PIECE):
-                digest.update(piece)
-        md5 = digest.hexdigest()
-        return md5 not in condemned and (md5 in self.clean or md5 in self._clean)
+        if entry.kind != "file" or entry.size < LEAST or entry.size not in self._sizes:
+            return False
+        md5 = _digest(store, entry)
+        known = md5 not in condemned and (md5 in self.clean or md5 in self._clean)
+        if known:
+            self.index.keep_bytes(md5)
+        return known
 
     def found_nothing(self, md5: str, size: int) -> None:
         """An object was read whole by this scan, and holds nothing of what is looked for."""
@@ -80,13 +89,17 @@ class Reading:
     def waits(self, store: Store, entry: Entry, md5: str) -> bool:
         """Whether it is not a file's turn: what is known of it stays."""
         waits = self.has_turn is not None and not self.has_turn(md5 or entry.key)
-        if waits and md5 and self.index is not None and self.index.is_known(store, entry, md5):
-            self.index.keep(store, entry)
+        if waits and self.index is not None:
+            if not md5:
+                self.index.keep_all_bytes()
+            elif self.index.is_known(store, entry, md5):
+                self.index.keep(store, entry)
         return waits
 
-    def gathering(self, md5: str) -> Gathering | None:
-        """What gathers the traces of an object while it is read; None if it is not to be remembered."""
-        return Gathering() if md5 and self.index is not None else None
+    def gathering(self, entry: Entry, md5: str) -> Gathering | None:
+        """What gathers the traces of a file while it is read; None if it is not to be remembered."""
+        worthy = md5 or (entry.kind == "file" and entry.size >= LEAST and entry.key.endswith(WRITTEN_ONCE))
+        return Gathering() if worthy and self.index is not None else None
 
     def finish(self) -> None:
         """Keep what is known and forget the rest: what is gone, and what was read and cannot be remembered."""
@@ -94,6 +107,15 @@ class Reading:
             problem = self.index.problem()
             told = self.index.save() or problem
             self.notes += [told] if told else []
+
+
+def _digest(store: Store, entry: Entry) -> str:
+    """MD5 of a file. Raises: whatever reading raises."""
+    digest = hashlib.md5(usedforsecurity=False)
+    with store.open(entry.key) as stream:
+        while piece := stream.read(PIECE):
+            digest.update(piece)
+    return digest.hexdigest()
 
 
 @dataclass
@@ -110,16 +132,20 @@ class Look:
 def remember(
     reading: Reading, store: Store, entry: Entry, name: str, look: Look, gathering: Gathering | None, clean: bool
 ) -> None:
-    """Note an object that was read whole, if its traces tell all of it.
+    """Note a file that was read whole, if its traces tell all of it.
 
-    Args: name: the digest that it is named by; clean: nothing was found in it.
+    Args: name: the digest that it is named by, empty if it is not; clean: nothing was found in it.
     """
-    if reading.index is None or gathering is None or not look.answerable or look.md5 != name.removesuffix(".dir"):
+    if reading.index is None or gathering is None or not look.answerable or (name and look.md5 != name.removesuffix(".dir")):
         return
     if clean:
         reading.found_nothing(look.md5, entry.size)
-    if not gathering.folded:
+    if gathering.folded:
+        return
+    if name:
         reading.index.note(store, entry, name, look.parquet, gathering.end(), look.people)
+    else:
+        reading.index.note_bytes(entry.size, look.md5, look.parquet, gathering.end(), look.people)
 
 
 def is_answerable(head: bytes, shown: bool, holes: bool) -> bool:

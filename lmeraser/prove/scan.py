@@ -187,16 +187,16 @@ class _StoreScan:
 
     def is_known(self, entry: Entry, name: str, condemned: set[str]) -> bool:
         """Whether a file need not be searched. Args: name: the digest that it is named by, empty if it is not."""
-        if name:
-            return name not in self.search_terms.objects and self.reading.knows(self.store, entry, name)
         try:
+            if name:
+                return name not in self.search_terms.objects and self.reading.knows(self.store, entry, name)
             return self.reading.knows_bytes(self.store, entry, condemned)
         except (OSError, UnreadableError):
             return False  # it is opened again, and told there
 
     def file(self, entry: Entry, name: str, digests: set[str]) -> None:
         """Args: name: the digest that it is named by, empty if it is not; digests: condemned ones."""
-        key, gathering, look = entry.key, self.reading.gathering(name), Look()
+        key, gathering, look = entry.key, self.reading.gathering(entry, name), Look()
         before, unreadable = sum(self.counts.values()), self.counts[UNREADABLE]
         try:
             look = self.content(key, gathering)

@@ -210,7 +210,7 @@ def _like(pattern: str, words: str) -> Rule:
     return Rule(words, lambda value: isinstance(value, str) and compiled.fullmatch(value) is not None)
 
 
-def _or_null(rule: Rule) -> Rule:
+def or_null(rule: Rule) -> Rule:
     return Rule(f"{rule.words}, or null", lambda value: value is None or rule.holds(value))
 
 
@@ -248,7 +248,7 @@ FIRST: dict[str, Any] = {
     "subjects": [SHA256],
     "subject_key_id": SHORT_ID,
     "sequence": NUMBER,
-    "previous": _or_null(SHA256),
+    "previous": or_null(SHA256),
     "received_at": UTC_TIME,
     "completed_at": UTC_TIME,
     "plan": {
@@ -262,7 +262,7 @@ FIRST: dict[str, Any] = {
         "exact": YES_NO,
     },
     "batch": {"requests": NUMBER},
-    "artifacts": Map(PATH, {"before": _or_null(MD5), "after": _or_null(MD5)}),
+    "artifacts": Map(PATH, {"before": or_null(MD5), "after": or_null(MD5)}),
     "artifacts_unchanged": COUNT,
     "environment": Map(TEXT, TEXT),
     "environment_fingerprint": SHORT_ID,
@@ -288,7 +288,7 @@ NEVER_EMPTY = {
 }  # nothing checked is a failure
 
 
-def _check(value: Any, rule: Any, where: str, version: int) -> None:
+def check_rule(value: Any, rule: Any, where: str, version: int) -> None:
     """Raises: VerificationError with the place and the rule, never the value."""
     if isinstance(rule, Rule):
         if not rule.holds(value):
@@ -297,13 +297,13 @@ def _check(value: Any, rule: Any, where: str, version: int) -> None:
         if not isinstance(value, list):
             raise VerificationError(f"{where} is not a list")
         for place, element in enumerate(value, start=1):
-            _check(element, rule[0], f"{where} {place}", version)
+            check_rule(element, rule[0], f"{where} {place}", version)
     elif not isinstance(value, dict):
         raise VerificationError(f"{where} is not an object")
     elif isinstance(rule, Map):
         for place, (name, entry) in enumerate(value.items(), start=1):
-            _check(name, rule.name, f"name {place} in {where}", version)
-            _check(entry, rule.value, f"{where} {place}", version)
+            check_rule(name, rule.name, f"name {place} in {where}", version)
+            check_rule(entry, rule.value, f"{where} {place}", version)
     else:
         missing = sorted(rule.keys() - value.keys())
         if missing:
@@ -311,7 +311,7 @@ def _check(value: Any, rule: Any, where: str, version: int) -> None:
         if value.keys() - rule.keys():
             raise VerificationError(f"{where} has {len(value.keys() - rule.keys())} fields that format {version} does not have")
         for name, inner in rule.items():
-            _check(value[name], inner, f"{where}.{name}", version)
+            check_rule(value[name], inner, f"{where}.{name}", version)
 
 
 def check_content(statement: Mapping[str, Any]) -> None:
@@ -328,10 +328,10 @@ def check_content(statement: Mapping[str, Any]) -> None:
             f"its format is none of those known here ({', '.join(map(str, sorted(FORMATS)))}); use the lmeraser that issued it, "
             "or a newer"
         )
-    _check(statement.get("subject"), SUBJECT, "subject", version)
+    check_rule(statement.get("subject"), SUBJECT, "subject", version)
     if not statement["subject"]:
         raise VerificationError("subject is empty: it names no file that is served")
-    _check({name: value for name, value in predicate.items() if name != "break"}, FORMATS[version], "predicate", version)
+    check_rule({name: value for name, value in predicate.items() if name != "break"}, FORMATS[version], "predicate", version)
     for name in NEVER_EMPTY[version]:
         if not predicate[name]:
             raise VerificationError(f"predicate.{name} is empty")
@@ -342,7 +342,7 @@ def check_content(statement: Mapping[str, Any]) -> None:
             "predicate.previous does not fit predicate.sequence: the first certificate, and no other, has none"
         )
     if "break" in predicate:
-        _check(predicate["break"], BREAK, "predicate.break", version)
+        check_rule(predicate["break"], BREAK, "predicate.break", version)
         if predicate["break"]["previous_head"] != predicate["previous"]:
             raise VerificationError("predicate.break.previous_head is not predicate.previous")
     if version > 1:

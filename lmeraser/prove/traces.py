@@ -5,7 +5,8 @@ are there it may be, and the object is read.
     word     eight printable characters in a row, lowered; in UTF-16 and UTF-32 too (zeros between them)
     digits   of long runs of hex digits (ids, digests), which would be too many words: the least of each 17 neighbouring pieces
              of 16 digits (winnowing: Schleimer, Wilkerson and Aiken 2003), so that any 32 digits in a row leave one
-    head     the first 64, 128, 256, 1024 and 4096 bytes from where an image may begin: a small image that lies there leaves one
+    head     the first 64, 128, 256, 1024 and 4096 bytes from where an image, or what it shows, may begin: a small image that lies
+             there leaves one of each. Images of one camera or program begin alike for hundreds of bytes
     anchor   eight bytes that a fixed hash picks, one place in 512: pieces of large images are cut around one (`excerpts`)
 
 What no trace can answer (a name without eight printable ASCII characters in a row) makes every object one that is read.
@@ -28,6 +29,8 @@ LEAST = GRAM + SPAN - 1  # hex digits in a row that surely leave one
 RARE, SPREAD = np.uint64(55), np.uint64(0xD6E8FEB86659FD93)  # one place of 2^(64 - 55); an odd constant, not the finder's
 VARIED = 6  # different bytes of an anchor: blank areas are alike
 IMAGES = (b"\x89PNG", b"\xff\xd8\xff", b"RIFF")  # how images begin
+# How what they show begins: of PNG (W3C PNG, 11.2.3), JPEG (ITU-T T.81, B.2.3) and WebP (RFC 9649, 2.5 and 2.6).
+SHOWN = (b"IDAT", b"\xff\xda", b"VP8 ", b"VP8L")
 HEADS = (64, 128, 256, 1024, 4096)  # bytes
 STEP, AHEAD = 1 << 20, HEADS[-1]  # bytes that are looked at together; that are seen behind them
 MANY = 1 << 16  # traces of one kind in a step above which repeated ones are dropped at once
@@ -141,14 +144,17 @@ def head(data: bytes) -> int:
 
 
 def heads(data: bytes, limit: int) -> Any:
-    """Of each place where an image may begin, all its heads."""
-    found = []
-    for magic in IMAGES:
+    """Of each place where an image, or what it shows, may begin, all its heads."""
+    lengths = [(at, length) for at in _beginnings(data, limit) for length in HEADS if at + length <= len(data)]
+    return np.array([head(data[at : at + length]) for at, length in lengths], np.uint64)
+
+
+def _beginnings(data: bytes, limit: int) -> Iterator[int]:
+    for magic in (*IMAGES, *SHOWN):
         at = data.find(magic)
         while 0 <= at < limit:
-            found += [head(data[at : at + length]) for length in HEADS if at + length <= len(data)]
+            yield at
             at = data.find(magic, at + 1)
-    return np.array(found, np.uint64)
 
 
 def _found(data: bytes, limit: int) -> Iterator[tuple[str, Any]]:
@@ -209,10 +215,10 @@ def needed(pattern: Pattern) -> Needed:
     data = pattern.term if isinstance(pattern.term, bytes) else pattern.data
     raw = np.frombuffer(data, np.uint8)
     if pattern.exact:
-        lengths = [length for length in HEADS if length <= len(data)]
-        if data.startswith(IMAGES) and lengths:
-            return Needed({HEAD: np.array([head(data[: lengths[-1]])], np.uint64)})
-        return Needed({ANCHOR: distinct(_at(raw, anchors(raw, len(raw))))})
+        # Of each place the longest head that fits: it tells most.
+        longest = {at: length for at in _beginnings(data, len(data)) for length in HEADS if at + length <= len(data)}
+        own = np.array([head(data[at : at + length]) for at, length in longest.items()], np.uint64)
+        return Needed({HEAD: distinct(own), ANCHOR: distinct(_at(raw, anchors(raw, len(raw))))})
     # Around a whole word stands neither letter nor digit: no longer run of digits hides a word of it.
     words = (narrow_words(raw, len(raw), digits=pattern.unit == 1), wide_words(raw, len(raw)))
     return Needed({WORD: distinct(np.concatenate(words)), DIGITS: distinct(digits(raw, len(raw)))})

@@ -135,8 +135,17 @@ def read(path: Path, where: str) -> bytes:
     return data
 
 
-def verify_bytes(data: bytes, name: str, keys: "Sequence[SSlibKey]", where: str) -> Certificate:
-    """Steps 2 to 10. Args: name: of the file; where: how messages call it. Raises: CertificateError."""
+@dataclass(frozen=True)
+class Signed:
+    """A statement that a known key signed. Attributes: payload: the bytes that were signed, canonical JSON."""
+
+    statement: dict[str, Any]
+    payload: bytes
+    key_id: str
+
+
+def signed_statement(data: bytes, keys: "Sequence[SSlibKey]", where: str) -> Signed:
+    """Steps 2 to 7, whatever it is about. Args: where: how messages call the file. Raises: CertificateError."""
     envelope = _envelope(data, where)
     if envelope.payload_type != PAYLOAD_TYPE:  # 4
         _refuse(where, f"its payload type is not {PAYLOAD_TYPE}: it is signed as something else")
@@ -148,6 +157,13 @@ def verify_bytes(data: bytes, name: str, keys: "Sequence[SSlibKey]", where: str)
         )
     if not isinstance(statement, dict) or statement.get("_type") != STATEMENT_TYPE:  # 7
         _refuse(where, f"its statement is not of type {STATEMENT_TYPE}")
+    return Signed(statement, envelope.payload, key.keyid)
+
+
+def verify_bytes(data: bytes, name: str, keys: "Sequence[SSlibKey]", where: str) -> Certificate:
+    """Steps 2 to 10. Args: name: of the file; where: how messages call it. Raises: CertificateError."""
+    signed = signed_statement(data, keys, where)
+    statement = signed.statement
     if statement.get("predicateType") != PREDICATE_TYPE:  # 8
         _refuse(where, f"its predicate is not {PREDICATE_TYPE}: it is a statement about something else")
     try:
@@ -171,9 +187,9 @@ def verify_bytes(data: bytes, name: str, keys: "Sequence[SSlibKey]", where: str)
         predicate.get("project"),
         predicate["request_id"],
         predicate["sequence"],
-        key.keyid,
+        signed.key_id,
         predicate["completed_at"],
-        sha256(envelope.payload),
+        sha256(signed.payload),
         predicate["previous"],
         broken["previous_key"] if broken else None,
         tuple(predicate["subjects"]),

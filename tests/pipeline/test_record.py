@@ -117,6 +117,21 @@ def test_first_recording_and_later_ones_leave_what_dvc_commit_leaves(tmp_path: P
     require_equal(*both(root, tmp_path, "each@c00", "split", "tune/00/dvc.yaml", "score"))
 
 
+def test_files_that_did_not_change_are_not_copied_again_because_a_request_links_to_them(tmp_path: Path) -> None:
+    """Else each erasure would copy all records, and a scan read all of them: DVC then sets the objects' mode, so a stamp."""
+    root = make(tmp_path / "project")
+    run(root, "flows.dvc.record", "split")
+    kept = [path for path in (root / ".dvc" / "cache" / "files").rglob("*") if path.is_file()] + [
+        root / "made" / "split" / "b" / "c"
+    ]
+    os.link(kept[-1], tmp_path / "copy")
+    stamps = {path: (path.stat().st_ino, path.stat().st_ctime_ns) for path in kept}
+    write(root, made__split__a="other")
+    run(root, "flows.dvc.record", "split")
+    assert len(stamps) == 4
+    assert {path: (path.stat().st_ino, path.stat().st_ctime_ns) for path in stamps} == stamps
+
+
 def test_lock_that_somebody_edited_is_recorded_as_dvc_records_it(tmp_path: Path) -> None:
     root = make(tmp_path / "project")
     run(root, "dvc", "commit", "--force", "split", "each@c00")

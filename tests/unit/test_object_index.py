@@ -176,6 +176,7 @@ STEPS = st.one_of(
     st.tuples(st.just("part"), st.integers(0, 1), SOME),
     st.tuples(st.sampled_from(sorted(OTHERS)), st.integers(0, 1), SOME),
     st.tuples(st.just("file"), st.integers(0, 1), SOME),
+    st.tuples(st.sampled_from([f"written once: {kind}" for kind in sorted(OTHERS)]), st.integers(0, 1), SOME),
     st.tuples(st.sampled_from(["copy", "half of a copy"]), st.integers(0, 1), st.integers(0, 99)),
     st.tuples(st.sampled_from(["flip", "replace", "remove"]), st.integers(0, 1), st.integers(0, 99)),
     st.tuples(st.just("erase"), st.integers(0, 4), st.just(0)),
@@ -231,6 +232,9 @@ class History:
             store.add(part(people, self.folder))
         elif what == "file":
             store.put(f"notes-{len(people)}", " ".join(people).encode())
+        elif what.startswith("written once: "):
+            kind = what.partition(": ")[2]
+            store.put(f"{kind}.safetensors", OTHERS[kind](people or PEOPLE[:1]))
         elif people or what in ("weights", "json"):
             store.add(OTHERS[what](people))
 
@@ -320,6 +324,39 @@ def test_a_copy_of_what_was_read_whole_is_known_by_its_digest_until_a_byte_of_it
     assert (reports[0].objects, reports[0].known) == (1, 0)
 
 
+@pytest.mark.parametrize("kind", ["part", *OTHERS])
+def test_a_file_that_no_store_names_is_known_by_its_bytes_until_its_people_go(
+    tmp_path: Path, kind: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(reading, "LEAST", 1)
+    store, path = Stamped(name="workspace"), tmp_path / "objects.index"
+    content = part(PEOPLE[1:3], tmp_path) if kind == "part" else OTHERS[kind](PEOPLE[1:3])
+    store.put("x.safetensors", content)
+    answerable = kind not in ("archive", "compressed", "folded", "utf-16", "binary ids")
+    for known in (0, answerable):
+        assert [report.known for report in look([store], PEOPLE[:1], reading_of(path, PEOPLE[:1]))] == [known]
+    store.put("moved.parquet", store.files.pop("x.safetensors"))
+    assert look([store], PEOPLE[:1], reading_of(path, PEOPLE[:1]))[0].known == answerable
+    assert bool(look([store], PEOPLE[1:2], reading_of(path, PEOPLE[1:2]))[0].residue) == (kind not in ("weights", "manifest"))
+
+
+def test_a_file_that_no_store_names_is_forgotten_once_it_is_gone_but_not_while_its_turn_is_awaited(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(reading, "LEAST", 1)
+    store, path = filled(tmp_path), tmp_path / "objects.index"
+    store.put("x.safetensors", b"weights of somebody")
+    digest = md5_of(b"weights of somebody")
+    look([store], PEOPLE[:1], reading_of(path, PEOPLE[:1]))
+    waiting = reading_of(path, PEOPLE[:1], trusting=False)
+    waiting.has_turn = lambda name: name != "x.safetensors"
+    assert look([store], PEOPLE[:1], waiting)[0].waiting == 1
+    assert ObjectIndex(path, KEY).has_whole(digest)
+    del store.files["x.safetensors"]
+    look([store], PEOPLE[:1], reading_of(path, PEOPLE[:1]))
+    assert not ObjectIndex(path, KEY).has_whole(digest)
+
+
 def test_everything_is_read_where_nothing_is_trusted(tmp_path: Path) -> None:
     store, path = filled(tmp_path), tmp_path / "objects.index"
     look([store], PEOPLE[:1], reading_of(path, PEOPLE[:1]))
@@ -393,12 +430,17 @@ def test_an_index_that_cannot_be_kept_is_told_and_no_error(tmp_path: Path) -> No
     assert len(reading.notes) == 1
 
 
-def test_an_index_of_another_store_knows_nothing_of_this_one(tmp_path: Path) -> None:
+def test_objects_in_another_store_are_known_by_their_bytes_alone(tmp_path: Path) -> None:
     path = tmp_path / "objects.index"
     store = filled(tmp_path)
     look([store], PEOPLE[:1], reading_of(path, PEOPLE[:1]))
-    moved = Stamped(store.files, "remote", store.versions)
-    assert look([moved], PEOPLE[:1], reading_of(path, PEOPLE[:1]))[0].known == 0
+    moved = Stamped(dict(store.files), "remote", dict(store.versions))
+    key = key_of(md5_of(OTHERS["json"](PEOPLE[2:4])))
+    moved.put(key, f"of {PEOPLE[0]}".encode())
+    report = look([moved], PEOPLE[:1], reading_of(path, PEOPLE[:1]))[0]
+    assert report.known == 4
+    assert report.where == (key,)
+    assert set(moved.opened) == moved.files.keys()
 
 
 def in_folder(root: Path, contents: Sequence[bytes]) -> FolderStore:
@@ -422,6 +464,21 @@ def test_a_byte_that_was_flipped_by_hand_makes_an_object_new(tmp_path: Path, mon
     report = look([store], PEOPLE[:1], reading_of(path, PEOPLE[:1]))[0]
     assert report.known == 1
     assert report.residue
+
+
+@pytest.mark.parametrize("young", [-1.0, 1e9])
+def test_an_object_whose_mode_was_set_again_stays_known(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, young: float) -> None:
+    """DVC does so, whatever the mode is already: a stamp is another then, also if it is too young to be one."""
+    monkeypatch.setattr(folder, "YOUNG", -1.0)
+    contents, path = [part(PEOPLE[1:2], tmp_path), b"x" * 99], tmp_path / "objects.index"
+    store = in_folder(tmp_path / "cache", contents)
+    look([store], PEOPLE[:1], reading_of(path, PEOPLE[:1]))
+    for again in (young, -1.0, young):
+        monkeypatch.setattr(folder, "YOUNG", again)
+        for content in contents:
+            (tmp_path / "cache" / key_of(md5_of(content))).chmod(0o444)
+        report = look([store], PEOPLE[:1], reading_of(path, PEOPLE[:1]))[0]
+        assert (report.objects, report.known) == (0, 2)
 
 
 def test_a_file_that_changed_just_now_is_not_remembered(tmp_path: Path) -> None:
