@@ -6,6 +6,7 @@ from flows.cli.command import BAD_INPUT, Result
 
 HELP = "let a request take effect that waits for approval"
 EXIT_CODES = {0: "approved and in effect", 1: "a check or a step failed", 2: BAD_INPUT}
+EXAMPLES = ['lmeraser approve 5eed0000-0000-4000-8000-000000000001 --by "A. Reviewer"']
 
 
 def arguments(parser: argparse.ArgumentParser) -> None:

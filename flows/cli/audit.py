@@ -19,6 +19,11 @@ EXIT_CODES = {
     1: "an artifact differs, something of erased people is left or back, a drill failed or had no power, or a step failed",
     2: BAD_INPUT,
 }
+EXAMPLES = [
+    "lmeraser audit --rebuild --stores",
+    "lmeraser audit --membership --people 20 --retrainings 39",
+    "lmeraser audit --stores --subset 1/30 --json",
+]
 
 
 def arguments(parser: argparse.ArgumentParser) -> None:

@@ -6,6 +6,7 @@ from flows.cli.command import BAD_INPUT, Result
 
 HELP = "what `dvc repro` does, with fewer processes; the same bytes"
 EXIT_CODES = {0: "everything is up to date", 1: "a stage failed; what was built before is whole", 2: BAD_INPUT}
+EXAMPLES = ["lmeraser build", "lmeraser build --json"]
 
 
 def arguments(parser: argparse.ArgumentParser) -> None:

@@ -6,6 +6,7 @@ from flows.cli.command import BAD_INPUT, Result
 
 HELP = "end a request that nothing was done for yet: one that was set aside, or came by mistake"
 EXIT_CODES = {0: "cancelled", 1: "a check or a step failed", 2: f"{BAD_INPUT}: e.g. something was erased for the request already"}
+EXAMPLES = ["lmeraser cancel 5eed0000-0000-4000-8000-000000000001"]
 
 
 def arguments(parser: argparse.ArgumentParser) -> None:

@@ -4,15 +4,17 @@
 """
 
 import argparse
+import difflib
 import errno
 import json
 import os
 import re
+import shutil
 import sys
 from collections.abc import Sequence
 from typing import NoReturn
 
-from flows.cli.command import BAD_INPUT, INTERRUPTED, add_parser, exit_codes, passed
+from flows.cli.command import BAD_INPUT, INTERRUPTED, add_parser, exit_codes, passed, within
 from flows.cli.registry import COMMANDS
 from lmeraser.core import determinism
 from lmeraser.core.errors import BadInputError, LmeraserError
@@ -23,10 +25,32 @@ EXIT_CODES = {0: "done", 1: "a check or a step failed", 2: BAD_INPUT, 3: "blocke
 class Parser(argparse.ArgumentParser):
     def error(self, message: str) -> NoReturn:
         """One clear line, without the values that argparse repeats: one of them may be a person."""
+        meant = self._meant(message)
         if message.startswith("unrecognized arguments"):
             message = "some arguments were not understood (a person is named with --subject)"
         message = " ".join(re.sub(r"invalid choice: .* \(choose", "invalid choice (choose", message, flags=re.DOTALL).split())
-        raise BadInputError(f"{message}; see `{self.prog} --help`")
+        hint = f"did you mean {meant}? " if meant else ""
+        raise BadInputError(f"{message}; {hint}see `{self.prog} --help`")
+
+    def _meant(self, message: str) -> str | None:
+        """The command, choice or option nearest to one that argparse does not know."""
+        choice = re.match(r"argument \S+: invalid choice: '(.*)' \(choose from (.*)\)$", message, flags=re.DOTALL)
+        if choice:
+            return _nearest([choice[1]], re.findall(r"[\w-]+", choice[2]))
+        if message.startswith("unrecognized arguments"):
+            given = [word.partition("=")[0] for word in message.split() if word.startswith("--")]
+            return _nearest(given, self.options_of_all())
+        return None
+
+    def options_of_all(self) -> list[str]:
+        """Every option of this parser and of those below it."""
+        inner = (action.choices.values() for action in self._actions if isinstance(action, argparse._SubParsersAction))
+        own = (text for action in self._actions for text in action.option_strings)
+        return sorted({*own, *(text for parsers in inner for parser in parsers for text in parser.options_of_all())})
+
+
+def _nearest(given: Sequence[str], known: Sequence[str]) -> str | None:
+    return next((near[0] for word in given if (near := difflib.get_close_matches(word, known, 1, 0.7))), None)
 
 
 def make_parser() -> Parser:
@@ -46,7 +70,8 @@ def main(arguments: Sequence[str] | None = None) -> None:
     """Parse, act, print, exit."""
     try:
         determinism.require()
-        options = make_parser().parse_args(arguments)
+        parser = make_parser()
+        options = parser.parse_args(arguments, argparse.Namespace(parser=parser))
         result, lines = options.act(options)
     except LmeraserError as error:
         print(f"error: {error}", file=sys.stderr)
@@ -60,6 +85,8 @@ def main(arguments: Sequence[str] | None = None) -> None:
         print("interrupted; nothing is lost: `lmeraser resume` finishes what was begun", file=sys.stderr)
         sys.exit(INTERRUPTED)
     try:
+        if sys.stdout.isatty():  # what is piped stays a line a fact
+            lines = within(lines, shutil.get_terminal_size().columns)
         print(json.dumps(result, sort_keys=True) if options.json else "\n".join(lines), flush=True)
     except BrokenPipeError:  # whoever reads has read enough (`| head`)
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())

@@ -7,6 +7,7 @@ from flows.cli.command import BAD_INPUT, Result
 
 HELP = "write the served model into a folder that answers without the project"
 EXIT_CODES = {0: "written and signed", 1: "a check or a step failed", 2: BAD_INPUT}
+EXAMPLES = ["lmeraser export released", "lmeraser export released --name faces --license Apache-2.0"]
 
 
 def arguments(parser: argparse.ArgumentParser) -> None:

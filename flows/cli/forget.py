@@ -12,6 +12,11 @@ EXIT_CODES = {
     2: f"{BAD_INPUT}, or the request is rejected",
     3: f"{PUBLIC}; or remotes hold objects that nobody can tell what they were made of, and --accept-unknown was not given",
 }
+EXAMPLES = [
+    "lmeraser forget --subjects-from names.txt",
+    "lmeraser forget --subject NAME --timings",
+    "lmeraser forget --subjects-from - --request-id 5eed0000-0000-4000-8000-000000000001 --json",
+]
 
 
 def arguments(parser: argparse.ArgumentParser) -> None:

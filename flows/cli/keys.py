@@ -7,6 +7,7 @@ from flows.cli.command import BAD_INPUT, Result
 
 HELP = "the keys that sign certificates"
 EXIT_CODES = {0: "made, or shown", 1: "a check or a step failed", 2: BAD_INPUT}
+EXAMPLES = ["lmeraser keys init", "lmeraser keys show --json"]
 
 
 def arguments(parser: argparse.ArgumentParser) -> None:

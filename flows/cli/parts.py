@@ -10,6 +10,7 @@ if TYPE_CHECKING:
 
 HELP = "tell how large the files of private records are and how many are advised; or set how many each part has"
 EXIT_CODES = {0: "told; or params.yaml says that many", 1: "a check or a step failed", 2: BAD_INPUT}
+EXAMPLES = ["lmeraser parts", "lmeraser parts 16"]
 MEGABYTE = 10**6
 # DVC runs these again where the files of the parts are others; what they make of them has the same bytes.
 AGAIN = ("split", "embed", "cluster", "validate", "evaluate")

@@ -7,6 +7,7 @@ from flows.cli.subjects import add_subjects, subjects_of
 
 HELP = "what erasing people would touch, or (--add) people who are to come; changes nothing"
 EXIT_CODES = {0: "the plan is printed", 1: "a check or a step failed", 2: BAD_INPUT, 3: PUBLIC}
+EXAMPLES = ["lmeraser plan --subject NAME", "lmeraser plan --subjects-from names.txt --json", "lmeraser plan --add newcomers.csv"]
 
 
 def arguments(parser: argparse.ArgumentParser) -> None:

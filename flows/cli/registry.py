@@ -5,9 +5,13 @@ from flows.cli import (
     audit,
     build,
     cancel,
+    completion,
+    doctor,
     export,
     forget,
     keys,
+    manifest,
+    new,
     parts,
     plan,
     predict,
@@ -22,6 +26,9 @@ from flows.cli import (
 from flows.cli.command import Command
 
 COMMANDS: tuple[Command, ...] = (
+    manifest,
+    new,
+    doctor,
     plan,
     submit,
     forget,
@@ -39,4 +46,5 @@ COMMANDS: tuple[Command, ...] = (
     keys,
     predict,
     export,
+    completion,
 )

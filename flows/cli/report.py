@@ -11,6 +11,7 @@ EXIT_CODES = {
     1: "a check or a step failed",
     2: BAD_INPUT,
 }
+EXAMPLES = ["lmeraser report", "lmeraser report --output erasures.html --as-of 2026-12-01"]
 
 
 def arguments(parser: argparse.ArgumentParser) -> None:

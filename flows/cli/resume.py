@@ -12,6 +12,7 @@ EXIT_CODES = {
     2: BAD_INPUT,
     3: "blocked: a request needs --include-public, or remotes hold objects that need --accept-unknown",
 }
+EXAMPLES = ["lmeraser resume", "lmeraser resume --accept-unknown"]
 
 
 def arguments(parser: argparse.ArgumentParser) -> None:

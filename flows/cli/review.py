@@ -11,6 +11,7 @@ from lmeraser.core.errors import BadInputError
 
 HELP = "compare metrics, changed clusters and cost of two states, with tolerances"
 EXIT_CODES = {0: "within the tolerances of `review` in params.yaml", 1: "a tolerance is broken, or a step failed", 2: BAD_INPUT}
+EXAMPLES = ["lmeraser review", "lmeraser review main HEAD --markdown review.md", "lmeraser review HEAD~1 --json"]
 
 
 def arguments(parser: argparse.ArgumentParser) -> None:

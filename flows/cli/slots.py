@@ -6,6 +6,7 @@ from flows.cli.command import BAD_INPUT, Result
 
 HELP = "append slots to params.yaml, and write the pipeline files that hold them"
 EXIT_CODES = {0: "params.yaml and the pipeline files hold that many", 1: "a check or a step failed", 2: BAD_INPUT}
+EXAMPLES = ["lmeraser slots 64"]
 
 
 def arguments(parser: argparse.ArgumentParser) -> None:

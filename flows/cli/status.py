@@ -10,6 +10,7 @@ if TYPE_CHECKING:
 
 HELP = "requests, their states, and what is late"
 EXIT_CODES = {0: "told, also if requests are late or failed", 1: "a check or a step failed", 2: BAD_INPUT}
+EXAMPLES = ["lmeraser status", "lmeraser status 5eed0000-0000-4000-8000-000000000001 --json"]
 
 
 def arguments(parser: argparse.ArgumentParser) -> None:

@@ -12,6 +12,7 @@ EXIT_CODES = {
     2: f"{BAD_INPUT}, or the request is rejected",
     3: PUBLIC,
 }
+EXAMPLES = ["lmeraser submit --subject NAME", "lmeraser submit --event request.json"]
 
 
 def arguments(parser: argparse.ArgumentParser) -> None:

@@ -13,6 +13,7 @@ if TYPE_CHECKING:
 
 HELP = "check certificates, or an exported model, offline: signature, content, chain"
 EXIT_CODES = {0: "valid", 1: "not valid; the line on standard error says why", 2: "a file cannot be read, or bad input"}
+EXAMPLES = ["lmeraser verify certificates/00001-*.json", "lmeraser verify certificates/*.json --key public.pem --openssl"]
 
 
 def arguments(parser: argparse.ArgumentParser) -> None:

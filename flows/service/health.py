@@ -24,6 +24,11 @@ def problem() -> str | None:
         return str(error)
     if server is None:
         return "no server is named; set PREFECT_API_URL, or run `make serve`"
+    return problem_of(server)
+
+
+def problem_of(server: tuple[str, str]) -> str | None:
+    """Why a server gives no answer; None if it does. Args: server: address and `user:password`, as `server_of` gives them."""
     url, auth = server
     headers = {"Authorization": "Basic " + base64.b64encode(auth.encode()).decode()} if auth else {}
     try:

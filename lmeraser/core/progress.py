@@ -30,6 +30,21 @@ def track(items: Iterable[T], total: int, name: str, unit: str) -> Iterator[T]:
         yield item
 
 
+def pace(items: Iterable[T], total: int, name: str, unit: str) -> Iterator[T]:
+    """Yield the items, and tell every few seconds how many are done and what is left, as a line of its own: the items draw bars.
+
+    Args: as of `track`. Nothing is told before the first item is done: there is nothing to reckon with.
+    """
+    start = last = time.monotonic()
+    for done, item in enumerate(items):
+        now = time.monotonic()
+        if done and now - last >= LINE_EVERY_S:
+            last = now
+            left = (now - start) / done * (total - done)
+            say(f"{name}: {done} of {total} {unit}s done, about {tqdm.format_interval(left)} left")
+        yield item
+
+
 def say(line: str) -> None:
     """One plain line for people on standard error (standard output is for results)."""
     print(line, file=sys.stderr, flush=True)

@@ -15,7 +15,7 @@ from typing import cast
 
 from lmeraser.core.layout import Layout
 from lmeraser.core.params import Params
-from lmeraser.core.progress import say
+from lmeraser.core.progress import pace, say
 from lmeraser.pipeline.before import Before, open_before
 from lmeraser.pipeline.files import StageName
 from stages.runtime.entry import Stage, enter
@@ -41,8 +41,11 @@ def run(layout: Layout, params: Params, names: list[str], folder: str | None = N
     before = open_before(layout.root / folder, layout) if folder else None
     if folder and before is None:
         say("the state before is not that of this code and these params: stages run whole")
-    for name in names:
-        stage = StageName.parse(name)
+    stages = [StageName.parse(name) for name in names]
+    kinds = {stage.kind for stage in stages}
+    # Where they are alike, those that are done tell how long the others will take.
+    paced = pace(stages, len(stages), f"{kinds.pop()} in this process", "stage") if len(kinds) == 1 else stages
+    for name, stage in zip(names, paced, strict=True):
         start = time.monotonic()
         take(stage, layout, params, before)
         seconds[name] = seconds.get(name, 0.0) + time.monotonic() - start

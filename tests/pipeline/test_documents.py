@@ -25,6 +25,9 @@ NOT_RUN = {
     "dvc repro": "`lmeraser build` gives the same bytes sooner; it runs instead, and then this one has nothing to do",
     "lmeraser audit --membership": "a drill of minutes about a model of full size; tests/unit/test_membership.py has its parts",
     "lmeraser review": "it ends with 1 where a smaller network became too much worse; tests/pipeline/test_report.py runs it",
+    "lmeraser manifest photos --subject-from '(person[0-9]+)_' --public 40": "the tutorial's, run by test_tutorial.py",
+    "lmeraser new model --data photos": "the tutorial's, run by test_tutorial.py",
+    "lmeraser doctor": "the tutorial's, run by test_tutorial.py",
     "make serve": "it never ends: `python -m flows.service.supervisor`, which is all of it, runs beside what follows",
 }
 

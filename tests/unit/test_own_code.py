@@ -9,6 +9,7 @@ from pathlib import Path
 import pytest
 from builders import ROOT, assert_clean, contents, refused
 
+from flows import cli
 from lmeraser.core.code import PACKAGES
 from lmeraser.core.errors import ProjectError
 from lmeraser.core.own_code import require_own_code
@@ -77,6 +78,46 @@ def test_help_and_verify_work_in_another_clone(clone: Path) -> None:
     assert run(clone, "-c", SCRIPT, "--help").returncode == 0
     done = run(clone, "-c", SCRIPT, "verify", "missing.json")
     assert "this is the code of another folder" not in done.stderr
+
+
+@pytest.mark.slow
+def test_installed_command_becomes_that_of_the_project_it_is_typed_in(clone: Path) -> None:
+    """As `lmeraser` of a wheel is typed in a project that `lmeraser new` made, and below it."""
+    marked = clone / "flows" / "cli" / "status.py"
+    marked.write_text(marked.read_text().replace('"no request yet"', '"the code of the clone"'))
+    (clone / "below").mkdir()
+    for folder in (clone, clone / "below"):
+        done = run(folder, "-c", SCRIPT, "status")
+        assert (done.returncode, done.stdout) == (0, "the code of the clone\n"), done.stderr
+
+
+def test_code_that_somebody_else_left_is_never_run(clone: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    became: list[object] = []
+    monkeypatch.chdir(clone)
+    monkeypatch.delenv("LMERASER_PROJECT", raising=False)
+    monkeypatch.setattr(os, "execve", lambda *call: became.append(call))
+    cli._by_own_code(["status"])
+    assert len(became) == 1
+    monkeypatch.setattr(os, "getuid", lambda: clone.stat().st_uid + 1)
+    cli._by_own_code(["status"])
+    assert len(became) == 1
+
+
+@pytest.mark.parametrize(
+    "arguments", [[], ["--help"], ["status", "--help"], ["verify", "x.json"], ["new", "x"], ["manifest", "x"]]
+)
+def test_what_needs_no_project_runs_where_it_is(clone: Path, monkeypatch: pytest.MonkeyPatch, arguments: list[str]) -> None:
+    monkeypatch.chdir(clone)
+    monkeypatch.setattr(os, "execve", lambda *_: pytest.fail("it became another"))
+    cli._by_own_code(arguments)
+
+
+def test_command_becomes_another_once(clone: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(clone)
+    monkeypatch.setenv(cli.HANDED_OVER, "1")
+    monkeypatch.setattr(os, "execve", lambda *_: pytest.fail("it became another again"))
+    cli._by_own_code(["status"])
+    assert cli.HANDED_OVER not in os.environ
 
 
 @pytest.mark.slow
