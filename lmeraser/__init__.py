@@ -8,7 +8,7 @@ __version__ = "0.1.0"
 
 TYPE_CHECKING = False  # as type checkers read it; importing `typing` costs every start of a command
 if TYPE_CHECKING:
-    from lmeraser.serve.live import load_model as load
+    from lmeraser.serve.live import load as load
 
 
 def __getattr__(name: str) -> object:
@@ -17,7 +17,7 @@ def __getattr__(name: str) -> object:
         from lmeraser.core import determinism
 
         determinism.settle()  # before the first import of numpy
-        from lmeraser.serve.live import load_model
+        from lmeraser.serve.live import load
 
-        return load_model
+        return load
     raise AttributeError(f"module 'lmeraser' has no attribute {name!r}")

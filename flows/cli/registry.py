@@ -1,6 +1,22 @@
 """The commands, in the order of `lmeraser --help`."""
 
-from flows.cli import approve, audit, build, cancel, forget, keys, parts, plan, predict, resume, slots, status, submit, verify
+from flows.cli import (
+    approve,
+    audit,
+    build,
+    cancel,
+    forget,
+    keys,
+    parts,
+    plan,
+    predict,
+    resume,
+    serve,
+    slots,
+    status,
+    submit,
+    verify,
+)
 from flows.cli.command import Command
 
 COMMANDS: tuple[Command, ...] = (
@@ -18,4 +34,5 @@ COMMANDS: tuple[Command, ...] = (
     verify,
     keys,
     predict,
+    serve,
 )

@@ -17,8 +17,8 @@ EXPECTED = "expected (n, height, width) or (n, height, width, 1 or 3) uint8, or 
 def to_pixels(images: Any, params: ImageParams) -> NDArray[np.uint8]:
     """(n, s, s, c) as the network sees them, whatever their size and colour mode.
 
-    Args: images: (n, h, w[, 1 or 3]) uint8 array or tensor; or a sequence of such images (h, w[, 1 or 3]), of Pillow's images, and
-        of the bytes of PNG, JPEG or WebP files.
+    Args: images: (n, h, w[, 1 or 3]) uint8 array or tensor; or a sequence of such images (h, w[, 1 or 3]), of Pillow's, and of
+        the bytes of PNG, JPEG or WebP files.
     Raises: ImageError by an image's place, never by its content.
     """
     if hasattr(images, "detach"):  # a tensor, without importing torch for whoever has none
@@ -73,7 +73,8 @@ def _of_image(image: Any, params: ImageParams) -> NDArray[np.uint8]:
     array = image.detach().cpu().numpy() if hasattr(image, "detach") else image
     if not isinstance(array, np.ndarray) or array.dtype != np.uint8 or array.ndim not in (2, 3):
         raise ImageError("it is neither uint8 (height, width[, 1 or 3]), nor Pillow's image, nor the bytes of an image file")
-    return _of_array(array[None], params)[0] if array.ndim == 3 else _of_array(array[None, ..., None], params)[0]
+    pixels: NDArray[np.uint8] = _of_array(array[None], params)[0]
+    return pixels
 
 
 def _of_pillow(image: Image.Image, params: ImageParams) -> NDArray[np.uint8]:

@@ -22,12 +22,12 @@ from typing import Any, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from lmeraser.core.errors import LmeraserError, NotReadyError, ProjectError
+from lmeraser.core.errors import LmeraserError, NotReadyError, ProjectError, StepFailedError
 from lmeraser.core.layout import Layout
 from lmeraser.core.params import ImageParams, load_params
 from lmeraser.learn.backbone import make_deterministic
 from lmeraser.serve.images import to_pixels
-from lmeraser.serve.loading import LeftOut, Loaded, Reading, load
+from lmeraser.serve.loading import LeftOut, Loaded, Reading, read
 from lmeraser.serve.passes import SharedLooks
 from lmeraser.serve.serving import Probabilities
 from lmeraser.serve.watching import Stamps, Watch
@@ -79,6 +79,7 @@ class LiveModel:
     _reader: threading.Lock = field(default_factory=threading.Lock)
     _closed: threading.Event = field(default_factory=threading.Event)
     _follower: threading.Thread | None = None
+    lost: bool = False  # the device failed: no call is answered until the process is started again
 
     def predict(self, images: Any) -> Prediction:
         """Answer for n images; the bits of each answer are the same alone and in any batch.
@@ -92,13 +93,22 @@ class LiveModel:
             image = loaded.model.params.image
             if shown is None or shown[0] != image:
                 shown = image, to_pixels(images, image)
-            prediction = _answer(loaded, shown[1])
+            prediction = self._answer(loaded, shown[1])
             if self.may_answer(loaded):
                 return prediction
         raise NotReadyError("the model changed again and again while it answered; retry in a moment")
 
+    def _answer(self, loaded: Loaded, pixels: NDArray[np.uint8]) -> Prediction:
+        try:
+            return _answer(loaded, pixels)
+        except StepFailedError:
+            self.lost = loaded.model.params.device != "cpu"  # a lost GPU stays lost for this process
+            raise
+
     def current(self) -> Loaded:
         """The model that may answer now; where the one at hand may not, another is read. Raises: NotReadyError."""
+        if self.lost:
+            raise NotReadyError("the device failed; start the server again")
         for attempt in (1, 2):
             loaded = self._loaded
             if loaded is not None and self.may_answer(loaded):
@@ -120,13 +130,23 @@ class LiveModel:
         except LmeraserError:  # a damaged pointer or list: nobody knows who is left out
             return False
 
-    def problem(self) -> str | None:
-        """Why nothing answers now; None if something does."""
+    def present(self) -> Loaded | None:
+        """The model at hand if it may answer; reads nothing, so that a health check never waits."""
+        loaded = self._loaded
+        return loaded if loaded is not None and not self.lost and self.may_answer(loaded) else None
+
+    def quarantined(self) -> bool:
+        """Whether something is left out now: what may not answer yet will."""
         try:
-            self.current()
-        except NotReadyError as error:
-            return str(error)
-        return None
+            with self._looking:
+                return self.watch.standing().quarantine is not None
+        except LmeraserError:
+            return False
+
+    @property
+    def failure(self) -> str:
+        """Why nothing could be read when that was tried last."""
+        return str(self._failure)
 
     def _read(self) -> None:
         """Read what stands, or keep the failure; what failed is tried again when a file changes, or after a moment."""
@@ -138,11 +158,11 @@ class LiveModel:
             if self._failed and self._failed[0] == stamps and time.monotonic() - self._failed[1] < RETRY_S:
                 return
             self._failed = (stamps, time.monotonic())
-            loaded = load(watch, self.reading)
+            loaded = read(watch, self.reading)
         except LmeraserError as error:
             self._failure = error
-        except OSError as error:  # a file went while it was read; its name is not for everybody
-            self._failure = ProjectError(f"the artifacts cannot be read ({error.strerror}); retry in a moment")
+        except (OSError, RuntimeError) as error:  # a file went, or the device failed; a path is not for everybody
+            self._failure = ProjectError(f"the artifacts cannot be read ({type(error).__name__}); retry in a moment")
         else:
             self._failed = None
             with self._looking:
@@ -200,9 +220,13 @@ def _answer(loaded: Loaded, pixels: NDArray[np.uint8]) -> Prediction:
     return Prediction(labels, served, parts)
 
 
-def load_model(
-    path: Path | str = ".", *, one_pass: bool = False, batch: int | None = None, at_once: int | None = None
-) -> LiveModel:
+def open_model(layout: Layout, one_pass: bool = False, batch: int | None = None, at_once: int | None = None) -> LiveModel:
+    """A model of which nothing was read yet. Args: as of `load`. Raises: as it, but NotReadyError."""
+    make_deterministic(load_params(layout.params).device)
+    return LiveModel(Watch(layout), Reading(one_pass, batch, at_once or len(os.sched_getaffinity(0))))
+
+
+def load(path: Path | str = ".", *, one_pass: bool = False, batch: int | None = None, at_once: int | None = None) -> LiveModel:
     """The model of a project, which follows the project until it is closed.
 
     Args:
@@ -210,12 +234,10 @@ def load_model(
         one_pass: the global head alone, with those clusters that need no pass of their own.
         batch: records in a pass of the network; else `embed.batch`. Another one gives other last bits, and is another version.
         at_once: passes that run beside each other, a thread each; else one a core (on a GPU always one).
-    Raises: ProjectError where there is no project; NotReadyError if nothing may answer; ParamsError if the device is absent, or if
-        rows of such a batch depend on each other; StepFailedError if numpy or torch was imported under other settings.
+    Raises: ProjectError where there is no project; NotReadyError if nothing may answer; ParamsError if the device is absent, or
+        if rows of such a batch depend on each other; StepFailedError if numpy or torch was imported under other settings.
     """
-    layout = Layout.find(Path(path))
-    make_deterministic(load_params(layout.params).device)
-    model = LiveModel(Watch(layout), Reading(one_pass, batch, at_once or len(os.sched_getaffinity(0))))
+    model = open_model(Layout.find(Path(path)), one_pass, batch, at_once)
     model.current()
     model.follow()
     return model

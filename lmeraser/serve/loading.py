@@ -50,7 +50,7 @@ class Reading:
     at_once: int
 
 
-def load(watch: Watch, reading: Reading) -> Loaded:
+def read(watch: Watch, reading: Reading) -> Loaded:
     """Read what may answer now. It is read again where the project moved meanwhile.
 
     Raises: ProjectError if something is missing, half made or withheld; VerificationError for a model of two environments.
@@ -59,7 +59,7 @@ def load(watch: Watch, reading: Reading) -> Loaded:
         standing = watch.standing()
         before = _artifacts(watch.layout, standing)
         try:
-            loaded = _load(watch.layout, standing, reading)
+            loaded = _read(watch.layout, standing, reading)
         except ProjectError:
             if watch.standing() == standing and _artifacts(watch.layout, standing) == before:
                 raise
@@ -81,7 +81,7 @@ def _artifacts(project: Layout, standing: Standing) -> Stamps:
     return tuple(map(stamp_of, (*fixed, *tuned)))
 
 
-def _load(project: Layout, standing: Standing, reading: Reading) -> Loaded:
+def _read(project: Layout, standing: Standing, reading: Reading) -> Loaded:
     quarantine, layout = standing.quarantine, _source(project, standing)
     _require_known(project)
     params = load_params(layout.params)

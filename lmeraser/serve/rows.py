@@ -33,7 +33,7 @@ class RowHead(GlobalHead):
 
 @dataclass(frozen=True)
 class RowModel(ServedModel):
-    """`ServedModel` with products row by row, and labels looked up once. Its answers differ from that one's in last bits alone."""
+    """`ServedModel` with products row by row, and labels looked up once. Its answers are those of that one but for last bits."""
 
     @classmethod
     def of(cls, model: ServedModel) -> "RowModel":
