@@ -8,16 +8,17 @@ from typing import Protocol
 from fastapi import APIRouter, FastAPI
 from fastapi.exceptions import RequestValidationError
 from starlette.exceptions import HTTPException
-from starlette.requests import Request
+from starlette.requests import ClientDisconnect, Request
 from starlette.responses import Response
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
-from flows.door.limits import Guard, Limits, TooLargeError
+from flows.door.limits import Guard, Limits
 from flows.door.metrics import log
 from flows.door.replies import RefusedError, refusal, status_of
 from lmeraser import __version__
 from lmeraser.core.errors import LmeraserError
 
+LINES = {404: "there is no such route; see /openapi.json", 405: "this route takes another method; see /openapi.json"}
 FREE = ("/v2/health", "/metrics")  # what a supervisor asks has no rate
 
 
@@ -49,7 +50,7 @@ class Outside:
         except Exception as error:
             log("error", kind=type(error).__name__, where=_where(error))
             if not status:
-                await refusal(500, "the server failed; its log says where")(scope, receive, watched)
+                await refusal(*_reply_to(error))(scope, receive, watched)
         seconds = time.perf_counter() - start
         route = getattr(scope.get("route"), "path", "none")
         method = scope["method"] if scope["method"] in ("GET", "POST", "HEAD", "OPTIONS", "DELETE", "PUT", "PATCH") else "other"
@@ -65,25 +66,30 @@ def _where(error: BaseException) -> str:
     return f"{trace.tb_frame.f_code.co_filename.rpartition('/')[2]}:{trace.tb_lineno}" if trace is not None else "nowhere"
 
 
-async def _refuse(_: Request, error: Exception) -> Response:
-    """A line of ours; of the framework's only what kind of error it is, because its own texts repeat what was sent."""
-    if isinstance(error, TooLargeError):
-        raise error  # for the guard
+def _reply_to(error: Exception) -> tuple[int, str]:
+    """Status and line. Of the framework's errors only their kind is told, because its own texts repeat what was sent."""
     if isinstance(error, RefusedError):
-        status, line = error.status, error.line
-    elif isinstance(error, LmeraserError):
-        status, line = status_of(error), str(error)
-    elif isinstance(error, HTTPException):
-        status, line = error.status_code, HTTPStatus(error.status_code).phrase
-    else:
-        status, line = HTTPStatus.UNPROCESSABLE_ENTITY, "the request is not what this route expects; see /openapi.json"
+        return error.status, error.line
+    if isinstance(error, LmeraserError):
+        return status_of(error), str(error)
+    if isinstance(error, HTTPException):
+        return error.status_code, LINES.get(error.status_code, HTTPStatus(error.status_code).phrase)
+    if isinstance(error, ClientDisconnect):
+        return 400, "the client went away"  # which nobody reads; but it is no failure of the server
+    if isinstance(error, RequestValidationError):
+        return 422, "the request is not what this route expects; see /openapi.json"
+    return 500, "the server failed; its log says where"
+
+
+async def _refuse(_: Request, error: Exception) -> Response:
+    status, line = _reply_to(error)
     return refusal(status, line, retry_s=1 if status == HTTPStatus.SERVICE_UNAVAILABLE else None)
 
 
 def make_app(routers: Sequence[APIRouter], limits: Limits, observer: Observer) -> ASGIApp:
     """Everything that is served, as one application. Args: routers: of this room, made with what they need."""
     app = FastAPI(title="lmeraser", version=__version__, docs_url=None, redoc_url=None)  # those load scripts from elsewhere
-    for kind in (RefusedError, LmeraserError, HTTPException, RequestValidationError, TooLargeError):
+    for kind in (RefusedError, LmeraserError, HTTPException, RequestValidationError, ClientDisconnect, Exception):
         app.add_exception_handler(kind, _refuse)
     for router in routers:
         app.include_router(router)

@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
-from flows.door.replies import refusal
+from flows.door.replies import RefusedError, refusal
 
 CLIENTS = 10_000  # whose rates are remembered; beyond it whoever was silent longest is forgotten
 BURST_S = 2.0  # s of requests that a client may send at once
@@ -45,10 +45,6 @@ class Rate:
         return 0.0 if allowed else (1 - tokens) / self.limit
 
 
-class TooLargeError(Exception):
-    """A body goes beyond the limit; raised where it is read."""
-
-
 class Guard:
     """ASGI: refuses by rate before anything is read, and by size before it is kept. Health and metrics have no rate."""
 
@@ -65,10 +61,10 @@ class Guard:
             line = f"more than {self._limits.rate:g} requests a second; wait and retry"
             await refusal(429, line, retry_s=math.ceil(wait))(scope, receive, send)
             return
-        too_large = refusal(413, f"the body has more than {self._limits.body} bytes; send fewer or smaller images")
+        too_large = RefusedError(413, f"the body has more than {self._limits.body} bytes; send fewer or smaller images")
         length = dict(scope["headers"]).get(b"content-length", b"0")
         if not length.isdigit() or int(length[:20]) > self._limits.body:
-            await too_large(scope, receive, send)
+            await refusal(too_large.status, too_large.line)(scope, receive, send)
             return
         read = 0
 
@@ -77,10 +73,7 @@ class Guard:
             message = await receive()
             read += len(message.get("body", b""))
             if read > self._limits.body:
-                raise TooLargeError
+                raise too_large  # where a route reads it, which answers nothing before
             return message
 
-        try:
-            await self._app(scope, counted, send)
-        except TooLargeError:  # nothing was answered yet: no route answers before it has read
-            await too_large(scope, receive, send)
+        await self._app(scope, counted, send)

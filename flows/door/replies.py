@@ -5,7 +5,7 @@ from typing import Any
 
 from starlette.responses import Response
 
-from lmeraser.core.errors import BadInputError, LmeraserError, NotReadyError
+from lmeraser.core.errors import ImageError, LmeraserError
 
 
 class RefusedError(Exception):
@@ -30,7 +30,5 @@ def refusal(status: int, line: str, retry_s: int | None = None) -> Response:
 
 
 def status_of(error: LmeraserError) -> int:
-    """Of HTTP: 503 while nothing may answer, 400 for what the client can mend, else 500."""
-    if isinstance(error, NotReadyError):
-        return 503
-    return 400 if isinstance(error, BadInputError) else 500
+    """Of HTTP: 400 for images that the client can mend; 503 for all else, which the operator must, or time."""
+    return 400 if isinstance(error, ImageError) else 503

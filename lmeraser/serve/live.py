@@ -81,6 +81,9 @@ class LiveModel:
     _follower: threading.Thread | None = None
     lost: bool = False  # the device failed: no call is answered until the process is started again
 
+    def __post_init__(self) -> None:
+        self._decoders = threading.Semaphore(self.reading.at_once)  # large images are decoded by few at once: each takes memory
+
     def predict(self, images: Any) -> Prediction:
         """Answer for n images; the bits of each answer are the same alone and in any batch.
 
@@ -92,7 +95,8 @@ class LiveModel:
             loaded = self.current()
             image = loaded.model.params.image
             if shown is None or shown[0] != image:
-                shown = image, to_pixels(images, image)
+                with self._decoders:
+                    shown = image, to_pixels(images, image)
             prediction = self._answer(loaded, shown[1])
             if self.may_answer(loaded):
                 return prediction

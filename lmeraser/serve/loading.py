@@ -2,6 +2,7 @@
 
 from dataclasses import dataclass
 
+from lmeraser.clusters.files import load_router
 from lmeraser.core.digest import sha256_of_file
 from lmeraser.core.errors import ProjectError
 from lmeraser.core.layout import Layout
@@ -85,12 +86,12 @@ def _read(project: Layout, standing: Standing, reading: Reading) -> Loaded:
     quarantine, layout = standing.quarantine, _source(project, standing)
     _require_known(project)
     params = load_params(layout.params)
+    if quarantine is None:  # else a copy answers, which was whole when it was linked
+        require_whole(project, load_router(project.router)[1])
     whole = RowModel.of(ServedModel.load_served(project, params))
     model = whole.without_own_passes() if reading.one_pass else whole
     if model.head is None and not model.clusters:
         raise ProjectError("the global head is being solved, and no cluster answers in one pass; retry in a moment")
-    if quarantine is None:
-        require_whole(project, model.slots)
     require_one_environment(layout, params)
     batch = reading.batch or params.embed.batch
     _require_batch(model, params, batch)
