@@ -2,6 +2,7 @@
 
     python -m bench.serving                                  the digits demo's params
     python -m bench.serving --seconds 2 --rounds 1           a quick look; --no-write keeps the results that are there
+    python -m bench.serving --parts inside                   one of load, inside and erasure; writes no results
     python -m bench.serving --keep FOLDER                    the project stays in FOLDER, and is used again next time
 
 `lmeraser serve` in a real project in a temporary folder; a load generator of its own process (bench/serving/load.py) asks with
@@ -29,6 +30,7 @@ from lmeraser.core.layout import Layout
 from lmeraser.core.params import load_params
 
 ERASURE_CLIENTS = 8
+PARTS = ("load", "inside", "erasure")
 
 
 def parser() -> argparse.ArgumentParser:
@@ -36,7 +38,7 @@ def parser() -> argparse.ArgumentParser:
     made.add_argument("--clients", type=int, nargs="+", default=[1, 8, 32])
     made.add_argument("--seconds", type=float, default=6.0, help="of each load")
     made.add_argument("--rounds", type=int, default=3, help="turns; the median is told")
-    made.add_argument("--erasure-seconds", type=float, default=30.0, help="that clients ask around an erasure")
+    made.add_argument("--parts", nargs="+", choices=PARTS, default=list(PARTS), help="what is measured")
     made.add_argument("--keep", type=Path, metavar="FOLDER", help="where the project stays and is used again")
     made.add_argument("--no-write", action="store_true", help="print the numbers as they come, and write no results")
     return made
@@ -52,17 +54,19 @@ def main(arguments: Sequence[str] | None = None) -> None:
             place.lmeraser("build")
             place.commit("A model of everybody")
             place.save()
-        loads = throughput(place, options.clients, options.seconds, options.rounds)
-        over = inside(place)
-        erasures = [erasure(place, ERASURE_CLIENTS, options.erasure_seconds, warm=False)]
-        with place.warm():
-            erasures.append(erasure(place, ERASURE_CLIENTS, options.erasure_seconds, warm=True))
+        loads = throughput(place, options.clients, options.seconds, options.rounds) if "load" in options.parts else []
+        over = inside(place) if "inside" in options.parts else []
+        erasures = []
+        if "erasure" in options.parts:
+            erasures.append(erasure(place, ERASURE_CLIENTS, warm=False))
+            with place.warm():
+                erasures.append(erasure(place, ERASURE_CLIENTS, warm=True))
         batch = load_params(Layout(place.root).params).embed.batch
-    if options.no_write:
-        for row in (*loads, *over, *erasures):
-            print(row)
+    if options.parts == list(PARTS) and not options.no_write:
+        write("serving", batch, loads, over, erasures)
         return
-    write("serving", batch, loads, over, erasures)
+    for row in (*loads, *over, *erasures):
+        print(row)
 
 
 if __name__ == "__main__":

@@ -10,6 +10,7 @@ import argparse
 import asyncio
 import json
 import sys
+import threading
 import time
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
@@ -45,9 +46,9 @@ async def read_answer(reader: asyncio.StreamReader) -> tuple[int, bytes]:
     return int(status.split()[1]), await reader.readexactly(int(headers["content-length"]))
 
 
-async def ask(port: int, request: bytes, until: float, load: Load) -> None:
+async def ask(port: int, request: bytes, until: float, over: threading.Event, load: Load) -> None:
     reader, writer = await asyncio.open_connection(HOST, port, limit=MOST_HEADER)
-    while time.monotonic() < until:
+    while time.monotonic() < until and not over.is_set():
         begun = time.monotonic()
         writer.write(request)
         status, body = await read_answer(reader)
@@ -60,10 +61,15 @@ def request_of(image: bytes) -> bytes:
     return head.encode() + image
 
 
-async def run(port: int, image: bytes, clients: int, seconds: float) -> Load:
+async def run(port: int, image: bytes, clients: int, seconds: float, over: threading.Event) -> Load:
     load, until = Load(), time.monotonic() + seconds
-    await asyncio.gather(*(ask(port, request_of(image), until, load) for _ in range(clients)))
+    await asyncio.gather(*(ask(port, request_of(image), until, over, load) for _ in range(clients)))
     return load
+
+
+def wait_for_the_end(over: threading.Event) -> None:
+    sys.stdin.read()
+    over.set()
 
 
 def main() -> None:
@@ -71,9 +77,12 @@ def main() -> None:
     parser.add_argument("port", type=int)
     parser.add_argument("image", type=Path)
     parser.add_argument("--clients", type=int, required=True)
-    parser.add_argument("--seconds", type=float, required=True)
-    options = parser.parse_args()
-    load = asyncio.run(run(options.port, options.image.read_bytes(), options.clients, options.seconds))
+    parser.add_argument("--seconds", type=float, required=True, help="at most")
+    parser.add_argument("--until-closed", action="store_true", help="end when the standard input is closed")
+    options, over = parser.parse_args(), threading.Event()
+    if options.until_closed:
+        threading.Thread(target=wait_for_the_end, args=(over,), daemon=True).start()
+    load = asyncio.run(run(options.port, options.image.read_bytes(), options.clients, options.seconds, over))
     json.dump(asdict(load), sys.stdout)
 
 

@@ -76,7 +76,7 @@ def write(name: str, batch: int, throughput: Rows, inside: Rows, erasures: Rows)
         f"One image a request, clients that ask without a pause from a process on the same cores; passes of {batch} records.",
         throughput_table(throughput),
         "## Heads and routing over the passes that they need",
-        "Within a process, one thread, medians of rounds that alternate.",
+        "Processor time within a process, one thread, medians of rounds that alternate.",
         inside_table(inside),
         "## A person is forgotten while clients ask",
         "Accepted: the request's first commit to the ledger. In effect: the quarantine's pointer stands. From before: of the "

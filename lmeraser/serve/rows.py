@@ -11,6 +11,7 @@ from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
+from scipy.special import softmax as scaled_softmax
 
 from lmeraser.clusters.global_head import GlobalHead
 from lmeraser.serve.serving import Probabilities, ServedModel, softmax
@@ -27,8 +28,13 @@ class RowHead(GlobalHead):
     """`GlobalHead`, each row by a product of its own."""
 
     def probabilities(self, summands: NDArray[np.float64]) -> NDArray[np.float64]:
-        rows = [super(RowHead, self).probabilities(summands[row : row + 1]) for row in range(len(summands))]
-        return np.concatenate(rows) if rows else np.zeros((0, len(self.labels)))
+        scores = product(summands, self.weight.T) + self.bias
+        if self.temperature is not None:
+            shares: NDArray[np.float64] = scaled_softmax(scores / self.temperature, axis=1)
+            return shares
+        scores = np.maximum(scores, 0)
+        total = scores.sum(1, keepdims=True)
+        return np.where(total > 0, scores / np.where(total > 0, total, 1), 1 / len(self.labels))
 
 
 @dataclass(frozen=True)

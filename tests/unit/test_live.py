@@ -59,13 +59,23 @@ def test_bits_of_an_answer_do_not_depend_on_the_batch(steady: LiveModel, seed: i
             assert some.parts.global_head[at].tobytes() == every.parts.global_head[row].tobytes()
 
 
-@pytest.mark.parametrize("changes", [{"tune.kind": "none", "serve.mix": 0.0}, {"serve.nearest": 99, "serve.mix": 1.0}], ids=str)
+CLOSED = {"tune.kind": "closed", "projection.kind": "plain", "projection.levels": 127, "head.kind": "discriminant"}
+FIXED = {"head.shrinkage": 10.0, "head.evenness": 0.5, "head.temperature": 0.25}
+
+
+@pytest.mark.parametrize(
+    "changes",
+    [{"tune.kind": "none", "serve.mix": 0.0}, {"serve.nearest": 99, "serve.mix": 1.0}, CLOSED | FIXED | {"serve.mix": 0.5}],
+    ids=["head alone", "all clusters", "closed heads"],
+)
 def test_bits_do_not_depend_on_the_batch_under_other_params(lab: Lab, tmp_path: Path, changes: dict[str, object]) -> None:
     model = ServedProject.build(tmp_path / "project", lab, changes).live()
     images = photos(21)
     together = model.predict(images)
     alone = [model.predict(images[row : row + 1]).probabilities[0] for row in range(21)]
     assert np.stack(alone).tobytes() == together.probabilities.tobytes()
+    whole = ServedModel.load(model.watch.layout, model.current().model.params).predict(images[..., None])
+    np.testing.assert_allclose(together.probabilities, whole.served, rtol=1e-5)
 
 
 def test_threads_that_share_passes_get_the_bits_that_they_get_alone(steady: LiveModel) -> None:
