@@ -3,7 +3,7 @@
 import asyncio
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
-from typing import TypeVar
+from typing import Any, TypeVar
 
 from flows.door.replies import RefusedError
 
@@ -27,11 +27,13 @@ class Pool:
         self._free -= 1
         future = asyncio.get_running_loop().run_in_executor(self._threads, work)
         # The work goes on when its client goes: only its end frees the place.
-        future.add_done_callback(lambda _: self._give_back())
+        future.add_done_callback(self._give_back)
         return await asyncio.shield(future)
 
-    def _give_back(self) -> None:
+    def _give_back(self, future: "asyncio.Future[Any]") -> None:
         self._free += 1
+        if not future.cancelled():
+            future.exception()  # looked at, or asyncio would print the one of a client that has gone
 
     def close(self) -> None:
         self._threads.shutdown(wait=True, cancel_futures=True)

@@ -20,6 +20,7 @@ from lmeraser.core.progress import say
 from lmeraser.serve.live import LiveModel
 
 ENDING_S = 30  # s that answers have to finish once the server is told to end
+CONNECTIONS = 512  # at once; each may hold a body
 SWITCH_S = 0.001  # s after which a computing thread lets the server's own go on; Python's default is five times that
 
 
@@ -93,6 +94,7 @@ def run(model: LiveModel, name: str, limits: Limits, place: Place) -> None:
             proxy_headers=place.behind_proxy,
             forwarded_allow_ips="127.0.0.1",
             timeout_graceful_shutdown=ENDING_S,
+            limit_concurrency=CONNECTIONS,
         )
         asyncio.run(uvicorn.Server(config).serve(sockets=[bound]))
         pool.close()

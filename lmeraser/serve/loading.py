@@ -3,7 +3,6 @@
 from dataclasses import dataclass
 
 from lmeraser.clusters.files import load_router
-from lmeraser.core.digest import sha256_of_file
 from lmeraser.core.errors import ProjectError
 from lmeraser.core.layout import Layout
 from lmeraser.core.params import Params, load_params
@@ -13,7 +12,7 @@ from lmeraser.pipeline.whole import require_whole
 from lmeraser.serve.passes import SharedPasses
 from lmeraser.serve.rows import RowModel
 from lmeraser.serve.serving import ServedModel
-from lmeraser.serve.version import version_of
+from lmeraser.serve.version import digest_of, version_of
 from lmeraser.serve.watching import Stamps, Standing, Watch, stamp_of
 
 TRIES = 5  # reads of a state that moves meanwhile
@@ -92,7 +91,8 @@ def _read(project: Layout, standing: Standing, reading: Reading) -> Loaded:
     model = whole.without_own_passes() if reading.one_pass else whole
     if model.head is None and not model.clusters:
         raise ProjectError("the global head is being solved, and no cluster answers in one pass; retry in a moment")
-    require_one_environment(layout, params)
+    # Of what answers alone: what is left out may be gone.
+    require_one_environment(layout, params.model_copy(update={"slots": tuple(whole.slots)}))
     batch = reading.batch or params.embed.batch
     _require_batch(model, params, batch)
     head = quarantine.head_file(project) if quarantine else layout.head
@@ -100,7 +100,7 @@ def _read(project: Layout, standing: Standing, reading: Reading) -> Loaded:
         standing,
         model,
         SharedPasses(model.backbone, batch, reading.at_once if params.device == "cpu" else 1),
-        version_of(model, layout, sha256_of_file(head) if head else None, batch, reading.one_pass),
+        version_of(model, layout, digest_of(head) if head else None, batch, reading.one_pass),
         LeftOut(
             tuple(sorted(quarantine.slots)) if quarantine else (),
             "answers" if model.head else "withheld",
