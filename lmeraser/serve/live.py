@@ -113,16 +113,16 @@ class LiveModel:
         """The model that may answer now; where the one at hand may not, another is read. Raises: NotReadyError."""
         if self.lost:
             raise NotReadyError("the device failed; start the server again")
-        for attempt in (1, 2):
+        for _ in range(ANEW):
             loaded = self._loaded
             if loaded is not None and self.may_answer(loaded):
                 return loaded
-            if attempt == 1:
-                with self._reader:  # one reads, the others wait for it
-                    if self._loaded is loaded:
-                        self._loaded = None
-                        self._read()
-        raise NotReadyError(str(self._failure)) from self._failure
+            with self._reader:  # one reads, the others wait for it
+                if self._loaded is loaded:
+                    self._loaded = None
+                    if not self._read():
+                        raise NotReadyError(str(self._failure)) from self._failure
+        raise NotReadyError("the model changed again and again while it was read; retry in a moment")
 
     def may_answer(self, loaded: Loaded) -> bool:
         """Whether a model may still answer, by the files as they are now."""
@@ -152,25 +152,26 @@ class LiveModel:
         """Why nothing could be read when that was tried last."""
         return str(self._failure)
 
-    def _read(self) -> None:
+    def _read(self) -> bool:
         """Read what stands, or keep the failure; what failed is tried again when a file changes, or after a moment."""
         if self._closed.is_set():
-            return
+            return False
         watch = Watch(self.watch.layout)  # there may be other locks than before
         try:
             stamps = watch.stamps()
             if self._failed and self._failed[0] == stamps and time.monotonic() - self._failed[1] < RETRY_S:
-                return
+                return False
             self._failed = (stamps, time.monotonic())
             loaded = read(watch, self.reading)
         except LmeraserError as error:
             self._failure = error
-        except (OSError, RuntimeError) as error:  # a file went, or the device failed; a path is not for everybody
+        except Exception as error:  # whatever damaged files make of a reader; a path is not for everybody
             self._failure = ProjectError(f"the artifacts cannot be read ({type(error).__name__}); retry in a moment")
         else:
             self._failed = None
             with self._looking:
                 self.watch, self._loaded = watch, loaded
+        return self._failed is None
 
     def follow(self) -> None:
         """From now on also read what changes while nobody calls."""

@@ -24,6 +24,7 @@ NOT_RUN = {
     ". .venv/bin/activate": "the tests run in their own environment",
     "dvc repro": "`lmeraser build` gives the same bytes sooner; it runs instead, and then this one has nothing to do",
     "lmeraser audit --membership": "a drill of minutes about a model of full size; tests/unit/test_membership.py has its parts",
+    "lmeraser serve": "it never ends: tests/pipeline/test_model_server.py runs it",
     "make serve": "it never ends: `python -m flows.service.supervisor`, which is all of it, runs beside what follows",
 }
 

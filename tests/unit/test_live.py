@@ -1,5 +1,6 @@
 """The live model across erasures: nothing from before a quarantine answers once it stands, whatever else goes wrong."""
 
+import tempfile
 import threading
 import time
 from collections.abc import Callable
@@ -8,7 +9,8 @@ from pathlib import Path
 
 import pytest
 from builders import refused
-from hypothesis import HealthCheck, settings
+from hypothesis import HealthCheck, example, given, settings
+from hypothesis import strategies as st
 from served import ServedProject, photos
 
 import lmeraser
@@ -256,6 +258,60 @@ def test_no_answer_from_before_while_calls_and_quarantines_cross(served_project:
             problems.append(f"{clusters} at {first}")
     assert problems == []
     assert len({clusters for *_, clusters in seen}) > 3, "answers followed"
+
+
+STEPS = ("accept", "solve", "remove", "certify", "cancel", "ask", "ask", "damage")
+
+
+@settings(max_examples=12, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@given(actions=st.lists(st.sampled_from(STEPS), min_size=4, max_size=14), followed=st.booleans())
+@example(actions=["ask", "accept", "solve", "remove", "certify", "ask"], followed=False)
+@example(actions=["ask", "accept", "damage", "ask", "remove", "certify", "ask"], followed=False)
+def test_no_course_of_requests_brings_a_version_from_before_an_erasure_back(
+    served_template: ServedProject, tmp_path: Path, actions: list[str], followed: bool
+) -> None:
+    """Nobody asks between some actions: what is served must not depend on who looked when."""
+    project = served_template.copy(Path(tempfile.mkdtemp(dir=tmp_path)) / "project")
+    waiting: list[str] = []  # slots of open requests
+    removed, requests = False, 0
+    whole: set[str] = set()  # versions that answered while nobody was left out
+    gone: set[str] = set()  # those of them from before an erasure
+    with project.live() as model:
+        if followed:
+            model.follow()
+        for action in [*actions, "ask"]:
+            if action == "accept" and not removed:
+                requests += 1
+                waiting.append(project.slots[requests % len(project.slots)])
+                project.quarantine(waiting, "withheld", folder=f"copy{requests}")
+            elif action == "solve" and waiting and not removed:
+                project.quarantine(waiting, "interim", folder=f"copy{requests}")
+            elif action == "remove" and waiting and not removed:
+                removed = True
+                project.erase(f"anna-{requests}")
+                write_atomically(project.layout.head, b"half")
+            elif action == "certify" and removed:
+                copied = project.layout.quarantine_copies / f"copy{requests}" / "artifacts" / "head" / "head.safetensors"
+                write_atomically(project.layout.head, copied.read_bytes())
+                project.retrain()
+                lift(project.layout)
+                gone |= whole
+                waiting, removed = [], False
+            elif action == "cancel" and waiting and not removed:
+                waiting = []
+                lift(project.layout)
+            elif action == "damage" and waiting and not removed:
+                break_pointer(project)
+                is_refused(model)
+                project.quarantine(waiting, "withheld", folder=f"copy{requests}")
+            elif action == "ask":
+                parts = model.predict(photos(1)).parts
+                assert parts.model_version not in gone
+                if waiting:
+                    assert {*waiting} <= {*parts.left_out.clusters}
+                    assert parts.model_version not in whole
+                else:
+                    whole.add(parts.model_version)
 
 
 # bad surroundings
