@@ -280,7 +280,7 @@ def test_no_course_of_requests_brings_a_version_from_before_an_erasure_back(
         if followed:
             model.follow()
         for action in [*actions, "ask"]:
-            if action == "accept" and not removed:
+            if action == "accept" and not removed and len({*waiting}) < 3:  # one cluster answers in any case
                 requests += 1
                 waiting.append(project.slots[requests % len(project.slots)])
                 project.quarantine(waiting, "withheld", folder=f"copy{requests}")
