@@ -18,6 +18,7 @@ from flows.cli import (
     report,
     resume,
     review,
+    serve,
     slots,
     status,
     submit,
@@ -47,4 +48,5 @@ COMMANDS: tuple[Command, ...] = (
     predict,
     export,
     completion,
+    serve,
 )

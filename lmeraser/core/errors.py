@@ -11,6 +11,7 @@
     │   ├── RequestError             erased subject, request id in use, nothing left to serve
     │   │   └── UnknownSubjectError      no record has the subject
     │   └── ProjectError             wrong folder, stale pipeline, lost key
+    │       └── NotReadyError            nothing may answer now (serve/live.py)
     ├── BlockedError             3   allowed only with an explicit yes
     └── CheckFailedError         1   a check or a step failed; the previous state is whole
         ├── StepFailedError          a stage or a command
@@ -69,6 +70,10 @@ class UnknownSubjectError(RequestError):
 
 
 class ProjectError(BadInputError):
+    pass
+
+
+class NotReadyError(ProjectError):
     pass
 
 

@@ -28,6 +28,7 @@ NOT_RUN = {
     "lmeraser manifest photos --subject-from '(person[0-9]+)_' --public 40": "the tutorial's, run by test_tutorial.py",
     "lmeraser new model --data photos": "the tutorial's, run by test_tutorial.py",
     "lmeraser doctor": "the tutorial's, run by test_tutorial.py",
+    "lmeraser serve": "it never ends: tests/pipeline/test_model_server.py runs it",
     "make serve": "it never ends: `python -m flows.service.supervisor`, which is all of it, runs beside what follows",
 }
 

@@ -6,6 +6,7 @@ from pathlib import Path
 import pytest
 from builders import Lab, make_lab
 from fake_pipeline import FakePipeline, fakes
+from served import ServedProject
 
 from unit.yard import Yard, make_yard
 
@@ -29,6 +30,18 @@ def pipeline(fake_template: FakePipeline, tmp_path: Path) -> Iterator[FakePipeli
     (tmp_path / "temporary").mkdir()
     with fakes(tmp_path / "temporary"):
         yield fake_template.copy(tmp_path / "fake")
+
+
+@pytest.fixture(scope="session")
+def served_template(tmp_path_factory: pytest.TempPathFactory, lab: Lab) -> ServedProject:
+    """Never change it, take `served_project`."""
+    return ServedProject.build(tmp_path_factory.mktemp("served") / "built", lab, {})
+
+
+@pytest.fixture
+def served_project(served_template: ServedProject, tmp_path: Path) -> ServedProject:
+    """A built project with a tiny model, to do with as a test likes."""
+    return served_template.copy(tmp_path / "served")
 
 
 @pytest.fixture

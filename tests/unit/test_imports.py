@@ -155,6 +155,7 @@ def definition(stage: str) -> dict[str, Any]:
 
 # Imported by stages, and no byte of an artifact can move by them. Everything else that a stage imports is its dependency.
 DECIDES_NO_BYTE = {
+    "lmeraser/__init__.py": "`lmeraser.load`, which no stage calls",
     "lmeraser/core/errors.py": "what people are told where nothing is made",
     "lmeraser/core/files.py": "when a file takes its place, never what is in it",
     "lmeraser/core/layout.py": "names places; those of deps and outs are compared with dvc.yaml here",

@@ -1,0 +1,1 @@
+"""What serving costs, and how soon an erasure is in its answers."""

@@ -1,0 +1,1 @@
+"""The door: what is served by HTTP."""
