@@ -6,15 +6,16 @@ Source: https://huggingface.co/docs/hub/model-cards, checked by `huggingface_hub
 from collections.abc import Mapping
 from typing import Any
 
-from lmeraser.prove.export import EXPORT_FILE, HOLDER, LIMITS, Exported
+from lmeraser.core.layout import EXPORT_FILE
+from lmeraser.prove.export import HOLDER, LIMITS, Exported
 
 TAGS = ["image-classification", "machine-unlearning", "exact-unlearning", "safetensors"]
 TEXT = """\
 # {name}
 
 An image classifier over a frozen backbone ({backbone}), tuned on people's images with
-[lmeraser](https://arxiv.org/abs/2404.11056)'s clusters, so that each person can be erased from it exactly. {count} erasures were
-certified before this export.
+[lmeraser](https://arxiv.org/abs/2404.11056)'s clusters, so that each person can be erased from it exactly.
+Certified erasures before this export: {count}.
 
 ## Use
 
@@ -46,7 +47,7 @@ Accuracy on private test records at the export, as `metrics/metrics.json` of the
 """
 
 
-def card(name: str, exported: Exported, version: str, about: Mapping[str, Any]) -> bytes:
+def card(name: str, exported: Exported, about: Mapping[str, Any]) -> bytes:
     """README.md of an export. Args: about: model, size (px), channels, license, accuracy (None where there is none)."""
     from huggingface_hub import ModelCardData
 
@@ -58,7 +59,7 @@ def card(name: str, exported: Exported, version: str, about: Mapping[str, Any]) 
         model_name=name,
         eval_results=_results(about["accuracy"]),
         erasure={
-            "model_version": version,
+            "model_version": exported.model_version,
             "certificates": exported.certificates,
             "chain_head_sha256": exported.head,
             "last_audit": dict(exported.audits) or None,

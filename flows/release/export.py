@@ -20,11 +20,11 @@ from lmeraser.core.digest import sha256_of_file
 from lmeraser.core.environment import fingerprint
 from lmeraser.core.errors import BadInputError, ProjectError
 from lmeraser.core.files import DRAFT, discard, take_place, write_atomically
-from lmeraser.core.layout import Layout
+from lmeraser.core.layout import EXPORT_FILE, Layout
 from lmeraser.core.params import Params, load_params
 from lmeraser.pipeline.mixing import artifacts_environment
 from lmeraser.prove.certificate import read_head, sign
-from lmeraser.prove.export import CARD_FILE, EXPORT_FILE, Exported, is_export, make_export_statement, version_of
+from lmeraser.prove.export import CARD_FILE, Exported, is_export, make_export_statement
 from lmeraser.prove.home import read_project_id
 from lmeraser.prove.keys import load_or_create_signer, signing_key_path
 from lmeraser.serve.files import served_files
@@ -48,12 +48,13 @@ def export(project: Project, folder: Path, name: str, license_name: str | None) 
         with _draft_of(folder) as draft:
             files = _copy_model(project, draft)
             about = _about(project.params, project.layout, license_name)
-            (draft / CARD_FILE).write_bytes(card(name, exported, version_of(files), about))
+            (draft / CARD_FILE).write_bytes(card(name, exported, about))
             files[CARD_FILE] = sha256_of_file(draft / CARD_FILE)
             layout = project.layout
             signer = load_or_create_signer(signing_key_path(layout.private_state), layout.public_keys)
             write_atomically(draft / EXPORT_FILE, sign(make_export_statement(exported, files), signer))
-            version = version_of(files)
+            version = exported.model_version
+            project.ensure_subject_key()  # before the ledger holds anything: later it would count as lost
             project.ledger.note(None, EVENT, {"model_version": version, "certificates": exported.certificates})
             take_place(draft, folder)
     return {"model_version": version, "files": len(files) + 1, "certificates": exported.certificates, "folder": str(folder)}
@@ -85,10 +86,15 @@ def _require_nobody_waits(project: Project) -> None:
 
 
 def _exported(project: Project) -> Exported:
-    """Raises: VerificationError where the model is of two environments."""
+    """Raises: VerificationError where the model is of two environments; ProjectError where it may not answer."""
+    from lmeraser.serve.loading import Reading, read
+    from lmeraser.serve.watching import Watch
+
     layout = project.layout
+    served = read(Watch(layout), Reading(one_pass=False, batch=None, at_once=1))
     head, made_in = read_head(layout.certificates), artifacts_environment(layout, project.params)
     return Exported(
+        served.version,
         read_project_id(layout.project_id),
         datetime.now(UTC).isoformat(timespec="seconds"),
         head[0] if head else 0,

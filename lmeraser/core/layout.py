@@ -7,6 +7,8 @@ from lmeraser.core.errors import ProjectError
 
 LEDGER_VARIABLE = "LMERASER_LEDGER_URL"  # a PostgreSQL ledger; it may hold a password, so it is no param
 
+EXPORT_FILE = "export.json"
+
 
 @dataclass(frozen=True)
 class Layout:
@@ -205,6 +207,11 @@ class Layout:
     def public_keys(self) -> Path:
         """Public keys that certificates are checked with; in git."""
         return self.root / "data" / "certificate-keys.pem"
+
+    @property
+    def export(self) -> Path:
+        """The signed statement of a folder that `lmeraser export` wrote; in no project."""
+        return self.root / EXPORT_FILE
 
     @property
     def project_id(self) -> Path:

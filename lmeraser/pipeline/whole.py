@@ -4,9 +4,12 @@ While stages run, some files are new and others old. A model of both would be on
 people whose erasure is half done. Runs no DVC, and reads no records: what the locks recorded is compared, path by path.
 """
 
+import base64
+import json
 from collections.abc import Iterator
 from pathlib import Path
 
+from lmeraser.core.digest import sha256_of_file
 from lmeraser.core.errors import ProjectError
 from lmeraser.core.layout import Layout
 from lmeraser.pipeline.files import StageName, locks, plain_name
@@ -71,3 +74,19 @@ def _require_files(layout: Layout, known: Outs, slots: list[str]) -> None:
             raise ProjectError(f"{path} is not what the locks record; {NOT_WHOLE}")
         if path not in known:
             raise ProjectError(f"dvc.lock records no {path}; run `lmeraser build` and retry")
+
+
+def require_export_whole(layout: Layout) -> None:
+    """Raise ProjectError unless the files of an export are those that its statement names.
+
+    The signature, for which a key of the issuer is needed, is `lmeraser verify FOLDER --key`'s to check (`prove/export.py`).
+    """
+    try:
+        statement = json.loads(base64.b64decode(json.loads(layout.export.read_bytes())["payload"]))
+        named = {str(subject["name"]): str(subject["digest"]["sha256"]) for subject in statement["subject"]}
+    except (OSError, ValueError, KeyError, TypeError) as error:
+        raise ProjectError(f"{layout.export.name} is damaged; get the export from its issuer again") from error
+    for path, digest in named.items():
+        file = layout.root / path
+        if not file.is_file() or sha256_of_file(file) != digest:
+            raise ProjectError(f"{path} is missing, or not the file that was exported; get the export from its issuer again")

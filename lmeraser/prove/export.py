@@ -4,7 +4,7 @@
     EXPORT/README.md        the model card
     EXPORT/params.yaml      without the source; EXPORT/artifacts/...: what the served model is made of
 
-The version of an export is the SHA-256 of the names and digests of its files of the model, the card left out: two exports of one
+The version of an export is that of the served model (`lmeraser/serve/version.py`), as its answers name it: two exports of one
 model have one version, whenever they were made.
 """
 
@@ -13,8 +13,9 @@ from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 from typing import TYPE_CHECKING, Any
 
-from lmeraser.core.digest import canonical_json, sha256, sha256_of_file
+from lmeraser.core.digest import sha256_of_file
 from lmeraser.core.errors import BadInputError, VerificationError
+from lmeraser.core.layout import EXPORT_FILE
 from lmeraser.prove.statement import (
     COUNT,
     NUMBER,
@@ -34,7 +35,7 @@ if TYPE_CHECKING:  # 0.2 s that only verifying needs
     from securesystemslib.signer._key import SSlibKey  # the package does not export it to mypy
 
 EXPORT_TYPE = "urn:lmeraser:export:v1"
-EXPORT_FILE, CARD_FILE = "export.json", "README.md"
+CARD_FILE = "README.md"
 MODEL = "artifacts"  # the folder in which nothing may lie that the statement does not name
 FORMAT = 1
 PREDICATE: dict[str, Any] = {
@@ -67,9 +68,11 @@ class Exported:
     """What an export says of itself.
 
     Attributes: project: its id, None before the first certificate; exported_at: ISO 8601 with the offset of UTC.
-    certificates, head: how many there were, and the SHA-256 of the last; audits: the last of each kind, in words.
+    model_version: of the served model; certificates, head: how many there were, and the SHA-256 of the last.
+    audits: the last of each kind, in words.
     """
 
+    model_version: str
     project: str | None
     exported_at: str
     certificates: int
@@ -78,11 +81,6 @@ class Exported:
     environment: Mapping[str, str]
     fingerprint: str
     code_revision: str
-
-
-def version_of(files: Mapping[str, str]) -> str:
-    """Args: files: path in the export to SHA-256."""
-    return sha256(canonical_json({path: digest for path, digest in files.items() if path != CARD_FILE}))
 
 
 def make_export_statement(exported: Exported, files: Mapping[str, str]) -> dict[str, Any]:
@@ -94,7 +92,7 @@ def make_export_statement(exported: Exported, files: Mapping[str, str]) -> dict[
         "predicate": {
             "format": FORMAT,
             "project": exported.project,
-            "model_version": version_of(files),
+            "model_version": exported.model_version,
             "exported_at": exported.exported_at,
             "certificates": {"count": exported.certificates, "head": exported.head},
             "audits": dict(exported.audits),
@@ -115,11 +113,8 @@ def _check_content(statement: Mapping[str, Any]) -> None:
         raise VerificationError(f"its predicate is not {EXPORT_TYPE}: it is a statement about something else")
     check_rule(statement.get("subject"), SUBJECT, "subject", FORMAT)
     check_rule(statement.get("predicate"), PREDICATE, "predicate", FORMAT)
-    files = {subject["name"]: subject["digest"]["sha256"] for subject in statement["subject"]}
-    if len(files) != len(statement["subject"]):
+    if len({subject["name"] for subject in statement["subject"]}) != len(statement["subject"]):
         raise VerificationError("subject names a file twice")
-    if statement["predicate"]["model_version"] != version_of(files):
-        raise VerificationError("predicate.model_version is not that of the files that subject names")
 
 
 @dataclass(frozen=True)

@@ -1,4 +1,4 @@
-"""A model that stays loaded and follows its project: `lmeraser.load`.
+"""A model that stays loaded and follows its project, or the folder of an export: `lmeraser.load`.
 
 The rule that it keeps, from the moment that a request's quarantine stands (`lmeraser submit` has not returned before that):
 
@@ -232,17 +232,18 @@ def open_model(layout: Layout, one_pass: bool = False, batch: int | None = None,
 
 
 def load(path: Path | str = ".", *, one_pass: bool = False, batch: int | None = None, at_once: int | None = None) -> LiveModel:
-    """The model of a project, which follows the project until it is closed.
+    """The model of a project, which follows the project until it is closed; or of a folder that `lmeraser export` wrote.
 
     Args:
-        path: the project's folder, or one below it.
+        path: the project's folder or one below it, or the export's folder.
         one_pass: the global head alone, with those clusters that need no pass of their own.
         batch: records in a pass of the network; else `embed.batch`. Another one gives other last bits, and is another version.
         at_once: passes that run beside each other, a thread each; else one a core (on a GPU always one).
     Raises: ProjectError where there is no project; NotReadyError if nothing may answer; ParamsError if the device is absent, or
         if rows of such a batch depend on each other; StepFailedError if numpy or torch was imported under other settings.
     """
-    model = open_model(Layout.find(Path(path)), one_pass, batch, at_once)
+    folder = Layout(Path(path).resolve())
+    model = open_model(folder if folder.export.is_file() else Layout.find(Path(path)), one_pass, batch, at_once)
     model.current()
     model.follow()
     return model

@@ -8,7 +8,7 @@ from lmeraser.core.layout import Layout
 from lmeraser.core.params import Params, load_params
 from lmeraser.erase.erased import ErasedList
 from lmeraser.pipeline.mixing import require_one_environment
-from lmeraser.pipeline.whole import require_whole
+from lmeraser.pipeline.whole import require_export_whole, require_whole
 from lmeraser.serve.passes import SharedPasses
 from lmeraser.serve.rows import RowModel
 from lmeraser.serve.serving import ServedModel
@@ -83,10 +83,13 @@ def _artifacts(project: Layout, standing: Standing) -> Stamps:
 
 def _read(project: Layout, standing: Standing, reading: Reading) -> Loaded:
     quarantine, layout = standing.quarantine, _source(project, standing)
-    _require_known(project)
     params = load_params(layout.params)
-    if quarantine is None:  # else a copy answers, which was whole when it was linked
-        require_whole(project, load_router(project.router)[1])
+    if project.export.is_file():
+        require_export_whole(project)
+    else:
+        _require_known(project)
+        if quarantine is None:  # else a copy answers, which was whole when it was linked
+            require_whole(project, load_router(project.router)[1])
     whole = RowModel.of(ServedModel.load_served(project, params))
     model = whole.without_own_passes() if reading.one_pass else whole
     if model.head is None and not model.clusters:

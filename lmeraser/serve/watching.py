@@ -61,7 +61,7 @@ class Watch:
 
     def __init__(self, layout: Layout) -> None:
         self.layout = layout
-        fixed = (layout.quarantine, layout.erased, layout.erased_memory, layout.params)
+        fixed = (layout.quarantine, layout.erased, layout.erased_memory, layout.params, layout.export)
         self._paths = (*fixed, *locks(layout.root))
         self._last: Standing | None = None
 
@@ -73,5 +73,7 @@ class Watch:
         stamps, last = self.stamps(), self._last
         if last is not None and last.stamps == stamps:
             return last
-        self._last = read = Standing(stamps, read_quarantine(self.layout), ErasedList.known(self.layout).pseudonyms)
+        # An export has no list: whoever was erased before it is in none of its files, and of later ones it cannot know.
+        erased = frozenset[str]() if self.layout.export.is_file() else ErasedList.known(self.layout).pseudonyms
+        self._last = read = Standing(stamps, read_quarantine(self.layout), erased)
         return read

@@ -15,14 +15,17 @@ from hypothesis import strategies as st
 from flows.release import export as exporting
 from flows.release.card import card
 from lmeraser.core.digest import sha256_of_file
-from lmeraser.core.errors import BadInputError, VerificationError
+from lmeraser.core.errors import BadInputError, ProjectError, VerificationError
+from lmeraser.core.layout import EXPORT_FILE, Layout
 from lmeraser.core.params import Params, load_params
+from lmeraser.pipeline.whole import require_export_whole
 from lmeraser.prove.certificate import sign
-from lmeraser.prove.export import CARD_FILE, EXPORT_FILE, Exported, check_export, make_export_statement, version_of
+from lmeraser.prove.export import CARD_FILE, Exported, check_export, make_export_statement
 from lmeraser.prove.verify import CertificateError
 from unit.test_certificate import KEYS, NEW, OLD
 
 EXPORTED = Exported(
+    model_version="d" * 64,
     project="0123456789abcdef",
     exported_at="2026-01-01T00:00:00+00:00",
     certificates=3,
@@ -45,7 +48,7 @@ def write_export(folder: Path, exported: Exported = EXPORTED) -> Path:
         (folder / name).parent.mkdir(parents=True, exist_ok=True)
         (folder / name).write_bytes(content)
     files = {name: sha256_of_file(folder / name) for name in CONTENT}
-    (folder / CARD_FILE).write_bytes(card("digits", exported, version_of(files), ABOUT))
+    (folder / CARD_FILE).write_bytes(card("digits", exported, ABOUT))
     files[CARD_FILE] = sha256_of_file(folder / CARD_FILE)
     (folder / EXPORT_FILE).write_bytes(sign(make_export_statement(exported, files), OLD))
     return folder
@@ -55,8 +58,16 @@ def test_an_export_tells_its_version_and_its_duties(tmp_path: Path) -> None:
     checked = check_export(write_export(tmp_path), KEYS)
     assert (checked.certificates, checked.head, checked.files, checked.others) == (3, "a" * 64, 4, 0)
     assert any("newer version" in line for line in checked.holder)
-    later = check_export(write_export(tmp_path, replace(EXPORTED, exported_at="2027-01-01T00:00:00+00:00")), KEYS)
-    assert later.model_version == checked.model_version, "the version is that of the model, not of the export"
+    assert checked.model_version == "d" * 64
+
+
+def test_a_changed_file_of_an_export_is_not_loaded(tmp_path: Path) -> None:
+    layout = Layout(write_export(tmp_path))
+    require_export_whole(layout)
+    (tmp_path / "artifacts" / "tune" / "c01.safetensors").write_bytes(b"another")
+    refused(ProjectError, lambda: require_export_whole(layout))
+    (tmp_path / EXPORT_FILE).write_bytes(b"{}")
+    refused(ProjectError, lambda: require_export_whole(layout))
 
 
 @settings(max_examples=60, deadline=None, suppress_health_check=list(HealthCheck))
@@ -139,6 +150,6 @@ def test_a_folder_that_holds_something_else_is_left_alone(tmp_path: Path) -> Non
 
 
 def test_card_is_written_for_people(tmp_path: Path) -> None:
-    text = card("digits", EXPORTED, "c" * 64, ABOUT | {"accuracy": None}).decode()
+    text = card("digits", EXPORTED, ABOUT | {"accuracy": None}).decode()
     assert "not measured" in text
     assert json.dumps("model_version")[1:-1] in text
