@@ -1,6 +1,24 @@
 """The commands, in the order of `lmeraser --help`."""
 
-from flows.cli import approve, audit, build, cancel, forget, keys, parts, plan, predict, resume, slots, status, submit, verify
+from flows.cli import (
+    approve,
+    audit,
+    build,
+    cancel,
+    door,
+    forget,
+    hook,
+    keys,
+    parts,
+    plan,
+    predict,
+    resume,
+    slots,
+    status,
+    submit,
+    token,
+    verify,
+)
 from flows.cli.command import Command
 
 COMMANDS: tuple[Command, ...] = (
@@ -18,4 +36,7 @@ COMMANDS: tuple[Command, ...] = (
     verify,
     keys,
     predict,
+    door,
+    token,
+    hook,
 )
