@@ -20,7 +20,9 @@ Address = ipaddress.IPv4Address | ipaddress.IPv6Address
 RESOLVING = 5.0  # s
 PORTS = {443, *range(1024, 65536)}  # not those where mail, shells and the like listen
 METADATA = frozenset({"168.63.129.16"})  # Azure's, which is registered as public; those of others are link-local or private
-EMBEDDING = tuple(ipaddress.ip_network(text) for text in ("64:ff9b::/96", "64:ff9b:1::/48"))  # NAT64, RFC 6052 and 8215
+UNICAST = ipaddress.ip_network(
+    "2000::/3"
+)  # all that IANA gives out; NAT64 (64:ff9b::/96), site-local and mapped ones lie outside
 
 
 @dataclass(frozen=True)
@@ -43,9 +45,8 @@ def is_public(text: str) -> bool:
         return False
     if isinstance(address, ipaddress.IPv4Address):
         return True
-    if any(address in network for network in EMBEDDING) or address.teredo or address.sixtofour:
-        return False  # they reach IPv4 addresses by a detour; nobody's callback needs that
-    return address.ipv4_mapped is None
+    # Teredo and 6to4 reach IPv4 addresses by a detour; nobody's callback needs that.
+    return address in UNICAST and not address.teredo and not address.sixtofour
 
 
 async def resolve(host: str, port: int) -> list[str]:

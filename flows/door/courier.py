@@ -1,7 +1,7 @@
 """The courier tells what waits in the outbox, again and again until it arrived. It runs beside erasures and never holds one up.
 
 The door has one, with callbacks; `make serve` starts one for hooks (`python -m flows.door.courier`); `lmeraser hook send` is
-one round of it. Several may run: who takes a delivery has it for two minutes, and the others leave it alone.
+one round of it. Several may run: who takes a delivery has it for five minutes, and the others leave it alone.
 """
 
 import asyncio

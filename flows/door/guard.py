@@ -1,5 +1,6 @@
 """Who may come in: what the routes work with, whose token it is and what it may do, and how much of a body is read."""
 
+import asyncio
 import threading
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
@@ -21,6 +22,7 @@ T = TypeVar("T")
 Needs = Sequence[frozenset[str]]  # all scopes of one of the sets
 
 BUSY = 30.0  # s that a request waits for those before it
+BODY = 20.0  # s that a body may take
 
 
 @dataclass
@@ -83,15 +85,20 @@ async def let_in(door: Door, http: HttpRequest, needs: Needs) -> Client:
 
 
 async def whole_body(http: HttpRequest) -> bytes:
-    """Raises: RefusedError if it is too large, or declared as something else than JSON."""
+    """Raises: RefusedError if it is too large or slow, or declared as something else than JSON."""
     kind = http.headers.get("content-type", "").partition(";")[0].strip().lower()
     if kind != "application/json":
         raise RefusedError(415, "the content type is not supported; expected application/json")
     if http.headers.get("content-encoding", "identity").lower() != "identity":
         raise RefusedError(415, "the content encoding is not supported; send the body as it is")
     read = bytearray()
-    async for chunk in http.stream():
-        read += chunk
-        if len(read) > opendsr.MAX_BODY:
-            raise RefusedError(413, f"the body is larger than {opendsr.MAX_BODY} bytes; send one request for each person")
+    try:
+        async with asyncio.timeout(BODY):
+            async for chunk in http.stream():
+                read += chunk
+                if len(read) > opendsr.MAX_BODY:
+                    line = f"the body is larger than {opendsr.MAX_BODY} bytes; send one request for each person"
+                    raise RefusedError(413, line)
+    except TimeoutError as error:
+        raise RefusedError(408, f"the body did not come within {BODY:.0f} s; send it again") from error
     return bytes(read)

@@ -30,7 +30,7 @@ LAST = ("completed", "cancelled")  # no status follows
 
 ATTEMPTS = 60  # about two days
 LONGEST = 3600.0  # s between two tries
-LEASE = 120.0  # s; whoever took a delivery and was killed has lost it
+LEASE = 300.0  # s; whoever took a delivery and was killed has lost it
 READ = 500  # events at a time
 
 

@@ -135,7 +135,7 @@ async def cancel(door: Door, client: Client, _: HttpRequest, request_id: str) ->
         if status(request.state) != "pending":
             raise RefusedError(409, f"the request is {status(request.state)}; only a pending one can be cancelled")
         try:
-            return intake.cancel(project, request.request_id)
+            return intake.cancel(project, request.request_id, by="the controller")
         except RequestError as error:  # it went on meanwhile
             raise RefusedError(409, "the request is in progress; only a pending one can be cancelled") from error
 

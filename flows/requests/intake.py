@@ -191,7 +191,7 @@ def _was_set_aside(project: Project, request: Request) -> bool:
     return bool(blocked) and blocked[-1].get("why") == TOGETHER
 
 
-def cancel(project: Project, request_id: str) -> Request:
+def cancel(project: Project, request_id: str, by: str = "the operator") -> Request:
     """End a request for which nothing was done yet. Raises: RequestError if something was."""
     request = project.ledger.get(request_id)
     begun = reached(request.reached, "removed") or request.batch_id is not None
@@ -199,7 +199,7 @@ def cancel(project: Project, request_id: str) -> Request:
         raise RequestError(f"request {request_id} is {request.state}; only one that nothing was done for can be cancelled")
     if request.state == FAILED:
         project.ledger.move([request_id], request.reached)
-    project.ledger.move([request_id], REJECTED, note={"why": "cancelled"}, reason="cancelled by the operator")
+    project.ledger.move([request_id], REJECTED, note={"why": "cancelled"}, reason=f"cancelled by {by}")
     refresh(project)
     return project.ledger.get(request_id)
 
