@@ -7,7 +7,6 @@ from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from typing import Any
 
-import httpx
 from starlette.testclient import TestClient
 
 from flows.door import signing, tokens
@@ -16,6 +15,7 @@ from flows.door.guard import Door
 from flows.project import Project
 
 HOST = "https://door.example"
+Answer = Any  # what starlette's client gives: like httpx's
 FIRST, SECOND = "5eed0000-0000-4000-8000-000000000001", "5eed0000-0000-4000-8000-000000000002"
 PUBLIC, PRIVATE = "93.184.215.14", "10.0.0.7"  # addresses of names that begin with `public` or `private`
 
@@ -55,11 +55,11 @@ class Doorway:
             self._tokens[key] = tokens.create(self.door.store, client, scopes, days, datetime.now(UTC))[1]
         return self._tokens[key]
 
-    def ask(self, method: str, path: str, token: str | None = None, **options: Any) -> httpx.Response:
+    def ask(self, method: str, path: str, token: str | None = None, **options: Any) -> Answer:
         headers = {"Authorization": f"Bearer {token}"} if token else {}
         return self.web.request(method, path, headers=headers | options.pop("headers", {}), **options)
 
-    def send(self, body: dict[str, Any], *scopes: str, client: str = "acme") -> httpx.Response:
+    def send(self, body: dict[str, Any], *scopes: str, client: str = "acme") -> Answer:
         return self.ask("POST", "/requests", self.token(client, *(scopes or ("submit", "read"))), json=body)
 
     def status(self, request_id: str = FIRST, client: str = "acme") -> dict[str, Any]:
@@ -68,7 +68,7 @@ class Doorway:
         told: dict[str, Any] = answer.json()
         return told
 
-    def line(self, answer: httpx.Response, code: int) -> str:
+    def line(self, answer: Answer, code: int) -> str:
         """The line of an answer that is a refusal of this code."""
         assert answer.status_code == code, answer.text
         error = json.loads(answer.content)["error"]

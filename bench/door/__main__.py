@@ -5,7 +5,8 @@
 
 The digits project is built in a temporary folder, with approval asked for, so that requests wait and nothing is erased. Requests
 go through the application in this process, by the ASGI protocol: routes, tokens, ledger, signatures and log are the real ones, a
-socket is not. Names of real people of the data and of nobody are sent; each is a canary that no answer and no line of the log may hold.
+socket is not. Names of real people of the data and of nobody are sent; each is a canary that no answer and no line of the log may
+hold.
 
 Takes: about ten minutes on two cores.
 """

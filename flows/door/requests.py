@@ -157,14 +157,16 @@ async def approve(door: Door, client: Client, _: HttpRequest, request_id: str) -
 
 
 async def certificate(door: Door, client: Client, _: HttpRequest, request_id: str) -> Response:
-    def read() -> bytes:
+    def read() -> tuple[bytes, str]:
         request, _ = own_request(door, client, request_id, AUDIT in client.scopes)
         if request.state != CERTIFIED or request.certificate is None:
             raise RefusedError(404, "the request has no certificate yet; `GET /requests/ID` tells where it stands")
-        return (door.home.layout.root / request.certificate).read_bytes()
+        file = door.home.layout.root / request.certificate
+        return file.read_bytes(), file.name
 
-    envelope = await run_in_threadpool(read)
-    return Response(envelope, 200, NO_STORE | door.signer.headers(envelope), "application/json")
+    envelope, name = await run_in_threadpool(read)
+    named = {"Content-Disposition": f'attachment; filename="{name}"'}  # a verifier asks for the name that it was issued under
+    return Response(envelope, 200, NO_STORE | named | door.signer.headers(envelope), "application/json")
 
 
 async def ledger_head(door: Door, *_: object) -> Response:
