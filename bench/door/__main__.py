@@ -12,7 +12,6 @@ Takes: about ten minutes on two cores.
 """
 
 import contextlib
-import io
 import itertools
 import resource
 import shutil
@@ -90,8 +89,9 @@ def fuzz(root: Path, count: int, seed: int) -> Outcome:
     scopes = (["submit", "read"], ["submit"], ["read"], ["approve"], ["audit"])
     valid = [tokens.create(door.store, f"client-{place}", chosen, 1, now)[1] for place, chosen in enumerate(scopes)]
     ids = [f"5eed0000-0000-4000-8000-{number:012d}" for number in range(200)]
-    outcome, log = Outcome(), io.StringIO()
-    with contextlib.redirect_stderr(log), TestClient(make_door(project, door, courier=False), base_url=URL) as web:
+    outcome = Outcome()
+    log = (root.parent / "log").open("w+")  # a file: stages write into it too
+    with log, contextlib.redirect_stderr(log), TestClient(make_door(project, door, courier=False), base_url=URL) as web:
         document = web.get("/openapi.json").json()
         fuzzer = Fuzzer(document, seed, CANARY, ids, [*valid, "nonsense"], [*subjects, f"{CANARY}nobody"])
         began = time.monotonic()
@@ -99,10 +99,12 @@ def fuzz(root: Path, count: int, seed: int) -> Outcome:
             sent = fuzzer.draw()
             answer = web.request(sent.method, sent.path, headers=sent.headers, content=sent.content)
             outcome.codes[answer.status_code] += 1
-            problem = fault(sent, answer, CANARY) or ("a canary in the log" if CANARY in log.getvalue() else None)
-            outcome.faults += [problem] if problem else []
+            log.seek(0)
+            lines = log.read()
             log.seek(0)
             log.truncate()
+            problem = fault(sent, answer, CANARY) or ("a canary in the log" if CANARY in lines else None)
+            outcome.faults += [problem] if problem else []
             if (number + 1) % max(count // POINTS, 1) == 0:
                 outcome.mebibytes.append(round(resident(), 1))
         outcome.seconds = round(time.monotonic() - began, 1)

@@ -28,6 +28,7 @@ from lmeraser.core.errors import LmeraserError, ProjectError
 from lmeraser.core.progress import say
 
 PREFIX = "/v2"  # OpenDSR wants the major version in front; without it is for people
+SWEEP = 60.0  # s
 OURS = (RefusedError, HTTPException, LmeraserError, OSError, sqlite3.Error)
 
 
@@ -67,14 +68,13 @@ def make_door(project: Project, door: Door, courier: bool = True) -> FastAPI:
 
     @contextlib.asynccontextmanager
     async def lifespan(_: FastAPI) -> AsyncIterator[None]:
-        tasks = []
-        if courier:
-            tasks.append(asyncio.create_task(run_in_threadpool(take_up, door)))
-            tasks.append(asyncio.create_task(Courier(project, door.signer, door.resolver, door.open_http).run()))
+        work = [_sweep(door), Courier(project, door.signer, door.resolver, door.open_http).run()] if courier else []
+        tasks = [asyncio.create_task(act) for act in work]
         yield
         for task in tasks:
             task.cancel()
         await asyncio.gather(*tasks, return_exceptions=True)
+        await door.finish()
 
     app = FastAPI(
         title="lmeraser",
@@ -86,6 +86,16 @@ def make_door(project: Project, door: Door, courier: bool = True) -> FastAPI:
     )
     include(app, door)
     return app
+
+
+async def _sweep(door: Door) -> None:
+    """Take up what was received and is not in effect, at the start and every minute."""
+    while True:
+        try:
+            await run_in_threadpool(take_up, door)
+        except (LmeraserError, OSError) as error:
+            say(f"door: {as_refusal(error).message}")
+        await asyncio.sleep(SWEEP)
 
 
 def include(app: FastAPI, door: Door) -> None:

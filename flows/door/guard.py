@@ -35,35 +35,47 @@ class Door:
     resolver: Resolver = addresses.resolve
     open_http: bool = False
     failures: Failures = field(default_factory=lambda: Failures(lambda: datetime.now(UTC).timestamp()))
+    queued: threading.Lock = field(default_factory=threading.Lock)  # of who waits to solve the global head
+    solving: threading.Lock = field(default_factory=threading.Lock)
     _params: tuple[int, int] | None = None
     _one: threading.Lock = field(default_factory=threading.Lock)
+    _tasks: set[asyncio.Task[None]] = field(default_factory=set)
 
     @property
     def store(self) -> Store:
         return Store(self.home.layout)
 
+    def now(self) -> Project:
+        """The project with the params of now: the door runs for months, and whether approval is asked for is one of them."""
+        state = self.home.layout.params.stat()
+        found = (state.st_ino, state.st_mtime_ns)
+        if self._params != found:
+            ledger, made = self.home.ledger, Project(self.home.layout)
+            made.__dict__["ledger"] = ledger  # it does not depend on params, and opening one reads all of it
+            self.home, self._params = made, found
+        return self.home
+
     def alone(self, act: Callable[[Project], T]) -> T:
-        """Do what changes requests, one at a time: a project's roster is one thread's.
+        """Do what looks at everybody in the project, one at a time: a project's roster is one thread's.
 
         Raises: RefusedError if others take too long.
         """
         if not self._one.acquire(timeout=BUSY):
             raise RefusedError(503, "the service is busy with other requests; retry later", LATER)
         try:
-            self._renew()
-            return act(self.home)
+            return act(self.now())
         finally:
             self._one.release()
 
-    def _renew(self) -> None:
-        """Take the params as they are now: the door runs for months, and whether approval is asked for is one of them."""
-        state = self.home.layout.params.stat()
-        found = (state.st_ino, state.st_mtime_ns)
-        if self._params != found:
-            ledger = self.home.ledger
-            self.home = Project(self.home.layout)
-            self.home.__dict__["ledger"] = ledger  # it does not depend on params, and opening one reads all of it
-            self._params = found
+    def later(self, act: Callable[[], None]) -> None:
+        """Do it in a thread, and let nobody wait for it: neither this answer nor the next one on its connection."""
+        task = asyncio.create_task(run_in_threadpool(act))
+        self._tasks.add(task)
+        task.add_done_callback(self._tasks.discard)
+
+    async def finish(self) -> None:
+        """Wait for what is under way."""
+        await asyncio.gather(*self._tasks, return_exceptions=True)
 
 
 async def let_in(door: Door, http: HttpRequest, needs: Needs) -> Client:

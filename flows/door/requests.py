@@ -3,7 +3,7 @@
 An application that takes the router also takes `answers.handle` for its errors (`flows/door/asgi.py`).
 """
 
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass
 from functools import partial
 from typing import Any
@@ -11,7 +11,6 @@ from typing import Any
 from fastapi import APIRouter
 from fastapi import Request as HttpRequest
 from pydantic import BaseModel
-from starlette.background import BackgroundTask
 from starlette.concurrency import run_in_threadpool
 from starlette.responses import Response
 
@@ -22,6 +21,7 @@ from flows.door.opendsr import Cancelled, Discovery, Erasure, ErrorAnswer, Recei
 from flows.door.tokens import APPROVE, AUDIT, READ, SUBMIT, Client
 from flows.project import Project
 from flows.requests import intake
+from flows.requests.quarantine import solve_newest
 from flows.service.client import announce, resume_waiting
 from lmeraser.core.errors import BlockedError, LmeraserError, RequestError
 from lmeraser.core.progress import say
@@ -58,9 +58,9 @@ async def _check_callbacks(door: Door, client: Client, erasure: Erasure) -> None
         await addresses.check(url, door.resolver, door.open_http)
 
 
-def receive(door: Door, client: Client, erasure: Erasure, project: Project) -> Request:
+def receive(door: Door, client: Client, erasure: Erasure) -> Request:
     """Commit the request to the ledger, or recognise it. Raises: RefusedError if its id is another's, or about another person."""
-    subjects = normalise_subjects([erasure.subject])
+    project, subjects = door.now(), normalise_subjects([erasure.subject])
     known = project.ledger.find(erasure.request_id)
     if known is not None and outbox.owner(door.store, erasure.request_id) is None:  # it came by the command line
         raise RefusedError(409, IN_USE)
@@ -78,44 +78,59 @@ def receive(door: Door, client: Client, erasure: Erasure, project: Project) -> R
     return request
 
 
-def take_effect(request: Request, subjects: list[str], project: Project) -> None:
-    """As `lmeraser submit`: validated, and in effect at once. That it is refused is its state, and not told here."""
+def take_effect(door: Door, request: Request, subjects: Sequence[str]) -> None:
+    """Validated, and in effect at once, as `lmeraser submit` does it. That it is refused is its state, and not told here.
+
+    Whatever happens: the request is in the ledger, and its acknowledgement is true.
+    """
     try:
-        intake.accept(project, request, subjects)
+        door.alone(lambda project: intake.accept(project, request, subjects, solved=False))
     except (RequestError, BlockedError):
         return
     except LmeraserError as error:
         say(f"door: request {request.request_id} is received, and not in effect yet: {error}")
-    announce(project.layout, request.request_id)
-
-
-def _quietly(effect: Callable[[], None]) -> None:
-    """The request is in the ledger: whatever happens now, its acknowledgement is true."""
-    try:
-        effect()
-    except Exception as error:  # (also a full disk)
-        say(f"door: {type(error).__name__} after a request was received; a sweep or `lmeraser resume` takes it up")
+    except Exception as error:  # (also a full disk, or others that took too long)
+        say(f"door: {type(error).__name__} after a request was received; it is taken up again within a minute")
+        return
+    announce(door.home.layout, request.request_id)
 
 
 def take_up(door: Door) -> None:
-    """Put in effect what was received by a door that was ended before it could."""
+    """Put in effect what was received before and could not be then."""
     for request in door.home.ledger.all(open_only=True):
         if request.state == "received":
-            _quietly(partial(door.alone, partial(take_effect, request, [])))
+            take_effect(door, request, [])
+    solve_head(door)
+
+
+def solve_head(door: Door) -> None:
+    """Let the global head answer again, without the people who are in quarantine: it needs a second, and nobody waits for it."""
+    if not door.queued.acquire(blocking=False):
+        return  # somebody waits to solve it already, and will solve the newest
+    with door.solving:
+        door.queued.release()
+        try:
+            solve_newest(door.home)
+        except LmeraserError as error:
+            say(f"door: the global head stays withheld until the retraining: {error}")
 
 
 async def submit(door: Door, client: Client, http: HttpRequest, _: str) -> Response:
     body = await whole_body(http)
     erasure = opendsr.read_request(body, door.clock())
     await _check_callbacks(door, client, erasure)
-    request = await run_in_threadpool(door.alone, partial(receive, door, client, erasure))
-    effect = partial(door.alone, partial(take_effect, request, [erasure.subject]))
-    answer = signed(door.signer, 201, opendsr.received(request, client.name, body))
+    request = await run_in_threadpool(receive, door, client, erasure)
     if READ in client.scopes:
-        await run_in_threadpool(_quietly, effect)
-    else:  # how long this takes tells whether the person is known: such a client does not wait for it
-        answer.background = BackgroundTask(_quietly, effect)
-    return answer
+        await run_in_threadpool(take_effect, door, request, [erasure.subject])
+        door.later(partial(solve_head, door))
+    else:  # how long it takes tells whether the person is known: such a client does not wait for it
+        door.later(partial(_effect_then_head, door, request, [erasure.subject]))
+    return signed(door.signer, 201, opendsr.received(request, client.name, body))
+
+
+def _effect_then_head(door: Door, request: Request, subjects: Sequence[str]) -> None:
+    take_effect(door, request, subjects)
+    solve_head(door)
 
 
 # Everything else
@@ -148,12 +163,14 @@ async def approve(door: Door, client: Client, _: HttpRequest, request_id: str) -
         request, controller = own_request(door, client, request_id, True)
         if not intake.needs_approval(project, request):
             raise RefusedError(409, "the request does not wait for approval; nothing was done")
-        approved = intake.approve(project, request.request_id, client.name)
+        approved = intake.approve(project, request.request_id, client.name, solved=False)
         if not resume_waiting(project.layout, request.request_id, client.name):
             announce(project.layout, request.request_id)
         return approved, controller
 
-    return _status(door, *await run_in_threadpool(door.alone, act))
+    approved, controller = await run_in_threadpool(door.alone, act)
+    door.later(partial(solve_head, door))
+    return _status(door, approved, controller)
 
 
 async def certificate(door: Door, client: Client, _: HttpRequest, request_id: str) -> Response:

@@ -225,13 +225,13 @@ def needs_approval(project: Project, request: Request) -> bool:
     return project.params.service.approval and request.state == "validated"
 
 
-def approve(project: Project, request_id: str, by: str) -> Request:
-    """Record who approved a request, and put it in effect."""
+def approve(project: Project, request_id: str, by: str, solved: bool = True) -> Request:
+    """Record who approved a request, and put it in effect. Args: solved: as of `take_effect`."""
     who = " ".join(by.split())
     if not 1 <= len(who) <= 200 or not who.isprintable():
         raise BadInputError("--by holds no name; give 1 to 200 printable characters")
     project.ledger.approve(request_id, who)
-    return take_effect(project, project.ledger.get(request_id))
+    return take_effect(project, project.ledger.get(request_id), solved)
 
 
 def refuse(request: Request) -> None:

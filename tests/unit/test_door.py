@@ -5,6 +5,7 @@ import errno
 import itertools
 import json
 import os
+import threading
 import time
 from collections.abc import Iterator
 from pathlib import Path
@@ -21,7 +22,7 @@ from starlette.testclient import TestClient
 from flows.door import guard
 from flows.door.asgi import make_door
 from flows.door.guard import Door
-from flows.door.requests import ROUTES
+from flows.door.requests import ROUTES, take_up
 from flows.door.tokens import FAILURES, SCOPES
 from flows.requests import intake
 from lmeraser.core.errors import StepFailedError
@@ -92,7 +93,7 @@ def test_request_is_in_effect_when_it_is_answered(way: Doorway) -> None:
 
 def test_what_an_ended_door_had_received_is_taken_up_by_the_next(way: Doorway, monkeypatch: pytest.MonkeyPatch) -> None:
     with monkeypatch.context() as patch:
-        patch.setattr(intake, "accept", lambda *_: (_ for _ in ()).throw(KeyError("killed")))
+        patch.setattr(intake, "accept", lambda *_, **__: (_ for _ in ()).throw(KeyError("killed")))
         assert way.send(a_request(ANNA)).status_code == 201
     assert way.states == {FIRST: "received"}
     again = Door(way.door.home, way.door.signer, resolver=resolve)
@@ -133,27 +134,22 @@ def test_client_that_may_only_submit_cannot_tell_who_is_known(way: Doorway, pipe
     assert way.send(a_request(ANNA, ids[0]), "submit").status_code == way.send(a_request(NOBODY, ids[1]), "submit").status_code
 
 
-def test_such_a_client_does_not_wait_for_what_would_tell_it(way: Doorway, monkeypatch: pytest.MonkeyPatch) -> None:
-    order: list[str] = []
-    monkeypatch.setattr(intake, "accept", lambda *_: order.append("effect"))
+def test_such_a_client_waits_for_nothing_that_would_tell_it(way: Doorway, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Neither for its answer, nor for the next one on the same connection."""
+    go_on, order = threading.Event(), list[str]()
 
-    class Noting:
-        """An ASGI application that notes when the answer was sent."""
+    def slow(*_: Any, **__: Any) -> None:
+        assert go_on.wait(30)
+        order.append("effect")
 
-        def __init__(self, app: Any) -> None:
-            self.app = app
-
-        async def __call__(self, scope: Any, receive: Any, send: Any) -> None:
-            async def noting(message: Any) -> None:
-                order.append(message["type"])
-                await send(message)
-
-            await self.app(scope, receive, noting)
-
-    way.web = TestClient(Noting(make_door(way.door.home, way.door, courier=False)), base_url=HOST)
-    way.send(a_request(ANNA), "submit")
-    way.send(a_request(BERTA, SECOND), "submit", "read")
-    assert order == ["http.response.start", "http.response.body", "effect", "effect", "http.response.start", "http.response.body"]
+    monkeypatch.setattr(intake, "accept", slow)
+    assert way.send(a_request(ANNA), "submit").status_code == 201
+    assert way.send(a_request(BERTA, SECOND), "submit").status_code == 201
+    assert order == []
+    go_on.set()
+    third = "5eed0000-0000-4000-8000-000000000003"
+    assert way.send(a_request(BERTA, third), "submit", "read").status_code == 201
+    assert "effect" in order, "who may read gets the answer when it is in effect"
 
 
 # Scopes and tokens
@@ -384,17 +380,12 @@ def full(way: Doorway, patch: pytest.MonkeyPatch) -> None:
     patch.setattr(intake, "receive", receive)
 
 
-def occupied(way: Doorway, patch: pytest.MonkeyPatch) -> None:
-    patch.setattr(guard, "BUSY", 0.01)
-    assert way.door._one.acquire()
-
-
 def open_file(way: Doorway, patch: pytest.MonkeyPatch) -> None:
     way.token("acme", "submit", "read")
     way.door.store.path.chmod(0o644)
 
 
-@pytest.mark.parametrize("day", [unbuilt, busy, full, occupied, open_file])
+@pytest.mark.parametrize("day", [unbuilt, busy, full, open_file])
 def test_on_a_bad_day_the_client_is_told_to_come_back_and_nothing_is_stored(
     way: Doorway, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], day: Any
 ) -> None:
@@ -406,6 +397,35 @@ def test_on_a_bad_day_the_client_is_told_to_come_back_and_nothing_is_stored(
     assert way.door.home.ledger.all() == []
     output = capsys.readouterr().err
     assert CANARY not in output + answer.text
+
+
+def test_request_that_others_hold_up_is_received_and_taken_up_later(way: Doorway, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(guard, "BUSY", 0.01)
+    with way.door._one:
+        assert way.send(a_request(ANNA)).status_code == 201
+        answer = way.ask("DELETE", f"/requests/{FIRST}", way.token("acme", "submit", "read"))
+        assert "retry later" in way.line(answer, 503)
+    assert way.states == {FIRST: "received"}
+    take_up(way.door)
+    assert way.states == {FIRST: "quarantined"}
+
+
+def test_global_head_is_solved_after_the_answer_and_by_one_at_a_time(way: Doorway, monkeypatch: pytest.MonkeyPatch) -> None:
+    go_on, under_way = threading.Event(), list[str]()
+
+    def slow(project: Any) -> None:
+        under_way.append("begun")
+        assert go_on.wait(30)
+
+    monkeypatch.setattr("flows.door.requests.solve_newest", slow)
+    for number in range(6):
+        answer = way.send(a_request(ANNA, f"5eed0000-0000-4000-8000-00000000001{number}"))
+        assert answer.status_code == 201
+    assert len(under_way) <= 1
+    go_on.set()
+    assert way.web.portal
+    way.web.portal.call(way.door.finish)
+    assert 2 <= len(under_way) <= 3, "the one that was under way, one for all that came meanwhile, and who came after"
 
 
 def test_stale_pipeline_keeps_the_request_received(way: Doorway, pipeline: FakePipeline) -> None:
