@@ -34,6 +34,7 @@ def act(options: argparse.Namespace) -> Result:
     from flows.project import Project
 
     _check(options)
+    tls = _tls(options)
     project = Project.find()
     project.ledger.head()  # a damaged one is told now
     listening = asgi.listen(options.host, options.port)
@@ -43,7 +44,6 @@ def act(options: argparse.Namespace) -> Result:
     base_url = signing.check_url(options.url or here)
     door = Door(project, _signer(project, base_url, options), open_http=options.allow_http_callbacks)
     _say(here, base_url, options.allow_http_callbacks)
-    tls = (options.tls_certificate, options.tls_key) if options.tls_key else None
     asgi.run(asgi.make_door(project, door), listening, tls, options.behind_proxy)
     return {"url": base_url}, ["the door is closed"]
 
@@ -61,6 +61,21 @@ def _check(options: argparse.Namespace) -> None:
             "--host is not this machine alone, and tokens would cross the network in clear; give --tls-certificate and "
             "--tls-key, or --behind-proxy if a proxy before it does TLS"
         )
+
+
+def _tls(options: argparse.Namespace) -> tuple[Path, Path] | None:
+    """The certificate and key of https, if they are a pair. Raises: BadInputError."""
+    import ssl
+
+    if options.tls_key is None:
+        return None
+    try:
+        ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER).load_cert_chain(options.tls_certificate, options.tls_key, password=lambda: "")
+    except (OSError, ValueError) as error:  # an SSLError is an OSError
+        raise BadInputError(
+            "--tls-certificate and --tls-key cannot be used; expected PEM files of one pair, the key without a password"
+        ) from error
+    return options.tls_certificate, options.tls_key
 
 
 def _is_loopback(host: str) -> bool:
