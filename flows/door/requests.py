@@ -97,10 +97,11 @@ def take_effect(door: Door, request: Request, subjects: Sequence[str]) -> None:
 
 def take_up(door: Door) -> None:
     """Put in effect what was received before and could not be then."""
-    for request in door.home.ledger.all(open_only=True):
-        if request.state == "received":
-            take_effect(door, request, [])
-    solve_head(door)
+    waiting = [request for request in door.home.ledger.all(open_only=True) if request.state == "received"]
+    for request in waiting:
+        take_effect(door, request, [])
+    if waiting:
+        solve_head(door)
 
 
 def solve_head(door: Door) -> None:

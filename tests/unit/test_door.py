@@ -8,6 +8,7 @@ import os
 import threading
 import time
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
@@ -76,6 +77,21 @@ def test_two_clients_with_one_id_lose_no_second_erasure(way: Doorway) -> None:
 def test_id_that_came_by_the_command_line_is_no_clients(way: Doorway, pipeline: FakePipeline) -> None:
     pipeline.submit(ANNA, request_id=FIRST)
     assert "in use" in way.line(way.send(a_request(ANNA)), 409)
+
+
+def test_of_many_who_send_one_id_at_once_one_is_taken(way: Doorway) -> None:
+    people, clients = [f"{CANARY}-{number}" for number in range(1, 5)], ["acme", "other"]
+    for client in clients:
+        way.token(client, "submit")
+    both = list(itertools.product(people, clients)) * 2
+    with ThreadPoolExecutor(len(both)) as pool:
+        codes = list(pool.map(lambda of: way.send(a_request(of[0]), "submit", client=of[1]).status_code, both))
+    taken = {of for of, code in zip(both, codes, strict=True) if code == 201}
+    assert set(codes) == {201, 409}
+    assert len(taken) == 1
+    assert codes.count(201) == 2, "the same client with the same request is answered twice"
+    way.send(a_request(f"{CANARY}-5", SECOND))
+    assert list(way.states) == [FIRST, SECOND]
 
 
 def test_id_in_capitals_is_the_same_id(way: Doorway) -> None:
