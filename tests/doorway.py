@@ -7,12 +7,15 @@ from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from typing import Any
 
+import pytest
+from sqlalchemy.pool import NullPool
 from starlette.testclient import TestClient
 
 from flows.door import signing, tokens
 from flows.door.asgi import make_door
 from flows.door.guard import Door
 from flows.project import Project
+from lmeraser.erase import ledger_schema
 
 HOST = "https://door.example"
 Answer = Any  # what starlette's client gives: like httpx's
@@ -83,7 +86,10 @@ class Doorway:
 
 @contextlib.contextmanager
 def doorway(project: Project) -> Iterator[Doorway]:
-    """A door without its courier, on a project."""
+    """A door without its courier, on a project whose ledger was not opened yet."""
     door = Door(project, signing.own_signer(project.layout, HOST), resolver=resolve)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(ledger_schema, "NullPool", NullPool)  # the fakes' pool closes connections that other threads use
+        project.ledger.head()
     with TestClient(make_door(project, door, courier=False), base_url=HOST, raise_server_exceptions=False) as web:
         yield Doorway(door, web)
