@@ -31,7 +31,7 @@ from starlette.testclient import TestClient
 from bench.door.fuzz import Fuzzer, fault
 from bench.lab import ROOT
 from bench.lab.commands import bench_parser
-from bench.lab.report import provenance, table, write_report
+from bench.lab.report import table, write_report
 from flows.audit.rebuild import copy_code
 from flows.door import signing, tokens
 from flows.door.asgi import make_door
@@ -52,7 +52,7 @@ class Outcome:
     faults: list[str] = field(default_factory=list)
     mebibytes: list[float] = field(default_factory=list)
     seconds: float = 0.0
-    requests: int = 0  # in the ledger at the end
+    in_ledger: int = 0  # requests, at the end
 
 
 async def public(host: str, _: int) -> list[str]:
@@ -108,7 +108,7 @@ def fuzz(root: Path, count: int, seed: int) -> Outcome:
             if (number + 1) % max(count // POINTS, 1) == 0:
                 outcome.mebibytes.append(round(resident(), 1))
         outcome.seconds = round(time.monotonic() - began, 1)
-    outcome.requests = len(project.ledger.all())
+    outcome.in_ledger = len(project.ledger.all())
     if CANARY.encode() in door.store.path.read_bytes():
         outcome.faults.append("a canary in door.db")
     return outcome
@@ -127,11 +127,11 @@ def main(arguments: Sequence[str] | None = None) -> None:
         else:
             build(root)
         outcome = fuzz(root, options.requests, options.seed)
-    facts = {"requests": options.requests, "seed": options.seed, "provenance": provenance()} | vars(outcome)
+    facts = {"requests": options.requests, "seed": options.seed} | vars(outcome)
     facts["codes"] = {str(code): count for code, count in sorted(outcome.codes.items())}
     body = [
         f"{options.requests:,} requests in {outcome.seconds} s; faults: {len(outcome.faults)} "
-        f"({', '.join(sorted(set(outcome.faults))) or 'none'}). {outcome.requests} requests are in the ledger.",
+        f"({', '.join(sorted(set(outcome.faults))) or 'none'}). {outcome.in_ledger} requests are in the ledger.",
         table(("status", "answers"), sorted(outcome.codes.items())),
         f"Memory of the process after each tenth, MiB: {', '.join(map(str, outcome.mebibytes))}.",
     ]
