@@ -96,6 +96,32 @@ def read_only(
     return subprocess.run(list(command), input=given, cwd=folder, env=environment, capture_output=True, check=False)
 
 
+def tell(command: Sequence[str], folder: Path, environment: Mapping[str, str], given: bytes, patience: float) -> int:
+    """Run a command that has no part in the project (it inherits no lock), with no more variables than these; its exit status.
+
+    What it prints is dropped. Args: given: its standard input; patience: s until it is ended, with all that it started.
+    Raises: TimeoutError; OSError if it cannot be started.
+    """
+    process = subprocess.Popen(
+        list(command),
+        cwd=folder,
+        env=dict(environment),
+        stdin=subprocess.PIPE,
+        stdout=subprocess.DEVNULL,
+        stderr=subprocess.DEVNULL,
+        start_new_session=True,
+    )
+    try:
+        process.communicate(given, timeout=patience)
+    except BaseException as error:
+        end_group(process.pid, signal.SIGKILL)
+        process.wait()
+        if isinstance(error, subprocess.TimeoutExpired):
+            raise TimeoutError from error
+        raise
+    return process.returncode
+
+
 def stop(processes: Sequence[Running], patience: float = PATIENCE) -> None:
     """End commands and everything that they started: all are asked at once, and killed if they do not end in time.
 

@@ -8,7 +8,7 @@ from builders import assert_clean
 from served import photos
 from starlette.types import ASGIApp
 
-from flows.door.limits import Limits
+from flows.serving.limits import Limits
 
 NAME = "digits"
 LIMITS = Limits(body=50_000, images=8, rate=0)

@@ -10,12 +10,12 @@ import uvicorn
 from fastapi import APIRouter, Request
 from starlette.responses import Response
 
-from flows.door.app import make_app
-from flows.door.limits import Limits
-from flows.door.metrics import Metrics
-from flows.door.pool import Pool
-from flows.door.replies import answer
-from flows.door.running import bind
+from flows.serving.app import make_app
+from flows.serving.limits import Limits
+from flows.serving.metrics import Metrics
+from flows.serving.pool import Pool
+from flows.serving.replies import answer
+from flows.serving.running import bind
 from lmeraser.core.layout import Layout
 from lmeraser.core.own_code import own_layout
 from lmeraser.core.params import load_params

@@ -7,8 +7,10 @@ from flows.cli import (
     cancel,
     completion,
     doctor,
+    door,
     export,
     forget,
+    hook,
     keys,
     manifest,
     new,
@@ -22,6 +24,7 @@ from flows.cli import (
     slots,
     status,
     submit,
+    token,
     verify,
 )
 from flows.cli.command import Command
@@ -49,4 +52,7 @@ COMMANDS: tuple[Command, ...] = (
     export,
     completion,
     serve,
+    door,
+    token,
+    hook,
 )

@@ -52,8 +52,8 @@ def act(options: argparse.Namespace) -> Result:
     from flows.project import Project
 
     project = Project.find()  # before torch: a wrong folder is told at once
-    from flows.door.limits import Limits
-    from flows.door.running import Place, run
+    from flows.serving.limits import Limits
+    from flows.serving.running import Place, run
     from lmeraser.serve.live import open_model
 
     model = open_model(project.layout, options.one_pass, options.batch)

@@ -50,13 +50,27 @@ def _of_all(project: "Project") -> Result:
     if environments:
         result["mixed_environments"] = environments
         lines.append(environments)
-    return result, lines or ["no request yet"]
+    untold, untold_lines = untold_deliveries(project)
+    return result | untold, [*lines, *untold_lines] or ["no request yet"]
 
 
 def _line(request: dict[str, Any]) -> str:
     late = "  LATE" if request["late"] else ""
     problem = f"  {request['problem']}" if request["problem"] else ""
     return f"{request['request_id']}  {request['state']:<12} due {request['due_at'][:10]}{late}{problem}"
+
+
+def untold_deliveries(project: "Project") -> Result:
+    """What hooks and callbacks were not told yet though it was tried, and what was given up; nothing where all were told."""
+    from flows.door.outbox import outlook
+    from flows.door.store import Store
+
+    store = Store(project.layout)
+    waiting, given_up = outlook(store) if store.exists else (0, 0)
+    if not (waiting or given_up):
+        return {}, []
+    line = f"hooks and callbacks: {waiting} wait for another try, {given_up} were given up; `lmeraser hook list` shows why"
+    return {"untold": {"waiting": waiting, "given_up": given_up}}, [line]
 
 
 def mixing_line(project: "Project") -> str | None:

@@ -191,7 +191,7 @@ def _was_set_aside(project: Project, request: Request) -> bool:
     return bool(blocked) and blocked[-1].get("why") == TOGETHER
 
 
-def cancel(project: Project, request_id: str) -> Request:
+def cancel(project: Project, request_id: str, by: str = "the operator") -> Request:
     """End a request for which nothing was done yet. Raises: RequestError if something was."""
     request = project.ledger.get(request_id)
     begun = reached(request.reached, "removed") or request.batch_id is not None
@@ -199,7 +199,7 @@ def cancel(project: Project, request_id: str) -> Request:
         raise RequestError(f"request {request_id} is {request.state}; only one that nothing was done for can be cancelled")
     if request.state == FAILED:
         project.ledger.move([request_id], request.reached)
-    project.ledger.move([request_id], REJECTED, note={"why": "cancelled"}, reason="cancelled by the operator")
+    project.ledger.move([request_id], REJECTED, note={"why": "cancelled"}, reason=f"cancelled by {by}")
     refresh(project)
     return project.ledger.get(request_id)
 
@@ -225,13 +225,13 @@ def needs_approval(project: Project, request: Request) -> bool:
     return project.params.service.approval and request.state == "validated"
 
 
-def approve(project: Project, request_id: str, by: str) -> Request:
-    """Record who approved a request, and put it in effect."""
+def approve(project: Project, request_id: str, by: str, solved: bool = True) -> Request:
+    """Record who approved a request, and put it in effect. Args: solved: as of `take_effect`."""
     who = " ".join(by.split())
     if not 1 <= len(who) <= 200 or not who.isprintable():
         raise BadInputError("--by holds no name; give 1 to 200 printable characters")
     project.ledger.approve(request_id, who)
-    return take_effect(project, project.ledger.get(request_id))
+    return take_effect(project, project.ledger.get(request_id), solved)
 
 
 def refuse(request: Request) -> None:

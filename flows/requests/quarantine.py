@@ -118,6 +118,13 @@ def solve(project: Project, folder: str) -> None:
     serve_solved(project, folder)
 
 
+def solve_newest(project: Project) -> None:
+    """Solve the global head of what is in quarantine now, if it is withheld still. Raises: StepFailedError."""
+    quarantine = read_quarantine(project.layout)
+    if quarantine and quarantine.head == WITHHELD and not quarantine.model_withheld:
+        solve(project, quarantine.folder)
+
+
 def serve_solved(project: Project, folder: str) -> None:
     """Serve the head that the stage `interim_head` solved, unless another request came meanwhile."""
     with locked(project.layout.quarantine_lock, "another process is changing the quarantine; waiting"):

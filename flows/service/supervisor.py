@@ -181,6 +181,7 @@ def _start_all(service: Service, warm: int | None, workers: int) -> None:
     gpus = devices.gpus(project.params)
     worker = [sys.executable, "-m", "flows.service.worker"]
     service.add("worker", [*worker, "--pool", "lmeraser", "--name", "lmeraser", "--limit", "4"], env)
+    service.add("courier", [sys.executable, "-m", "flows.door.courier"], env)  # tells hooks
     for index in range(workers):
         command = [*worker, "--pool", "gpu", "--name", f"gpu-{index}", "--limit", "1"]
         service.add(f"gpu-{index}", command, env | devices.place(index, gpus))

@@ -129,6 +129,13 @@ class Ledger:
         with transaction(self._engine) as connection:
             return [_request(row) for row in connection.execute(wanted)]
 
+    def due_until(self, when: datetime) -> list[Request]:
+        """Every request that is not finished and due by then, in the order of receipt."""
+        due = requests.c.due_at <= when.astimezone(UTC).isoformat(timespec="seconds")  # texts of one form: they sort as times
+        wanted = sa.select(requests).where(due, requests.c.state.not_in(FINAL)).order_by(requests.c.number)
+        with transaction(self._engine) as connection:
+            return [_request(row) for row in connection.execute(wanted)]
+
     def move(
         self,
         ids: Sequence[str],
@@ -310,6 +317,12 @@ class Ledger:
         wanted = sa.select(events).order_by(events.c.seq)
         if request_id is not None:
             wanted = wanted.where(events.c.request_id == request_id)
+        with transaction(self._engine) as connection:
+            return [_event(row) for row in connection.execute(wanted)]
+
+    def events_after(self, seq: int, limit: int) -> list[LedgerEvent]:
+        """At most so many events after the one of that number, oldest first."""
+        wanted = sa.select(events).where(events.c.seq > seq).order_by(events.c.seq).limit(limit)
         with transaction(self._engine) as connection:
             return [_event(row) for row in connection.execute(wanted)]
 

@@ -120,25 +120,31 @@ def _load_private(path: Path) -> "Ed25519PrivateKey":
     return private
 
 
-def load_signer(private: Path, public: Path) -> "CryptoSigner":
-    """The signer with the newest key.
+def load_signing_key(private: Path, public: Path) -> "Ed25519PrivateKey":
+    """The newest key.
 
     Raises: ProjectError if the key cannot be used, or is not the last of the public keys: nobody could check what it signs.
     """
-    from securesystemslib.signer import CryptoSigner  # type: ignore[attr-defined]
-
     private_key = _load_private(private)
-    key, listed = known_key(private_key.public_key()), [listed_key.keyid for listed_key in load_public(public)]
-    if key.keyid not in listed:
+    key, listed = key_id(private_key.public_key()), [listed_key.keyid for listed_key in load_public(public)]
+    if key not in listed:
         raise ProjectError(
-            f"the signing key is {key.keyid[:16]}, which is not among the {len(listed)} public keys; restore the key that is "
+            f"the signing key is {key[:16]}, which is not among the {len(listed)} public keys; restore the key that is "
             f"listed last ({listed[-1][:16]}), or run {REPLACE}"
         )
-    if key.keyid != listed[-1]:
+    if key != listed[-1]:
         raise ProjectError(
-            f"the signing key is {key.keyid[:16]}, which was replaced by {listed[-1][:16]}; restore that one, or run {REPLACE}"
+            f"the signing key is {key[:16]}, which was replaced by {listed[-1][:16]}; restore that one, or run {REPLACE}"
         )
-    return CryptoSigner(private_key, key)
+    return private_key
+
+
+def load_signer(private: Path, public: Path) -> "CryptoSigner":
+    """The signer with the newest key. Raises: ProjectError as `load_signing_key`."""
+    from securesystemslib.signer import CryptoSigner  # type: ignore[attr-defined]
+
+    private_key = load_signing_key(private, public)
+    return CryptoSigner(private_key, known_key(private_key.public_key()))
 
 
 def init(private: Path, public: Path, replace: bool) -> str:

@@ -95,7 +95,8 @@ def _read(project: Layout, standing: Standing, reading: Reading) -> Loaded:
     if model.head is None and not model.clusters:
         raise ProjectError("the global head is being solved, and no cluster answers in one pass; retry in a moment")
     # Of what answers alone: what is left out may be gone.
-    require_one_environment(layout, params.model_copy(update={"slots": tuple(whole.slots)}))
+    there: dict[str, tuple[str, ...]] = {"slots": tuple(whole.slots)} | ({"parts": ()} if project.export.is_file() else {})
+    require_one_environment(layout, params.model_copy(update=there))
     batch = reading.batch or params.embed.batch
     _require_batch(model, params, batch)
     head = quarantine.head_file(project) if quarantine else layout.head

@@ -29,6 +29,7 @@ NOT_RUN = {
     "lmeraser new model --data photos": "the tutorial's, run by test_tutorial.py",
     "lmeraser doctor": "the tutorial's, run by test_tutorial.py",
     "lmeraser serve": "it never ends: tests/pipeline/test_model_server.py runs it",
+    "lmeraser door": "it never ends: tests/pipeline/test_door.py runs it",
     "make serve": "it never ends: `python -m flows.service.supervisor`, which is all of it, runs beside what follows",
 }
 
@@ -77,7 +78,7 @@ def run_all(project: Sandbox, lines: list[str]) -> dict[str, str]:
 
 
 def test_every_command_of_readme_is_run_here_or_says_why_not() -> None:
-    run = [*section(README, "Use it"), *section(README, "Run it as a service")]
+    run = [line for title in ("Use it", "Run it as a service", "Requests by HTTP") for line in section(README, title)]
     left = [line for block in blocks(README) for line in block.lines if line not in run and line not in NOT_RUN]
     # What demo printed is a block as well; it is no command.
     assert all(line.split()[0] not in ("lmeraser", "dvc", "git", "make", "python", ".") for line in left), left
@@ -109,3 +110,9 @@ def test_person_of_the_services_example_is_accepted(project: Sandbox) -> None:
         states = [state for request, state in requests().items() if request not in before]
     assert len(states) == 1
     assert states[0] not in ("blocked", "rejected", "failed")
+
+
+def test_token_and_hook_of_the_doors_example_are_made(project: Sandbox) -> None:
+    printed = run_all(project, section(README, "Requests by HTTP"))
+    assert [line.split()[1] for line in printed] == ["token", "hook"]
+    assert any(line.startswith("lmeraser_") for text in printed.values() for line in text.splitlines())

@@ -1,196 +1,478 @@
-"""The model server: answers by protocol and by file, and one plain line for whatever is wrong."""
+"""The door: what a request by HTTP does to the ledger, and who may do what."""
 
 import base64
+import errno
+import itertools
 import json
+import os
+import threading
+import time
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
 from typing import Any
 
 import pytest
-from builders import encoded, png
-from door_client import INFER, LIMITS, NAME, Client, line_of, tensor
-from PIL import Image
-from served import ServedProject, photos
+import yaml
+from cryptography import x509
+from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PublicKey
+from doorway import FIRST, HOST, SECOND, Doorway, a_request, doorway, resolve
+from fake_pipeline import CANARY, FakePipeline
+from starlette.testclient import TestClient
 
-from flows.door.running import application
-from lmeraser.serve.live import LiveModel
+from flows.door import guard
+from flows.door.asgi import make_door
+from flows.door.guard import Door
+from flows.door.requests import ROUTES, take_up
+from flows.door.tokens import FAILURES, SCOPES
+from flows.requests import intake
+from lmeraser.core.errors import StepFailedError
 
-
-@pytest.fixture(scope="module")
-def model(served_template: ServedProject) -> Iterator[LiveModel]:
-    with served_template.live() as opened:
-        opened.current()
-        yield opened
-
-
-@pytest.fixture(scope="module")
-def ask(model: LiveModel) -> Iterator[Client]:
-    app, pool = application(model, NAME, LIMITS)
-    yield Client(app)
-    pool.close()
+ANNA, BERTA, NOBODY = f"{CANARY}-1", f"{CANARY}-2", f"{CANARY}-nobody"
 
 
-# the protocol
+@pytest.fixture
+def way(pipeline: FakePipeline) -> Iterator[Doorway]:
+    with pipeline.process() as project, doorway(project) as made:
+        yield made
 
 
-def test_protocol_tells_what_is_served(ask: Client, model: LiveModel) -> None:
-    version = model.current().version
-    assert ask("GET", "/v2").json()["name"] == "lmeraser"
-    assert ask("GET", "/v2/health/live").json() == {"live": True}
-    assert ask("GET", "/v2/health/ready").json() == {"ready": True}
-    for path in (f"/v2/models/{NAME}", f"/v2/models/{NAME}/versions/{version}"):
-        told = ask("GET", path).json()
-        assert (told["name"], told["versions"]) == (NAME, [version])
-        assert ask("GET", f"{path}/ready").json()["ready"] is True
+def set_params(way: Doorway, **service: Any) -> None:
+    path = way.door.home.layout.params
+    raw = yaml.safe_load(path.read_text())
+    raw["service"] |= service
+    path.write_text(yaml.safe_dump(raw))
 
 
-def test_inference_answers_with_version_and_what_is_left_out(ask: Client, model: LiveModel) -> None:
-    outputs = ["label", "probabilities", "labels", "clusters", "global_head", "nearest"]
-    expected = model.predict(photos(2))
-    version = expected.parts.model_version
-    asked = tensor() | {"id": "seven", "outputs": [{"name": name} for name in outputs]}
-    for path in (INFER, f"/v2/models/{NAME}/versions/{version}/infer"):
-        answer = ask("POST", path, json=asked).json()
-        assert (answer["model_name"], answer["model_version"], answer["id"]) == (NAME, version, "seven")
-        assert answer["parameters"] == {
-            "left_out_clusters": "",
-            "global_head": "answers",
-            "left_out_by_one_pass": 0,
-            "weight_of_clusters": 0.25,
-        }
-        made = {output["name"]: output for output in answer["outputs"]}
-        assert [*made] == outputs
-        assert made["label"]["data"] == expected.labels
-        assert made["probabilities"]["data"] == expected.probabilities.ravel().tolist()
-        assert made["probabilities"]["shape"] == [2, len(expected.parts.labels)]
-        assert made["nearest"]["data"] == expected.parts.nearest
+# One effect
 
 
-def test_nested_data_and_image_files_are_the_same_images(ask: Client) -> None:
-    expected = ask("POST", INFER, json=tensor()).json()["outputs"]
-    files = [base64.b64encode(encoded(Image.fromarray(image))).decode() for image in photos(2)]
-    for same in (
-        tensor(data=photos(2).tolist()),
-        tensor(shape=[2, 8, 8, 1], data=photos(2)[..., None].tolist()),
-        tensor(datatype="BYTES", shape=[2], data=files),
-    ):
-        assert ask("POST", INFER, json=same).json()["outputs"] == expected
+def test_the_same_request_twice_has_one_effect_and_one_answer(way: Doorway) -> None:
+    body = a_request(ANNA)
+    first, second = way.send(body), way.send(body)
+    assert (first.status_code, second.status_code) == (201, 201)
+    assert first.content == second.content
+    assert first.headers["X-OpenDSR-Signature"] == second.headers["X-OpenDSR-Signature"]
+    assert way.states == {FIRST: "quarantined"}
+    assert [event.kind for event in way.door.home.ledger.events()] == ["received", "validated", "quarantined"]
 
 
-BAD_TENSORS: dict[str, dict[str, Any]] = {
-    "another name": {"name": "CANARY"},
-    "another type": {"datatype": "FP32"},
-    "no type": {"datatype": None},
-    "a billion images": {"shape": [1_000_000_000, 8, 8]},
-    "a billion pixels": {"shape": [1, 1_000_000_000, 1_000_000_000]},
-    "no images": {"shape": [0, 8, 8], "data": []},
-    "negative": {"shape": [-1, 8, 8]},
-    "no shape": {"shape": []},
-    "five dimensions": {"shape": [2, 8, 8, 1, 1]},
-    "a shape of halves": {"shape": [2, 8, 8.0]},
-    "a shape of truths": {"shape": [True, 8, 8]},
-    "four channels": {"shape": [1, 8, 4, 4]},
-    "too few": {"data": [1, 2, 3]},
-    "too large": {"data": [256] * 128},
-    "below zero": {"data": [-1] * 128},
-    "halves": {"data": [0.5] * 128},
-    "truths": {"data": [True] * 128},
-    "texts": {"data": ["CANARY"] * 128},
-    "ragged": {"data": [[[1] * 8] * 8, [[1] * 7] * 8]},
-    "deep": {"data": [[[[1]]]] * 128},
-    "no list": {"data": "CANARY"},
-    "not base64": {"datatype": "BYTES", "shape": [1], "data": ["CANARY!"]},
-    "no image": {"datatype": "BYTES", "shape": [1], "data": [base64.b64encode(b"CANARY").decode()]},
-    "bytes of a shape": {"datatype": "BYTES", "shape": [1, 1], "data": ["aaaa"]},
-    "more bytes than said": {"datatype": "BYTES", "shape": [1], "data": ["aaaa", "aaaa"]},
+def test_the_same_id_for_another_identity_is_refused_and_changes_nothing(way: Doorway) -> None:
+    way.send(a_request(ANNA))
+    before = way.door.home.ledger.head()
+    assert "another identity" in way.line(way.send(a_request(BERTA)), 409)
+    assert way.door.home.ledger.head() == before
+
+
+def test_two_clients_with_one_id_lose_no_second_erasure(way: Doorway) -> None:
+    """The fault known from others: idempotency keys that are not scoped to the client swallow the second client's request."""
+    assert way.send(a_request(ANNA)).status_code == 201
+    for subject in (BERTA, ANNA):  # whoever it is about: the second client is never told that it was done
+        assert "in use" in way.line(way.send(a_request(subject), client="other"), 409)
+    assert way.send(a_request(BERTA, SECOND), client="other").status_code == 201
+    assert way.states == {FIRST: "quarantined", SECOND: "quarantined"}
+    assert way.ask("GET", f"/requests/{FIRST}", way.token("other", "read")).status_code == 404
+
+
+def test_id_that_came_by_the_command_line_is_no_clients(way: Doorway, pipeline: FakePipeline) -> None:
+    pipeline.submit(ANNA, request_id=FIRST)
+    assert "in use" in way.line(way.send(a_request(ANNA)), 409)
+
+
+def test_of_many_who_send_one_id_at_once_one_is_taken(way: Doorway) -> None:
+    people, clients = [f"{CANARY}-{number}" for number in range(1, 5)], ["acme", "other"]
+    for client in clients:
+        way.token(client, "submit")
+    both = list(itertools.product(people, clients)) * 2
+    with ThreadPoolExecutor(len(both)) as pool:
+        codes = list(pool.map(lambda of: way.send(a_request(of[0]), "submit", client=of[1]).status_code, both))
+    taken = {of for of, code in zip(both, codes, strict=True) if code == 201}
+    assert set(codes) == {201, 409}
+    assert len(taken) == 1
+    assert codes.count(201) == 2, "the same client with the same request is answered twice"
+    way.send(a_request(f"{CANARY}-5", SECOND))
+    assert list(way.states) == [FIRST, SECOND]
+
+
+def test_id_in_capitals_is_the_same_id(way: Doorway) -> None:
+    request_id = "ABCDEF00-0000-4000-8000-000000000001"
+    assert way.send(a_request(ANNA, request_id)).status_code == 201
+    assert way.send(a_request(ANNA, request_id.lower())).status_code == 201
+    assert list(way.states) == [request_id.lower()]
+
+
+def test_request_is_in_effect_when_it_is_answered(way: Doorway) -> None:
+    way.send(a_request(ANNA))
+    assert way.door.home.layout.quarantine.exists()
+    assert way.status()["request_status"] == "in_progress"
+
+
+def test_what_an_ended_door_had_received_is_taken_up_by_the_next(way: Doorway, monkeypatch: pytest.MonkeyPatch) -> None:
+    with monkeypatch.context() as patch:
+        patch.setattr(intake, "accept", lambda *_, **__: (_ for _ in ()).throw(KeyError("killed")))
+        assert way.send(a_request(ANNA)).status_code == 201
+    assert way.states == {FIRST: "received"}
+    again = Door(way.door.home, way.door.signer, resolver=resolve)
+    with TestClient(make_door(again.home, again), base_url=HOST):
+        for _ in range(100):
+            if way.states[FIRST] == "quarantined":
+                break
+            time.sleep(0.02)
+    assert way.states == {FIRST: "quarantined"}
+
+
+# Who is known
+
+
+def test_unknown_person_is_cancelled_and_never_completed(way: Doorway, pipeline: FakePipeline) -> None:
+    assert way.send(a_request(NOBODY)).status_code == 201
+    pipeline.sweep()
+    told = way.status()
+    assert told["request_status"] == "cancelled"
+    assert "unknown" in told["extensions"]["door.example"]["reason"]
+    assert "results_url" not in told
+
+
+def test_client_that_may_only_submit_cannot_tell_who_is_known(way: Doorway, pipeline: FakePipeline) -> None:
+    pipeline.forget(f"{CANARY}-3")
+    way.door.home.drop_roster()
+    ids = [f"5eed0000-0000-4000-8000-00000000000{number}" for number in range(3)]
+    answers = [way.send(a_request(*who), "submit") for who in zip((ANNA, NOBODY, f"{CANARY}-3"), ids, strict=True)]
+    assert {answer.status_code for answer in answers} == {201}
+    assert len({frozenset(answer.json()) for answer in answers}) == 1
+    assert len({way.states[request_id] for request_id in ids}) > 1, "they do differ"
+    token = way.token("acme", "submit")
+    for request_id in ids:  # nor by any other route
+        codes = {way.ask(route.method, route.path.format(request_id=request_id), token).status_code for route in ROUTES[1:]}
+        assert codes == {403}
+    with_callback = a_request(ANNA, SECOND, status_callback_urls=["https://public.example/"])
+    assert "scope read" in way.line(way.send(with_callback, "submit"), 403)
+    assert way.send(a_request(ANNA, ids[0]), "submit").status_code == way.send(a_request(NOBODY, ids[1]), "submit").status_code
+
+
+def test_such_a_client_waits_for_nothing_that_would_tell_it(way: Doorway, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Neither for its answer, nor for the next one on the same connection."""
+    go_on, order = threading.Event(), list[str]()
+
+    def slow(*_: Any, **__: Any) -> None:
+        assert go_on.wait(30)
+        order.append("effect")
+
+    monkeypatch.setattr(intake, "accept", slow)
+    assert way.send(a_request(ANNA), "submit").status_code == 201
+    assert way.send(a_request(BERTA, SECOND), "submit").status_code == 201
+    assert order == []
+    go_on.set()
+    third = "5eed0000-0000-4000-8000-000000000003"
+    assert way.send(a_request(BERTA, third), "submit", "read").status_code == 201
+    assert "effect" in order, "who may read gets the answer when it is in effect"
+
+
+# Scopes and tokens
+
+
+@pytest.mark.parametrize("route", ROUTES, ids=lambda route: f"{route.method} {route.path}")
+def test_client_without_a_scope_can_do_nothing_of_it(way: Doorway, route: Any) -> None:
+    set_params(way, approval=True)
+    way.send(a_request(ANNA))
+    path = route.path.format(request_id=FIRST)
+    body = {"json": a_request(BERTA, SECOND)} if route.path == "/requests" else {}
+    sets = [combination for size in range(1, 5) for combination in itertools.combinations(SCOPES, size)]
+    allowed = [scopes for scopes in sets if any(needed <= set(scopes) for needed in route.needs)]
+    before, listed = way.door.home.ledger.head(), way.states
+    for scopes in [scopes for scopes in sets if scopes not in allowed]:
+        assert "scope" in way.line(way.ask(route.method, path, way.token("acme", *scopes), **body), 403)
+    for token in (None, "", "nonsense", "lmeraser_00000000_" + "A" * 43):
+        assert way.ask(route.method, path, token, **body).status_code == 401
+        assert way.ask(route.method, f"/v2{path}", token, **body).status_code in (401, 429)
+        way.door.failures._seen.clear()
+    assert (way.door.home.ledger.head(), way.states) == (before, listed)
+    codes = {way.ask(route.method, path, way.token("acme", *scopes), **body).status_code for scopes in allowed}
+    assert codes <= {200, 201, 202, 404, 409}
+    assert allowed
+
+
+def test_another_clients_request_is_answered_like_nobodys(way: Doorway) -> None:
+    way.send(a_request(ANNA))
+    token = way.token("other", "submit", "read")
+    for method, end in (("GET", ""), ("GET", "/certificate"), ("DELETE", "")):
+        answers = [way.ask(method, f"/requests/{request_id}{end}", token) for request_id in (FIRST, SECOND)]
+        assert answers[0].content == answers[1].content
+        assert answers[0].status_code == 404
+    assert way.states == {FIRST: "quarantined"}
+
+
+def test_who_audits_sees_every_request_and_who_sent_it(way: Doorway, pipeline: FakePipeline) -> None:
+    way.send(a_request(ANNA))
+    pipeline.submit(BERTA, request_id=SECOND)
+    token = way.token("controller", "audit")
+    told = [way.ask("GET", f"/requests/{request_id}", token).json()["controller_id"] for request_id in (FIRST, SECOND)]
+    assert told == ["acme", "operator"]
+    sequence, digest = way.door.home.ledger.head()
+    assert way.ask("GET", "/ledger/head", token).json() == {"sequence": sequence, "sha256": digest}
+
+
+def test_failed_tries_are_limited_and_a_valid_token_is_not(way: Doorway) -> None:
+    codes = [way.ask("GET", "/ledger/head", "wrong").status_code for _ in range(FAILURES + 2)]
+    assert codes == [401] * FAILURES + [429] * 2
+    assert int(way.ask("GET", "/ledger/head", "wrong").headers["Retry-After"]) <= 60
+    assert way.ask("GET", "/ledger/head", way.token("auditor", "audit")).status_code == 200
+
+
+# Approval, cancelling, blocked
+
+
+def test_request_that_waits_for_approval_is_approved_by_the_client(way: Doorway) -> None:
+    set_params(way, approval=True)
+    way.send(a_request(ANNA))
+    assert way.status()["request_status"] == "pending"
+    answer = way.ask("POST", f"/requests/{FIRST}/approve", way.token("officer", "approve"))
+    assert answer.json()["request_status"] == "in_progress"
+    assert way.door.home.ledger.words(FIRST) == [("approved by", "officer")]
+    assert "does not wait" in way.line(way.ask("POST", f"/requests/{FIRST}/approve", way.token("officer", "approve")), 409)
+
+
+def test_pending_request_can_be_cancelled_and_one_in_progress_cannot(way: Doorway) -> None:
+    set_params(way, approval=True)
+    way.send(a_request(ANNA))
+    assert way.ask("DELETE", f"/requests/{FIRST}", way.token("acme", "submit", "read")).status_code == 202
+    assert way.status()["request_status"] == "cancelled"
+    set_params(way, approval=False)
+    way.send(a_request(BERTA, SECOND))
+    assert "in_progress" in way.line(way.ask("DELETE", f"/requests/{SECOND}", way.token("acme", "submit", "read")), 409)
+    assert way.states == {FIRST: "rejected", SECOND: "quarantined"}
+
+
+def test_person_with_public_records_stays_pending_until_the_operator_decides(way: Doorway) -> None:
+    way.send(a_request("stock-0"))
+    told = way.status()
+    assert (told["request_status"], told["extensions"]["door.example"]["state"]) == ("pending", "blocked")
+
+
+# Proof
+
+
+def signed_by_the_door(way: Doorway, answer: Any) -> None:
+    """Raise InvalidSignature unless the certificate that the door shows signed exactly this body."""
+    certificate = x509.load_pem_x509_certificate(way.ask("GET", "/certificate.pem").content)
+    key = certificate.public_key()
+    assert isinstance(key, Ed25519PublicKey)
+    key.verify(base64.b64decode(answer.headers["X-OpenDSR-Signature"]), answer.content)
+    assert answer.headers["X-OpenDSR-Processor-Domain"] == "door.example"
+
+
+def test_every_answer_to_a_client_is_signed(way: Doorway, pipeline: FakePipeline) -> None:
+    signed_by_the_door(way, way.send(a_request(ANNA)))
+    signed_by_the_door(way, way.ask("GET", "/discovery"))
+    pipeline.sweep()
+    told = way.ask("GET", f"/requests/{FIRST}", way.token("acme", "read"))
+    signed_by_the_door(way, told)
+    assert told.json()["request_status"] == "completed"
+    path = told.json()["results_url"].removeprefix(HOST)
+    envelope = way.ask("GET", path, way.token("acme", "read"))
+    signed_by_the_door(way, envelope)
+    assert envelope.content == (pipeline.root / str(pipeline.request(FIRST).certificate)).read_bytes()
+
+
+def test_no_name_stays_in_the_doors_own_file(way: Doorway, pipeline: FakePipeline, capsys: pytest.CaptureFixture[str]) -> None:
+    way.send(a_request(ANNA, status_callback_urls=["https://public.example/told"]))
+    way.send(a_request(NOBODY, SECOND))
+    assert CANARY.encode() not in way.door.store.path.read_bytes()
+    pipeline.sweep()
+    output = capsys.readouterr()
+    assert CANARY not in output.out + output.err
+    assert "/requests" in output.err
+
+
+# Bad input and bad days
+
+
+BAD: dict[str, tuple[int, Any, str]] = {
+    "no JSON": (400, b"{", "not valid JSON"),
+    "a field twice": (400, b'{"regulation": "gdpr", "regulation": "gdpr"}', "each field once"),
+    "NaN": (400, b'{"extensions": {"a": NaN}}', "not valid JSON"),
+    "nested deeply": (400, b"[" * 60_000, "not valid JSON"),
+    "not UTF-8": (400, b'{"a": "\xff"}', "not valid JSON"),
+    "a list": (400, b"[]", "not a JSON object"),
+    "too large": (413, b'"' + b"a" * 70_000 + b'"', "larger"),
+    "empty": (400, b"", "not valid JSON"),
+    "an unknown field": (400, {CANARY: CANARY}, "does not define"),
+    "no UUID": (400, {"subject_request_id": CANARY}, "subject_request_id"),
+    "a number for an id": (400, {"subject_request_id": 7}, "subject_request_id"),
+    "access": (400, {"subject_request_type": "access"}, "erasure"),
+    "portability": (400, {"subject_request_type": "portability"}, "erasure"),
+    "another regulation": (400, {"regulation": "lgpd"}, "gdpr or ccpa"),
+    "no regulation": (400, {"regulation": None}, "regulation is missing"),
+    "version 1": (400, {"api_version": "1.0"}, "api_version"),
+    "next year": (400, {"submitted_time": "2999-01-01T00:00:00Z"}, "future"),
+    "long ago": (400, {"submitted_time": "1999-01-01T00:00:00Z"}, "ten years"),
+    "no time": (400, {"submitted_time": "2026-13-41T99:00:00Z"}, "submitted_time"),
+    "a time of no place": (400, {"submitted_time": "2026-01-01T00:00:00"}, "offset"),
+    "nobody": (400, {"subject_identities": []}, "one identity"),
+    "two": (400, {"subject_identities": [{"identity_type": "controller_customer_id"}] * 2}, "identit"),
+    "a thousand": (400, {"subject_identities": [{"identity_value": CANARY}] * 1000}, "identit"),
+    "an e-mail": (
+        400,
+        {"subject_identities": [{"identity_type": "email", "identity_value": f"{CANARY}@x.org", "identity_format": "raw"}]},
+        "controller_customer_id",
+    ),
+    "a hash": (
+        400,
+        {
+            "subject_identities": [
+                {"identity_type": "controller_customer_id", "identity_value": CANARY, "identity_format": "sha256"}
+            ]
+        },
+        "raw",
+    ),
+    "an invisible letter": (
+        400,
+        {
+            "subject_identities": [
+                {"identity_type": "controller_customer_id", "identity_value": f"{CANARY}\u200b", "identity_format": "raw"}
+            ]
+        },
+        "U+200B",
+    ),
+    "plain http": (400, {"status_callback_urls": [f"http://public.example/{CANARY}"]}, "https"),
+    "a private address": (400, {"status_callback_urls": ["https://private.example/"]}, "public internet"),
+    "one of two private": (400, {"status_callback_urls": ["https://both.example/"]}, "public internet"),
+    "no such host": (400, {"status_callback_urls": ["https://gone.example/"]}, "does not resolve"),
+    "a port of mail": (400, {"status_callback_urls": ["https://public.example:25/"]}, "port"),
+    "six callbacks": (400, {"status_callback_urls": ["https://public.example/"] * 6}, "at most 5"),
+    "a callback with the name": (400, {"status_callback_urls": [f"https://public.example/?who={ANNA.upper()}"]}, "identity"),
+    "a callback with a password": (400, {"status_callback_urls": ["https://a:b@public.example/"]}, "password"),
 }
 
 
-@pytest.mark.parametrize("changes", BAD_TENSORS.values(), ids=BAD_TENSORS)
-def test_tensor_that_is_no_batch_of_images_is_refused(ask: Client, changes: dict[str, Any]) -> None:
-    response = ask("POST", INFER, json=tensor(**changes))
-    assert response.status_code == 400
-    line_of(response)
+def test_bad_input_is_one_line_that_names_no_value(way: Doorway) -> None:
+    token = way.token("acme", "submit", "read")
+    for name, (code, change, part) in BAD.items():
+        raw = change if isinstance(change, bytes) else json.dumps(a_request(ANNA, **change)).encode()
+        answer = way.ask("POST", "/requests", token, content=raw, headers={"Content-Type": "application/json"})
+        assert part in way.line(answer, code), name
+        assert CANARY not in answer.text.lower(), name
+    assert way.states == {}
+    assert len(BAD) > 30
 
 
-@pytest.mark.parametrize(
-    "body",
-    [
-        b"",
-        b"CANARY",
-        b"\xff\xfe",
-        b"[]",
-        b"null",
-        b"{}",
-        b'{"inputs": []}',
-        b'{"inputs": [{}, {}]}',
-        b'{"inputs": ["CANARY"]}',
-        b'{"inputs": [{"name": "images", "datatype": "UINT8", "shape": [1, 1, 1], "data": [NaN]}]}',
-        b'{"inputs": [], "inputs": []}',
-        b'{"id": 7, "inputs": [{}]}',
-        b"[" * 20_000,
-        b'{"a":' + b"9" * 10_000 + b"}",
-        json.dumps(tensor() | {"outputs": [{"name": "CANARY"}]}).encode(),
-        json.dumps(tensor() | {"outputs": "CANARY"}).encode(),
-        json.dumps(tensor() | {"outputs": []}).encode(),
-        json.dumps(tensor() | {"outputs": [{"name": ["CANARY"]}]}).encode(),
-    ],
-)
-def test_body_that_is_no_inference_request_is_refused(ask: Client, body: bytes) -> None:
-    response = ask("POST", INFER, content=body, headers={"content-type": "application/json"})
-    assert response.status_code == 400
-    line_of(response)
+def test_content_that_is_declared_as_something_else_is_refused(way: Doorway) -> None:
+    for header in ({"Content-Type": "text/plain"}, {"Content-Encoding": "gzip"}, {"Content-Type": ""}):
+        whole = {"Content-Type": "application/json"} | header
+        answer = way.ask("POST", "/requests", way.token("acme", "submit"), content=b"{}", headers=whole)
+        assert "not supported" in way.line(answer, 415)
 
 
-def test_another_content_type_name_version_or_route_is_refused(ask: Client, model: LiveModel) -> None:
-    assert ask("POST", INFER, content=b"{}", headers={"content-type": "text/CANARY"}).status_code == 415
-    present = model.current().version
-    other = "0" * 64
-    for method, path in (
-        ("POST", f"/v2/models/{NAME}/versions/{other}/infer"),
-        ("GET", f"/v2/models/{NAME}/versions/{other}"),
-        ("GET", f"/v2/models/{NAME}/versions/CANARY/ready"),
-    ):
-        response = ask(method, path, **({"json": tensor()} if method == "POST" else {}))
-        assert response.status_code == 404
-        assert present in line_of(response)
-    assert NAME in line_of(ask("GET", "/v2/models/CANARY"))
-    assert NAME in line_of(ask("POST", "/v2/models/CANARY/infer", json=tensor()))
-    assert ask("GET", "/CANARY").status_code == 404
-    assert ask("DELETE", "/predict").status_code == 405
-    line_of(ask("GET", "/CANARY"))
-    line_of(ask("DELETE", "/predict"))
+def test_method_that_is_not_for_the_address_is_refused(way: Doorway) -> None:
+    for method in ("HEAD", "OPTIONS", "PUT", "PATCH", "TRACE", "BREW", "GET"):
+        answer = way.ask(method, "/requests", way.token("acme", "submit"))
+        assert answer.status_code == 405
+        assert answer.headers["Allow"] == "POST"
 
 
-# image files
+def test_address_that_is_none_is_told_without_being_repeated(way: Doorway) -> None:
+    answer = way.ask("GET", f"/people/{CANARY}?{CANARY}")
+    assert CANARY not in answer.text
+    assert way.line(answer, 404)
+    assert "UUID" in way.line(way.ask("GET", f"/requests/{CANARY}", way.token("acme", "read")), 400)
 
 
-def test_files_are_answered_in_order_raw_or_as_a_form(ask: Client, model: LiveModel) -> None:
-    first, second = (encoded(Image.fromarray(image)) for image in photos(2))
-    expected = model.predict([first, second])
-    form = ask("POST", "/predict", files=[("a", ("CANARY.png", first)), ("b", ("CANARY.png", second))]).json()
-    assert form["model_version"] == expected.parts.model_version
-    assert form["left_out"] == {"clusters": [], "global_head": "answers", "by_one_pass": 0}
-    assert [answer["label"] for answer in form["predictions"]] == expected.labels
-    assert form["predictions"][0]["clusters"]["weight"] + form["predictions"][0]["global_head"]["weight"] == 1
-    for kind in ("image/png", "application/octet-stream", "image/whatever"):
-        raw = ask("POST", "/predict", content=second, headers={"content-type": kind}).json()
-        assert raw["predictions"] == form["predictions"][1:]
-    assert "CANARY" not in json.dumps(form)
+def unbuilt(way: Doorway, patch: pytest.MonkeyPatch) -> None:
+    way.door.home.layout.sizes.unlink()
+    (way.door.home.layout.root / "dvc.lock").unlink()
 
 
-def test_what_is_no_image_file_or_no_form_is_refused(ask: Client) -> None:
-    def refusal(**given: Any) -> tuple[int, str]:
-        response = ask("POST", "/predict", **given)
-        return response.status_code, line_of(response)
+def busy(way: Doorway, patch: pytest.MonkeyPatch) -> None:
+    def receive(*_: Any) -> None:
+        raise StepFailedError("the ledger was busy for 30 s; retry")
 
-    assert refusal(content=b"CANARY", headers={"content-type": "image/png"})[0] == 400
-    assert refusal(content=b"", headers={"content-type": "image/png"})[0] == 400
-    assert "image 2 of 2" in refusal(files=[("a", png()), ("b", b"CANARY")])[1]
-    assert refusal(data={"a": "CANARY"})[0] == 415
-    assert refusal(content=png())[0] == 415
-    assert refusal(files=[("a", png())], data={"b": "CANARY"})[0] == 400
-    assert refusal(files=[("a", png())] * 9)[0] == 400
-    assert refusal(content=b"CANARY", headers={"content-type": "multipart/form-data"})[0] == 400
-    assert refusal(content=b"--x--\r\n", headers={"content-type": "multipart/form-data; boundary=x"})[0] == 400
-    huge = encoded(Image.new("L", (2000, 2000)))
-    assert "more than image.max_pixels" in refusal(content=huge, headers={"content-type": "image/png"})[1]
+    patch.setattr(intake, "receive", receive)
+
+
+def full(way: Doorway, patch: pytest.MonkeyPatch) -> None:
+    def receive(*_: Any) -> None:
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC), f"/people/{CANARY}")
+
+    patch.setattr(intake, "receive", receive)
+
+
+def open_file(way: Doorway, patch: pytest.MonkeyPatch) -> None:
+    way.token("acme", "submit", "read")
+    way.door.store.path.chmod(0o644)
+
+
+@pytest.mark.parametrize("day", [unbuilt, busy, full, open_file])
+def test_on_a_bad_day_the_client_is_told_to_come_back_and_nothing_is_stored(
+    way: Doorway, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], day: Any
+) -> None:
+    way.token("acme", "submit", "read")
+    day(way, monkeypatch)
+    answer = way.send(a_request(ANNA))
+    assert "retry later" in way.line(answer, 503)
+    assert int(answer.headers["Retry-After"]) > 0
+    assert way.door.home.ledger.all() == []
+    output = capsys.readouterr().err
+    assert CANARY not in output + answer.text
+
+
+def test_request_that_others_hold_up_is_received_and_taken_up_later(way: Doorway, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(guard, "BUSY", 0.01)
+    with way.door._one:
+        assert way.send(a_request(ANNA)).status_code == 201
+        answer = way.ask("DELETE", f"/requests/{FIRST}", way.token("acme", "submit", "read"))
+        assert "retry later" in way.line(answer, 503)
+    assert way.states == {FIRST: "received"}
+    take_up(way.door)
+    assert way.states == {FIRST: "quarantined"}
+
+
+def test_global_head_is_solved_after_the_answer_and_by_one_at_a_time(way: Doorway, monkeypatch: pytest.MonkeyPatch) -> None:
+    go_on, under_way = threading.Event(), list[str]()
+
+    def slow(project: Any) -> None:
+        under_way.append("begun")
+        assert go_on.wait(30)
+
+    monkeypatch.setattr("flows.door.requests.solve_newest", slow)
+    for number in range(6):
+        answer = way.send(a_request(ANNA, f"5eed0000-0000-4000-8000-00000000001{number}"))
+        assert answer.status_code == 201
+    assert len(under_way) <= 1
+    go_on.set()
+    assert way.web.portal
+    way.web.portal.call(way.door.finish)
+    assert 2 <= len(under_way) <= 3, "the one that was under way, one for all that came meanwhile, and who came after"
+
+
+def test_stale_pipeline_keeps_the_request_received(way: Doorway, pipeline: FakePipeline) -> None:
+    with (pipeline.root / "people" / "manifest.csv").open("a") as manifest:
+        manifest.write("\n")
+    assert way.send(a_request(NOBODY)).status_code == 201
+    assert way.states == {FIRST: "received"}
+    assert way.status()["request_status"] == "pending"
+
+
+def test_fault_of_ours_is_contained(way: Doorway, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
+    def fails(*_: Any) -> None:
+        raise KeyError(CANARY)
+
+    monkeypatch.setattr(intake, "receive", fails)
+    answer = way.send(a_request(ANNA))
+    assert way.line(answer, 500)
+    output = capsys.readouterr()
+    assert CANARY not in output.err + output.out + answer.text
+    assert "KeyError" in output.err
+
+
+def test_openapi_names_every_route_with_its_refusals(way: Doorway) -> None:
+    document = way.ask("GET", "/openapi.json").json()
+    for route in ROUTES:
+        told = document["paths"][route.path][route.method.lower()]["responses"]
+        assert {str(code) for code in (route.code, 401, 403, 429, 503)} <= set(told)
+    assert "$ref" not in str(document["paths"]["/requests"]["post"]["requestBody"])
+    assert not [path for path in document["paths"] if path.startswith("/v2")]
+
+
+def test_layout_of_the_file_is_private(way: Doorway) -> None:
+    way.token("acme", "read")
+    assert Path(way.door.store.path).stat().st_mode & 0o777 == 0o600

@@ -14,10 +14,10 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from served import ServedProject
 
-from flows.door.limits import Limits, Rate
-from flows.door.pool import Pool
-from flows.door.replies import RefusedError
-from flows.door.running import application, begin, bind
+from flows.serving.limits import Limits, Rate
+from flows.serving.pool import Pool
+from flows.serving.replies import RefusedError
+from flows.serving.running import application, begin, bind
 from lmeraser.core.errors import BadInputError, NotReadyError, ProjectError
 from lmeraser.serve.live import LiveModel
 from lmeraser.serve.quarantine import lift

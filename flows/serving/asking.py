@@ -3,10 +3,10 @@
 from dataclasses import dataclass
 from typing import Any
 
-from flows.door.limits import Limits
-from flows.door.metrics import Metrics
-from flows.door.pool import Pool
-from flows.door.replies import RefusedError
+from flows.serving.limits import Limits
+from flows.serving.metrics import Metrics
+from flows.serving.pool import Pool
+from flows.serving.replies import RefusedError
 from lmeraser.serve.live import LiveModel, Prediction
 from lmeraser.serve.loading import LeftOut, Loaded
 

@@ -9,12 +9,12 @@ from dataclasses import dataclass
 import uvicorn
 from starlette.types import ASGIApp
 
-from flows.door import inference, metrics, predict
-from flows.door.app import make_app
-from flows.door.asking import Server
-from flows.door.limits import Limits
-from flows.door.metrics import Metrics, log
-from flows.door.pool import Pool
+from flows.serving import inference, metrics, predict
+from flows.serving.app import make_app
+from flows.serving.asking import Server
+from flows.serving.limits import Limits
+from flows.serving.metrics import Metrics, log
+from flows.serving.pool import Pool
 from lmeraser.core.errors import BadInputError, LmeraserError, NotReadyError, ProjectError
 from lmeraser.core.progress import say
 from lmeraser.serve.live import LiveModel

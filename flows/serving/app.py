@@ -12,9 +12,9 @@ from starlette.requests import ClientDisconnect, Request
 from starlette.responses import Response
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
-from flows.door.limits import Guard, Limits
-from flows.door.metrics import log
-from flows.door.replies import RefusedError, refusal, status_of
+from flows.serving.limits import Guard, Limits
+from flows.serving.metrics import log
+from flows.serving.replies import RefusedError, refusal, status_of
 from lmeraser import __version__
 from lmeraser.core.errors import LmeraserError
 

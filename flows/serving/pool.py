@@ -5,7 +5,7 @@ from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any, TypeVar
 
-from flows.door.replies import RefusedError
+from flows.serving.replies import RefusedError
 
 Result = TypeVar("Result")
 

@@ -19,8 +19,8 @@ from fastapi import APIRouter, Request
 from numpy.typing import NDArray
 from starlette.responses import Response
 
-from flows.door.asking import Server, left_out
-from flows.door.replies import RefusedError, answer, refusal
+from flows.serving.asking import Server, left_out
+from flows.serving.replies import RefusedError, answer, refusal
 from lmeraser import __version__
 from lmeraser.core.strict_json import strict_json
 from lmeraser.serve.live import Prediction

@@ -13,8 +13,8 @@ from starlette.datastructures import UploadFile
 from starlette.formparsers import MultiPartException, MultiPartParser
 from starlette.responses import Response
 
-from flows.door.asking import Server, left_out
-from flows.door.replies import RefusedError, answer
+from flows.serving.asking import Server, left_out
+from flows.serving.replies import RefusedError, answer
 from lmeraser.serve.live import Prediction
 
 RAW = ("image/", "application/octet-stream")

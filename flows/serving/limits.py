@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
-from flows.door.replies import RefusedError, refusal
+from flows.serving.replies import RefusedError, refusal
 
 CLIENTS = 10_000  # whose rates are remembered; beyond it whoever was silent longest is forgotten
 BURST_S = 2.0  # s of requests that a client may send at once

@@ -1,0 +1,1 @@
+"""Sending whatever comes to mind through the door, and looking what comes back."""
