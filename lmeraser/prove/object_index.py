@@ -200,8 +200,8 @@ class ObjectIndex:
 
     @property
     def size(self) -> int:
-        """How many files are known."""
-        return len(self._copies)
+        """How many files of stores are known."""
+        return sum(store != ANYWHERE for _, store in self._copies)
 
     @property
     def sizes(self) -> frozenset[int]:
