@@ -40,6 +40,7 @@ def name_of(command: Command) -> str:
 def passed(result: Mapping[str, Any]) -> bool:
     """Whether every check of a result passed, else the exit status is 1; "no power" is never a pass."""
     clean = bool(result.get("equal", True)) and bool(result.get("clean", True)) and not result.get("people_back")
+    clean = clean and bool(result.get("selection", {}).get("complete", True)) and "problem" not in result.get("people", {})
     return clean and result.get("verdict", "pass") == "pass"
 
 
