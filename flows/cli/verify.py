@@ -61,6 +61,9 @@ def _result(verdict: "Verdict", keys_from: str) -> dict[str, Any]:
                 "key_id": certificate.key_id,
                 "completed_at": certificate.completed_at,
                 "key_changed": certificate.break_from is not None,
+                "people_root": certificate.retained,
+                "audit_key_id": certificate.audit_key,
+                "rebuild_share": certificate.rebuild_share,
             }
             for certificate in verdict.certificates
         ],
