@@ -37,6 +37,7 @@ def build() -> None:
 @storable_errors
 def audit(rebuild: bool = True, stores: bool = True) -> str:
     """Rebuild from the retained records and compare; scan every store. Raises: VerificationError if something is found."""
+    from flows.audit.due import note_rebuilt
     from flows.audit.rebuild import rebuild as build_again
     from flows.audit.stores import audit_and_note
 
@@ -45,6 +46,7 @@ def audit(rebuild: bool = True, stores: bool = True) -> str:
     with workspace(project):
         if rebuild:
             comparison = build_again(project)
+            note_rebuilt(project, comparison)
             results.append(f"{comparison.artifacts} artifacts compared, {len(comparison.differing)} differ")
             if not comparison.equal:
                 raise VerificationError(results[-1])
