@@ -44,6 +44,10 @@ def _of_all(project: "Project") -> Result:
     missing, missing_lines = missing_from_list(project)
     result = {"requests": summaries, "late": late} | missing
     lines += missing_lines
+    rebuilds = due_rebuilds(project)
+    if rebuilds:
+        result["rebuilds_due"] = rebuilds
+        lines.append(f"{rebuilds} erasures that the audit key chose wait to be rebuilt: `lmeraser audit --due`")
     environments = mixing_line(project)
     if environments:
         result["mixed_environments"] = environments
@@ -55,6 +59,17 @@ def _line(request: dict[str, Any]) -> str:
     late = "  LATE" if request["late"] else ""
     problem = f"  {request['problem']}" if request["problem"] else ""
     return f"{request['request_id']}  {request['state']:<12} due {request['due_at'][:10]}{late}{problem}"
+
+
+def due_rebuilds(project: "Project") -> int:
+    """How many chosen erasures wait for their rebuild; 0 where the audit key cannot be read, which the next request tells."""
+    from flows.audit.due import due
+    from lmeraser.core.errors import LmeraserError
+
+    try:
+        return len(due(project))
+    except LmeraserError:
+        return 0
 
 
 def mixing_line(project: "Project") -> str | None:

@@ -40,7 +40,7 @@ def test_erasing_changes_what_the_plan_named_and_equals_a_rebuild_without_the_pe
 
 
 def check_rebuild(project: Sandbox, summary: dict[str, Any]) -> None:
-    """The rebuild that is due gives the same bytes, settles what was due, and the certificate is about the people of the records."""
+    """The rebuild that is due gives the same bytes and settles it; the certificate is about the people of the records."""
     request_id = summary["request_id"]
     assert summary["rebuild_due"] is True
     audit = project.json("audit", "--due")

@@ -152,6 +152,12 @@ def test_a_sibling_that_is_nobody_cannot_be_listed_so_each_proof_has_one_spellin
     assert "sibling that is nobody" in broken(spelt)
 
 
+@given(FIELDS, st.integers(1, 20))
+def test_a_proof_ends_where_at_most_one_person_is_left(proof: Proof, more: int) -> None:
+    longer = replace(proof, bitmap=proof.bitmap + "0" * more)
+    assert "goes on where at most one" in broken(longer)
+
+
 def test_a_neighbour_must_stand_on_the_persons_own_path() -> None:
     proof = next(proof for proof in WHOLE.proofs if proof.neighbour is not None)
     other = next(o.neighbour for o in WHOLE.proofs if o.neighbour is not None and o.neighbour != proof.neighbour)

@@ -179,6 +179,12 @@ def test_request_that_is_too_large_for_a_certificate_is_not_signed(tmp_path: Pat
     assert contents(tmp_path) == {}
 
 
+def test_a_certificate_is_smaller_than_what_a_request_is_refused_by(tmp_path: Path) -> None:
+    crowd = tuple(sorted(f"{number:064x}" for number in range(200)))
+    path = issue(tmp_path, replace(erasure(), pseudonyms=crowd, absence=TREE.absence(crowd)), OLD, KEYS)
+    assert len(path.read_bytes()) < certificate.largest(200, 2, 1) < 200 * certificate.largest(1, 2, 1)
+
+
 # the chain
 
 

@@ -3,6 +3,7 @@
 import json
 import time
 from collections.abc import Sequence
+from dataclasses import replace
 from hashlib import sha256
 from typing import Any
 
@@ -17,8 +18,11 @@ from flows.audit import giving_way
 from flows.audit.due import due
 from flows.audit.giving_way import somebody_waits
 from flows.cli import audit
+from flows.requests.certify import erasure_of
 from flows.service import maintenance, sweep
+from lmeraser.erase.retained import retained_pseudonyms
 from lmeraser.pipeline.locks import Comparison
+from lmeraser.prove.absence import Tree, check_absence
 from lmeraser.prove.selection import REBUILT
 
 PERSON, OTHER = f"{CANARY}-2", f"{CANARY}-3"
@@ -67,8 +71,10 @@ def test_a_chosen_erasure_is_due_until_a_rebuild_is_noted(
     assert (told["chosen"], told["missing"], told["complete"]) == ([request_id], [request_id], False)
     certificate = pipeline.json("verify", *map(str, pipeline.layout.certificates.glob("*.json")))["certificates"][0]
     assert certificate["audit_key_id"] == sha256(pipeline.layout.audit_key.read_bytes()).hexdigest() == told["keys"][0]
+    assert pipeline.json("status")["rebuilds_due"] == 1
     done = rebuilds_give(monkeypatch, EQUAL)
     assert pipeline.json("audit", "--due")["rebuilt"] == [request_id]
+    assert "rebuilds_due" not in pipeline.json("status")
     assert selection(pipeline, 0)["complete"]
     assert pipeline.json("audit", "--due")["rebuilt"] == []
     assert len(done) == 1, "nothing was due any more"
@@ -248,6 +254,21 @@ def test_the_sweep_starts_a_rebuild_that_is_due_once_and_not_again_soon_after_a_
 def people(pipeline: FakePipeline) -> object:
     with pipeline.process() as project:
         return audit._people(project, None)[0]  # type: ignore[arg-type]
+
+
+def test_each_certificate_of_a_batch_proves_its_own_people_absent_also_where_an_older_version_checked(
+    pipeline: FakePipeline,
+) -> None:
+    requests = [pipeline.submit(PERSON), pipeline.submit(OTHER)]
+    pipeline.sweep()
+    with pipeline.process() as project:
+        retained = retained_pseudonyms(project.layout, project.params, project.subject_key())
+        for request in map(project.ledger.get, [request.request_id for request in requests]):
+            batch = project.ledger.get_batch(request.batch_id or "")
+            absence = erasure_of(project, batch, request).absence
+            check_absence(absence, request.pseudonyms)
+            assert absence.root == Tree(retained).root()
+            assert erasure_of(project, replace(batch, absence={}), request).absence == absence
 
 
 def test_an_audit_computes_the_root_of_the_last_certificate_again(pipeline: FakePipeline) -> None:
