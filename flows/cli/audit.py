@@ -3,20 +3,24 @@
 import argparse
 import re
 import time
+from contextlib import nullcontext
 from dataclasses import asdict
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from flows.cli.command import BAD_INPUT, Result
 from flows.cli.subjects import read_lines, subjects_of
-from lmeraser.core.errors import BadInputError
+from lmeraser.core.errors import BadInputError, VerificationError
 
 if TYPE_CHECKING:
     from flows.project import Project
+    from lmeraser.prove.selection import Selection
 
 HELP = "prove that what is served never saw the erased people, and that nothing of them is left"
 EXIT_CODES = {
     0: "every check that was asked for passed",
-    1: "an artifact differs, something of erased people is left or back, a drill failed or had no power, or a step failed",
+    1: "an artifact differs, something of erased people is left or back, a chosen erasure was not rebuilt, a drill failed or had "
+    "no power, or a step failed",
     2: BAD_INPUT,
 }
 EXAMPLES = [
@@ -29,6 +33,12 @@ EXAMPLES = [
 def arguments(parser: argparse.ArgumentParser) -> None:
     add = parser.add_argument
     add("--rebuild", action="store_true", help="build from the retained records in a clean copy, compare")
+    add("--due", action="store_true", help="the same, if the audit key chose an erasure that was not rebuilt yet")
+    add("--give-way", action="store_true", help="with --due: end, and do it another time, as soon as a request is open")
+    add("--selection", action="store_true", help="which erasures the audit key chose, and whether each was rebuilt")
+    add(
+        "--key", type=Path, action="append", metavar="FILE", help="with --selection: a copy of the audit key (several: each once)"
+    )
     add("--stores", action="store_true", help="scan every store for what should be gone")
     add("--subset", metavar="1/N", help="with --stores: read one file of N, drawn anew each day by a key")
     add("--canaries-from", metavar="FILE", help="with --stores: look for these lines too; - reads stdin")
@@ -40,23 +50,32 @@ def arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def act(options: argparse.Namespace) -> Result:
-    if not (options.rebuild or options.stores or options.membership):
-        raise BadInputError("`lmeraser audit` needs at least one of --rebuild, --stores and --membership; add one and retry")
+    proofs = {"--rebuild": _rebuild, "--due": _due, "--selection": _selection, "--stores": _stores, "--membership": _drill}
+    asked = [name for name in proofs if getattr(options, name[2:])]
+    if not asked:
+        *most, last = proofs
+        raise BadInputError(f"`lmeraser audit` needs at least one of {', '.join(most)} and {last}; add one and retry")
+    if options.rebuild and options.due:
+        asked.remove("--due")  # a rebuild settles what is due
     if options.subset and not options.stores:
         raise BadInputError("--subset is a part of --stores; add --stores and retry")
+    if options.give_way and not options.due:
+        raise BadInputError("--give-way is a part of --due; add --due and retry")
+    if options.key and not options.selection:
+        raise BadInputError("--key is a part of --selection; add --selection and retry")
     _share(options.subset)  # before anything is done
     from flows.project import Project, workspace
 
     project = Project.find()
+    if asked == ["--selection"]:
+        return _selection(project, options)  # it reads the ledger alone, and waits for nobody
     result: dict[str, Any] = {}
     lines: list[str] = []
     with workspace(project):
-        proofs = ((True, _lists), (options.rebuild, _rebuild), (options.stores, _stores), (options.membership, _drill))
-        for asked, proof in proofs:
-            if asked:
-                part, part_lines = proof(project, options)
-                result |= part
-                lines += part_lines
+        for proof in (_lists, _people, *map(proofs.__getitem__, asked)):
+            part, part_lines = proof(project, options)
+            result |= part
+            lines += part_lines
     return result, lines
 
 
@@ -73,16 +92,84 @@ def _lists(project: "Project", _: argparse.Namespace) -> Result:
     return result, lines
 
 
+def _people(project: "Project", _: argparse.Namespace) -> Result:
+    """Whether the people in the records are those that the last certificate's root stands for."""
+    from flows.audit.people import check_people
+
+    try:
+        check = check_people(project)
+    except VerificationError as error:
+        return {"people": {"problem": str(error)}}, [f"NOT CHECKED against the certificates: {error}"]
+    if check is None:
+        return {}, []
+    same = f"the people in the records are those of whom certificate {check.certificate} shows that the erased are not among them"
+    other = (
+        f"the people in the records are not those of certificate {check.certificate}: somebody came, or left without a request, "
+        "since; the next certificate shows the absence of its people from those of then"
+    )
+    return {"people": asdict(check)}, [same if check.same else other]
+
+
+def _due(project: "Project", options: argparse.Namespace) -> Result:
+    from flows.audit.due import due
+    from flows.audit.giving_way import giving_way
+
+    if not due(project):
+        return {"rebuilt": []}, ["no rebuild is due"]
+    with giving_way(project) if options.give_way else nullcontext():
+        return _rebuild(project, options)
+
+
 def _rebuild(project: "Project", _: argparse.Namespace) -> Result:
+    from flows.audit.due import note_rebuilt
     from flows.audit.notes import note_rebuild
     from flows.audit.rebuild import rebuild
 
     begun = time.monotonic()
     comparison = rebuild(project)
     note_rebuild(project, comparison, time.monotonic() - begun)
+    rebuilt = list(note_rebuilt(project, comparison))
     verdict = "equal: a build from the retained records gives the same bytes" if comparison.equal else "NOT EQUAL"
     compared = f"{comparison.artifacts} artifacts compared, {len(comparison.differing)} differ"
-    return {"equal": comparison.equal, **asdict(comparison)}, [compared, *comparison.differing, verdict]
+    noted = [f"noted in the ledger: the erasure of request {request_id} was rebuilt" for request_id in rebuilt]
+    result = {"equal": comparison.equal, **asdict(comparison)} | ({"rebuilt": rebuilt} if rebuilt else {})
+    return result, [compared, *comparison.differing, verdict, *noted]
+
+
+def _selection(project: "Project", options: argparse.Namespace) -> Result:
+    from lmeraser.core.errors import ProjectError
+    from lmeraser.erase.ledger_events import check_events
+    from lmeraser.prove.selection import AuditKey, selection_of
+
+    events = project.ledger.events()
+    check_events(events)
+    own = project.layout.audit_key
+    if not options.key and not own.exists():
+        raise ProjectError("the audit key .lmeraser/audit.key is missing; name a copy of it with --key")
+    keys = [AuditKey.read(path) for path in options.key] if options.key else [AuditKey.load_or_create(own)]
+    selection = selection_of(events, keys)
+    return {"selection": selection.to_json()}, selection_lines(selection)
+
+
+def selection_lines(selection: "Selection") -> list[str]:
+    """What a repeated choice tells, for people."""
+    shares = ", ".join(
+        f"{count} with {f'one of {share}' if share else 'none chosen'}" for share, count in selection.shares.items()
+    )
+    lines = [f"{selection.certified} requests were certified with a choice of rebuilds{f': {shares}' if shares else ''}"]
+    if selection.without:
+        lines.append(f"{selection.without} were certified by a version that chose none")
+    if len(selection.keys) > 1:
+        lines.append(f"the audit key was replaced: {', then '.join(key[:16] for key in selection.keys)}")
+    lines += [
+        f"NOT JUDGED: {count} were certified under the audit key {key[:16]}, which was not given; name a copy of it with --key"
+        for key, count in selection.unjudged.items()
+    ]
+    lines += [f"NOT REBUILT: request {request_id}; run `lmeraser audit --due`" for request_id in selection.missing]
+    lines += [f"NOT EQUAL: the rebuild of request {request_id} gave other artifacts" for request_id in selection.unequal]
+    done = len(selection.chosen) - len(selection.missing) - len(selection.unequal)
+    verdict = "complete" if selection.complete else "NOT COMPLETE"
+    return [*lines, f"{verdict}: {len(selection.chosen)} chosen, {done} of them rebuilt with equal artifacts"]
 
 
 def _stores(project: "Project", options: argparse.Namespace) -> Result:

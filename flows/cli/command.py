@@ -42,6 +42,7 @@ def name_of(command: Command) -> str:
 def passed(result: Mapping[str, Any]) -> bool:
     """Whether every check of a result passed, else the exit status is 1; "no power" is never a pass."""
     flags = all(bool(result.get(flag, True)) for flag in ("equal", "clean", "within_tolerances", "ready", "sound"))
+    flags = flags and bool(result.get("selection", {}).get("complete", True)) and "problem" not in result.get("people", {})
     return flags and not result.get("people_back") and result.get("verdict", "pass") == "pass"
 
 

@@ -26,6 +26,7 @@ def arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def act(options: argparse.Namespace) -> Result:
+    from flows.audit.due import due
     from flows.cli.summary import plan_lines, scan_lines, summary, timing_lines
     from flows.project import Project, workspace
     from flows.requests import intake
@@ -50,6 +51,7 @@ def act(options: argparse.Namespace) -> Result:
     request = project.ledger.get(request.request_id)
     intake.refuse(request)
     planned = intake.plan_of(project, request)
+    is_due = request.request_id in due(project)
     lines = [
         *(plan_lines(planned.to_json()) if planned else []),
         f"state               {request.state} in {request.seconds:.1f} s",
@@ -61,8 +63,10 @@ def act(options: argparse.Namespace) -> Result:
             f"check it           lmeraser verify {request.certificate}",
             "prove it           lmeraser audit --rebuild --stores; review it: lmeraser review",
         ]
+        if is_due:
+            lines.append("rebuild is due     chosen by the audit key: lmeraser audit --due")
     else:
         lines.append(f"waits for approval: lmeraser approve {request.request_id} --by NAME")
     if options.timings:
         lines += timing_lines(request)
-    return summary(project, request), lines
+    return summary(project, request) | ({"rebuild_due": True} if is_due else {}), lines

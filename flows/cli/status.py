@@ -46,6 +46,10 @@ def _of_all(project: "Project") -> Result:
     outdated, outdated_lines = outdated_exports(project)
     result = {"requests": summaries, "late": late} | missing | outdated
     lines += missing_lines + outdated_lines
+    rebuilds = due_rebuilds(project)
+    if rebuilds:
+        result["rebuilds_due"] = rebuilds
+        lines.append(f"{rebuilds} erasures that the audit key chose wait to be rebuilt: `lmeraser audit --due`")
     environments = mixing_line(project)
     if environments:
         result["mixed_environments"] = environments
@@ -71,6 +75,17 @@ def untold_deliveries(project: "Project") -> Result:
         return {}, []
     line = f"hooks and callbacks: {waiting} wait for another try, {given_up} were given up; `lmeraser hook list` shows why"
     return {"untold": {"waiting": waiting, "given_up": given_up}}, [line]
+
+
+def due_rebuilds(project: "Project") -> int:
+    """How many chosen erasures wait for their rebuild; 0 where the audit key cannot be read, which the next request tells."""
+    from flows.audit.due import due
+    from lmeraser.core.errors import LmeraserError
+
+    try:
+        return len(due(project))
+    except LmeraserError:
+        return 0
 
 
 def mixing_line(project: "Project") -> str | None:

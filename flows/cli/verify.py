@@ -9,7 +9,7 @@ from flows.cli.command import Result
 from lmeraser.core.errors import BadInputError
 
 if TYPE_CHECKING:
-    from lmeraser.prove.verify import Verdict
+    from lmeraser.prove.verify import Certificate, Verdict
 
 HELP = "check certificates, or an exported model, offline: signature, content, chain"
 EXIT_CODES = {0: "valid", 1: "not valid; the line on standard error says why", 2: "a file cannot be read, or bad input"}
@@ -92,6 +92,9 @@ def _result(verdict: "Verdict", keys_from: str) -> dict[str, Any]:
                 "key_id": certificate.key_id,
                 "completed_at": certificate.completed_at,
                 "key_changed": certificate.break_from is not None,
+                "people_root": certificate.retained,
+                "audit_key_id": certificate.audit_key,
+                "rebuild_share": certificate.rebuild_share,
             }
             for certificate in verdict.certificates
         ],
@@ -108,11 +111,10 @@ def _lines(verdict: "Verdict", keys_from: str, at_home: bool) -> list[str]:
     first, last = verdict.certificates[0], verdict.certificates[-1]
     lines = []
     for certificate in verdict.certificates:
-        unnamed = "" if certificate.project else f", format {certificate.version}: it does not say of which project and state"
         replaced = ", signed break: the key was replaced" if certificate.break_from else ""
         lines.append(
             f"valid: certificate {certificate.sequence}, request {certificate.request_id}, completed {certificate.completed_at}, "
-            f"key {certificate.key_id[:16]}{unnamed}{replaced}"
+            f"key {certificate.key_id[:16]}{_told(certificate)}{replaced}"
         )
     lines.append(f"keys: {', '.join(verdict.keys)} from {keys_from}")
     if at_home:
@@ -124,3 +126,11 @@ def _lines(verdict: "Verdict", keys_from: str, at_home: bool) -> list[str]:
         else f"not anchored: later ones could be missing; check with --head {last.sequence}:SHA256 kept elsewhere"
     )
     return lines
+
+
+def _told(certificate: "Certificate") -> str:
+    """What a certificate of this format tells of the retained people and of the project, and an older one does not."""
+    if certificate.retained:
+        return f", {len(certificate.subjects)} people absent from the retained ones (root {certificate.retained[:16]})"
+    unnamed = "" if certificate.project else ", and does not say of which project and state"
+    return f", format {certificate.version}: it proves nobody absent from the retained people{unnamed}"

@@ -4,13 +4,16 @@ Nothing is signed that was not checked on the very state that the certificate na
 with those of the checks once more.
 """
 
+from collections.abc import Sequence
 from dataclasses import replace
 from datetime import UTC, datetime
+from pathlib import Path
+from typing import TYPE_CHECKING
 
 from flows import git
 from flows.project import Project
 from flows.requests import ground
-from flows.requests.verify import served_digests
+from flows.requests.verify import prove_absence, served_digests
 from flows.requests.work import Done, Work
 from lmeraser.core.code import PACKAGES
 from lmeraser.core.environment import fingerprint
@@ -20,10 +23,16 @@ from lmeraser.erase.requests import Request
 from lmeraser.erase.states import CERTIFIED
 from lmeraser.pipeline.locks import compare, read_outs
 from lmeraser.pipeline.mixing import artifacts_environment
+from lmeraser.prove.absence import Absence
 from lmeraser.prove.certificate import issue, read_head
 from lmeraser.prove.home import load_or_create_project_id
 from lmeraser.prove.keys import load_or_create_signer, load_public, signing_key_path
+from lmeraser.prove.selection import AuditKey
 from lmeraser.prove.statement import Check, Counts, Erasure, Store
+from lmeraser.prove.verify import verify_bytes
+
+if TYPE_CHECKING:
+    from securesystemslib.signer._key import SSlibKey  # the package does not export it to mypy
 
 CODE = (*PACKAGES, "dvc.yaml", "tune")  # what makes a certificate's artifacts
 
@@ -50,14 +59,23 @@ def certify(work: Work) -> Done:
     signer = load_or_create_signer(signing_key_path(layout.private_state), layout.public_keys)
     known = ledger.last_event("certified")
     head = (int(known.data["sequence"]), str(known.data["sha256"])) if known else None
-    path = issue(layout.certificates, erasure_of(project, batch, request), signer, load_public(layout.public_keys), head)
+    keys = load_public(layout.public_keys)
+    path = issue(layout.certificates, erasure_of(project, batch, request), signer, keys, head)
     signed = read_head(layout.certificates)
     if signed is None:
         raise VerificationError("certificates/HEAD is missing although a certificate was signed; restore it from git")
     sequence, digest = signed
-    note = {"sequence": sequence, "sha256": digest, "batch": batch.batch_id}
+    note = {"sequence": sequence, "sha256": digest, "batch": batch.batch_id, **_selection(path, keys)}
     ledger.move([request.request_id], CERTIFIED, work.claim, note, certificate=str(path.relative_to(layout.root)))
     return Done(batch)
+
+
+def _selection(path: Path, keys: "Sequence[SSlibKey]") -> dict[str, str | int]:
+    """What the certificate says of the choice of rebuilds; nothing where an older version signed it before it was killed."""
+    signed = verify_bytes(path.read_bytes(), path.name, keys, path.name)
+    if signed.audit_key is None or signed.rebuild_share is None:
+        return {}
+    return {"audit_key_id": signed.audit_key, "rebuild_share": signed.rebuild_share}
 
 
 def erasure_of(project: Project, batch: BatchRecord, request: Request) -> Erasure:
@@ -88,6 +106,15 @@ def erasure_of(project: Project, batch: BatchRecord, request: Request) -> Erasur
         code_revision=git.revision(layout.root, CODE),
         checks=tuple(Check(check, result) for check, result in (*batch.checks, *batch.scan)),
         stores=tuple(Store(counts.store, counts.deleted, counts.residue, counts.unknown) for counts in batch.stores),
+        absence=_absence(project, batch, request),
         source=batch.source or "",
         approved=any(event.kind == "approved" for event in project.ledger.events(request.request_id)),
+        audit_key_id=AuditKey.load_or_create(layout.audit_key).id,
+        rebuild_share=project.params.service.rebuild_share,
     )
+
+
+def _absence(project: Project, batch: BatchRecord, request: Request) -> Absence:
+    """As the checks found it; made now where an older version made the checks."""
+    proven = Absence.from_json(batch.absence) if batch.absence else prove_absence(project, request.pseudonyms)
+    return proven.of(request.pseudonyms)

@@ -1,5 +1,6 @@
 """verified: what must hold before anything is deleted or signed. Checks, and never repairs."""
 
+from collections.abc import Collection
 from dataclasses import replace
 
 from flows.dvc import command as dvc
@@ -11,9 +12,10 @@ from lmeraser.clusters.files import load_sizes
 from lmeraser.core.digest import sha256_of_file
 from lmeraser.core.errors import VerificationError
 from lmeraser.erase.plan import Plan
-from lmeraser.erase.retained import require_partition, retained_ids
+from lmeraser.erase.retained import require_partition, retained_ids, retained_pseudonyms
 from lmeraser.pipeline.locks import Outs, compare, read_files, read_outs
 from lmeraser.pipeline.mixing import require_one_environment
+from lmeraser.prove.absence import Absence, Tree
 from lmeraser.serve.files import served_files
 
 FROZEN = {"pretrain", "skeleton", "recipe"}  # stages of what public records alone decide
@@ -38,6 +40,7 @@ def verify(work: Work) -> Done:
     recorded = {path: md5 for outs in after.values() for path, md5 in outs.items()}
     gone, known = ground.everybody(requests), _unchanged(work, recorded)
     kept = retained_ids(layout, project.params, project.subject_key(), gone, known)
+    absence = prove_absence(project, gone)
     placed = require_partition(layout, project.params, kept)
     used = {size.slot for size in load_sizes(layout.clusters)}
     replayed = _require_planned(work, changed, used)
@@ -52,10 +55,17 @@ def verify(work: Work) -> Done:
         ("every artifact is the file that its lock names, byte for byte", f"{comparison.artifacts} artifacts"),
         ("everybody of the request is on the list of erased people", f"{len(ground.everybody(requests))} people"),
         ("no retained record belongs to the erased subjects", f"{len(kept)} records"),
+        ("everybody of the request is absent from the tree over the retained people", f"{len(absence.proofs)} proofs"),
         ("each training record is in exactly one cluster", f"{placed} records in {len(used)} clusters"),
         ("only planned stages changed", f"{len(changed)} changed, {len(after) - len(changed)} untouched"),
     )
-    return Done(replace(ground.record(project, work.batch), replayed=replayed, served=served_digests(project), checks=checks))
+    checked = replace(work.batch, replayed=replayed, served=served_digests(project), checks=checks, absence=absence.to_json())
+    return Done(ground.record(project, checked))
+
+
+def prove_absence(project: Project, pseudonyms: Collection[str]) -> Absence:
+    """Proofs that people are not among those of whom the built state retains a record. Raises: VerificationError."""
+    return Tree(retained_pseudonyms(project.layout, project.params, project.subject_key())).absence(pseudonyms)
 
 
 def _require_one_environment(work: Work) -> None:

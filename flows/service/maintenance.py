@@ -1,15 +1,20 @@
-"""The Prefect flows `build`, `audit` and `audit-part`: what the commands of these names do, for deployments."""
+"""The Prefect flows `build`, `audit`, `audit-part` and `audit-due`: what the commands of these names do, for deployments."""
+
+import sys
 
 from prefect import flow
 
+from flows import processes
 from flows.project import Project, workspace
 from flows.requests.ground import keep_list
 from flows.run import build as building
 from flows.run.handout import BUILD
 from flows.service.fan_out import workers_of
 from flows.service.storable_errors import storable_errors
-from lmeraser.core.errors import VerificationError
+from lmeraser.core.errors import StepFailedError, VerificationError
 from lmeraser.pipeline.mixing import require_one_environment
+
+INTERRUPTED = 130  # `lmeraser` was interrupted; here: by itself, to give way
 
 
 @flow(name="build", persist_result=False, log_prints=False)
@@ -32,6 +37,7 @@ def build() -> None:
 @storable_errors
 def audit(rebuild: bool = True, stores: bool = True) -> str:
     """Rebuild from the retained records and compare; scan every store. Raises: VerificationError if something is found."""
+    from flows.audit.due import note_rebuilt
     from flows.audit.rebuild import rebuild as build_again
     from flows.audit.stores import audit_and_note
 
@@ -40,6 +46,7 @@ def audit(rebuild: bool = True, stores: bool = True) -> str:
     with workspace(project):
         if rebuild:
             comparison = build_again(project)
+            note_rebuilt(project, comparison)
             results.append(f"{comparison.artifacts} artifacts compared, {len(comparison.differing)} differ")
             if not comparison.equal:
                 raise VerificationError(results[-1])
@@ -70,3 +77,34 @@ def audit_part() -> str:
     if not report.clean:
         raise VerificationError("residue was found in the files whose turn it was; run `lmeraser audit --stores` to see where")
     return which_scan(report)
+
+
+@flow(name="audit-due", persist_result=False, log_prints=False)
+@storable_errors
+def audit_due() -> str:
+    """Rebuild what the audit key chose, in a process of its own that ends as soon as a request comes: no erasure waits for it.
+
+    Raises: VerificationError if artifacts differ; StepFailedError if it could not be done.
+    """
+    from flows.audit.due import due, own_selection
+    from flows.audit.giving_way import somebody_waits
+
+    project = Project.find()
+    waiting = set(due(project))
+    if not waiting:
+        return "nothing to do: no rebuild is due"
+    if somebody_waits(project):
+        return "nothing was done: requests are open, and go first"
+    logs = project.layout.private_state / "logs"
+    logs.mkdir(parents=True, exist_ok=True, mode=0o700)
+    with (logs / "audit-due.log").open("ab") as log:
+        command = [sys.executable, "-m", "flows.cli", "audit", "--due", "--give-way"]
+        status = processes.statuses([processes.start(command, project.layout, stdout=log, stderr=log)])[0]
+    selection = own_selection(project)
+    if selection and waiting & set(selection.unequal):
+        raise VerificationError("artifacts differ from a rebuild; run `lmeraser audit --rebuild` to see which")
+    if status == INTERRUPTED:
+        return "ended before it was done: a request came, and goes first"
+    if status:
+        raise StepFailedError("the rebuild that is due could not be done; see .lmeraser/logs/audit-due.log")
+    return f"{len(waiting)} erasures rebuilt, with equal artifacts"

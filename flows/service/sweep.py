@@ -4,13 +4,23 @@ Two runs for one request do no harm: the second waits for the first and finds no
 """
 
 import time
+from datetime import UTC, datetime, timedelta
 
 from prefect import flow
 from prefect.client.orchestration import get_client
-from prefect.client.schemas.filters import FlowRunFilter, FlowRunFilterName, FlowRunFilterState, FlowRunFilterStateType
+from prefect.client.schemas.filters import (
+    FlowRunFilter,
+    FlowRunFilterName,
+    FlowRunFilterStartTime,
+    FlowRunFilterState,
+    FlowRunFilterStateType,
+)
 from prefect.client.schemas.objects import StateType
 from prefect.deployments import run_deployment
+from prefect.exceptions import ObjectNotFound
 
+from flows.audit.due import never_rebuilt
+from flows.audit.giving_way import somebody_waits
 from flows.project import Project
 from flows.purge import prefect_events as prefect_storage
 from flows.requests import intake
@@ -19,8 +29,13 @@ from lmeraser.core.errors import LmeraserError
 from lmeraser.core.progress import say
 from lmeraser.erase.requests import Request
 
+AUDIT_DUE = "audit-due"
 # A run that was killed counts as running until its missing heartbeats are noticed (`flows/service/supervisor.py` sets that up).
 ALIVE = [StateType.SCHEDULED, StateType.PENDING, StateType.PAUSED, StateType.RUNNING, StateType.CANCELLING]
+
+
+def _any_of(states: list[StateType]) -> FlowRunFilterState:
+    return FlowRunFilterState(type=FlowRunFilterStateType(any_=states))
 
 
 def _runs(request: Request, states: list[StateType] | None) -> int:
@@ -28,7 +43,7 @@ def _runs(request: Request, states: list[StateType] | None) -> int:
     with get_client(sync_client=True) as client:
         chosen = FlowRunFilter(
             name=FlowRunFilterName(any_=[f"forget-{request.request_id}"]),
-            state=FlowRunFilterState(type=FlowRunFilterStateType(any_=states)) if states else None,
+            state=_any_of(states) if states else None,
         )
         return len(client.read_flow_runs(flow_run_filter=chosen, limit=200))
 
@@ -68,4 +83,28 @@ def sweep() -> int:
         )
         started += 1
         break  # it carries out all that wait; the next sweep looks again
+    if not started:
+        start_due(project)
     return started
+
+
+def start_due(project: Project) -> bool:
+    """Start the rebuild that the audit key chose, where nobody waits for an erasure. Returns whether it did.
+
+    Not where one failed within the hour: it would fail again.
+    """
+    if not never_rebuilt(project) or somebody_waits(project):
+        return False
+    lately = FlowRunFilterStartTime(after_=datetime.now(UTC) - timedelta(hours=1))
+    named = FlowRunFilterName(any_=[AUDIT_DUE])
+    with get_client(sync_client=True) as client:
+        running = client.read_flow_runs(flow_run_filter=FlowRunFilter(name=named, state=_any_of(ALIVE)), limit=1)
+        failed = FlowRunFilter(name=named, state=_any_of([StateType.FAILED, StateType.CRASHED]), start_time=lately)
+        if running or client.read_flow_runs(flow_run_filter=failed, limit=1):
+            return False
+    try:
+        run_deployment(f"{AUDIT_DUE}/{AUDIT_DUE}", flow_run_name=AUDIT_DUE, timeout=0, as_subflow=False)
+    except ObjectNotFound:
+        say("sweep: a rebuild is due, and the server has no deployment audit-due; run `prefect --no-prompt deploy --all` once")
+        return False
+    return True

@@ -44,6 +44,8 @@ class BatchRecord:
         mixed: what was retrained is of another environment than the rest; unplanned: something changed that no plan names.
         replayed: what the plan came to where the project was changed on the way.
         served: SHA-256 of each served file when it was checked, by its path; checks: what `verify` found.
+        absence: proofs that its people are not among the retained ones, as `lmeraser/prove/absence.py` writes them; empty until
+            it was checked, and for a batch of an older version.
         source: what happened to the source, in words; source_rows: rows that go, None until it is begun to be cleared.
         deleted: objects deleted so far, by store. stores, scan: what the purge deleted, and what the scan found.
     """
@@ -60,6 +62,7 @@ class BatchRecord:
     replayed: Plan | None = None
     served: Mapping[str, str] = field(default_factory=dict)
     checks: Pairs = ()
+    absence: Mapping[str, Any] = field(default_factory=dict)
     source: str | None = None
     source_rows: int | None = None
     deleted: Mapping[str, int] = field(default_factory=dict)
@@ -90,6 +93,8 @@ class BatchRecord:
             facts["source_rows"] = self.source_rows
         facts |= {name: dict(counts) for name in ("served", "deleted") if (counts := getattr(self, name))}
         facts |= {name: [list(pair) for pair in pairs] for name in ("checks", "scan") if (pairs := getattr(self, name))}
+        if self.absence:
+            facts["absence"] = dict(self.absence)
         if self.stores:
             facts["stores"] = [asdict(counts) for counts in self.stores]
         return {"plan": self.plan.to_json(), "before": dict(self.before), "facts": facts}
@@ -111,6 +116,7 @@ class BatchRecord:
             replayed=Plan.from_json(replayed) if replayed else None,
             served=dict(facts.get("served", {})),
             checks=_pairs(facts.get("checks", [])),
+            absence=dict(facts.get("absence", {})),
             source=facts.get("source"),
             source_rows=facts.get("source_rows"),
             deleted=dict(facts.get("deleted", {})),

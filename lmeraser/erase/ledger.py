@@ -7,7 +7,7 @@ nothing more (fencing). Events are append-only, and each holds the digest of the
 import json
 import time
 import uuid
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from contextlib import closing
 from dataclasses import dataclass, fields, replace
 from datetime import UTC, datetime, timedelta
@@ -313,10 +313,13 @@ class Ledger:
         with transaction(self._engine) as connection:
             self._append(connection, request_id, kind, dict(data))
 
-    def events(self, request_id: str | None = None) -> list[LedgerEvent]:
+    def events(self, request_id: str | None = None, kinds: Collection[str] = ()) -> list[LedgerEvent]:
+        """Oldest first. Args: request_id: of one request alone; kinds: of these alone."""
         wanted = sa.select(events).order_by(events.c.seq)
         if request_id is not None:
             wanted = wanted.where(events.c.request_id == request_id)
+        if kinds:
+            wanted = wanted.where(events.c.kind.in_(list(kinds)))
         with transaction(self._engine) as connection:
             return [_event(row) for row in connection.execute(wanted)]
 

@@ -59,6 +59,12 @@ def retained_ids(
     return kept
 
 
+def retained_pseudonyms(layout: Layout, params: Params, key: SubjectKey) -> set[str]:
+    """Everybody of whom a record is retained, public or private: what proofs of absence are about."""
+    columns = (read_table(file, ["subject"])["subject"].unique() for file in record_files(layout, params))
+    return {key.pseudonym(subject) for column in columns for subject in column.to_pylist()}
+
+
 def require_partition(layout: Layout, params: Params, kept: NDArray[np.bytes_]) -> int:
     """Raise VerificationError unless each training record is in one cluster, and is retained. Returns how many there are.
 

@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, Any
 from lmeraser.core.digest import readable_json
 from lmeraser.core.errors import LmeraserError, VerificationError
 from lmeraser.core.files import write_atomically
+from lmeraser.prove.absence import largest_proof
 from lmeraser.prove.home import HEAD_FILE
 from lmeraser.prove.statement import Break, Erasure, make_statement, payload_of
 from lmeraser.prove.verify import (
@@ -88,7 +89,7 @@ def largest(people: int, slots: int, parts: int) -> int:
     Known before an erasure begins, so that none is carried out that cannot be certified.
     """
     pseudonym, served, changed, rest = 67, 160, 190, 24_000  # bytes of one in canonical JSON, names of 64 characters at most
-    payload = people * pseudonym + slots * (served + changed + 2 * 20) + parts * (changed + 20) + rest
+    payload = people * (pseudonym + largest_proof()) + slots * (served + changed + 2 * 20) + parts * (changed + 20) + rest
     return 4 * payload // 3
 
 

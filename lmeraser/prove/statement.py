@@ -5,7 +5,8 @@ statement's canonical JSON. docs/certificate-format.md shows one. It holds no su
 field has a rule in `FORMATS`, which is checked before signing and when verifying; and what a statement says of the artifacts must
 fit what it says of the plan (`lmeraser/prove/consistency.py`).
 
-Format 1 knew neither the project nor the state that the checks were made on. It is read, and no longer written.
+Format 1 knew neither the project nor the state that the checks were made on; format 2 had no proofs of absence and named
+no audit key. They are read, and no longer written.
 """
 
 import re
@@ -17,6 +18,7 @@ from uuid import UUID
 
 from lmeraser.core.digest import canonical_json
 from lmeraser.core.errors import VerificationError
+from lmeraser.prove.absence import Absence, check_absence
 from lmeraser.prove.consistency import check_consistency
 
 if TYPE_CHECKING:  # whoever verifies a certificate needs no tables
@@ -24,7 +26,7 @@ if TYPE_CHECKING:  # whoever verifies a certificate needs no tables
 
 STATEMENT_TYPE = "https://in-toto.io/Statement/v1"
 PREDICATE_TYPE = "urn:lmeraser:erasure:v1"
-FORMAT = 2
+FORMAT = 3
 
 LIMITS = (
     "It covers the stores that it lists. Clones, backups, exported models, answers already given, free blocks of a disk, and the "
@@ -39,6 +41,8 @@ LIMITS = (
     "people's images, are not noticed.",
     "Subjects are keyed hashes of names as the manifest spelt them. Another spelling is another subject. Whoever has the subject "
     "key can test a name against them.",
+    "`absence` shows that the people are not among those whom its root stands for. That these are the people in the records is "
+    "the issuer's word: whoever holds the data can compute the root again with `lmeraser audit`.",
 )
 
 
@@ -97,7 +101,10 @@ class Erasure:
         served: path to SHA-256 of every file that is served after the erasure.
         changed: path to (before, after), as DVC names content (MD5); None where it did not exist.
         unchanged: how many artifacts have the same digest as before.
+        absence: that the people are not among those who are retained.
         source: what happened to the place that the records came from, in words.
+        audit_key_id: SHA-256 of the key by which requests are chosen whose erasure is rebuilt at once; rebuild_share: one of so
+            many, 0: none.
     """
 
     project: str
@@ -118,8 +125,11 @@ class Erasure:
     code_revision: str
     checks: tuple[Check, ...]
     stores: tuple[Store, ...]
+    absence: Absence
     source: str
     approved: bool
+    audit_key_id: str
+    rebuild_share: int
     limits: tuple[str, ...] = LIMITS
 
 
@@ -161,8 +171,11 @@ def make_statement(erasure: Erasure, sequence: int, previous: str | None, broken
         "code_revision": erasure.code_revision,
         "checks": [{"check": check.check, "result": check.result} for check in erasure.checks],
         "stores": [asdict(store) for store in erasure.stores],
+        "absence": erasure.absence.to_json(),
         "source": erasure.source,
         "approved": erasure.approved,
+        "audit_key_id": erasure.audit_key_id,
+        "rebuild_share": erasure.rebuild_share,
         "limits": list(erasure.limits),
     }
     if broken is not None:
@@ -240,6 +253,7 @@ SHA256 = _like(r"[0-9a-f]{64}", "64 hex digits")
 MD5 = _like(r"[0-9a-f]{32}(\.dir)?", "an MD5 as DVC writes it")
 SHORT_ID = _like(r"[0-9a-f]{16}", "16 hex digits")
 SLOT = _like(r"[\w-]{1,64}", "a slot's name")
+BITMAP = _like(r"[01]{0,256}", "a text of 0 and 1, at most 256")
 PATH = _like(r"(?!.*\.\.)[\w.@+-]+(/[\w.@+-]+)*", "a relative path")
 
 FIRST: dict[str, Any] = {
@@ -273,17 +287,24 @@ FIRST: dict[str, Any] = {
     "approved": YES_NO,
     "limits": [TEXT],
 }
-PREDICATE: dict[str, Any] = FIRST | {
+SECOND: dict[str, Any] = FIRST | {
     "project": SHORT_ID,
     "state": {"locks": SHA256, "erased_list": SHA256},
     "plan": FIRST["plan"] | {"parts": [SLOT]},
     "stores": [FIRST["stores"][0] | {"unknown": COUNT}],
 }
-FORMATS = {1: FIRST, FORMAT: PREDICATE}
+PROOF: dict[str, Any] = {"subject": SHA256, "bitmap": BITMAP, "siblings": [SHA256], "neighbour": _or_null(SHA256)}
+PREDICATE: dict[str, Any] = SECOND | {
+    "absence": {"root": SHA256, "proofs": [PROOF]},
+    "audit_key_id": SHA256,
+    "rebuild_share": COUNT,
+}
+FORMATS = {1: FIRST, 2: SECOND, FORMAT: PREDICATE}
 BREAK: dict[str, Any] = {"previous_key": SHA256, "previous_head": SHA256, "reason": TEXT}
 SUBJECT: list[Any] = [{"name": PATH, "digest": {"sha256": SHA256}}]
 NEVER_EMPTY = {
     1: ("subjects", "checks", "limits"),
+    2: ("subjects", "checks", "stores", "limits"),
     FORMAT: ("subjects", "checks", "stores", "limits"),
 }  # nothing checked is a failure
 
@@ -347,3 +368,12 @@ def check_content(statement: Mapping[str, Any]) -> None:
             raise VerificationError("predicate.break.previous_head is not predicate.previous")
     if version > 1:
         check_consistency(predicate["plan"], predicate["artifacts"])
+    if version > 2:
+        _check_absence(predicate)
+
+
+def _check_absence(predicate: Mapping[str, Any]) -> None:
+    try:
+        check_absence(Absence.from_json(predicate["absence"]), predicate["subjects"])
+    except VerificationError as error:
+        raise VerificationError(f"predicate.absence: {error}") from None

@@ -42,6 +42,6 @@ def load_or_create_audit_key(path: Path) -> bytes:
     if len(key) != KEY_BYTES:
         raise ProjectError(
             f"the audit key {path.name} has {len(key)} bytes, expected {KEY_BYTES}; restore it from your backup, or delete it: "
-            "a new one draws other days"
+            "a new one draws other days and chooses other rebuilds, and certificates show that it was replaced"
         )
     return key

@@ -1,8 +1,8 @@
 """Check certificates offline: numbered steps, each raising with its own line. Needs the files and public keys, nothing else.
 
-One certificate: 1 a file of at most 16 MiB, 2 JSON without repeated names, 3 a DSSE envelope, 4 the payload type of in-toto,
-5 signed by a known key, 6 a canonical payload, 7 an in-toto Statement v1, 8 about an erasure, 9 whose content obeys its rules,
-10 under the name that it gives itself.
+One certificate: 1 a file of at most 64 MiB, 2 JSON without repeated names, 3 a DSSE envelope, 4 the payload type of in-toto,
+5 signed by a known key, 6 a canonical payload, 7 an in-toto Statement v1, 8 about an erasure, 9 whose content obeys its rules and
+whose proofs of absence lead to its root, 10 under the name that it gives itself.
 Several: 11 in unbroken order, 12 each naming the digest of the one before, 13 with one key until a signed break, 14 one
 certificate a request, 15 of one project, and of the one that was asked for.
 With the HEAD beside them (`lmeraser/prove/home.py`): 16 the certificate that it names is there. With a head that was kept
@@ -31,7 +31,7 @@ if TYPE_CHECKING:  # 0.2 s that only verifying needs
     from securesystemslib.signer._key import SSlibKey  # the package does not export it to mypy
 
 PAYLOAD_TYPE = "application/vnd.in-toto+json"
-MAX_BYTES = 2**24
+MAX_BYTES = 2**26
 NAME = re.compile(r"(?P<sequence>[0-9]{5,})-(?P<request_id>[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12})\.json")
 HEAD = re.compile(r"0*(?P<sequence>[1-9][0-9]{0,15})[: ](?P<digest>[0-9a-f]{64})\n?")
 
@@ -48,6 +48,9 @@ class Certificate:
 
     Attributes: digest: SHA-256 of the decoded payload; subjects: pseudonyms; break_from: id of the key before a signed break;
         version: of the format; project: whose it is, None in format 1, which did not say.
+        subject_key: id of the key that made the pseudonyms.
+        retained: root of the tree over the people who are retained; audit_key: id of the audit key;
+        rebuild_share: one request of so many is rebuilt at once. None before format 3.
     """
 
     file: str
@@ -62,6 +65,10 @@ class Certificate:
     break_from: str | None
     subjects: tuple[str, ...]
     limits: tuple[str, ...]
+    subject_key: str
+    retained: str | None
+    audit_key: str | None
+    rebuild_share: int | None
 
     @property
     def head(self) -> Head:
@@ -194,6 +201,10 @@ def verify_bytes(data: bytes, name: str, keys: "Sequence[SSlibKey]", where: str)
         broken["previous_key"] if broken else None,
         tuple(predicate["subjects"]),
         tuple(predicate["limits"]),
+        predicate["subject_key_id"],
+        predicate.get("absence", {}).get("root"),
+        predicate.get("audit_key_id"),
+        predicate.get("rebuild_share"),
     )
 
 

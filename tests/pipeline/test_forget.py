@@ -3,6 +3,7 @@
 import json
 import uuid
 from pathlib import Path
+from typing import Any
 
 import pytest
 from sandbox import CANARY, Sandbox, refused
@@ -19,6 +20,7 @@ def test_erasing_changes_what_the_plan_named_and_equals_a_rebuild_without_the_pe
     before = outs_by_stage(project.root / "dvc.lock")
     planned = project.json("plan", "--subject", person)
     assert outs_by_stage(project.root / "dvc.lock") == before
+    project.set_params(service={"rebuild_share": 1})  # every erasure is chosen to be rebuilt
     done = project.lmeraser("forget", "--subject", person, "--json")
     assert done.returncode == 0, done.stderr
     summary = json.loads(done.stdout)
@@ -28,14 +30,28 @@ def test_erasing_changes_what_the_plan_named_and_equals_a_rebuild_without_the_pe
     after = outs_by_stage(project.root / "dvc.lock")
     tuned = {stage for stage in after if stage.startswith("tune@") and after[stage] != before[stage]}
     assert tuned == {f"tune@{slot}" for slot in planned["slots_retrained"] + planned["slots_emptied"]}
-    audit = project.json("audit", "--rebuild")
-    assert audit == {"equal": True, "artifacts": len(read_outs(project.root / "dvc.lock")), "differing": []}
+    check_rebuild(project, summary)
     refused(project.lmeraser("forget", "--subject", person), 2)
     # The person's name stands in the source (outside the project's control) and nowhere else that people read.
     for name, content in project.contents().items():
         if not name.startswith(("people/", "artifacts/split/", "tests/")):
             assert CANARY.encode() not in content, name
     assert CANARY not in done.stdout + done.stderr
+
+
+def check_rebuild(project: Sandbox, summary: dict[str, Any]) -> None:
+    """The rebuild that is due gives the same bytes and settles it; the certificate is about the people of the records."""
+    request_id = summary["request_id"]
+    assert summary["rebuild_due"] is True
+    audit = project.json("audit", "--due")
+    artifacts = len(read_outs(project.root / "dvc.lock"))
+    people = {"certificate": 1, "same": True}
+    assert audit == {"equal": True, "artifacts": artifacts, "differing": [], "rebuilt": [request_id], "people": people}
+    selection = project.json("audit", "--selection")["selection"]
+    assert (selection["complete"], selection["chosen"]) == (True, [request_id])
+    (certificate,) = project.json("verify", str(project.root / summary["certificate"]))["certificates"]
+    assert certificate["format"] == 3
+    assert certificate["audit_key_id"] == selection["keys"][0]
 
 
 @pytest.mark.campaign("in process: unit/test_forgetting.py")

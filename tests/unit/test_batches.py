@@ -8,6 +8,7 @@ import pytest
 from builders import ROOT, example_plan
 
 from lmeraser.erase.batches import BatchRecord, Ground, StoreCounts
+from lmeraser.prove.absence import Tree
 
 VECTORS = sorted((ROOT / "tests" / "batches").glob("*.json"))
 FULL = BatchRecord(
@@ -23,6 +24,7 @@ FULL = BatchRecord(
     replayed=example_plan(exact=False),
     served={"artifacts/head": "2" * 64},
     checks=(("a", "b"), ("c", "d")),
+    absence=Tree(["1" * 64]).absence(["2" * 64, "3" * 64]).to_json(),
     source="erased: 0 rows and their files",
     source_rows=0,
     deleted={"cache": 0},

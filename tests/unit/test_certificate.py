@@ -15,12 +15,14 @@ from lmeraser.core.errors import VerificationError
 from lmeraser.core.files import write_atomically
 from lmeraser.erase.erased import KEY_BYTES, SubjectKey
 from lmeraser.prove import certificate
+from lmeraser.prove.absence import Tree
 from lmeraser.prove.certificate import issue, read_chain, read_head
 from lmeraser.prove.keys import known_key
 from lmeraser.prove.statement import LIMITS, Check, Counts, Erasure, Store, check_content, make_statement
 from lmeraser.prove.verify import CertificateError, verify_files
 
 SUBJECTS = SubjectKey(b"k" * KEY_BYTES)
+TREE = Tree(SUBJECTS.pseudonym(f"retained {number}") for number in range(50))
 PLAN = example_plan(
     records_removed=12,
     records_retrained=96,
@@ -64,8 +66,11 @@ def erasure(number: int = 1, subject: str = CANARY_SUBJECT) -> Erasure:
         code_revision="none (no commit)",
         checks=(Check("no retained record belongs to the erased subjects", "960 records"),),
         stores=(Store("workspace", 3, 0),),
+        absence=TREE.absence([SUBJECTS.pseudonym(subject)]),
         source="outside the project's control",
         approved=False,
+        audit_key_id="f" * 64,
+        rebuild_share=0,
     )
 
 
@@ -111,7 +116,9 @@ def test_certificate_says_what_was_done_and_what_it_does_not_show(tmp_path: Path
 
 def test_certificate_names_nobody(tmp_path: Path) -> None:
     people = (CANARY_SUBJECT, "CANARY-ben")
-    path = issue(tmp_path, replace(erasure(), pseudonyms=tuple(map(SUBJECTS.pseudonym, people))), OLD, KEYS)
+    pseudonyms = tuple(map(SUBJECTS.pseudonym, people))
+    facts = replace(erasure(), pseudonyms=pseudonyms, absence=TREE.absence(pseudonyms))
+    path = issue(tmp_path, facts, OLD, KEYS)
     assert b"CANARY" not in payload(path) + path.read_bytes() + path.name.encode()
     for name in people:
         assert name.encode().hex().encode() not in payload(path)
@@ -145,6 +152,11 @@ def test_certificate_names_nobody(tmp_path: Path) -> None:
         {"unchanged": -1},
         {"batch_requests": 0},
         {"approved": None},
+        {"absence": TREE.absence([])},
+        {"absence": TREE.absence([SUBJECTS.pseudonym("ben")])},
+        {"absence": replace(TREE.absence([SUBJECTS.pseudonym(CANARY_SUBJECT)]), root="0" * 64)},
+        {"audit_key_id": CANARY_SUBJECT},
+        {"rebuild_share": True},
         {"plan": replace(Counts.of(PLAN), records_total=True)},
         {"plan": replace(Counts.of(PLAN), slots_retrained=("c 3 CANARY",))},
     ],
@@ -161,10 +173,16 @@ def test_statement_that_is_made_obeys_its_rules() -> None:
     refused(VerificationError, lambda: make_statement(erasure(), 2, None))
 
 
-def test_request_that_is_too_large_for_a_certificate_is_not_signed(tmp_path: Path) -> None:
-    crowd = tuple(f"{number:064x}" for number in range(250_000))
-    assert "fewer people" in refused(VerificationError, lambda: issue(tmp_path, replace(erasure(), pseudonyms=crowd), OLD, KEYS))
+def test_request_that_is_too_large_for_a_certificate_is_not_signed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(certificate, "MAX_BYTES", 1000)
+    assert "fewer people" in refused(VerificationError, lambda: issue(tmp_path, erasure(), OLD, KEYS))
     assert contents(tmp_path) == {}
+
+
+def test_a_certificate_is_smaller_than_what_a_request_is_refused_by(tmp_path: Path) -> None:
+    crowd = tuple(sorted(f"{number:064x}" for number in range(200)))
+    path = issue(tmp_path, replace(erasure(), pseudonyms=crowd, absence=TREE.absence(crowd)), OLD, KEYS)
+    assert len(path.read_bytes()) < certificate.largest(200, 2, 1) < 200 * certificate.largest(1, 2, 1)
 
 
 # the chain

@@ -13,8 +13,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from flows.cli.command_line import make_parser
-from lmeraser.core.digest import readable_json
+from lmeraser.core.digest import readable_json, sha256
 from lmeraser.core.errors import BadInputError, ProjectError
+from lmeraser.prove.absence import Tree
 from lmeraser.prove.home import Home
 from lmeraser.prove.keys import load_public
 from lmeraser.prove.verify import (
@@ -27,7 +28,7 @@ from lmeraser.prove.verify import (
 )
 
 VECTORS = ROOT / "tests" / "vectors"
-FORMATS = {1: VECTORS / "format1", 2: VECTORS}
+FORMATS = {1: VECTORS / "format1", 2: VECTORS / "format2", 3: VECTORS}
 CASES: list[tuple[int, dict[str, Any]]] = [
     (version, case) for version, folder in FORMATS.items() for case in json.loads((folder / "index.json").read_bytes())
 ]
@@ -65,9 +66,9 @@ def test_vector_is_accepted_or_refused_with_its_own_line(version: int, case: dic
 
 def test_vectors_are_made_again_byte_for_byte(tmp_path: Path) -> None:
     subprocess.run([sys.executable, VECTORS / "make_vectors.py", tmp_path], check=True)
-    kept = {name: data for name, data in files_below(VECTORS).items() if not name.startswith("format1/")}
+    kept = {name: data for name, data in files_below(VECTORS).items() if not name.startswith(("format1/", "format2/"))}
     assert files_below(tmp_path) == kept
-    assert len(CASES) > 100
+    assert len(CASES) > 200
 
 
 # tampering
@@ -205,13 +206,13 @@ def test_verify_says_which_format_an_old_certificate_is_of() -> None:
     old = FORMATS[1]
     answer, lines = run("verify", *sorted((old / "good").glob("*.json")), "--key", old / "keys.pem")
     assert [certificate["format"] for certificate in answer["certificates"]] == [1, 1, 1, 1]
-    assert all("format 1" in line for line in lines[:4])
-    assert [certificate["format"] for certificate in run("verify", *GOOD, "--key", VECTORS / "keys.pem")[0]["certificates"]] == [
-        2,
-        2,
-        2,
-        2,
-    ]
+    assert all("format 1" in line and "which project" in line for line in lines[:4])
+    second = FORMATS[2]
+    answer, lines = run("verify", *sorted((second / "good").glob("*.json")), "--key", second / "keys.pem")
+    assert all("format 2: it proves nobody absent" in line and "which project" not in line for line in lines[:4])
+    assert {certificate["people_root"] for certificate in answer["certificates"]} == {None}
+    new = run("verify", *GOOD, "--key", VECTORS / "keys.pem")[0]["certificates"]
+    assert [certificate["format"] for certificate in new] == [3, 3, 3, 3]
 
 
 # OpenSSL
@@ -254,11 +255,17 @@ def test_verify_tells_what_it_checked_and_what_it_did_not() -> None:
     assert [certificate["sequence"] for certificate in answer["certificates"]] == [1, 2, 3, 4]
     assert [certificate["key_changed"] for certificate in answer["certificates"]] == [False, False, True, False]
     assert (answer["chain"], answer["anchored"]) == (True, False)
+    assert {certificate["people_root"] for certificate in answer["certificates"]} == {root_of_the_vectors()}
+    assert all("1 people absent from the retained ones" in line for line in lines[:4])
     assert answer["keys"] == [key.keyid for key in KEYS]
     assert any("not anchored" in line for line in lines)
     assert lines[-1] == f"- {answer['limits'][-1]}"
     anchored, _ = run("verify", *GOOD, "--key", VECTORS / "keys.pem", "--head", VECTORS / "good" / "HEAD")
     assert anchored["anchored"] is True
+
+
+def root_of_the_vectors() -> str:
+    return Tree(sha256(f"retained {number}".encode()) for number in range(100)).root()
 
 
 def test_verify_takes_the_keys_of_the_project_and_says_so(tmp_path: Path) -> None:

@@ -3,9 +3,9 @@
     python tests/vectors/make_vectors.py [FOLDER]      writes keys.pem, the chains and index.json
 
 TEST KEYS ONLY: the private keys are made from the fixed seeds below, which anybody can read. Ed25519 is deterministic, so the
-same code gives the same bytes; a test makes all files again and compares them. They stay as they are while format 2 is read:
-if they change, certificates that were issued before may no longer verify. `format1/` holds the vectors of the format before: they
-cannot be made again, and are verified as they are.
+same code gives the same bytes; a test makes all files again and compares them. They stay as they are while format 3 is read:
+if they change, certificates that were issued before may no longer verify. `format1/` and `format2/` hold the vectors of formats
+before: they cannot be made again, and are verified as they are. A line that a newer version refuses one with is mended there.
 """
 
 import base64
@@ -23,6 +23,7 @@ from securesystemslib.dsse import Envelope
 from securesystemslib.signer import CryptoSigner  # type: ignore[attr-defined]
 
 from lmeraser.core.digest import readable_json, sha256
+from lmeraser.prove.absence import NOBODY, Tree, position_of
 from lmeraser.prove.certificate import issue, sign
 from lmeraser.prove.keys import known_key, public_pem
 from lmeraser.prove.statement import Check, Counts, Erasure, Store, make_statement, payload_of
@@ -37,6 +38,8 @@ PRIVATE = {name: Ed25519PrivateKey.from_private_bytes(seed) for name, seed in SE
 SIGNERS = {name: CryptoSigner(key, known_key(key.public_key())) for name, key in PRIVATE.items()}
 KNOWN = [SIGNERS["first"].public_key, SIGNERS["second"].public_key]
 LIMITS = ("These limits are part of the test vector and stay as they are.",)  # not the program's own, which may be reworded
+
+RETAINED = [sha256(f"retained {number}".encode()) for number in range(100)]
 
 PROJECT, OTHER_PROJECT = "5eed000000000001", "5eed000000000002"
 
@@ -72,8 +75,11 @@ def erasure(number: int) -> Erasure:
         code_revision="0" * 40,
         checks=(Check("no retained record belongs to the erased subjects", "960 records"),),
         stores=(Store("workspace", 14, 0), Store("DVC cache", 31, 0), Store("remote backup", 9, 0, unknown=2)),
+        absence=Tree(RETAINED).absence([sha256(f"pseudonym {number}".encode())]),
         source="erased: the rows and files of the source go too",
         approved=False,
+        audit_key_id=sha256(b"lmeraser: TEST ONLY, audit key.."),
+        rebuild_share=20,
         limits=LIMITS,
     )
 
@@ -123,6 +129,28 @@ def as_it_is(_: Any) -> None:
     """No edit."""
 
 
+def proof(absence: Any) -> Any:
+    """The only proof of a first certificate. It ends at a neighbour."""
+    return absence["proofs"][0]
+
+
+def nobody_listed(absence: Any) -> None:
+    proof(absence)["bitmap"] = "1" + proof(absence)["bitmap"]
+    proof(absence)["siblings"].insert(0, NOBODY.hex())
+
+
+def neighbour_is_the_person(absence: Any) -> None:
+    proof(absence)["neighbour"] = f"{position_of(proof(absence)['subject']):064x}"
+
+
+def neighbour_elsewhere(absence: Any) -> None:
+    proof(absence)["neighbour"] = f"{position_of(proof(absence)['subject']) ^ 1 << 255:064x}"
+
+
+def other_neighbour(absence: Any) -> None:
+    proof(absence)["neighbour"] = f"{position_of(proof(absence)['subject']) ^ 1:064x}"
+
+
 def digest_of(data: bytes) -> str:
     return sha256(base64.b64decode(json.loads(data)["payload"]))
 
@@ -141,6 +169,9 @@ def single(first: bytes) -> dict[str, tuple[bytes, str]]:
 
     def artifact(path: str, before: str | None = None) -> bytes:
         return statement_with(lambda s: s["predicate"]["artifacts"].update({path: {"before": before, "after": "0" * 32}}))
+
+    def absence(edit: Callable[[Any], None]) -> bytes:
+        return statement_with(lambda s: edit(s["predicate"]["absence"]))
 
     def without(path: str) -> bytes:
         return statement_with(lambda s: s["predicate"]["artifacts"].pop(path))
@@ -180,9 +211,10 @@ def single(first: bytes) -> dict[str, tuple[bytes, str]]:
         "statement-field": (statement_with(lambda s: s.update(note="more")), "does not have"),
         "predicate-type": (statement_with(lambda s: s.update(predicateType="https://slsa.dev/provenance/v1")), "something else"),
         "no-files": (statement_with(lambda s: s.update(subject=[])), "subject is empty"),
-        "format-3": (predicate("format", 3), "format is none of those known here (1, 2)"),
-        "format-1-with-fields-of-2": (predicate("format", 1), "fields that format 1 does not have"),
-        "unknown-field": (predicate("name", "more"), "1 fields that format 2 does not have"),
+        "format-4": (predicate("format", 4), "format is none of those known here (1, 2, 3)"),
+        "format-1-with-fields-of-3": (predicate("format", 1), "fields that format 1 does not have"),
+        "format-2-with-fields-of-3": (predicate("format", 2), "3 fields that format 2 does not have"),
+        "unknown-field": (predicate("name", "more"), "1 fields that format 3 does not have"),
         "missing-field": (statement_with(lambda s: s["predicate"].pop("source")), "has no source"),
         "no-checks": (predicate("checks", []), "predicate.checks is empty"),
         "no-stores": (predicate("stores", []), "predicate.stores is empty"),
@@ -198,6 +230,24 @@ def single(first: bytes) -> dict[str, tuple[bytes, str]]:
         "name-for-pseudonym": (predicate("subjects", ["anna"]), "predicate.subjects 1 is not 64 hex digits"),
         "ends-before-it-begins": (predicate("completed_at", "2026-03-01T08:59:59+00:00"), "before received_at"),
         "first-with-previous": (predicate("previous", "0" * 64), "does not fit predicate.sequence"),
+        "no-proof-of-absence": (absence(lambda a: a.update(proofs=[])), "its people are not those of predicate.subjects"),
+        "proof-of-another-person": (absence(lambda a: proof(a).update(subject="0" * 64)), "not those of predicate.subjects"),
+        "proof-twice": (absence(lambda a: a["proofs"].append(proof(a))), "its people are not those of predicate.subjects"),
+        "other-root": (absence(lambda a: a.update(root="0" * 64)), "proof 1 of 1 does not lead to the root"),
+        "name-for-root": (absence(lambda a: a.update(root="anna")), "predicate.absence.root is not 64 hex digits"),
+        "sibling-changed": (absence(lambda a: proof(a)["siblings"].__setitem__(0, "0" * 64)), "does not lead to the root"),
+        "siblings-swapped": (absence(lambda a: proof(a)["siblings"].reverse()), "does not lead to the root"),
+        "sibling-missing": (absence(lambda a: proof(a)["siblings"].pop()), "its bitmap does not fit its siblings"),
+        "bitmap-cut": (absence(lambda a: proof(a).update(bitmap=proof(a)["bitmap"][:-1])), "its bitmap does not fit"),
+        "bitmap-longer": (absence(lambda a: proof(a).update(bitmap=proof(a)["bitmap"] + "0")), "at most one person is left"),
+        "bitmap-not-bits": (absence(lambda a: proof(a).update(bitmap="2")), "bitmap is not a text of 0 and 1"),
+        "sibling-that-is-nobody": (absence(nobody_listed), "it lists a sibling that is nobody"),
+        "neighbour-that-is-the-person": (absence(neighbour_is_the_person), "it ends at the person"),
+        "neighbour-elsewhere": (absence(neighbour_elsewhere), "its neighbour stands elsewhere"),
+        "other-neighbour": (absence(other_neighbour), "does not lead to the root"),
+        "neighbour-hidden": (absence(lambda a: proof(a).update(neighbour=None)), "does not lead to the root"),
+        "name-for-audit-key": (predicate("audit_key_id", "key"), "predicate.audit_key_id is not 64 hex digits"),
+        "share-that-is-none": (predicate("rebuild_share", -1), "predicate.rebuild_share is not a whole number"),
         "terminal-escape": (predicate("source", "\x1b[2Jall good"), "printable line"),
     }  # fmt: skip
 
@@ -252,7 +302,7 @@ def write(folder: Path) -> None:
     with tempfile.TemporaryDirectory() as scratch:
         files = good(Path(scratch))
     pems = {name: public_pem(key.public_key()) for name, key in PRIVATE.items()}
-    for made in ("good", "bad"):  # format1 stays
+    for made in ("good", "bad"):  # format1 and format2 stay
         shutil.rmtree(folder / made, ignore_errors=True)
     (folder / "good").mkdir(parents=True)
     (folder / "keys.pem").write_bytes(pems["first"] + pems["second"])

@@ -1,0 +1,1 @@
+"""What proofs of absence cost."""
