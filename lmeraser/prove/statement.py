@@ -293,7 +293,7 @@ SECOND: dict[str, Any] = FIRST | {
     "plan": FIRST["plan"] | {"parts": [SLOT]},
     "stores": [FIRST["stores"][0] | {"unknown": COUNT}],
 }
-PROOF: dict[str, Any] = {"subject": SHA256, "bitmap": BITMAP, "siblings": [SHA256], "neighbour": _or_null(SHA256)}
+PROOF: dict[str, Any] = {"subject": SHA256, "bitmap": BITMAP, "siblings": [SHA256], "neighbour": or_null(SHA256)}
 PREDICATE: dict[str, Any] = SECOND | {
     "absence": {"root": SHA256, "proofs": [PROOF]},
     "audit_key_id": SHA256,
