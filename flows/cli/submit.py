@@ -27,10 +27,10 @@ def act(options: argparse.Namespace) -> Result:
     from lmeraser.core.progress import say
 
     project = Project.find()
-    request, subjects = receive(project, options)
+    request, named = receive(project, options)
     problem = None
     try:
-        request = intake.accept(project, request, subjects)
+        request = intake.accept(project, request, named.subjects, images=named.images)
     except ProjectError as error:  # nobody can tell yet whether it is valid; it is in the ledger and will be looked at again
         problem = str(error)
         say(f"received, and not validated yet: {problem}")

@@ -11,6 +11,7 @@ from flows.requests.work import Done, Work
 from lmeraser.clusters.files import load_sizes
 from lmeraser.core.digest import sha256_of_file
 from lmeraser.core.errors import VerificationError
+from lmeraser.erase.erased import images_among
 from lmeraser.erase.plan import Plan
 from lmeraser.erase.retained import require_partition, retained_ids
 from lmeraser.pipeline.locks import Outs, compare, read_files, read_outs
@@ -50,12 +51,19 @@ def verify(work: Work) -> Done:
     checks = (
         ("the pipeline is up to date", f"{len(after)} stages"),
         ("every artifact is the file that its lock names, byte for byte", f"{comparison.artifacts} artifacts"),
-        ("everybody of the request is on the list of erased people", f"{len(ground.everybody(requests))} people"),
-        ("no retained record belongs to the erased subjects", f"{len(kept)} records"),
+        ("everybody of the request is on the list of erased people", ground.counted(gone)),
+        (_absent(gone), f"{len(kept)} records"),
         ("each training record is in exactly one cluster", f"{placed} records in {len(used)} clusters"),
         ("only planned stages changed", f"{len(changed)} changed, {len(after) - len(changed)} untouched"),
     )
     return Done(replace(ground.record(project, work.batch), replayed=replayed, served=served_digests(project), checks=checks))
+
+
+def _absent(gone: set[str]) -> str:
+    """The check that none of them is retained, by the kinds of what was erased."""
+    images = images_among(gone)
+    kinds = ["belongs to the erased subjects"] if len(images) < len(gone) else []
+    return "no retained record " + " or ".join([*kinds, *(["holds an erased image"] if images else [])])
 
 
 def _require_one_environment(work: Work) -> None:

@@ -5,6 +5,8 @@ statement's canonical JSON. docs/certificate-format.md shows one. It holds no su
 field has a rule in `FORMATS`, which is checked before signing and when verifying; and what a statement says of the artifacts must
 fit what it says of the plan (`lmeraser/prove/consistency.py`).
 
+`images` is there only where single images were erased, so that a certificate of people is what it was.
+
 Format 1 knew neither the project nor the state that the checks were made on. It is read, and no longer written.
 """
 
@@ -39,6 +41,11 @@ LIMITS = (
     "people's images, are not noticed.",
     "Subjects are keyed hashes of names as the manifest spelt them. Another spelling is another subject. Whoever has the subject "
     "key can test a name against them.",
+)
+
+LIMIT_OF_IMAGES = (
+    "Images are keyed hashes of their bytes. The same picture in another size or encoding is another image. Whoever has the "
+    "subject key can test an image against them."
 )
 
 
@@ -90,7 +97,8 @@ class Erasure:
 
     Attributes:
         project: the id of the project whose artifacts these are.
-        pseudonyms: HMACs of the subjects, made with the key that `subject_key_id` names.
+        pseudonyms, images: HMACs of the subjects and of images that were erased alone, made with the key that `subject_key_id`
+            names.
         locks, erased_list: SHA-256 of all locks and of the list of erased people that the checks were made on.
         received_at, completed_at: ISO 8601 with the offset of UTC.
         batch_requests: how many requests were carried out together with this one, itself included.
@@ -121,6 +129,7 @@ class Erasure:
     source: str
     approved: bool
     limits: tuple[str, ...] = LIMITS
+    images: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -165,6 +174,9 @@ def make_statement(erasure: Erasure, sequence: int, previous: str | None, broken
         "approved": erasure.approved,
         "limits": list(erasure.limits),
     }
+    if erasure.images:
+        predicate["images"] = sorted(set(erasure.images))
+        predicate["limits"] = [*predicate["limits"], LIMIT_OF_IMAGES]
     if broken is not None:
         predicate["break"] = {
             "previous_key": broken.previous_key,
@@ -280,6 +292,7 @@ PREDICATE: dict[str, Any] = FIRST | {
     "stores": [FIRST["stores"][0] | {"unknown": COUNT}],
 }
 FORMATS = {1: FIRST, FORMAT: PREDICATE}
+IMAGES: dict[str, Any] = {"images": [SHA256]}
 BREAK: dict[str, Any] = {"previous_key": SHA256, "previous_head": SHA256, "reason": TEXT}
 SUBJECT: list[Any] = [{"name": PATH, "digest": {"sha256": SHA256}}]
 NEVER_EMPTY = {
@@ -331,9 +344,10 @@ def check_content(statement: Mapping[str, Any]) -> None:
     _check(statement.get("subject"), SUBJECT, "subject", version)
     if not statement["subject"]:
         raise VerificationError("subject is empty: it names no file that is served")
-    _check({name: value for name, value in predicate.items() if name != "break"}, FORMATS[version], "predicate", version)
-    for name in NEVER_EMPTY[version]:
-        if not predicate[name]:
+    rules = FORMATS[version] | (IMAGES if version > 1 and "images" in predicate else {})
+    _check({name: value for name, value in predicate.items() if name != "break"}, rules, "predicate", version)
+    for name in (*NEVER_EMPTY[version], *(IMAGES.keys() & predicate.keys())):
+        if not predicate[name] and not (name == "subjects" and predicate.get("images")):
             raise VerificationError(f"predicate.{name} is empty")
     if datetime.fromisoformat(predicate["completed_at"]) < datetime.fromisoformat(predicate["received_at"]):
         raise VerificationError("predicate.completed_at is before received_at")

@@ -46,8 +46,8 @@ class CertificateError(VerificationError):
 class Certificate:
     """One that was verified.
 
-    Attributes: digest: SHA-256 of the decoded payload; subjects: pseudonyms; break_from: id of the key before a signed break;
-        version: of the format; project: whose it is, None in format 1, which did not say.
+    Attributes: digest: SHA-256 of the decoded payload; subjects, images: pseudonyms; break_from: id of the key before a signed
+        break; version: of the format; project: whose it is, None in format 1, which did not say.
     """
 
     file: str
@@ -62,6 +62,7 @@ class Certificate:
     break_from: str | None
     subjects: tuple[str, ...]
     limits: tuple[str, ...]
+    images: tuple[str, ...] = ()
 
     @property
     def head(self) -> Head:
@@ -178,6 +179,7 @@ def verify_bytes(data: bytes, name: str, keys: "Sequence[SSlibKey]", where: str)
         broken["previous_key"] if broken else None,
         tuple(predicate["subjects"]),
         tuple(predicate["limits"]),
+        tuple(predicate.get("images", ())),
     )
 
 
