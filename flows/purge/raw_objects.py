@@ -78,7 +78,7 @@ class _Holders:
 def raw_objects(
     lineage: Lineage, is_erased: IsErased, known: Known = NOTHING, erased_images: ErasedImages = NO_IMAGES
 ) -> tuple[frozenset[str], SearchTerms]:
-    """MD5s of the objects that hold a record of an erased subject or an erased image, by their content; and what those are known by.
+    """MD5s of the objects that hold a record of an erased subject or an erased image, by content; and what those are known by.
 
     What lay at an affected path and can be read nowhere is condemned by its name: nothing shows that it was clean. Objects that
     nothing names are looked into as well; what other pipelines of the project made is judged by its lineage alone.

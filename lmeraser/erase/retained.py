@@ -25,7 +25,7 @@ def record_files(layout: Layout, params: Params) -> list[Path]:
 
 
 def files_holding(layout: Layout, params: Params, subjects: Collection[str], images: Collection[str] = ()) -> tuple[str, ...]:
-    """Files in which a record of the subjects or with one of the images is, by their paths in the project, wherever it belongs."""
+    """Files in which a record of the subjects or one of the images is, by their paths in the project, wherever it belongs."""
     asked = {
         name: pa.array(sorted(values), pa.string()) for name, values in (("subject", subjects), ("sha256", images)) if values
     }
