@@ -8,6 +8,7 @@ alone.
 import json
 from dataclasses import dataclass
 
+import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
@@ -19,7 +20,7 @@ from lmeraser.core.params import Params, load_params
 from lmeraser.data.decoding import decode_all
 from lmeraser.data.records import Record, images_of, read_records, read_table
 from lmeraser.learn.backbone import load_backbone, make_deterministic
-from lmeraser.learn.embedding import place, quantised_features
+from lmeraser.learn.embedding import leaf_of_units, quantised_features
 from stages.runtime.entry import enter
 
 PLACED = ("id", "unit", "leaf")
@@ -55,10 +56,13 @@ def _answer(layout: Layout, params: Params, lost: list[list[str]]) -> list[tuple
         images += images_of(layout.part(part), kept) if kept else []
     make_deterministic(params.device)
     skeleton, pixels = load_skeleton(layout.skeleton), decode_all(images, params, "moves")
-    features = quantised_features(pixels, load_backbone(layout.backbone, params), skeleton, params)
-    placed = place(records, *features, skeleton, params)
-    then = {record.id: int(leaf) for record, leaf in zip(records, placed.leaf, strict=True)}
-    return [(len(unit.ids), unit.now, then[min(unit.ids)]) for unit in staying]
+    features, _ = quantised_features(pixels, load_backbone(layout.backbone, params), skeleton, params)
+    row_of = {record.id: row for row, record in enumerate(records)}
+    rows = [row_of[identity] for unit in staying for identity in sorted(unit.ids)]
+    whose = np.repeat(np.arange(len(staying)), [len(unit.ids) for unit in staying])
+    names = [str(number) for number in range(len(staying))]  # only a hash of them would count, and then nobody moves
+    then = leaf_of_units(names, features[rows], whose, skeleton.hierarchy, params.cluster.method)
+    return [(len(unit.ids), unit.now, leaf) for unit, leaf in zip(staying, then.tolist(), strict=True)]
 
 
 def _staying(layout: Layout, params: Params, lost: list[list[str]]) -> list[Staying]:
