@@ -26,6 +26,11 @@ def add_images(parser: argparse.ArgumentParser) -> None:
     add("--images-from", metavar="FILE", help="one path or SHA-256 a line; - reads standard input")
 
 
+def names_images(options: argparse.Namespace) -> bool:
+    """Whether the options name an image."""
+    return any((options.image, options.path, options.sha256, options.images_from))
+
+
 def images_of(options: argparse.Namespace, project: "Project") -> list[str]:
     """The digests of the images that the options name, in this order: files, paths, digests, lines; each once.
 
@@ -36,9 +41,7 @@ def images_of(options: argparse.Namespace, project: "Project") -> list[str]:
     for place, path in enumerate(options.path or [], start=1):
         digests.append(table.digest(path, f"--path {place} of {len(options.path)}"))
     for place, text in enumerate(options.sha256 or [], start=1):
-        if not DIGEST.fullmatch(text):
-            raise BadInputError(f"--sha256 {place} of {len(options.sha256)} is no SHA-256; expected 64 hex digits")
-        digests.append(text.lower())
+        digests.append(plain_digest(text, f"--sha256 {place} of {len(options.sha256)}"))
     lines = read_lines(options.images_from, "--images-from") if options.images_from else []
     for place, text in enumerate(lines, start=1):
         digests.append(digest_of(text, table, f"--images-from: entry {place} of {len(lines)}"))
@@ -50,14 +53,24 @@ def digest_of(text: str, table: "Table", where: str) -> str:
     return text.strip().lower() if DIGEST.fullmatch(text.strip()) else table.digest(text, where)
 
 
+def plain_digest(text: str, where: str) -> str:
+    """A SHA-256 in lower case. Raises: BadInputError if it is none."""
+    if not DIGEST.fullmatch(text):
+        raise BadInputError(f"{where} is no SHA-256; expected 64 hex digits")
+    return text.lower()
+
+
+def image_digest(name: str, where: str) -> str:
+    """The SHA-256 of a file. Raises: BadInputError, without its name."""
+    try:
+        return sha256(Path(name).read_bytes())
+    except (OSError, ValueError) as error:
+        raise BadInputError(f"{where} cannot be read ({type(error).__name__}); expected an image file") from error
+
+
 def _of_files(names: Sequence[str]) -> Iterator[str]:
     for place, name in enumerate(names, start=1):
-        try:
-            yield sha256(Path(name).read_bytes())
-        except (OSError, ValueError) as error:
-            raise BadInputError(
-                f"--image {place} of {len(names)} cannot be read ({type(error).__name__}); expected an image file"
-            ) from error
+        yield image_digest(name, f"--image {place} of {len(names)}")
 
 
 class Table:

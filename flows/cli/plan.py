@@ -3,7 +3,7 @@
 import argparse
 
 from flows.cli.command import BAD_INPUT, PUBLIC, Result
-from flows.cli.images import add_images, images_of
+from flows.cli.images import add_images, images_of, names_images
 from flows.cli.subjects import add_subjects, subjects_of
 
 HELP = "what erasing people or single images would touch, or (--add) people who are to come; changes nothing"
@@ -47,7 +47,7 @@ def _add(options: argparse.Namespace) -> Result:
     from flows.run.newcomers import plan_newcomers
     from lmeraser.core.errors import BadInputError
 
-    if subjects_of(options) or options.include_public or options.image or options.path or options.sha256 or options.images_from:
+    if subjects_of(options) or options.include_public or names_images(options):
         raise BadInputError("--add plans who comes and --subject who leaves; give one of them")
     plan = plan_newcomers(Project.find(), options.add)
     most = "" if plan["exact"] else "at most "

@@ -1,6 +1,22 @@
 """The commands, in the order of `lmeraser --help`."""
 
-from flows.cli import approve, audit, build, cancel, forget, keys, parts, plan, predict, resume, slots, status, submit, verify
+from flows.cli import (
+    approve,
+    audit,
+    build,
+    cancel,
+    forget,
+    keys,
+    lookup,
+    parts,
+    plan,
+    predict,
+    resume,
+    slots,
+    status,
+    submit,
+    verify,
+)
 from flows.cli.command import Command
 
 COMMANDS: tuple[Command, ...] = (
@@ -10,6 +26,7 @@ COMMANDS: tuple[Command, ...] = (
     approve,
     cancel,
     status,
+    lookup,
     resume,
     build,
     slots,

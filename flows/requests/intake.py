@@ -243,12 +243,39 @@ def take_effect(project: Project, request: Request, solved: bool = True) -> Requ
         return request
     folder = refresh(project, accepting=[request.request_id])
     project.ledger.move([request.request_id], "quarantined")
-    if folder and solved:
+    _solve_if_possible(project, folder if solved else None)
+    return project.ledger.get(request.request_id)
+
+
+def accept_all(project: Project, requests: Sequence[Request]) -> None:
+    """Validate received requests and put in effect, at once, all that are valid and wait for no approval.
+
+    Raises: ProjectError if nobody can tell of one whether it is valid; the others are in effect, and it stays received.
+    """
+    problem: ProjectError | None = None
+    ready: list[str] = []
+    for request in requests:
+        try:
+            validated = validate(project, request)
+        except ProjectError as error:
+            problem = error
+            continue
+        if validated.state in ("validated", "approved") and not needs_approval(project, validated):
+            ready.append(validated.request_id)
+    if ready:
+        folder = refresh(project, accepting=ready)
+        project.ledger.move(ready, "quarantined")
+        _solve_if_possible(project, folder)
+    if problem:
+        raise problem
+
+
+def _solve_if_possible(project: Project, folder: str | None) -> None:
+    if folder:
         try:
             solve(project, folder)
         except LmeraserError as error:
             say(f"quarantine: the global head stays withheld until the retraining: {error}")
-    return project.ledger.get(request.request_id)
 
 
 def needs_approval(project: Project, request: Request) -> bool:

@@ -301,8 +301,11 @@ NEVER_EMPTY = {
 }  # nothing checked is a failure
 
 
-def _check(value: Any, rule: Any, where: str, version: int) -> None:
-    """Raises: VerificationError with the place and the rule, never the value."""
+def check_rules(value: Any, rule: Any, where: str, version: int) -> None:
+    """Compare a value with its rule: a `Rule`, a list of one, a `Map`, or an object of some.
+
+    Raises: VerificationError with the place and the rule, never the value.
+    """
     if isinstance(rule, Rule):
         if not rule.holds(value):
             raise VerificationError(f"{where} is not {rule.words}")
@@ -310,13 +313,13 @@ def _check(value: Any, rule: Any, where: str, version: int) -> None:
         if not isinstance(value, list):
             raise VerificationError(f"{where} is not a list")
         for place, element in enumerate(value, start=1):
-            _check(element, rule[0], f"{where} {place}", version)
+            check_rules(element, rule[0], f"{where} {place}", version)
     elif not isinstance(value, dict):
         raise VerificationError(f"{where} is not an object")
     elif isinstance(rule, Map):
         for place, (name, entry) in enumerate(value.items(), start=1):
-            _check(name, rule.name, f"name {place} in {where}", version)
-            _check(entry, rule.value, f"{where} {place}", version)
+            check_rules(name, rule.name, f"name {place} in {where}", version)
+            check_rules(entry, rule.value, f"{where} {place}", version)
     else:
         missing = sorted(rule.keys() - value.keys())
         if missing:
@@ -324,7 +327,7 @@ def _check(value: Any, rule: Any, where: str, version: int) -> None:
         if value.keys() - rule.keys():
             raise VerificationError(f"{where} has {len(value.keys() - rule.keys())} fields that format {version} does not have")
         for name, inner in rule.items():
-            _check(value[name], inner, f"{where}.{name}", version)
+            check_rules(value[name], inner, f"{where}.{name}", version)
 
 
 def check_content(statement: Mapping[str, Any]) -> None:
@@ -341,11 +344,11 @@ def check_content(statement: Mapping[str, Any]) -> None:
             f"its format is none of those known here ({', '.join(map(str, sorted(FORMATS)))}); use the lmeraser that issued it, "
             "or a newer"
         )
-    _check(statement.get("subject"), SUBJECT, "subject", version)
+    check_rules(statement.get("subject"), SUBJECT, "subject", version)
     if not statement["subject"]:
         raise VerificationError("subject is empty: it names no file that is served")
     rules = FORMATS[version] | (IMAGES if version > 1 and "images" in predicate else {})
-    _check({name: value for name, value in predicate.items() if name != "break"}, rules, "predicate", version)
+    check_rules({name: value for name, value in predicate.items() if name != "break"}, rules, "predicate", version)
     for name in (*NEVER_EMPTY[version], *(IMAGES.keys() & predicate.keys())):
         if not predicate[name] and not (name == "subjects" and predicate.get("images")):
             raise VerificationError(f"predicate.{name} is empty")
@@ -356,7 +359,7 @@ def check_content(statement: Mapping[str, Any]) -> None:
             "predicate.previous does not fit predicate.sequence: the first certificate, and no other, has none"
         )
     if "break" in predicate:
-        _check(predicate["break"], BREAK, "predicate.break", version)
+        check_rules(predicate["break"], BREAK, "predicate.break", version)
         if predicate["break"]["previous_head"] != predicate["previous"]:
             raise VerificationError("predicate.break.previous_head is not predicate.previous")
     if version > 1:

@@ -138,19 +138,7 @@ def read(path: Path, where: str) -> bytes:
 
 def verify_bytes(data: bytes, name: str, keys: "Sequence[SSlibKey]", where: str) -> Certificate:
     """Steps 2 to 10. Args: name: of the file; where: how messages call it. Raises: CertificateError."""
-    envelope = _envelope(data, where)
-    if envelope.payload_type != PAYLOAD_TYPE:  # 4
-        _refuse(where, f"its payload type is not {PAYLOAD_TYPE}: it is signed as something else")
-    key = _signed_by(envelope, keys, where)
-    statement = _json(envelope.payload, where, "payload")
-    if canonical_json(statement) != envelope.payload:  # 6
-        _refuse(
-            where, "its payload is not canonical JSON (sorted names, no spaces, a final newline); it was not issued by lmeraser"
-        )
-    if not isinstance(statement, dict) or statement.get("_type") != STATEMENT_TYPE:  # 7
-        _refuse(where, f"its statement is not of type {STATEMENT_TYPE}")
-    if statement.get("predicateType") != PREDICATE_TYPE:  # 8
-        _refuse(where, f"its predicate is not {PREDICATE_TYPE}: it is a statement about something else")
+    statement, key, digest = signed_statement(data, PREDICATE_TYPE, keys, where)
     try:
         check_content(statement)  # 9
     except VerificationError as error:
@@ -174,13 +162,33 @@ def verify_bytes(data: bytes, name: str, keys: "Sequence[SSlibKey]", where: str)
         predicate["sequence"],
         key.keyid,
         predicate["completed_at"],
-        sha256(envelope.payload),
+        digest,
         predicate["previous"],
         broken["previous_key"] if broken else None,
         tuple(predicate["subjects"]),
         tuple(predicate["limits"]),
         tuple(predicate.get("images", ())),
     )
+
+
+def signed_statement(
+    data: bytes, predicate_type: str, keys: "Sequence[SSlibKey]", where: str
+) -> tuple[dict[str, Any], "SSlibKey", str]:
+    """Steps 2 to 8: a signed statement of a type, its signer, and the SHA-256 of the payload. Raises: CertificateError."""
+    envelope = _envelope(data, where)
+    if envelope.payload_type != PAYLOAD_TYPE:  # 4
+        _refuse(where, f"its payload type is not {PAYLOAD_TYPE}: it is signed as something else")
+    key = _signed_by(envelope, keys, where)
+    statement = _json(envelope.payload, where, "payload")
+    if canonical_json(statement) != envelope.payload:  # 6
+        _refuse(
+            where, "its payload is not canonical JSON (sorted names, no spaces, a final newline); it was not issued by lmeraser"
+        )
+    if not isinstance(statement, dict) or statement.get("_type") != STATEMENT_TYPE:  # 7
+        _refuse(where, f"its statement is not of type {STATEMENT_TYPE}")
+    if statement.get("predicateType") != predicate_type:  # 8
+        _refuse(where, f"its predicate is not {predicate_type}: it is a statement about something else")
+    return statement, key, sha256(envelope.payload)
 
 
 def _refuse(where: str, why: str) -> NoReturn:
