@@ -21,18 +21,21 @@ WORDS = {"present": "yes", "absent": "no", "erased": "no: erased"}
 
 
 def arguments(parser: argparse.ArgumentParser) -> None:
-    asked = parser.add_mutually_exclusive_group(required=True)
-    asked.add_argument("--subject", metavar="S", help="a person, as the manifest names them")
-    asked.add_argument("--image", metavar="FILE", help="an image, by its bytes")
-    asked.add_argument("--sha256", metavar="HEX", help="an image, by the SHA-256 of its bytes")
-    asked.add_argument("--check", type=Path, metavar="ANSWER", help="check a signed answer instead, offline")
-    parser.add_argument("--signed", type=Path, metavar="FILE", help="also write the answer, signed, to a new file")
-    parser.add_argument("--key", type=Path, metavar="PUBLIC.pem", help="with --check: the signer's public keys")
+    add = parser.add_argument
+    add("--subject", metavar="S", help="a person, as the manifest names them")
+    add("--image", metavar="FILE", help="an image, by its bytes")
+    add("--sha256", metavar="HEX", help="an image, by the SHA-256 of its bytes")
+    add("--check", type=Path, metavar="ANSWER", help="check a signed answer instead, offline")
+    add("--signed", type=Path, metavar="FILE", help="also write the answer, signed, to a new file")
+    add("--key", type=Path, metavar="PUBLIC.pem", help="with --check: the signer's public keys")
 
 
 def act(options: argparse.Namespace) -> Result:
     from flows.project import Project
 
+    asked = sum(given is not None for given in (options.subject, options.image, options.sha256, options.check))
+    if asked != 1:
+        raise BadInputError(f"{asked} questions were asked, expected one: --subject, --image or --sha256 (or --check)")
     if options.check:
         return _check(options)
     if options.key:

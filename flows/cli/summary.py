@@ -44,7 +44,7 @@ def summary(project: Project, request: Request) -> dict[str, Any]:
 
 def plan_lines(plan: dict[str, Any]) -> list[str]:
     """Args: plan: as `Plan.to_json` gives it."""
-    images = plan["images"]
+    images = plan.get("images", 0)
     named = [f"{plan['subjects']} subjects"] if plan["subjects"] or not images else []
     lines = [
         f"records removed     {plan['records_removed']} ({plan['train_removed']} training, {plan['test_removed']} test, "
@@ -55,10 +55,10 @@ def plan_lines(plan: dict[str, Any]) -> list[str]:
         f"records retrained   {'' if plan['exact'] else 'at most '}{plan['records_retrained']} of {plan['records_total']}",
         f"source              {plan['source']}",
     ]
-    if images:
+    if images and plan["owners"]:
         gone = f", {plan['owners_gone']} of whom have no other record" if plan["owners_gone"] else ""
         lines.append(f"images of           {plan['owners']} people who were not named{gone}")
-    if plan["owners_moved"]:
+    if images and plan["owners_moved"]:
         lines.append(f"people moved        {plan['owners_moved']} of them stand elsewhere without these images")
     if plan["rebuild"]:
         lines.append("backbone            rebuilt, and everything after it: public records go too")

@@ -33,6 +33,7 @@ class Move(NamedTuple):
     then: int
 
 
+OF_IMAGES = ("images", "owners", "owners_gone", "owners_moved")
 Lost = tuple[str, ...]  # ids of the training records that one unit loses, sorted
 Placer = Callable[[Sequence[Lost]], Sequence[Move]]  # asks the network: a unit's leaf is that of the mean of its records
 
@@ -81,6 +82,8 @@ class Plan:
         cut_changes: the cut through the hierarchy moves, so clusters merge.
         labels_lost: labels that nobody retained has in training; shared_images: images that a retained record also holds.
         rebuild: public records go too, so the backbone and everything after it is made anew.
+        images: that were named; owners: people who were not named and lose a record; owners_gone: those without another one;
+            owners_moved: those who come to another leaf.
     """
 
     subjects: int
@@ -106,7 +109,9 @@ class Plan:
     owners_moved: int = 0
 
     def to_json(self) -> dict[str, Any]:
-        return asdict(self)
+        """What concerns single images is told only where there are any: a plan of people is what it was before there were."""
+        told = asdict(self)
+        return told if self.images else {name: value for name, value in told.items() if name not in OF_IMAGES}
 
     @classmethod
     def from_json(cls, raw: dict[str, Any]) -> "Plan":

@@ -78,6 +78,8 @@ def test_signed_answer_is_no_certificate_and_a_certificate_is_no_answer(pipeline
         (("--subject", " "), "subject 1 of 1 is empty"),
         (("--subject", "x", "--key", CANARY), "--key is for --check"),
         (("--check", CANARY), "there is no such file"),
+        ((), "0 questions were asked"),
+        (("--subject", CANARY, "--sha256", "0" * 64), "2 questions were asked"),
     ],
 )
 def test_bad_question_is_refused_in_one_line(pipeline: FakePipeline, arguments: tuple[str, ...], line: str) -> None:
