@@ -41,7 +41,8 @@ def _look_at(path: Path, layout: Layout, params: Params) -> dict[str, object]:
         )
     kept_out = SuppressionList.of(layout)
     erased = {subject for subject in table["subject"].unique() if kept_out.is_erased(subject)}
-    images = dict(read_home(source, table[~table["subject"].isin(erased)], params.image.max_pixels))
+    rows = table[~table["subject"].isin(erased)]
+    images = dict(read_home(source, rows, params.image.max_pixels, erased_images=kept_out.images))
     there = {part: read_records(layout.part(part), people={record.subject for record in images}) for part in params.parts}
     known = {record.id for records in there.values() for record in records}
     fresh = [record for record in images if record.id not in known]

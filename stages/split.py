@@ -1,6 +1,7 @@
 """split: the source's table and images -> public.parquet and private/pNN.parquet, a file or a folder of shards each."""
 
-from collections.abc import Collection, Iterable
+from collections.abc import Callable, Collection, Iterable
+from functools import partial
 from pathlib import Path
 
 import pandas as pd
@@ -9,11 +10,13 @@ from lmeraser.core.files import DRAFT, discard, take_place
 from lmeraser.core.layout import Layout
 from lmeraser.core.params import Params
 from lmeraser.core.progress import say, track
-from lmeraser.data.records import shard_file, write_records
+from lmeraser.data.records import Record, shard_file, write_records
 from lmeraser.erase.erased import ErasedList, SuppressionList
-from lmeraser.sources import Source, check_source
+from lmeraser.sources import check_source
 from lmeraser.sources.splitting import by_shard, divide, read_home
 from stages.runtime.entry import enter
+
+Read = Callable[[pd.DataFrame], list[tuple[Record, bytes]]]
 
 
 def split(layout: Layout, params: Params, _: list[str]) -> None:
@@ -34,28 +37,32 @@ def read_source(layout: Layout, params: Params, known: Collection[str] = ()) -> 
         for draft, path, rows in zip(drafts, paths, homes, strict=True):
             discard(draft)
             shards = 1 if path == layout.public else params.shards
-            kept.append(_write(draft, path.stem, by_shard(rows, shards), source, params.image.max_pixels, known))
+            read = partial(
+                read_home, source, max_pixels=params.image.max_pixels, known=known, erased_images=suppression_list.images
+            )
+            kept.append(_write(draft, path.stem, by_shard(rows, shards), read))
         for draft, path in zip(drafts, paths, strict=True):
             take_place(draft, path)
     finally:
         for draft in drafts:
             discard(draft)
     repeated = sum(map(len, homes)) - sum(kept)
-    repeats = f", {repeated} repeated rows left out" if repeated else ""
+    others = " or of erased images" if suppression_list.images else ""
+    repeats = f", {repeated} repeated rows{others} left out" if repeated else ""
     say(f"split: {kept[0]} public and {sum(kept[1:])} private records{repeats}")
 
 
-def _write(draft: Path, name: str, shards: list[pd.DataFrame], source: Source, max_pixels: int, known: Collection[str]) -> int:
+def _write(draft: Path, name: str, shards: list[pd.DataFrame], read: Read) -> int:
     """Read and write what goes to one path, shard by shard. Returns: how many records that is."""
     if len(shards) == 1:
-        records = read_home(source, shards[0], max_pixels, known)
+        records = read(shards[0])
         write_records(draft, records)
         return len(records)
     draft.mkdir(parents=True)
     written = 0
     numbered: Iterable[tuple[int, pd.DataFrame]] = enumerate(shards)
     for number, rows in track(numbered, len(shards), f"split {name}", "file"):
-        records = read_home(source, rows, max_pixels, known)
+        records = read(rows)
         write_records(shard_file(draft, number), records, number, len(shards))
         written += len(records)
     return written

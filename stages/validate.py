@@ -12,7 +12,7 @@ from stages.runtime.entry import enter
 
 def validate(layout: Layout, params: Params, _: list[str]) -> None:
     suppression_list = SuppressionList.of(layout)
-    report = check_all(gather(layout, params, suppression_list.is_erased))
+    report = check_all(gather(layout, params, suppression_list.is_erased, suppression_list.images))
     write_atomically(layout.validation / "report.json", readable_json(report))
     # The same bytes whenever the gate holds: a deletion changes the report, but must not make every slot stale.
     write_atomically(layout.validation / "passed.json", readable_json(dict.fromkeys(report, "passed")))

@@ -240,10 +240,17 @@ class FakePipeline:
 
     # As the commands do it
 
-    def submit(self, *people: str, request_id: str | None = None, include_public: bool = False, solved: bool = True) -> Request:
+    def submit(
+        self,
+        *people: str,
+        request_id: str | None = None,
+        include_public: bool = False,
+        solved: bool = True,
+        images: Sequence[str] = (),
+    ) -> Request:
         with self.process() as project:
-            request = intake.receive(project, people, request_id or str(uuid.uuid4()), include_public)
-            return intake.take_effect(project, intake.validate(project, request, people), solved)
+            request = intake.receive(project, people, request_id or str(uuid.uuid4()), include_public, images)
+            return intake.take_effect(project, intake.validate(project, request, people, images), solved)
 
     def resume(self) -> list[Request]:
         with self.process() as project, workspace(project):
@@ -253,8 +260,8 @@ class FakePipeline:
         with self.process() as project, workspace(project):
             return coordinator.run_open(project)
 
-    def forget(self, *people: str) -> Request:
-        request = self.submit(*people, solved=False)
+    def forget(self, *people: str, images: Sequence[str] = ()) -> Request:
+        request = self.submit(*people, solved=False, images=images)
         intake.refuse(request)
         self.sweep()
         return self.request(request.request_id)

@@ -3,6 +3,7 @@ would see, so that an artifact is a function of the retained records alone. `spl
 """
 
 import json
+from collections import Counter
 from collections.abc import Sequence
 from typing import Any
 
@@ -38,19 +39,23 @@ TREE = make_tree(0, 3)
 def embed(layout: Layout, params: Params, parts: list[str]) -> None:
     for part in parts:
         records = read_records(layout.part(part), TRAIN)
+        leaves = _leaves_of(records, params)
         members = [
-            Member(record.id, record.sha256, record.label, unit_of(record, params.cluster.unit), _leaf_of(record), part)
+            Member(record.id, record.sha256, record.label, unit_of(record, params.cluster.unit), leaves[record.id], part)
             for record in records
         ]
         save_placements(layout.leaves(part), members, [True] * len(members), 3)
-        save_sums(layout.sums(part), _sums_of(records, params), HERE)
+        save_sums(layout.sums(part), _sums_of(records, params, leaves), HERE)
 
 
-def _leaf_of(record: Record) -> int:
-    return number_from("leaf", record.subject) % TREE.n_leaves
+def _leaves_of(records: Sequence[Record], params: Params) -> dict[str, int]:
+    """The leaf of each record, by its id. Args: records: of each person all; whoever has one alone stands elsewhere."""
+    counts = Counter(record.subject for record in records) if params.cluster.unit == "subject" else Counter[str]()
+    names = {record.id: f"{record.subject}{' alone' if counts[record.subject] == 1 else ''}" for record in records}
+    return {identity: number_from("leaf", name) % TREE.n_leaves for identity, name in names.items()}
 
 
-def _sums_of(records: Sequence[Record], params: Params) -> Sums:
+def _sums_of(records: Sequence[Record], params: Params, leaf_of: dict[str, int]) -> Sums:
     """Exact sums of features that are a digest of the image."""
     labels = sorted({record.label for record in records})
     dim, levels = params.projection.dim, params.projection.levels
@@ -62,7 +67,7 @@ def _sums_of(records: Sequence[Record], params: Params) -> Sums:
         gram += np.outer(feature, feature).astype(np.int32)
         by_label[labels.index(record.label)] += feature
     counts = np.array([sum(record.label == label for record in records) for label in labels], dtype=np.int64)
-    leaves = np.array([_leaf_of(record) for record in records], dtype=np.int64)
+    leaves = np.array([leaf_of[record.id] for record in records], dtype=np.int64)
     by_leaf = LeafSums.of(features, leaves, [record.label for record in records]) if params.tune.kind == "closed" else None
     return Sums(gram, by_label, counts, labels, by_leaf)
 
@@ -91,7 +96,8 @@ def validate(layout: Layout, params: Params, _: list[str]) -> None:
     """The gate as far as it is about people: nobody erased, and every placed record in one cluster."""
     suppression_list = SuppressionList.of(layout)
     records = [record for part in params.parts for record in read_records(layout.part(part))]
-    if any(suppression_list.is_erased(subject) for subject in {record.subject for record in records}):
+    erased = any(suppression_list.is_erased(subject) for subject in {record.subject for record in records})
+    if erased or suppression_list.images.among(record.sha256 for record in records):
         raise ExpectationError("validate: a part holds records of erased people")
     placed = sorted(member.id for part in params.parts for member in load_placements(layout.leaves(part), part))
     if placed != sorted(member.id for slot in params.slots for member in load_members(layout.members(slot))):
@@ -129,15 +135,31 @@ def interim_head(project: Layout, _: Params, folders: list[str]) -> None:
         params = load_params(copy.params)
         without = set(json.loads((copy.root / "without.json").read_bytes()))
         records = [record for part in params.parts for record in read_records(copy.part(part), TRAIN)]
-        erased_sums = _sums_of([record for record in records if record.id in without], params)
+        erased_sums = _sums_of([record for record in records if record.id in without], params, _leaves_of(records, params))
         sums = [load_sums(copy.sums(part)) for part in params.parts]
         solved = solve(sums, load_rule(copy.skeleton, params), load_sizes(copy.clusters), erased_sums)
         save_head(copy.root / "interim.safetensors", solved)
+
+
+def moves(project: Layout, _: Params, tokens: list[str]) -> None:
+    for token in tokens:
+        asked = json.loads(project.moves(token).read_bytes())
+        layout = Layout(project.quarantine_copies / asked["folder"]) if asked["folder"] else project
+        params = load_params(layout.params)
+        records = [record for part in params.parts for record in read_records(layout.part(part), TRAIN)]
+        now = _leaves_of(records, params)
+        answer = []
+        for lost in asked["lost"]:
+            (subject,) = {record.subject for record in records if record.id in lost}
+            kept = [record for record in records if record.subject == subject and record.id not in lost]
+            answer.append((len(kept), now[kept[0].id], _leaves_of(kept, params)[kept[0].id]))
+        write_atomically(project.moves(token), readable_json(answer))
 
 
 ACTIONS = {
     **{"split": split, "pretrain": pretrain, "skeleton": skeleton, "recipe": recipe, "embed": embed, "cluster": cluster},
     **{"validate": validate, "tune": tune, "head": head, "evaluate": evaluate},
     "interim_head": interim_head,
+    "moves": moves,
 }
 UPDATES: dict[str, Update] = {"split": update_split, "cluster": update_cluster}

@@ -44,11 +44,15 @@ def copy_code(origin: Path, target: Path) -> None:
 
 
 def people_back(project: Project) -> int:
-    """How many people are in the parts, or in the public records, whom a list keeps out: an older state was brought back."""
+    """How many people and images are in the parts, or in the public records, that a list keeps out: an older state came back."""
     suppression_list = SuppressionList.of(project.layout)
     files = record_files(project.layout, project.params)
     subjects = {subject for file in files for subject in read_table(file, ("subject",))["subject"].unique().to_pylist()}
-    return sum(map(suppression_list.is_erased, subjects))
+    back = sum(map(suppression_list.is_erased, subjects))
+    if suppression_list.images:
+        digests = {digest for file in files for digest in read_table(file, ("sha256",))["sha256"].unique().to_pylist()}
+        back += len(suppression_list.images.among(digests))
+    return back
 
 
 def export_retained(project: Project, folder: Path) -> int:
@@ -59,14 +63,18 @@ def export_retained(project: Project, folder: Path) -> int:
     retained = table[~table["subject"].map({s: suppression_list.is_erased(s) for s in table["subject"].unique()})].copy()
     images = folder / "images"
     images.mkdir(parents=True)
-    names = []
+    names: list[str | None] = []
     for row in track(retained.itertuples(index=False), len(retained), "audit: retained records", "image"):
         image = source.image(str(row.path))
+        if sha256(image) in suppression_list.images:
+            names.append(None)
+            continue
         # Named by its place in a shuffled list: neither the old path nor the old order may matter.
         name = f"images/{sha256(f'{row.line}'.encode())[:24]}{SUFFIXES.get(image[:4], '.img')}"
         (folder / name).write_bytes(image)
         names.append(name)
     retained["path"] = names
+    retained = retained.dropna(subset="path")
     retained.sort_values("path").to_csv(folder / "manifest.csv", columns=list(COLUMNS), index=False)
     return len(retained)
 

@@ -5,7 +5,7 @@ import argparse
 from flows.cli.command import BAD_INPUT, PUBLIC, Result
 from flows.cli.receiving import add_accept_unknown, add_request, receive
 
-HELP = "erase people: quarantine, remove, retrain, verify, purge, certify"
+HELP = "erase people or single images: quarantine, remove, retrain, verify, purge, certify"
 EXIT_CODES = {
     0: "certified, or the request waits for approval",
     1: "a check or a step failed; the request stays open: `lmeraser resume` goes on",
@@ -36,10 +36,10 @@ def act(options: argparse.Namespace) -> Result:
     from lmeraser.erase.states import CERTIFIED
 
     project = Project.find(options.accept_unknown)
-    request, subjects = receive(project, options)
+    request, named = receive(project, options)
     if request.is_open or request.state == "blocked":
         failed = request.state == "failed"
-        request = intake.accept(project, request, subjects, solved=False)
+        request = intake.accept(project, request, named.subjects, solved=False, images=named.images)
         if not intake.needs_approval(project, request):
             with workspace(project):
                 try:

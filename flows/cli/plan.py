@@ -1,17 +1,19 @@
-"""`lmeraser plan`: what erasing people would touch, or what people would who are to come."""
+"""`lmeraser plan`: what erasing people or single images would touch, or what people would who are to come."""
 
 import argparse
 
 from flows.cli.command import BAD_INPUT, PUBLIC, Result
+from flows.cli.images import add_images, images_of, names_images
 from flows.cli.subjects import add_subjects, subjects_of
 
-HELP = "what erasing people would touch, or (--add) people who are to come; changes nothing"
+HELP = "what erasing people or single images would touch, or (--add) people who are to come; changes nothing"
 EXIT_CODES = {0: "the plan is printed", 1: "a check or a step failed", 2: BAD_INPUT, 3: PUBLIC}
 EXAMPLES = ["lmeraser plan --subject NAME", "lmeraser plan --subjects-from names.txt --json", "lmeraser plan --add newcomers.csv"]
 
 
 def arguments(parser: argparse.ArgumentParser) -> None:
     add_subjects(parser)
+    add_images(parser)
     parser.add_argument(
         "--add", metavar="MANIFEST", help="a manifest of new records (a file, or a folder that holds one) instead of people"
     )
@@ -28,7 +30,8 @@ def _erase(options: argparse.Namespace) -> Result:
     from flows.requests import intake
 
     project = Project.find()
-    plan = intake.draft_plan(project, subjects_of(options), options.include_public).to_json()
+    images = images_of(options, project)
+    plan = intake.draft_plan(project, subjects_of(options), options.include_public, images).to_json()
     unknown, problem = told_unknown(project.layout)
     lines = plan_lines(plan)
     if unknown:
@@ -45,7 +48,7 @@ def _add(options: argparse.Namespace) -> Result:
     from flows.run.newcomers import plan_newcomers
     from lmeraser.core.errors import BadInputError
 
-    if subjects_of(options) or options.include_public:
+    if subjects_of(options) or options.include_public or names_images(options):
         raise BadInputError("--add plans who comes and --subject who leaves; give one of them")
     plan = plan_newcomers(Project.find(), options.add)
     most = "" if plan["exact"] else "at most "

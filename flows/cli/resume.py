@@ -16,6 +16,7 @@ EXAMPLES = ["lmeraser resume", "lmeraser resume --accept-unknown"]
 
 
 def arguments(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("request_id", nargs="*", metavar="UUID", help="of failed requests try these alone again; else all")
     add_accept_unknown(parser)
 
 
@@ -23,9 +24,11 @@ def act(options: argparse.Namespace) -> Result:
     from flows.cli.summary import summary
     from flows.project import Project, workspace
     from flows.requests.coordinator import run_open
+    from lmeraser.erase.requests import check_request_id
 
     project = Project.find(options.accept_unknown)
+    only = [project.ledger.get(check_request_id(text)).request_id for text in options.request_id]
     with workspace(project):
-        finished = run_open(project, retry_failed=True)
+        finished = run_open(project, retry_failed=True, only=only)
     lines = [f"{request.request_id}  {request.state}" for request in finished] or ["nothing was open"]
     return {"finished": [summary(project, request) for request in finished]}, lines

@@ -25,15 +25,19 @@ def subjects_of(options: argparse.Namespace) -> list[str]:
 
 def read_lines(name: str, option: str) -> list[str]:
     """The lines of a file, or of standard input, that hold something; UTF-8, or UTF-16 with its byte-order mark."""
-    data = read_bytes(name, option, "one a line, UTF-8")
+    text = text_of(read_bytes(name, option, "one a line, UTF-8"), option)
+    # Not `splitlines`, which would make two people of one whose name holds a rarer separator.
+    return [line for line in re.split(r"\r\n|\n|\r", text) if line.strip()]
+
+
+def text_of(data: bytes, option: str) -> str:
+    """UTF-8, or UTF-16 with its byte-order mark. Raises: BadInputError."""
     try:
-        text = data.decode("utf-16" if data.startswith((codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE)) else "utf-8-sig")
+        return data.decode("utf-16" if data.startswith((codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE)) else "utf-8-sig")
     except UnicodeDecodeError as error:
         raise BadInputError(
             f"the file of {option} is not text in UTF-8 or UTF-16; save it as UTF-8, one a line, and retry"
         ) from error
-    # Not `splitlines`, which would make two people of one whose name holds a rarer separator.
-    return [line for line in re.split(r"\r\n|\n|\r", text) if line.strip()]
 
 
 def read_bytes(name: str, option: str, expected: str) -> bytes:

@@ -3,6 +3,7 @@
 import argparse
 
 from flows.cli.command import BAD_INPUT, PUBLIC, Result
+from flows.cli.images import names_images
 from flows.cli.receiving import add_request, receive
 
 HELP = "accept a request: in the ledger and in effect at once; a server or `resume` carries it out"
@@ -17,9 +18,45 @@ EXAMPLES = ["lmeraser submit --subject NAME", "lmeraser submit --event request.j
 
 def arguments(parser: argparse.ArgumentParser) -> None:
     add_request(parser)
+    text = "many requests, one a row: columns subject, sha256, path (some of them) and perhaps request_id; all rows or none"
+    parser.add_argument("--csv", metavar="FILE", help=f"{text}; - reads standard input")
 
 
 def act(options: argparse.Namespace) -> Result:
+    return _submit_rows(options) if options.csv is not None else _submit(options)
+
+
+def _submit_rows(options: argparse.Namespace) -> Result:
+    from flows.cli.bulk import receive_rows, refused
+    from flows.cli.summary import summary
+    from flows.project import Project
+    from flows.requests import intake
+    from flows.service.client import announce
+    from lmeraser.core.errors import BadInputError, BlockedError, ProjectError
+    from lmeraser.core.progress import say
+
+    if any((options.subject, options.subjects_from, options.event, options.request_id)) or names_images(options):
+        raise BadInputError("--csv names everybody and every id; leave the other options that name some out")
+    project = Project.find()
+    rows = receive_rows(project, options.csv, options.include_public)
+    try:
+        intake.accept_all(project, [request for _, request in rows])
+    except ProjectError as error:
+        say(f"received, and not all validated yet: {error}")
+    rows = [(row, project.ledger.get(request.request_id)) for row, request in rows]
+    announced = announce(project.layout, rows[0][1].request_id)
+    if bad := refused(rows):
+        lines = ", ".join(str(row.line) for row, _ in bad[:20]) + (" …" if len(bad) > 20 else "")
+        raise BlockedError(
+            f"--csv: {len(bad)} of {len(rows)} requests were refused (lines {lines}), the others are in the ledger; "
+            "`lmeraser status` tells why"
+        )
+    then = "the server was told" if announced else "`lmeraser resume` or a server's sweep carries them out"
+    told = [f"{request.request_id}  {request.state}  line {row.line}" for row, request in rows]
+    return {"requests": [summary(project, request) for _, request in rows]}, [*told, f"{len(rows)} requests received; {then}"]
+
+
+def _submit(options: argparse.Namespace) -> Result:
     from flows.cli.summary import summary
     from flows.project import Project
     from flows.requests import intake
@@ -28,10 +65,10 @@ def act(options: argparse.Namespace) -> Result:
     from lmeraser.core.progress import say
 
     project = Project.find()
-    request, subjects = receive(project, options)
+    request, named = receive(project, options)
     problem = None
     try:
-        request = intake.accept(project, request, subjects)
+        request = intake.accept(project, request, named.subjects, images=named.images)
     except ProjectError as error:  # nobody can tell yet whether it is valid; it is in the ledger and will be looked at again
         problem = str(error)
         say(f"received, and not validated yet: {problem}")

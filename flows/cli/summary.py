@@ -44,14 +44,22 @@ def summary(project: Project, request: Request) -> dict[str, Any]:
 
 def plan_lines(plan: dict[str, Any]) -> list[str]:
     """Args: plan: as `Plan.to_json` gives it."""
+    images = plan.get("images", 0)
+    named = [f"{plan['subjects']} subjects"] if plan["subjects"] or not images else []
     lines = [
         f"records removed     {plan['records_removed']} ({plan['train_removed']} training, {plan['test_removed']} test, "
-        f"{plan['public_removed']} public) of {plan['subjects']} subjects, parts {', '.join(plan['parts']) or 'none'}",
+        f"{plan['public_removed']} public) of {' and '.join([*named, *([f'{images} images'] if images else [])])}, "
+        f"parts {', '.join(plan['parts']) or 'none'}",
         f"clusters retrained  {'' if plan['exact'] else 'at most '}{len(plan['slots_retrained'])} of "
         f"{plan['clusters_total']}: {', '.join(plan['slots_retrained']) or 'none'}",
         f"records retrained   {'' if plan['exact'] else 'at most '}{plan['records_retrained']} of {plan['records_total']}",
         f"source              {plan['source']}",
     ]
+    if images and plan["owners"]:
+        gone = f", {plan['owners_gone']} of whom have no other record" if plan["owners_gone"] else ""
+        lines.append(f"images of           {plan['owners']} people who were not named{gone}")
+    if images and plan["owners_moved"]:
+        lines.append(f"people moved        {plan['owners_moved']} of them stand elsewhere without these images")
     if plan["rebuild"]:
         lines.append("backbone            rebuilt, and everything after it: public records go too")
     if plan["slots_emptied"]:

@@ -6,7 +6,7 @@ from collections.abc import Container, Iterable
 from dataclasses import dataclass
 
 from lmeraser.core.layout import Layout
-from lmeraser.erase.erased import ErasedList, key_path, load_key
+from lmeraser.erase.erased import ErasedList, key_path, load_key, people_among
 from lmeraser.prove.finder import Finder
 from lmeraser.prove.object_index import ObjectIndex, question_of
 from lmeraser.prove.search_terms import SearchTerms
@@ -45,4 +45,4 @@ def open_index(layout: Layout) -> ObjectIndex | None:
 
 def known_objects(layout: Layout) -> Known:
     """Raises: ProjectError if a list or the key is damaged."""
-    return Known(open_index(layout), ErasedList.known(layout).pseudonyms)
+    return Known(open_index(layout), people_among(ErasedList.known(layout).pseudonyms))

@@ -164,6 +164,11 @@ def clear_remembered(layout: Layout) -> int:
     return sum(remove(path, "remembered features") for path in superseded(layout, load_params(layout.params)))
 
 
+def clear_questions(layout: Layout) -> int:
+    """What killed plans of single images asked the network: it names records by their ids."""
+    return sum(remove(path, "questions") for path in layout.private_state.glob(layout.moves("*").name))
+
+
 def clear(layout: Layout, manifests: Manifests) -> tuple[dict[str, int], list[LmeraserError]]:
     """Delete all of it. Returns: files deleted, by store; and what could not be done."""
     tasks: dict[str, Callable[[], int]] = {
@@ -175,6 +180,7 @@ def clear(layout: Layout, manifests: Manifests) -> tuple[dict[str, int], list[Lm
         "demo": lambda: clear_demo(layout),
         "artifacts": lambda: clear_artifacts(layout, manifests),
         "remembered": lambda: clear_remembered(layout),
+        "questions": lambda: clear_questions(layout),
     }
     done, failures = {}, []
     for name, task in tasks.items():

@@ -1,8 +1,9 @@
-"""What the records of the erased people are known by: names, ids, digests and bytes of images, read from the stored parts.
+"""What the records of the erased people, and erased images, are known by: names, ids, digests and bytes, from the stored parts.
 
 People are known by the name on the list, and by what their records in earlier parts show. A name that was corrected since
 (`writer-9` to `Writer-9`) is no other person: parts from before hold the same images. What a retained record holds as well (the
-same image) is no sign of them.
+same image) is no sign of them. An image that was erased alone names nobody: who has other records stays, and no name is a mark.
+Whose last record it was is gone whole, and known by name too.
 """
 
 from collections.abc import Iterable, Iterator
@@ -17,8 +18,10 @@ from flows.purge.known import NOTHING, Known
 from flows.purge.lineage import IsErased, Lineage
 from lmeraser.core.layout import Layout
 from lmeraser.data.records import read_table
+from lmeraser.erase.erased import ErasedImages
 from lmeraser.prove.search_terms import SearchTerms, excerpts
 
+NO_IMAGES = ErasedImages()
 KNOWN_BY = ("id", "sha256", "subject")
 
 
@@ -105,28 +108,33 @@ def _may_hold(lineage: Lineage, md5s: set[str], marks: Marks, known: Known) -> s
     return {md5 for md5 in md5s if md5 not in clean or not all(known.is_whole(*copy, md5) for copy in copies.get(md5, ()))}
 
 
-def marks_of(lineage: Lineage, md5s: Iterable[str], is_erased: IsErased, known: Known = NOTHING) -> Marks:
+def marks_of(
+    lineage: Lineage, md5s: Iterable[str], is_erased: IsErased, known: Known = NOTHING, erased_images: ErasedImages = NO_IMAGES
+) -> Marks:
     """What the records in these objects tell of the erased people.
 
     Each object is read once, without its images (they may lie in a bucket, and most hold nobody who is erased); those that hold
     a record of theirs once more, with them. An object is not read at all if it is known to hold neither their names nor an image
     of theirs: what was read shows further images and earlier names, so it is asked again until no object is added.
+    Args: erased_images: with those in clear that the index is to be asked for.
     """
     waiting, parts, retained = set(md5s), dict[str, pa.Table](), Retained(lineage.layout)
-    marks = Marks(is_erased)
+    marks = Marks(is_erased, digests=set(erased_images.clear))
     while wanted := _may_hold(lineage, waiting, marks, known):
         waiting -= wanted
         parts |= dict(_parts(lineage, wanted))
-        marks = _marks_in(dict(sorted(parts.items())), is_erased, retained)
+        marks = _marks_in(dict(sorted(parts.items())), is_erased, retained, erased_images)
     for md5, table in sorted(parts.items()):
         if _rows(table, marks).num_rows:
             marks.images |= _images(lineage, md5, marks)
     return marks
 
 
-def _marks_in(parts: dict[str, pa.Table], is_erased: IsErased, retained: Retained) -> Marks:
+def _marks_in(parts: dict[str, pa.Table], is_erased: IsErased, retained: Retained, erased_images: ErasedImages) -> Marks:
     """What these parts tell, images aside."""
-    marks = Marks(is_erased)
+    marks = Marks(is_erased, digests=set(erased_images.clear))
+    for table in parts.values() if erased_images else ():
+        marks.digests |= set(erased_images.among(filter(None, pc.unique(table["sha256"]).to_pylist())))
     for table in parts.values():
         marks.digests |= retained.without("sha256", _rows(table, marks)["sha256"].to_pylist())
     for table in parts.values():

@@ -26,7 +26,7 @@ from lmeraser.core.errors import LmeraserError, StepFailedError
 from lmeraser.core.layout import Layout
 from lmeraser.core.params import load_params
 from lmeraser.core.progress import say
-from lmeraser.erase.erased import ErasedList, SuppressionList
+from lmeraser.erase.erased import ErasedList, SuppressionList, people_among
 from lmeraser.prove.reading import Reading
 from lmeraser.prove.scan import scan
 from lmeraser.prove.search_terms import SearchTerms
@@ -77,7 +77,7 @@ def audit_stores(layout: Layout, canaries: Iterable[str] = (), share: int = 1) -
 
 def _reading(layout: Layout, kind: str, pseudonyms: Iterable[str]) -> Reading:
     """What a scan of this kind reads. The index is kept up to date by each of them."""
-    people = ErasedList.known(layout).pseudonyms | frozenset(pseudonyms)
+    people = people_among(ErasedList.known(layout).pseudonyms | frozenset(pseudonyms))
     if kind in READINGS:
         return Reading(open_index(layout), people, trusting=kind == NEW)
     turns = Turns(load_or_create_audit_key(layout.audit_key), today(), int(kind.partition("/")[2]))
@@ -97,7 +97,7 @@ def scan_in_this_process(
     terms = replace(search_terms, objects=search_terms.objects - live(layout)[0])
     where = places(layout, load_params(layout.params))
     chosen = _reading(layout, reading, pseudonyms)
-    reports = scan(where.stores, terms, suppression_list.is_erased, chosen)
+    reports = scan(where.stores, terms, suppression_list.is_erased, chosen, suppression_list.images)
     problem = Repository.of(layout).problem
     history = [f"older versions of the pipeline: git's history cannot be read whole ({problem})"] if problem else []
     exempt = [*search_terms.exempt(), *where.exempt(), *history]

@@ -6,8 +6,10 @@ nobody could tell them any more, and a second try would look for less.
 
 import json
 import os
+from collections.abc import Iterable
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 from flows.purge.known import NOTHING, Known
 from flows.purge.lineage import Lineage
@@ -22,6 +24,7 @@ from lmeraser.prove.search_terms import SHORTEST_NAME, SearchTerms, containing
 
 KEPT = ".needles"  # the suffix of what a batch's scan looks for
 DRAFT = f"{KEPT}.draft"
+ROWS = f"{KEPT}.rows"  # of the source, which a batch began to delete
 
 
 def _unknown_files(lineage: Lineage, search_terms: SearchTerms, known: Known) -> list[Path]:
@@ -63,12 +66,42 @@ def kept_files(layout: Layout) -> list[Path]:
 
 def keep_search_terms(layout: Layout, batch_id: str, search_terms: SearchTerms) -> None:
     """Store what to look for, for its owner alone; `drop_search_terms` once nothing of it is found."""
+    _keep(layout, batch_id, KEPT, search_terms.to_json())
+
+
+def _keep(layout: Layout, batch_id: str, suffix: str, value: Any) -> None:
     draft = layout.private_state / f"{batch_id}{DRAFT}"  # a name of its own: what a kill leaves of it goes with the rest
     with open(draft, "wb", opener=lambda path, flags: os.open(path, flags, 0o600)) as stream:
-        stream.write(canonical_json(search_terms.to_json()))
+        stream.write(canonical_json(value))
         stream.flush()
         os.fsync(stream.fileno())
-    draft.replace(layout.private_state / f"{batch_id}{KEPT}")
+    draft.replace(layout.private_state / f"{batch_id}{suffix}")
+
+
+def keep_rows(layout: Layout, batch_id: str, paths: Iterable[str]) -> None:
+    """Store which rows of the source go with their images: once an image is deleted, nothing else tells its row."""
+    _keep(layout, batch_id, ROWS, sorted(paths))
+
+
+def kept_rows(layout: Layout, batch_id: str) -> list[str] | None:
+    """The paths of rows that an earlier try began to delete; None if there was none. Raises: ProjectError if damaged."""
+    path = layout.private_state / f"{batch_id}{ROWS}"
+    if not path.exists():
+        return None
+    try:
+        rows = json.loads(path.read_bytes())
+        if not isinstance(rows, list) or not all(isinstance(row, str) for row in rows):
+            raise ValueError("no list of paths")
+    except ValueError as error:
+        raise ProjectError(
+            "the file of rows that the source loses (.needles.rows in .lmeraser) is damaged; delete it, and from the manifest "
+            "the rows whose image is gone"
+        ) from error
+    return rows
+
+
+def drop_rows(layout: Layout, batch_id: str) -> None:
+    (layout.private_state / f"{batch_id}{ROWS}").unlink(missing_ok=True)
 
 
 def kept_search_terms(layout: Layout, batch_id: str) -> SearchTerms | None:
@@ -95,5 +128,5 @@ def _read(path: Path) -> SearchTerms:
 
 
 def drop_search_terms(layout: Layout, batch_id: str) -> None:
-    for suffix in (DRAFT, KEPT):
+    for suffix in (DRAFT, KEPT, ROWS):
         (layout.private_state / f"{batch_id}{suffix}").unlink(missing_ok=True)

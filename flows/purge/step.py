@@ -21,7 +21,7 @@ from flows.purge.known import known_objects
 from flows.purge.plan import PurgePlan, by_store, plan, refuse_unknown, told_unknown, unknown_in_remotes
 from flows.purge.report import ScanReport, checks, residue_line
 from flows.purge.scan import audit_stores, scan_stores
-from flows.purge.search_terms import drop_search_terms, keep_search_terms, kept_search_terms
+from flows.purge.search_terms import drop_rows, drop_search_terms, keep_rows, keep_search_terms, kept_rows, kept_search_terms
 
 __all__ = [
     "PurgeJournal",
@@ -31,9 +31,12 @@ __all__ = [
     "by_store",
     "carry_out",
     "checks",
+    "drop_rows",
     "drop_search_terms",
     "journal_path",
+    "keep_rows",
     "keep_search_terms",
+    "kept_rows",
     "kept_search_terms",
     "known_objects",
     "live",

@@ -11,14 +11,17 @@ from flows.requests import ground
 from flows.requests.intake import divide, set_aside
 from flows.requests.work import Done, Work
 from flows.run import before
+from flows.run.moves import roster_of
 from lmeraser.core.errors import BlockedError, StepFailedError
 from lmeraser.core.progress import say
 from lmeraser.erase.batches import BatchRecord
+from lmeraser.erase.erased import images_among
 from lmeraser.erase.ledger import Claim
 from lmeraser.erase.requests import Request
 from lmeraser.erase.retained import files_holding
 from lmeraser.learn.same_environment import require_same_environment
 from lmeraser.pipeline.locks import read_outs
+from lmeraser.prove.search_terms import SearchTerms
 from lmeraser.sources import check_source
 
 
@@ -42,7 +45,7 @@ def form(project: Project, claim: Claim, requests: Sequence[Request]) -> tuple[B
     # Before anything is destroyed: a source that cannot be cleared, and a remote of a kind that purge cannot clear.
     check_source(project.params.source, project.layout.root)
     _refuse_unknown_early(project)
-    roster = project.roster(project.layout)
+    roster = roster_of(project, project.layout)
     fitting, culprits = divide(roster, requests)
     for request, obstacle in culprits:
         set_aside(project, request, obstacle)
@@ -54,7 +57,7 @@ def form(project: Project, claim: Claim, requests: Sequence[Request]) -> tuple[B
         plan=roster.plan(everybody, accepted),
         before=read_outs(project.layout.lock),
         plans={request.request_id: roster.plan(request.pseudonyms, request.include_public) for request in fitting},
-        holding=files_holding(project.layout, project.params, roster.named(everybody)),
+        holding=files_holding(project.layout, project.params, roster.named(everybody), roster.images(everybody)),
         ground=ground.current(project),
         unknown_accepted=project.accepts_unknown,
     )
@@ -64,10 +67,22 @@ def form(project: Project, claim: Claim, requests: Sequence[Request]) -> tuple[B
 
 
 def remove(work: Work) -> Done:
-    """Put the subjects on the lists that keep them out for ever."""
+    """Put the subjects and images on the lists that keep them out for ever."""
     ground.require_key(work.project, work.requests)
+    _note_images(work)
     ground.keep_out(work.project, work.requests)
     return Done(work.batch)
+
+
+def _note_images(work: Work) -> None:
+    """Keep the digests of the batch's images beside what its scan looks for, while records tell them: lists and ledger hold keyed
+    hashes alone, and by these the purge could find an image only in what it reads whole."""
+    project, layout = work.project, work.project.layout
+    if not images_among(ground.everybody(work.requests)) or purging.kept_search_terms(layout, work.batch.batch_id):
+        return
+    digests = project.roster(layout).images(ground.everybody(work.requests))
+    project.drop_roster()
+    purging.keep_search_terms(layout, work.batch.batch_id, SearchTerms(texts=frozenset(digests)))
 
 
 def discard(work: Work) -> None:

@@ -19,6 +19,7 @@ from lmeraser.core.code import PACKAGES
 from lmeraser.core.environment import fingerprint
 from lmeraser.core.errors import StepFailedError, VerificationError
 from lmeraser.erase.batches import BatchRecord
+from lmeraser.erase.erased import IMAGE, images_among, people_among
 from lmeraser.erase.requests import Request
 from lmeraser.erase.states import CERTIFIED
 from lmeraser.pipeline.locks import compare, read_outs
@@ -89,7 +90,8 @@ def erasure_of(project: Project, batch: BatchRecord, request: Request) -> Erasur
     return Erasure(
         project=load_or_create_project_id(layout.project_id),
         request_id=request.request_id,
-        pseudonyms=request.pseudonyms,
+        pseudonyms=tuple(sorted(people_among(request.pseudonyms))),
+        images=tuple(sorted(pseudonym.removeprefix(IMAGE) for pseudonym in images_among(request.pseudonyms))),
         subject_key_id=project.subject_key().id,
         locks=stands.locks,
         erased_list=stands.erased,
@@ -116,5 +118,6 @@ def erasure_of(project: Project, batch: BatchRecord, request: Request) -> Erasur
 
 def _absence(project: Project, batch: BatchRecord, request: Request) -> Absence:
     """As the checks found it; made now where an older version made the checks."""
-    proven = Absence.from_json(batch.absence) if batch.absence else prove_absence(project, request.pseudonyms)
-    return proven.of(request.pseudonyms)
+    people = people_among(request.pseudonyms)
+    proven = Absence.from_json(batch.absence) if batch.absence else prove_absence(project, people)
+    return proven.of(people)

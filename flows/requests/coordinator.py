@@ -8,7 +8,7 @@ import os
 import socket
 import threading
 import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from datetime import datetime
@@ -190,17 +190,20 @@ def _wait_for_window(project: Project) -> None:
         time.sleep(min(window, max(0.0, window - age)))
 
 
-def run_open(project: Project, runner: Runner | None = None, retry_failed: bool = False) -> list[Request]:
+def run_open(
+    project: Project, runner: Runner | None = None, retry_failed: bool = False, only: Collection[str] = ()
+) -> list[Request]:
     """Carry out everything that is open; call with the workspace's lock held. Returns the requests that were worked on.
 
     A batch that fails does not keep others from being purged and certified, but nothing is retrained past a failed retraining.
+    Args: only: ids of the failed requests that are tried again; none: all of them.
     Raises: the first failure, after the others had their turn.
     """
     ledger, runner = project.ledger, runner or Runner()
     ledger.void_claims(owner().partition(":")[0] + ":")  # we hold the lock: no other process of this machine works on them
     if retry_failed:
         for request in ledger.all():
-            if request.state == "failed":
+            if request.state == "failed" and (not only or request.request_id in only):
                 ledger.move([request.request_id], request.reached)
     mend(project)
     under_way = {request.batch_id or "" for request in ledger.all(open_only=True)}

@@ -6,7 +6,7 @@ everybody of the batch is on the list (or is put back), and the ground is the on
 set back to where it really is, and the way goes on from there; what somebody else must decide is refused with what to do.
 """
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import replace
 from typing import Any
 
@@ -20,7 +20,7 @@ from lmeraser.core.digest import sha256_of_file
 from lmeraser.core.errors import ProjectError, StepFailedError, VerificationError
 from lmeraser.core.progress import say
 from lmeraser.erase.batches import BatchRecord, Ground
-from lmeraser.erase.erased import ErasedList
+from lmeraser.erase.erased import ErasedList, images_among
 from lmeraser.erase.ledger import Claim
 from lmeraser.erase.requests import Request
 from lmeraser.erase.states import reached
@@ -57,6 +57,13 @@ def is_outdated(project: Project, batch: BatchRecord) -> bool:
 
 def everybody(requests: Sequence[Request]) -> set[str]:
     return {name for request in requests for name in request.pseudonyms}
+
+
+def counted(pseudonyms: Iterable[str]) -> str:
+    """`2 people`, or `2 people, 1 images`."""
+    named = set(pseudonyms)
+    images = images_among(named)
+    return f"{len(named) - len(images)} people" + (f", {len(images)} images" if images else "")
 
 
 def ever_erased(project: Project) -> set[str]:

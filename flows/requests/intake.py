@@ -4,17 +4,19 @@ None of this waits for an erasure that is being carried out.
 """
 
 from collections.abc import Sequence
+from typing import NamedTuple
 
 from flows.dvc import command as dvc
 from flows.project import Project
 from flows.requests.quarantine import refresh, solve, whole_layout
+from flows.run.moves import placer_of, roster_of
 from lmeraser.core.errors import BadInputError, BlockedError, LmeraserError, ProjectError, RequestError, UnknownSubjectError
 from lmeraser.core.layout import Layout
 from lmeraser.core.progress import say
-from lmeraser.erase.erased import SubjectKey, load_key
-from lmeraser.erase.facts import check_known, gather_facts, normalise_subjects
+from lmeraser.erase.erased import ErasedList, SubjectKey, images_among, load_key, people_among
+from lmeraser.erase.facts import check_images, check_known, gather_facts, normalise_subjects
 from lmeraser.erase.plan import Facts, Plan, make_plan
-from lmeraser.erase.requests import Request, check_request_id
+from lmeraser.erase.requests import MAX_SUBJECTS, Request, check_request_id
 from lmeraser.erase.roster import Roster
 from lmeraser.erase.states import BLOCKED, FAILED, FINAL, REJECTED, reached
 from lmeraser.sources import check_untracked
@@ -22,10 +24,13 @@ from lmeraser.sources import check_untracked
 TOGETHER = "together"  # kept with the event of a request that was set aside: alone it can be carried out
 
 
-def draft_plan(project: Project, subjects: Sequence[str], include_public: bool) -> Plan:
-    """What erasing the subjects would touch. Changes nothing. Raises: BadInputError, BlockedError."""
+def draft_plan(project: Project, subjects: Sequence[str], include_public: bool, images: Sequence[str] = ()) -> Plan:
+    """What erasing the subjects and images would touch. Changes nothing. Args: images: digests.
+
+    Raises: BadInputError, BlockedError.
+    """
     params = project.params  # checked before anything else: a misspelt param must not look like a stale pipeline
-    names = normalise_subjects(subjects)
+    names = normalise_subjects(subjects) if subjects or not images else []
     layout = whole_layout(project)
     if layout == project.layout:
         dvc.require_current(layout)
@@ -33,43 +38,51 @@ def draft_plan(project: Project, subjects: Sequence[str], include_public: bool) 
     # Without a key file nobody can be on the list; a plan must not create one.
     key = load_key(project.key_file) if project.erased.pseudonyms else SubjectKey(b"\0" * 32)
     check_known(names, facts, project.erased, key)
-    return make_plan(names, facts, include_public)
+    check_images(images, facts, project.erased, key)
+    return make_plan(names, facts, include_public, images, placer_of(project, layout))
 
 
-def receive(project: Project, subjects: Sequence[str], request_id: str | None, include_public: bool) -> Request:
+def receive(
+    project: Project, subjects: Sequence[str], request_id: str | None, include_public: bool, images: Sequence[str] = ()
+) -> Request:
     """Commit a request to the ledger, or recognise it: the same id twice has one effect.
 
+    Args: images: digests of images to be erased, whoever's they are.
     Raises: RequestError, without a trace, if it is malformed or its id is about other subjects.
     """
     params = project.params
     identity = check_request_id(request_id)
-    if not subjects and request_id is not None:
+    if not subjects and not images and request_id is not None:
         return project.ledger.get(identity)
-    names = normalise_subjects(subjects)
+    names = normalise_subjects(subjects) if subjects or not images else []
+    if len(names) + len(images) > MAX_SUBJECTS:
+        raise RequestError(
+            f"{len(names)} subjects and {len(images)} images, expected at most {MAX_SUBJECTS} in one request; split it"
+        )
     dvc.require_built(project.layout)
     check_untracked(params.source, project.layout.root)
     key = project.ensure_subject_key()
-    request, _ = project.ledger.receive(
-        identity, [key.pseudonym(name) for name in names], include_public, params.service.due_days
-    )
+    pseudonyms = [*map(key.pseudonym, names), *map(key.image_pseudonym, images)]
+    request, _ = project.ledger.receive(identity, pseudonyms, include_public, params.service.due_days)
     return request
 
 
-def validate(project: Project, request: Request, subjects: Sequence[str] = ()) -> Request:
+def validate(project: Project, request: Request, subjects: Sequence[str] = (), images: Sequence[str] = ()) -> Request:
     """Decide whether a received request can be carried out: then it is validated, else rejected or blocked.
 
     It is looked at alone, and together with all that is open: those came first, and must not fail because of it.
-    Args: subjects: in the order in which they were given, so that a refusal can name a position.
+    Args: subjects, images: in the order in which they were given, so that a refusal can name a position.
     Raises: ProjectError if the pipeline is not up to date, so that nobody can tell; the request stays received.
     """
     if request.state != "received":
         return request
     layout = whole_layout(project)
-    roster = project.roster(layout)
+    roster = roster_of(project, layout)
     names = normalise_subjects(subjects) if subjects else roster.named(request.pseudonyms)
+    digests = list(dict.fromkeys(images)) or roster.images(request.pseudonyms)
     move = project.ledger.move
     try:
-        _check(project, request, roster.facts, names, layout)
+        _check(project, request, roster.facts, Named(names, digests), layout)
         plan = roster.plan(request.pseudonyms, request.include_public)
         _check_size(project, request, plan)
     except BlockedError as error:
@@ -85,21 +98,35 @@ def validate(project: Project, request: Request, subjects: Sequence[str] = ()) -
     return project.ledger.get(request.request_id)
 
 
-def _check(project: Project, request: Request, facts: Facts, names: list[str], layout: Layout) -> None:
-    """Raise RequestError if subjects are unknown or erased; ProjectError while nobody can tell."""
+class Named(NamedTuple):
+    """What a request names, in clear, as far as it is known. Attributes: images: digests."""
+
+    subjects: Sequence[str]
+    images: Sequence[str]
+
+
+def _check(project: Project, request: Request, facts: Facts, named: Named, layout: Layout) -> None:
+    """Raise RequestError if subjects or images are unknown or erased; ProjectError while nobody can tell."""
     key = project.subject_key()
     project.erased.check_key(key)
     try:
-        check_known(names, facts, project.erased, key)
-        if len(names) < len(request.pseudonyms):
-            erased = len(project.erased.pseudonyms.intersection(request.pseudonyms))
-            unknown = len(request.pseudonyms) - len(names) - erased
-            if unknown:
-                raise UnknownSubjectError(f"{unknown} of {len(request.pseudonyms)} subjects are unknown: no record has them")
-            raise RequestError(f"{erased} of {len(request.pseudonyms)} subjects are already erased; send the others alone")
+        check_known(named.subjects, facts, project.erased, key)
+        check_images(named.images, facts, project.erased, key)
+        _check_all(len(named.subjects), people_among(request.pseudonyms), project.erased, "subjects")
+        _check_all(len(named.images), images_among(request.pseudonyms), project.erased, "images")
     except UnknownSubjectError:
         _require_unknown_everywhere(project, request, layout)
         raise
+
+
+def _check_all(known: int, pseudonyms: frozenset[str], erased: ErasedList, kind: str) -> None:
+    """Raise RequestError if some are unknown or erased. Args: known: of how many there is a record; kind: as people say it."""
+    if known < len(pseudonyms):
+        gone = len(erased.pseudonyms & pseudonyms)
+        unknown = len(pseudonyms) - known - gone
+        if unknown:
+            raise UnknownSubjectError(f"{unknown} of {len(pseudonyms)} {kind} are unknown: no record has them")
+        raise RequestError(f"{gone} of {len(pseudonyms)} {kind} are already erased; send the others alone")
 
 
 def _require_unknown_everywhere(project: Project, request: Request, layout: Layout) -> None:
@@ -113,7 +140,10 @@ def _require_unknown_everywhere(project: Project, request: Request, layout: Layo
                 "looked at again once that is done (`lmeraser resume` or a server's sweep)"
             ) from error
         raise
-    if layout != project.layout and project.roster(project.layout).named(request.pseudonyms):
+    if layout == project.layout:
+        return
+    workspace = project.roster(project.layout)
+    if workspace.named(request.pseudonyms) or workspace.images(request.pseudonyms):
         raise ProjectError(
             "people of this request joined after the model that is served; it is kept, and taken up when the open requests are "
             "done (`lmeraser resume`)"
@@ -181,7 +211,7 @@ def take_up_again(project: Project) -> None:
     """Look once more at requests that were set aside: the others may be done, or records were added."""
     for request in project.ledger.all():
         if request.state == BLOCKED and _was_set_aside(project, request):
-            roster = project.roster(whole_layout(project))
+            roster = roster_of(project, whole_layout(project))
             if not _obstacle(roster, [*_ahead(project, request), request]):
                 project.ledger.receive_again(request.request_id)
 
@@ -213,12 +243,39 @@ def take_effect(project: Project, request: Request, solved: bool = True) -> Requ
         return request
     folder = refresh(project, accepting=[request.request_id])
     project.ledger.move([request.request_id], "quarantined")
-    if folder and solved:
+    _solve_if_possible(project, folder if solved else None)
+    return project.ledger.get(request.request_id)
+
+
+def accept_all(project: Project, requests: Sequence[Request]) -> None:
+    """Validate received requests and put in effect, at once, all that are valid and wait for no approval.
+
+    Raises: ProjectError if nobody can tell of one whether it is valid; the others are in effect, and it stays received.
+    """
+    problem: ProjectError | None = None
+    ready: list[str] = []
+    for request in requests:
+        try:
+            validated = validate(project, request)
+        except ProjectError as error:
+            problem = error
+            continue
+        if validated.state in ("validated", "approved") and not needs_approval(project, validated):
+            ready.append(validated.request_id)
+    if ready:
+        folder = refresh(project, accepting=ready)
+        project.ledger.move(ready, "quarantined")
+        _solve_if_possible(project, folder)
+    if problem:
+        raise problem
+
+
+def _solve_if_possible(project: Project, folder: str | None) -> None:
+    if folder:
         try:
             solve(project, folder)
         except LmeraserError as error:
             say(f"quarantine: the global head stays withheld until the retraining: {error}")
-    return project.ledger.get(request.request_id)
 
 
 def needs_approval(project: Project, request: Request) -> bool:
@@ -242,9 +299,11 @@ def refuse(request: Request) -> None:
         raise BlockedError(f"{request.reason or 'it is blocked'}; that is request {request.request_id}")
 
 
-def accept(project: Project, request: Request, subjects: Sequence[str] = (), solved: bool = True) -> Request:
+def accept(
+    project: Project, request: Request, subjects: Sequence[str] = (), solved: bool = True, images: Sequence[str] = ()
+) -> Request:
     """Validate a received request and put it in effect. Raises: RequestError or BlockedError with the reason if refused."""
-    request = take_effect(project, validate(project, request, subjects), solved)
+    request = take_effect(project, validate(project, request, subjects, images), solved)
     refuse(request)
     return request
 

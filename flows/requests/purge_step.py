@@ -8,15 +8,16 @@ from dataclasses import replace
 
 from flows.dvc import command as dvc
 from flows.purge import step as purging
+from flows.purge.known import NOTHING
 from flows.requests import ground
 from flows.requests.verify import verify
 from flows.requests.work import Done, Work
 from lmeraser.core.errors import VerificationError
 from lmeraser.erase.batches import StoreCounts
-from lmeraser.erase.erased import SuppressionList
+from lmeraser.erase.erased import ErasedImages, SuppressionList, images_among
 from lmeraser.pipeline.locks import read_outs
 from lmeraser.prove.search_terms import SearchTerms
-from lmeraser.sources import open_erasable_source
+from lmeraser.sources import ErasableSource, open_erasable_source
 
 
 def purge(work: Work) -> Done:
@@ -35,7 +36,7 @@ def purge(work: Work) -> Done:
     watch.lap("source")
     journal, search_terms = purging.read_journal(layout, batch_id), purging.kept_search_terms(layout, batch_id)
     if journal is None:
-        planned = purging.plan(layout, suppression_list.is_erased, purging.known_objects(layout))
+        planned = _plan(work, suppression_list, search_terms or SearchTerms())
         # Read before they go: a later try, after a crash or after traces were found, looks for all of it again.
         purging.refuse_unknown(planned.unknown, accepted)
         work = replace(work, batch=replace(work.batch, unknown_accepted=accepted))
@@ -62,6 +63,14 @@ def purge(work: Work) -> Done:
     return Done(replace(work.batch, stores=stores, scan=checks), watch.laps)
 
 
+def _plan(work: Work, suppression_list: SuppressionList, kept: SearchTerms) -> purging.PurgePlan:
+    """What goes. Args: kept: what an earlier step or try looks for; it tells the batch's images in clear."""
+    layout, images = work.project.layout, suppression_list.images.knowing(kept.texts)
+    # By keyed hashes alone an image is found only in what is read whole.
+    told = len(images_among(ground.everybody(work.requests))) <= len(images.clear)
+    return purging.plan(layout, suppression_list.is_erased, purging.known_objects(layout) if told else NOTHING, images)
+
+
 def _source_step(work: Work) -> Work:
     """Clear the source if params say so; what the pipeline then gives is checked like any other state."""
     work = clear_source(work)
@@ -85,15 +94,30 @@ def clear_source(work: Work) -> Work:
     table = source.table()
     key, wanted = project.subject_key(), ground.everybody(work.requests)
     leaving = {subject for subject in table["subject"].unique() if key.pseudonym(subject) in wanted}
-    rows = max(int(table["subject"].isin(leaving).sum()), batch.source_rows or 0)
+    paths = _rows_of_images(work, source)
+    rows = max(int((table["subject"].isin(leaving) | table["path"].isin(paths)).sum()), batch.source_rows or 0)
     work = work.keep(replace(batch, source_rows=rows))
     made = read_outs(project.layout.lock)
-    source.drop(lambda subject: key.pseudonym(subject) in wanted)
+    source.drop(lambda subject: key.pseudonym(subject) in wanted, paths)
+    purging.drop_rows(project.layout, batch.batch_id)
     # `split` alone reads the shorter source. Its outs are the same, unless somebody brought other records meanwhile.
     dvc.run(project.layout, "repro", "--quiet", "--single-item", "split")
     if read_outs(project.layout.lock) != made:
         raise VerificationError("the source has other records than those that were verified; `lmeraser resume` verifies again")
     return replace(work, batch=replace(work.batch, source=f"erased: {rows} rows and their files"))
+
+
+def _rows_of_images(work: Work, source: ErasableSource) -> list[str]:
+    """The paths of the source's rows that hold an image of the batch, kept for a crash: the images go before the rows."""
+    project, batch_id = work.project, work.batch.batch_id
+    images = ErasedImages(ground.everybody(work.requests), project.subject_key())
+    if not images:
+        return []
+    paths = purging.kept_rows(project.layout, batch_id)
+    if paths is None:
+        paths = source.paths_of(images)
+        purging.keep_rows(project.layout, batch_id, paths)
+    return paths
 
 
 def drop_search_terms(work: Work) -> None:

@@ -13,11 +13,13 @@ import pyarrow.compute as pc
 
 from flows.project import Project, locked
 from flows.requests.work import Work
+from flows.run.moves import roster_of
 from flows.run.warm_client import run_chains
 from lmeraser.core.digest import readable_json
-from lmeraser.core.errors import BadInputError, ProjectError
+from lmeraser.core.errors import BadInputError, ProjectError, StepFailedError
 from lmeraser.core.files import write_atomically
 from lmeraser.core.layout import Layout
+from lmeraser.core.progress import say
 from lmeraser.data.records import TRAIN
 from lmeraser.erase.requests import Request
 from lmeraser.pipeline.files import stage_names
@@ -96,16 +98,20 @@ def _decide(project: Project, copy: Layout, folder: str, pseudonyms: set[str], d
     """What to leave out of a copy."""
     if damaged:  # the workspace may be half changed: nothing that is known to be whole is left
         return Quarantine(folder, [], WITHHELD, True)
-    roster = project.roster(copy)
-    names = roster.named(pseudonyms)
+    roster = roster_of(project, copy)
     private = roster.facts.private
-    theirs = pc.and_(pc.is_in(private["subject"], value_set=pa.array(names, pa.string())), pc.equal(private["split"], TRAIN))
+    theirs = pc.is_in(private["subject"], value_set=pa.array(roster.named(pseudonyms), pa.string()))
+    those = pc.is_in(private["sha256"], value_set=pa.array(roster.images(pseudonyms), pa.string()))
+    theirs = pc.and_(pc.or_(theirs, those), pc.equal(private["split"], TRAIN))
     without = sorted(private["id"].filter(theirs).to_pylist())
     write_atomically(copy.root / "without.json", readable_json(without), mode=0o600)
     try:
         plan = roster.plan(pseudonyms, include_public=True)
     except BadInputError:  # nothing would be left to learn from
         return Quarantine(folder, [], WITHHELD, True)
+    except StepFailedError as error:  # the network could not say where people come to stand who lose some of their records
+        say(f"quarantine: all clusters are left out until the retraining: {error}")
+        return Quarantine(folder, sorted(roster.facts.used_slots), WITHHELD if without else WHOLE, False)
     # Where only a replay can tell what changes (the paper's clustering), every cluster may.
     changed = {*plan.slots_retrained, *plan.slots_emptied} if plan.exact else set(roster.facts.used_slots)
     slots = sorted(changed & set(roster.facts.used_slots)) if without else []

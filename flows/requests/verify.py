@@ -11,6 +11,7 @@ from flows.requests.work import Done, Work
 from lmeraser.clusters.files import load_sizes
 from lmeraser.core.digest import sha256_of_file
 from lmeraser.core.errors import VerificationError
+from lmeraser.erase.erased import images_among, people_among
 from lmeraser.erase.plan import Plan
 from lmeraser.erase.retained import require_partition, retained_ids, retained_pseudonyms
 from lmeraser.pipeline.locks import Outs, compare, read_files, read_outs
@@ -40,7 +41,7 @@ def verify(work: Work) -> Done:
     recorded = {path: md5 for outs in after.values() for path, md5 in outs.items()}
     gone, known = ground.everybody(requests), _unchanged(work, recorded)
     kept = retained_ids(layout, project.params, project.subject_key(), gone, known)
-    absence = prove_absence(project, gone)
+    absence = prove_absence(project, people_among(gone))
     placed = require_partition(layout, project.params, kept)
     used = {size.slot for size in load_sizes(layout.clusters)}
     replayed = _require_planned(work, changed, used)
@@ -53,8 +54,8 @@ def verify(work: Work) -> Done:
     checks = (
         ("the pipeline is up to date", f"{len(after)} stages"),
         ("every artifact is the file that its lock names, byte for byte", f"{comparison.artifacts} artifacts"),
-        ("everybody of the request is on the list of erased people", f"{len(ground.everybody(requests))} people"),
-        ("no retained record belongs to the erased subjects", f"{len(kept)} records"),
+        ("everybody of the request is on the list of erased people", ground.counted(gone)),
+        (_absent(gone), f"{len(kept)} records"),
         ("everybody of the request is absent from the tree over the retained people", f"{len(absence.proofs)} proofs"),
         ("each training record is in exactly one cluster", f"{placed} records in {len(used)} clusters"),
         ("only planned stages changed", f"{len(changed)} changed, {len(after) - len(changed)} untouched"),
@@ -66,6 +67,13 @@ def verify(work: Work) -> Done:
 def prove_absence(project: Project, pseudonyms: Collection[str]) -> Absence:
     """Proofs that people are not among those of whom the built state retains a record. Raises: VerificationError."""
     return Tree(retained_pseudonyms(project.layout, project.params, project.subject_key())).absence(pseudonyms)
+
+
+def _absent(gone: set[str]) -> str:
+    """The check that none of them is retained, by the kinds of what was erased."""
+    images = images_among(gone)
+    kinds = ["belongs to the erased subjects"] if len(images) < len(gone) else []
+    return "no retained record " + " or ".join([*kinds, *(["holds an erased image"] if images else [])])
 
 
 def _require_one_environment(work: Work) -> None:

@@ -164,6 +164,10 @@ class Layout:
         """Where people would stand who are to come, as counts."""
         return self.private_state / "newcomers.json"
 
+    def moves(self, token: str) -> Path:
+        """Of whom records leave, and where they come to stand; personal data, for as long as it is asked."""
+        return self.private_state / f"moves-{token}.json"
+
     @property
     def known_environment(self) -> Path:
         """What this machine told of its environment last."""

@@ -6,9 +6,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from lmeraser.clusters.assignment import leaf_counts, rule_of, slot_of
-from lmeraser.clusters.hierarchy import cut
-from lmeraser.erase.blast import blast_of
+from lmeraser.clusters.assignment import leaf_counts, rule_of
+from lmeraser.erase.blast import blast_of_moves
 from lmeraser.erase.plan import Facts
 
 
@@ -17,18 +16,13 @@ def plan_addition(facts: Facts, came: Mapping[str, Any]) -> dict[str, Any]:
     tree, params = facts.tree, facts.params
     leave, arrive = (_by_leaf(came[name], tree.n_leaves) for name in ("leave", "arrive"))
     counts = leaf_counts(tree, facts.placements["leaf"].to_numpy())
-    blast = blast_of(tree, rule_of(params.cluster), params.slots, counts, leave - arrive)
-    # Who moves may leave the counts as they are.
-    touched, after = (leave > 0) | (arrive > 0), counts - leave + arrive
-    nodes = cut(tree, after, rule_of(params.cluster))
-    inside = {slot_of(tree, node, params.slots): slice(tree.first_leaf[node], tree.last_leaf[node] + 1) for node in nodes}
-    slots = sorted({*blast.retrained, *(slot for slot, leaves in inside.items() if touched[leaves].any())})
+    blast = blast_of_moves(tree, rule_of(params.cluster), params.slots, counts, leave, arrive)
     told = {name: came[name] for name in ("records", "training", "subjects", "known", "repeated", "erased", "parts")}
     return told | {
-        "slots_retrained": slots,
+        "slots_retrained": sorted(blast.retrained),
         "slots_emptied": blast.emptied,
         "clusters_total": blast.clusters_after,
-        "records_retrained": sum(int(after[inside[slot]].sum()) for slot in slots),
+        "records_retrained": blast.records_retrained,
         "records_total": blast.records_after,
         "cut_changes": blast.merged,
         "exact": params.cluster.method != "anchors",

@@ -1,7 +1,7 @@
 """Blast radius: which clusters a deletion changes, from leaf counts alone. Pure, and needs neither torch nor a feature."""
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 from numpy.typing import NDArray
@@ -54,6 +54,30 @@ def blast_of(
         clusters_after=len(new),
         merged=any(node not in old for node in new),
     )
+
+
+def blast_of_moves(
+    tree: Hierarchy,
+    rule: CutRule,
+    slots: Sequence[str],
+    counts: NDArray[np.int64],
+    leave: NDArray[np.int64],
+    arrive: NDArray[np.int64],
+) -> Blast:
+    """What changes when records leave their leaf, for good or for another one, and records arrive.
+
+    Args:
+        counts: (leaves,) private training records per leaf before; leave, arrive: (leaves,) those of units that lose or get a
+            record, where they are and where they will be. One that stays in its leaf is in both: the leaf has others
+            than before.
+    """
+    after = counts - leave + arrive
+    blast, touched = blast_of(tree, rule, slots, counts, leave - arrive), (leave > 0) | (arrive > 0)
+    nodes = cut(tree, after, rule)
+    inside = {slot_of(tree, node, slots): slice(int(tree.first_leaf[node]), int(tree.last_leaf[node]) + 1) for node in nodes}
+    # Who moves may leave the counts as they are.
+    retrained = [slot for slot, leaves in inside.items() if slot in blast.retrained or touched[leaves].any()]
+    return replace(blast, retrained=retrained, records_retrained=sum(int(after[inside[slot]].sum()) for slot in retrained))
 
 
 @dataclass(frozen=True)

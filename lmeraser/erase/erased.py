@@ -1,7 +1,10 @@
-"""Erased subjects, kept out for ever by keyed hashes (HMAC-SHA-256, RFC 2104), so that a re-import cannot bring them back.
+"""Erased subjects and images, kept out for ever by keyed hashes (HMAC-SHA-256, RFC 2104): no re-import can bring them back.
 
 The list (`data/erased.json`) is in git; the key is not, and without it the list tells nobody who was erased. The list
 decides only who is left out: no artifact's bytes depend on it otherwise.
+
+A pseudonym is of a subject (64 hex digits) or of an image (`image:` before them: a keyed hash of its SHA-256). A subject is out
+with all records; an image is out whoever's record holds it.
 
 A branch, a reset or a stash can take people off the list in git, so the machine remembers them too (`.lmeraser/erased.json`).
 Both together keep people out.
@@ -13,7 +16,7 @@ import os
 import re
 import secrets
 import stat
-from collections.abc import Iterable
+from collections.abc import Container, Iterable
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -25,6 +28,17 @@ from lmeraser.core.layout import Layout
 KEY_VARIABLE = "LMERASER_SUBJECT_KEY_FILE"
 KEY_BYTES = 32
 PSEUDONYM = re.compile(r"[0-9a-f]{64}")
+IMAGE = "image:"  # before the pseudonym of an image
+
+
+def images_among(pseudonyms: Iterable[str]) -> frozenset[str]:
+    """Those pseudonyms that are of images."""
+    return frozenset(pseudonym for pseudonym in pseudonyms if pseudonym.startswith(IMAGE))
+
+
+def people_among(pseudonyms: Iterable[str]) -> frozenset[str]:
+    """Those pseudonyms that are of subjects."""
+    return frozenset(pseudonym for pseudonym in pseudonyms if not pseudonym.startswith(IMAGE))
 
 
 @dataclass(frozen=True)
@@ -41,6 +55,10 @@ class SubjectKey:
     def pseudonym(self, subject: str) -> str:
         """The subject's HMAC, 64 hex digits."""
         return hmac.digest(self.secret, b"subject\x1f" + subject.encode(), "sha256").hex()
+
+    def image_pseudonym(self, digest: str) -> str:
+        """An image's HMAC, with `image:` before it. Args: digest: SHA-256 of its bytes, 64 hex digits."""
+        return IMAGE + hmac.digest(self.secret, b"image\x1f" + digest.encode(), "sha256").hex()
 
 
 def key_path(private_state: Path) -> Path:
@@ -79,7 +97,7 @@ def load_or_create_key(path: Path) -> SubjectKey:
 
 @dataclass(frozen=True)
 class ErasedList:
-    """Args: key_id: of the key that made the pseudonyms; None while nobody is erased."""
+    """Args: key_id: of the key that made the pseudonyms; None while nobody is erased. pseudonyms: of subjects and of images."""
 
     key_id: str | None
     pseudonyms: frozenset[str]
@@ -111,20 +129,24 @@ class ErasedList:
         try:
             raw = json.loads(path.read_bytes())
             key_id, subjects = raw["key_id"], raw["subjects"]
-            whole = isinstance(subjects, list) and all(isinstance(text, str) and PSEUDONYM.fullmatch(text) for text in subjects)
+            images = raw.get("images", [])  # as it was before images could be erased
+            lists = isinstance(subjects, list) and isinstance(images, list)
+            whole = lists and all(isinstance(text, str) and PSEUDONYM.fullmatch(text) for text in (*subjects, *images))
             if not whole or not (key_id is None or isinstance(key_id, str)):
                 raise ValueError("not a list of pseudonyms")
-            listed = cls(key_id, frozenset(subjects))
+            listed = cls(key_id, frozenset(subjects) | {IMAGE + text for text in images})
         except FileNotFoundError as error:
             raise ProjectError(f"{shown} is missing; restore it from {origin}: it keeps erased subjects out") from error
-        except (ValueError, KeyError, TypeError) as error:
+        except (ValueError, KeyError, TypeError, AttributeError) as error:
             raise ProjectError(f"{shown} is damaged; restore it from {origin}: it keeps erased subjects out") from error
         if listed.pseudonyms and listed.key_id is None:
             raise ProjectError(f"{shown} lists subjects but no key_id; restore it from {origin}")
         return listed
 
     def write(self, path: Path, mode: int = 0o644) -> None:
-        write_atomically(path, readable_json({"key_id": self.key_id, "subjects": sorted(self.pseudonyms)}), mode)
+        images = sorted(pseudonym.removeprefix(IMAGE) for pseudonym in images_among(self.pseudonyms))
+        listed = {"key_id": self.key_id, "subjects": sorted(people_among(self.pseudonyms))}
+        write_atomically(path, readable_json(listed | ({"images": images} if images else {})), mode)
 
     def remember(self, layout: Layout) -> None:
         """Let this machine remember everybody on the list."""
@@ -148,8 +170,35 @@ class ErasedList:
             raise ProjectError(f"the subject key is {key.id}, but data/erased.json was made with {self.key_id}; restore that key")
 
 
+class ErasedImages(Container[str]):
+    """The digests (SHA-256) of erased images, each known by its keyed hash alone. False while there is none.
+
+    Attributes: clear: those that are known in clear; personal data, in memory only.
+    """
+
+    def __init__(self, pseudonyms: Iterable[str] = (), key: SubjectKey | None = None, clear: Iterable[str] = ()) -> None:
+        self._pseudonyms, self._key = images_among(pseudonyms), key
+        self.clear = frozenset(self.among(clear))
+
+    def __bool__(self) -> bool:
+        return bool(self._pseudonyms)
+
+    def __contains__(self, digest: object) -> bool:
+        if not self._pseudonyms or self._key is None or not isinstance(digest, str):
+            return False
+        return self._key.image_pseudonym(digest) in self._pseudonyms
+
+    def among(self, digests: Iterable[str]) -> list[str]:
+        """Those of the digests that are of erased images; costs nothing while there is none."""
+        return [digest for digest in digests if digest in self] if self else []
+
+    def knowing(self, digests: Iterable[str]) -> "ErasedImages":
+        """With those of the digests in clear that are of erased images."""
+        return ErasedImages(self._pseudonyms, self._key, digests)
+
+
 class SuppressionList:
-    """Tells erased subjects from retained ones; needs the key only while somebody is erased."""
+    """Tells erased subjects and images from retained ones; needs the key only while some are erased."""
 
     @classmethod
     def of(cls, layout: Layout, also: Iterable[str] = ()) -> "SuppressionList":
@@ -163,6 +212,7 @@ class SuppressionList:
         self._key = load_key(key_file) if listed.pseudonyms else None
         if self._key:
             listed.check_key(self._key)
+        self.images = ErasedImages(listed.pseudonyms, self._key)
 
     def is_erased(self, subject: str) -> bool:
         return self._key is not None and self._key.pseudonym(subject) in self._listed.pseudonyms

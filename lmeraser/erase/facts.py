@@ -65,7 +65,9 @@ def normalise_subjects(given: Sequence[str]) -> list[str]:
             )
         subjects[subject] = None
     if not subjects:
-        raise RequestError("no subject was named; give at least one with --subject")
+        raise RequestError(
+            "no subject was named, and no image; give at least one with --subject, or with --image, --path or --sha256"
+        )
     return list(subjects)
 
 
@@ -74,6 +76,29 @@ def subjects_of(facts: Facts) -> list[str]:
     column = pa.chunked_array([*facts.private["subject"].chunks, *facts.public["subject"].chunks])
     subjects: list[str] = column.unique().to_pylist()
     return subjects
+
+
+def digests_of(facts: Facts) -> list[str]:
+    """The images of all records, by their digests, each once."""
+    column = pa.chunked_array([*facts.private["sha256"].chunks, *facts.public["sha256"].chunks], pa.string())
+    digests: list[str] = column.unique().to_pylist()
+    return digests
+
+
+def check_images(digests: Sequence[str], facts: Facts, erased: ErasedList, key: SubjectKey) -> None:
+    """Raise RequestError if an image is already erased or no record has it; tells positions, never digests."""
+    asked = pa.array(digests, pa.string())
+    known: set[str] = set()
+    for records in (facts.private, facts.public):
+        known |= set(records["sha256"].filter(pc.is_in(records["sha256"], value_set=asked)).unique().to_pylist())
+    for place, digest in enumerate(digests, start=1):
+        where = f"image {place} of {len(digests)}"
+        if key.image_pseudonym(digest) in erased.pseudonyms:
+            raise RequestError(f"{where} is already erased; nothing is left to do (`lmeraser status` lists the requests)")
+        if digest not in known:
+            raise UnknownSubjectError(
+                f"{where} is unknown: no record has these bytes; another size or encoding of a picture is another image"
+            )
 
 
 def check_known(subjects: Sequence[str], facts: Facts, erased: ErasedList, key: SubjectKey) -> None:

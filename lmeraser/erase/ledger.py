@@ -19,6 +19,7 @@ from sqlalchemy.engine import URL
 from lmeraser.core.digest import canonical_json
 from lmeraser.core.errors import ClaimLostError, ProjectError, RequestError
 from lmeraser.erase.batches import BatchRecord
+from lmeraser.erase.erased import images_among
 from lmeraser.erase.ledger_events import GENESIS, LedgerEvent, check_events, event_digest
 from lmeraser.erase.ledger_schema import batches, connect, events, requests, sqlite_url, transaction, words
 from lmeraser.erase.requests import Request
@@ -47,6 +48,13 @@ def _request(row: Any) -> Request:
     values = {column.name: getattr(row, column.name) for column in fields(Request)}
     read = {"pseudonyms": tuple(json.loads(row.pseudonyms)), "include_public": bool(row.include_public)}
     return Request(**values | read | {"timings": json.loads(row.timings)})
+
+
+def _received(pseudonyms: Sequence[str], include_public: bool) -> dict[str, Any]:
+    """What the event of a receipt tells."""
+    images = len(images_among(pseudonyms))
+    told = {"subjects": len(pseudonyms) - images, "include_public": include_public}
+    return told | ({"images": images} if images else {})
 
 
 def _event(row: Any) -> LedgerEvent:
@@ -94,7 +102,7 @@ class Ledger:
                     "include_public": include_public,
                 }
                 connection.execute(requests.insert().values(**made))
-                self._append(connection, request_id, "received", {"subjects": len(wanted), "include_public": include_public})
+                self._append(connection, request_id, "received", _received(wanted, include_public))
                 return _request(self._row(connection, request_id)), True
             if json.loads(row.pseudonyms) != wanted:
                 raise RequestError(
@@ -364,8 +372,7 @@ class Ledger:
     def _receive_again(self, connection: sa.Connection, row: Any, include_public: bool) -> None:
         values = {"state": "received", "reached": "received", "include_public": include_public, "reason": None}
         self._set(connection, [row.request_id], **values)
-        details = {"subjects": len(json.loads(row.pseudonyms)), "include_public": include_public}
-        self._append(connection, row.request_id, "received", details)
+        self._append(connection, row.request_id, "received", _received(json.loads(row.pseudonyms), include_public))
 
     def _known(self, connection: sa.Connection, request_id: str) -> Any:
         row = self._row(connection, request_id)

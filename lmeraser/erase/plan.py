@@ -3,11 +3,12 @@
 Facts are columns (Arrow): with a million records a plan takes a second, where as many Python objects would take ten times that.
 """
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass, replace
 from functools import cached_property
-from typing import Any
+from typing import Any, NamedTuple
 
+import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
@@ -15,13 +16,26 @@ from lmeraser.clusters.assignment import leaf_counts, rule_of
 from lmeraser.clusters.files import Member
 from lmeraser.clusters.hierarchy import Hierarchy
 from lmeraser.core.digest import part_of
-from lmeraser.core.errors import BlockedError, RequestError
+from lmeraser.core.errors import BlockedError, ProjectError, RequestError
 from lmeraser.core.params import Params
 from lmeraser.data.records import FACTS, SCHEMA, TRAIN, Record
-from lmeraser.erase.blast import Blast, blast_of
+from lmeraser.erase.blast import Blast, blast_of, blast_of_moves
 
 PLACED = ("id", "unit", "leaf")
 PLACED_SCHEMA = pa.schema([("id", pa.string()), ("unit", pa.string()), ("leaf", pa.int64())])
+
+
+class Move(NamedTuple):
+    """Where the training records of a unit stand that loses some of them: how many stay, their leaf now, and their leaf then."""
+
+    records: int
+    now: int
+    then: int
+
+
+OF_IMAGES = ("images", "owners", "owners_gone", "owners_moved")
+Lost = tuple[str, ...]  # ids of the training records that one unit loses, sorted
+Placer = Callable[[Sequence[Lost]], Sequence[Move]]  # asks the network: a unit's leaf is that of the mean of its records
 
 
 @dataclass(frozen=True)
@@ -68,6 +82,8 @@ class Plan:
         cut_changes: the cut through the hierarchy moves, so clusters merge.
         labels_lost: labels that nobody retained has in training; shared_images: images that a retained record also holds.
         rebuild: public records go too, so the backbone and everything after it is made anew.
+        images: that were named; owners: people who were not named and lose a record; owners_gone: those without another one;
+            owners_moved: those who come to another leaf.
     """
 
     subjects: int
@@ -87,9 +103,15 @@ class Plan:
     rebuild: bool
     exact: bool
     source: str
+    images: int = 0
+    owners: int = 0
+    owners_gone: int = 0
+    owners_moved: int = 0
 
     def to_json(self) -> dict[str, Any]:
-        return asdict(self)
+        """What concerns single images is told only where there are any: a plan of people is what it was before there were."""
+        told = asdict(self)
+        return told if self.images else {name: value for name, value in told.items() if name not in OF_IMAGES}
 
     @classmethod
     def from_json(cls, raw: dict[str, Any]) -> "Plan":
@@ -130,8 +152,11 @@ class _Side:
     train: pa.ChunkedArray
 
     @classmethod
-    def of(cls, records: pa.Table, chosen: pa.Array) -> "_Side":
-        return cls(records, pc.is_in(records["subject"], value_set=chosen), pc.equal(records["split"], TRAIN))
+    def of(cls, records: pa.Table, chosen: pa.Array, images: pa.Array) -> "_Side":
+        erased = pc.is_in(records["subject"], value_set=chosen)
+        if len(images):
+            erased = pc.or_(erased, pc.is_in(records["sha256"], value_set=images))
+        return cls(records, erased, pc.equal(records["split"], TRAIN))
 
     @cached_property
     def leaving(self) -> pa.Table:
@@ -152,24 +177,31 @@ class _Side:
         staying = self.records["id" if unit == "record" else "subject"].filter(pc.and_(self.train, pc.invert(self.erased)))
         return len(staying.unique())
 
+    def people_left(self, people: set[str]) -> set[str]:
+        """Those of the people of whom a record stays."""
+        theirs = pc.is_in(self.records["subject"], value_set=pa.array(sorted(people), pa.string()))
+        return set(self.records["subject"].filter(pc.and_(theirs, pc.invert(self.erased))).unique().to_pylist())
+
     def images_kept(self, images: pa.Array) -> set[str]:
         """Those of the images that a record which stays also holds."""
         kept = self.records["sha256"].filter(pc.and_(pc.is_in(self.records["sha256"], value_set=images), pc.invert(self.erased)))
         return set(kept.unique().to_pylist())
 
 
-def _check(private: _Side, public: _Side, facts: Facts, include_public: bool) -> None:
+def _check(private: _Side, public: _Side, facts: Facts, include_public: bool, people_only: bool) -> None:
     if public.leaving.num_rows and not include_public:
         total = len({*facts.used_slots})
         people = len(public.leaving["subject"].unique())
+        whose = f"{people} of the subjects have" if people_only else "what was named is in"
         raise BlockedError(
-            f"{people} of the subjects have {public.leaving.num_rows} public records: the frozen "
+            f"{whose} {public.leaving.num_rows} public records: the frozen "
             f"backbone learnt from them, so it and all {total} clusters must be rebuilt; add --include-public to accept that"
         )
     for name, side in (("private", private), ("public", public)):
         if not side.labels_left:
             raise RequestError(
-                f"nothing would be left to learn from: these subjects hold all {name} training records; "
+                f"nothing would be left to learn from: {'these subjects hold' if people_only else 'that is'} all {name} training "
+                "records; "
                 "to erase everyone, withdraw the model and delete the project's folder, cache and remotes"
             )
         if len(side.labels_left) < 2:
@@ -185,14 +217,18 @@ def _check(private: _Side, public: _Side, facts: Facts, include_public: bool) ->
         )
 
 
-def make_plan(subjects: Sequence[str], facts: Facts, include_public: bool) -> Plan:
-    """Decide what changes when the subjects are erased.
+def make_plan(
+    subjects: Sequence[str], facts: Facts, include_public: bool, images: Sequence[str] = (), placer: Placer | None = None
+) -> Plan:
+    """Decide what changes when the subjects and the images are erased.
 
+    Args: images: digests; every record that has one goes. placer: where people come to stand who lose some of their records;
+        asked only if there are such people and the clusters go by what the records show.
     Raises: BlockedError if they have public records and that was not accepted; RequestError if nothing would be left.
     """
-    chosen = pa.array(sorted(set(subjects)), pa.string())
-    private, public = _Side.of(facts.private, chosen), _Side.of(facts.public, chosen)
-    _check(private, public, facts, include_public)
+    chosen, digests = pa.array(sorted(set(subjects)), pa.string()), pa.array(sorted(set(images)), pa.string())
+    private, public = _Side.of(facts.private, chosen, digests), _Side.of(facts.public, chosen, digests)
+    _check(private, public, facts, include_public, people_only=not len(digests))
     params = facts.params
     leaving_private, leaving_public = private.leaving, public.leaving
     train = private.leaving_train
@@ -205,14 +241,17 @@ def make_plan(subjects: Sequence[str], facts: Facts, include_public: bool) -> Pl
             )
     touched = bool(train.num_rows or leaving_public.num_rows)
     exact = params.cluster.method != "anchors" and not leaving_public.num_rows
+    moves: Sequence[Move] = ()
     if exact:
-        blast = _blast(leaves, facts)
+        moves = _moves(leaves, facts, placer) if len(digests) else ()
+        blast = _blast(leaves, facts, moves)
     else:
         # Only a replay can tell: every cluster may change.
         left = facts.placements.num_rows - train.num_rows
         blast = Blast(list(facts.used_slots), [], left, left, len(facts.used_slots), True)
     people: list[str] = leaving_private["subject"].unique().to_pylist()
-    images = pa.concat_tables([leaving_private, leaving_public])["sha256"].unique()
+    leaving = pa.concat_tables([leaving_private, leaving_public])
+    shown, owners = leaving["sha256"].unique(), set(leaving["subject"].unique().to_pylist()) - set(subjects)
     return Plan(
         subjects=len(chosen),
         records_removed=leaving_private.num_rows + leaving_public.num_rows,
@@ -227,14 +266,41 @@ def make_plan(subjects: Sequence[str], facts: Facts, include_public: bool) -> Pl
         records_total=blast.records_after,
         cut_changes=blast.merged,
         labels_lost=len(set(train["label"].unique().to_pylist()) - private.labels_left),
-        shared_images=len(private.images_kept(images) | public.images_kept(images)),
+        shared_images=len(private.images_kept(shown) | public.images_kept(shown)),
         rebuild=bool(leaving_public.num_rows),
         exact=exact,
         source=source_note(params),
+        images=len(digests),
+        owners=len(owners),
+        owners_gone=len(owners - private.people_left(owners) - public.people_left(owners)),
+        owners_moved=sum(move.now != move.then for move in moves),
     )
 
 
-def _blast(leaving: pa.ChunkedArray, facts: Facts) -> Blast:
-    leaf = facts.placements["leaf"].to_numpy()
-    counts, removed = leaf_counts(facts.tree, leaf), leaf_counts(facts.tree, leaf[leaving.to_numpy()])
-    return blast_of(facts.tree, rule_of(facts.params.cluster), facts.params.slots, counts, removed)
+def _moves(leaving: pa.ChunkedArray, facts: Facts, placer: Placer | None) -> Sequence[Move]:
+    """Where those units come to stand that lose some of their training records. Args: leaving: (n,) of each placed record."""
+    params = facts.params.cluster
+    if params.unit == "record" or params.method == "random":  # a record stands alone; a hash of the name stays what it is
+        return ()
+    lost, staying = facts.placements.filter(leaving), facts.placements.filter(pc.invert(leaving))
+    some = lost.filter(pc.is_in(lost["unit"], value_set=staying["unit"].unique()))
+    units: dict[str, list[str]] = {}
+    for record, unit in zip(some["id"].to_pylist(), some["unit"].to_pylist(), strict=True):
+        units.setdefault(unit, []).append(record)
+    if not units:
+        return ()
+    if placer is None:
+        raise ProjectError("people lose some of their records, and nothing here can tell where the others come to stand")
+    return placer([tuple(sorted(ids)) for _, ids in sorted(units.items())])
+
+
+def _blast(leaving: pa.ChunkedArray, facts: Facts, moves: Sequence[Move]) -> Blast:
+    leaf, tree, rule = facts.placements["leaf"].to_numpy(), facts.tree, rule_of(facts.params.cluster)
+    counts, removed = leaf_counts(tree, leaf), leaf_counts(tree, leaf[leaving.to_numpy()])
+    if not moves:
+        return blast_of(tree, rule, facts.params.slots, counts, removed)
+    arrive = np.zeros_like(counts)
+    for move in moves:
+        removed[move.now] += move.records
+        arrive[move.then] += move.records
+    return blast_of_moves(tree, rule, facts.params.slots, counts, removed, arrive)

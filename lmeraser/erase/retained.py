@@ -16,7 +16,7 @@ from lmeraser.core.errors import VerificationError
 from lmeraser.core.layout import Layout
 from lmeraser.core.params import Params
 from lmeraser.data.records import read_table
-from lmeraser.erase.erased import SubjectKey
+from lmeraser.erase.erased import ErasedImages, SubjectKey, people_among
 
 
 def record_files(layout: Layout, params: Params) -> list[Path]:
@@ -24,35 +24,43 @@ def record_files(layout: Layout, params: Params) -> list[Path]:
     return [layout.public, *(layout.part(part) for part in params.parts)]
 
 
-def files_holding(layout: Layout, params: Params, subjects: Collection[str]) -> tuple[str, ...]:
-    """Files in which a record of the subjects is, by their paths in the project, wherever it should be."""
-    asked = pa.array(sorted(subjects), pa.string())
-    files = record_files(layout, params)
-    found = [file for file in files if pc.any(pc.is_in(read_table(file, ["subject"])["subject"], value_set=asked)).as_py()]
-    return tuple(_name(layout, file) for file in found)
+def files_holding(layout: Layout, params: Params, subjects: Collection[str], images: Collection[str] = ()) -> tuple[str, ...]:
+    """Files in which a record of the subjects or one of the images is, by their paths in the project, wherever it belongs."""
+    asked = {
+        name: pa.array(sorted(values), pa.string()) for name, values in (("subject", subjects), ("sha256", images)) if values
+    }
+
+    def holds(file: Path) -> bool:
+        table = read_table(file, list(asked))
+        return any(pc.any(pc.is_in(table[name], value_set=values)).as_py() for name, values in asked.items())
+
+    return tuple(_name(layout, file) for file in record_files(layout, params) if asked and holds(file))
 
 
 def retained_ids(
     layout: Layout, params: Params, key: SubjectKey, gone: Collection[str], known: Collection[str] = ()
 ) -> NDArray[np.bytes_]:
-    """The ids of all retained records, sorted, each once, after checking that none is of the people who should be gone.
+    """The ids of all retained records, sorted, each once, after checking that none is of the people or holds an
+    image that should be gone.
 
     Args: gone: pseudonyms; known: files of which it is known otherwise that they hold none of them: each of the others' subjects
-        costs an HMAC.
+        (and images, if some are gone) costs an HMAC.
     Raises: VerificationError if somebody is left, or if there was nothing to check.
     """
-    wanted = frozenset(gone)
+    wanted, images = people_among(gone), ErasedImages(gone, key)
     ids: list[NDArray[np.bytes_]] = []
     for file in record_files(layout, params):
         if _name(layout, file) in known:
             ids.append(_sorted(read_table(file, ["id"])))
             continue
-        table = read_table(file, ["id", "subject"])
+        table = read_table(file, ["id", "subject", *(["sha256"] if images else [])])
         ids.append(_sorted(table))
         if not wanted.isdisjoint(map(key.pseudonym, table["subject"].unique().to_pylist())):
             raise VerificationError(
                 "records of the request's subjects are still in the parts; run `dvc repro`, then `lmeraser resume`"
             )
+        if images and images.among(table["sha256"].unique().to_pylist()):
+            raise VerificationError("images of the request are still in the parts; run `dvc repro`, then `lmeraser resume`")
     kept = np.unique(np.concatenate(ids))
     if not kept.size:
         raise VerificationError("no record was found to check; checking nothing proves nothing")

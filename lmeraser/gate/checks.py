@@ -4,7 +4,7 @@ Facts are joined into frames of derived columns first (is this record in exactly
 judged and reported holds no personal value.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Container
 from dataclasses import dataclass
 from typing import Any
 
@@ -38,8 +38,8 @@ class Facts:
     dim: int
 
 
-def gather(layout: Layout, params: Params, is_erased: Callable[[str], bool]) -> Facts:
-    """Join what split, embed and cluster wrote.
+def gather(layout: Layout, params: Params, is_erased: Callable[[str], bool], erased_images: Container[str] = ()) -> Facts:
+    """Join what split, embed and cluster wrote. Args: erased_images: digests that no record may have.
 
     By whole columns, and an id is a number from the first join on: Great Expectations hashes and looks through every frame that
     it is given several times, which a million strings take seconds for.
@@ -54,12 +54,21 @@ def gather(layout: Layout, params: Params, is_erased: Callable[[str], bool]) -> 
     known, placed = numbers[: len(everything)], numbers[len(everything) :]
     ought = known[len(everything) - len(private) :][training.to_numpy()]
     partition = _partition(placed, members["sha256"], ought, promised)
-    erased = pa.array([subject for subject in everything["subject"].unique().to_pylist() if is_erased(subject)], pa.string())
+    erased = pc.is_in(
+        everything["subject"],
+        value_set=pa.array(
+            [subject for subject in everything["subject"].unique().to_pylist() if is_erased(subject)], pa.string()
+        ),
+    )
+    if erased_images:  # false while there is none: digests of all records are read for it
+        digests = pa.concat_tables([read_table(path, ("sha256",)) for path in (layout.public, *map(layout.part, params.parts))])
+        gone = pa.array([text for text in digests["sha256"].unique().to_pylist() if text in erased_images], pa.string())
+        erased = pc.or_(erased, pc.is_in(digests["sha256"], value_set=gone))
     records = pd.DataFrame(
         {
             "id": pd.Series(known).mask(known < 0),
             "labelled": pc.greater(pc.utf8_length(everything["label"]), 0).to_pandas(),
-            "erased": pc.is_in(everything["subject"], value_set=erased).to_pandas(),
+            "erased": erased.to_pandas(),
         }
     )
     seen = [read_table(layout.leaves(part), LEAF_SCHEMA.names[-2:]).to_pandas() for part in params.parts]

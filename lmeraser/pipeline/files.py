@@ -44,7 +44,7 @@ class StageName:
     @property
     def recorded(self) -> bool:
         """Whether a lock records it. DVC knows nothing of what runs when a request is accepted or an addition is planned."""
-        return self.kind not in ("interim_head", "newcomers")
+        return self.kind not in ("interim_head", "newcomers", "moves")
 
 
 def stage_names(kind: str, items: Iterable[str]) -> list[str]:

@@ -154,7 +154,7 @@ def issue(
             write_atomically(folder / known.file, data)
             os.fsync(handle)  # or a power cut could keep HEAD and lose the certificate
             chain = [*chain, known]
-        elif set(known.subjects) != set(erasure.pseudonyms):
+        elif (set(known.subjects), set(known.images)) != (set(erasure.pseudonyms), set(erasure.images)):
             raise VerificationError(
                 f"certificate {known.file} was issued for other subjects; use a new request id for a new request"
             )

@@ -109,8 +109,6 @@ def make_export_statement(exported: Exported, files: Mapping[str, str]) -> dict[
 
 def _check_content(statement: Mapping[str, Any]) -> None:
     """Raises: VerificationError; it tells the field and what was expected, never the value."""
-    if statement.get("predicateType") != EXPORT_TYPE:
-        raise VerificationError(f"its predicate is not {EXPORT_TYPE}: it is a statement about something else")
     check_rule(statement.get("subject"), SUBJECT, "subject", FORMAT)
     check_rule(statement.get("predicate"), PREDICATE, "predicate", FORMAT)
     if len({subject["name"] for subject in statement["subject"]}) != len(statement["subject"]):
@@ -143,7 +141,7 @@ def check_export(folder: Path, keys: "Sequence[SSlibKey]", where: str = "the exp
     """
     if not is_export(folder):
         raise BadInputError(f"{where} holds no {EXPORT_FILE}; name a folder that `lmeraser export` wrote")
-    signed = signed_statement(read(folder / EXPORT_FILE, EXPORT_FILE), keys, EXPORT_FILE)
+    signed = signed_statement(read(folder / EXPORT_FILE, EXPORT_FILE), EXPORT_TYPE, keys, EXPORT_FILE)
     try:
         _check_content(signed.statement)
     except VerificationError as error:

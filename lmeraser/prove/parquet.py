@@ -2,7 +2,7 @@
 bytes, extension types or text that is no UTF-8. What cannot be read is told, never taken for empty.
 """
 
-from collections.abc import Callable, Iterator, Set
+from collections.abc import Callable, Container, Iterator
 from typing import Any, BinaryIO
 
 import pyarrow as pa
@@ -13,6 +13,16 @@ PEOPLE, RECORDS = ("subject", "unit"), ("id", "sha256")
 ROWS = 4096  # read at once
 UNREADABLE = "unreadable"
 PLAIN = {"PLAIN", "RLE", "BIT_PACKED"}  # encodings that leave values as they are
+
+
+class Either(Container[str]):
+    """What one of two holds."""
+
+    def __init__(self, first: Container[str], second: Container[str]) -> None:
+        self._first, self._second = first, second
+
+    def __contains__(self, value: object) -> bool:
+        return value in self._first or value in self._second
 
 
 def leaves(array: Any) -> Iterator[Any]:
@@ -97,7 +107,7 @@ def shows_its_values(stream: BinaryIO) -> bool:
 def parquet_hits(
     stream: BinaryIO,
     is_erased: Callable[[str], bool],
-    records: Set[str],
+    records: Container[str],
     search: Callable[[list[bytes]], int] | None = None,
 ) -> dict[str, int]:
     """Rows of a Parquet file that name an erased subject or record; nothing if it is no Parquet file.

@@ -10,7 +10,7 @@ import hashlib
 import os
 import stat
 from collections import Counter, defaultdict
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Container, Iterable
 from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import PurePosixPath
@@ -19,7 +19,7 @@ from typing import Any, BinaryIO
 from lmeraser.core.errors import LmeraserError, VerificationError
 from lmeraser.prove.archives import ClosedError, is_packed, unpacked
 from lmeraser.prove.finder import Finder, Readable
-from lmeraser.prove.parquet import UNREADABLE, is_parquet, parquet_hits, shows_its_values
+from lmeraser.prove.parquet import UNREADABLE, Either, is_parquet, parquet_hits, shows_its_values
 from lmeraser.prove.reading import Look, Reading, is_answerable, remember
 from lmeraser.prove.search_terms import SearchTerms
 from lmeraser.prove.traces import Gathering
@@ -113,6 +113,7 @@ class _StoreScan:
     is_erased: Callable[[str], bool]
     finder: Finder
     reading: Reading
+    erased_images: Container[str] = frozenset()
     counts: dict[str, int] = field(default_factory=lambda: defaultdict(int))
     exempt: Counter[str] = field(default_factory=Counter)
     where: list[str] = field(default_factory=list)
@@ -149,7 +150,7 @@ class _StoreScan:
     def content(self, key: str, gathering: Gathering | None) -> Look:
         """Everything in one file. Args: gathering: is given what is read. Raises: whatever reading raises."""
         digest, look = hashlib.md5(usedforsecurity=False), Look()
-        records = self.search_terms.ids | self.search_terms.texts
+        records = Either(self.search_terms.ids | self.search_terms.texts, self.erased_images)
 
         def is_erased(person: str) -> bool:
             look.people.add(person)
@@ -259,11 +260,16 @@ class _Listed:
 
 
 def _scan_store(
-    listed: _Listed, search_terms: SearchTerms, is_erased: Callable[[str], bool], finder: Finder, reading: Reading
+    listed: _Listed,
+    search_terms: SearchTerms,
+    is_erased: Callable[[str], bool],
+    finder: Finder,
+    reading: Reading,
+    erased_images: Container[str],
 ) -> StoreReport:
     """Look at everything in a store that is to be read. Raises: StepFailedError if it cannot be reached."""
     store, entries, stored = listed.store, listed.entries, listed.stored
-    store_scan = _StoreScan(store, search_terms, is_erased, finder, reading)
+    store_scan = _StoreScan(store, search_terms, is_erased, finder, reading, erased_images)
     store_scan.lineage(stored)
     store_scan.names(entries)
     digests = {md5.removesuffix(".dir") for md5 in search_terms.objects}
@@ -296,9 +302,16 @@ def _scan_store(
 
 
 def scan(
-    stores: Iterable[Store], search_terms: SearchTerms, is_erased: Callable[[str], bool], reading: Reading | None = None
+    stores: Iterable[Store],
+    search_terms: SearchTerms,
+    is_erased: Callable[[str], bool],
+    reading: Reading | None = None,
+    erased_images: Container[str] = frozenset(),
 ) -> list[StoreReport]:
-    """Look at every store. Raises: VerificationError if there was nothing to look for or nothing to look at."""
+    """Look at every store. Args: erased_images: their digests, looked for in columns of Parquet files.
+
+    Raises: VerificationError if there was nothing to look for or nothing to look at.
+    """
     reading = reading or Reading()
     patterns = search_terms.patterns()
     if not (search_terms.objects or patterns):
@@ -309,7 +322,7 @@ def scan(
     reports: dict[int, StoreReport] = {}
     # Objects first: most of the workspace's bytes are copies of some.
     for number in sorted(range(len(listed)), key=lambda number: not listed[number].stored.objects):
-        reports[number] = _scan_store(listed[number], search_terms, is_erased, finder, reading)
+        reports[number] = _scan_store(listed[number], search_terms, is_erased, finder, reading, erased_images)
     if not sum(report.objects + report.known + report.waiting for report in reports.values()):
         raise VerificationError("the scan found no file to look at; checking nothing proves nothing")
     reading.finish()

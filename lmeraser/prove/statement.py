@@ -5,6 +5,8 @@ statement's canonical JSON. docs/certificate-format.md shows one. It holds no su
 field has a rule in `FORMATS`, which is checked before signing and when verifying; and what a statement says of the artifacts must
 fit what it says of the plan (`lmeraser/prove/consistency.py`).
 
+`images` is there only where single images were erased, so that a certificate of people is what it was.
+
 Format 1 knew neither the project nor the state that the checks were made on; format 2 had no proofs of absence and named
 no audit key. They are read, and no longer written.
 """
@@ -43,6 +45,11 @@ LIMITS = (
     "key can test a name against them.",
     "`absence` shows that the people are not among those whom its root stands for. That these are the people in the records is "
     "the issuer's word: whoever holds the data can compute the root again with `lmeraser audit`.",
+)
+
+LIMIT_OF_IMAGES = (
+    "Images are keyed hashes of their bytes. The same picture in another size or encoding is another image. Whoever has the "
+    "subject key can test an image against them."
 )
 
 
@@ -94,7 +101,8 @@ class Erasure:
 
     Attributes:
         project: the id of the project whose artifacts these are.
-        pseudonyms: HMACs of the subjects, made with the key that `subject_key_id` names.
+        pseudonyms, images: HMACs of the subjects and of images that were erased alone, made with the key that `subject_key_id`
+            names.
         locks, erased_list: SHA-256 of all locks and of the list of erased people that the checks were made on.
         received_at, completed_at: ISO 8601 with the offset of UTC.
         batch_requests: how many requests were carried out together with this one, itself included.
@@ -131,6 +139,7 @@ class Erasure:
     audit_key_id: str
     rebuild_share: int
     limits: tuple[str, ...] = LIMITS
+    images: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -178,6 +187,9 @@ def make_statement(erasure: Erasure, sequence: int, previous: str | None, broken
         "rebuild_share": erasure.rebuild_share,
         "limits": list(erasure.limits),
     }
+    if erasure.images:
+        predicate["images"] = sorted(set(erasure.images))
+        predicate["limits"] = [*predicate["limits"], LIMIT_OF_IMAGES]
     if broken is not None:
         predicate["break"] = {
             "previous_key": broken.previous_key,
@@ -300,6 +312,7 @@ PREDICATE: dict[str, Any] = SECOND | {
     "rebuild_share": COUNT,
 }
 FORMATS = {1: FIRST, 2: SECOND, FORMAT: PREDICATE}
+IMAGES: dict[str, Any] = {"images": [SHA256]}
 BREAK: dict[str, Any] = {"previous_key": SHA256, "previous_head": SHA256, "reason": TEXT}
 SUBJECT: list[Any] = [{"name": PATH, "digest": {"sha256": SHA256}}]
 NEVER_EMPTY = {
@@ -310,7 +323,10 @@ NEVER_EMPTY = {
 
 
 def check_rule(value: Any, rule: Any, where: str, version: int) -> None:
-    """Raises: VerificationError with the place and the rule, never the value."""
+    """Compare a value with its rule: a `Rule`, a list of one, a `Map`, or an object of some.
+
+    Raises: VerificationError with the place and the rule, never the value.
+    """
     if isinstance(rule, Rule):
         if not rule.holds(value):
             raise VerificationError(f"{where} is not {rule.words}")
@@ -352,9 +368,10 @@ def check_content(statement: Mapping[str, Any]) -> None:
     check_rule(statement.get("subject"), SUBJECT, "subject", version)
     if not statement["subject"]:
         raise VerificationError("subject is empty: it names no file that is served")
-    check_rule({name: value for name, value in predicate.items() if name != "break"}, FORMATS[version], "predicate", version)
-    for name in NEVER_EMPTY[version]:
-        if not predicate[name]:
+    rules = FORMATS[version] | (IMAGES if version > 1 and "images" in predicate else {})
+    check_rule({name: value for name, value in predicate.items() if name != "break"}, rules, "predicate", version)
+    for name in (*NEVER_EMPTY[version], *(IMAGES.keys() & predicate.keys())):
+        if not predicate[name] and not (name == "subjects" and predicate.get("images")):
             raise VerificationError(f"predicate.{name} is empty")
     if datetime.fromisoformat(predicate["completed_at"]) < datetime.fromisoformat(predicate["received_at"]):
         raise VerificationError("predicate.completed_at is before received_at")

@@ -46,8 +46,8 @@ class CertificateError(VerificationError):
 class Certificate:
     """One that was verified.
 
-    Attributes: digest: SHA-256 of the decoded payload; subjects: pseudonyms; break_from: id of the key before a signed break;
-        version: of the format; project: whose it is, None in format 1, which did not say.
+    Attributes: digest: SHA-256 of the decoded payload; subjects, images: pseudonyms.
+        break_from: id of the key before a signed break; version: of the format; project: whose it is, None in format 1, which did not say.
         subject_key: id of the key that made the pseudonyms.
         retained: root of the tree over the people who are retained; audit_key: id of the audit key;
         rebuild_share: one request of so many is rebuilt at once. None before format 3.
@@ -69,6 +69,7 @@ class Certificate:
     retained: str | None
     audit_key: str | None
     rebuild_share: int | None
+    images: tuple[str, ...] = ()
 
     @property
     def head(self) -> Head:
@@ -151,8 +152,8 @@ class Signed:
     key_id: str
 
 
-def signed_statement(data: bytes, keys: "Sequence[SSlibKey]", where: str) -> Signed:
-    """Steps 2 to 7, whatever it is about. Args: where: how messages call the file. Raises: CertificateError."""
+def signed_statement(data: bytes, predicate_type: str, keys: "Sequence[SSlibKey]", where: str) -> Signed:
+    """Steps 2 to 8, for a statement of any type. Args: where: how messages call the file. Raises: CertificateError."""
     envelope = _envelope(data, where)
     if envelope.payload_type != PAYLOAD_TYPE:  # 4
         _refuse(where, f"its payload type is not {PAYLOAD_TYPE}: it is signed as something else")
@@ -164,15 +165,15 @@ def signed_statement(data: bytes, keys: "Sequence[SSlibKey]", where: str) -> Sig
         )
     if not isinstance(statement, dict) or statement.get("_type") != STATEMENT_TYPE:  # 7
         _refuse(where, f"its statement is not of type {STATEMENT_TYPE}")
+    if statement.get("predicateType") != predicate_type:  # 8
+        _refuse(where, f"its predicate is not {predicate_type}: it is a statement about something else")
     return Signed(statement, envelope.payload, key.keyid)
 
 
 def verify_bytes(data: bytes, name: str, keys: "Sequence[SSlibKey]", where: str) -> Certificate:
     """Steps 2 to 10. Args: name: of the file; where: how messages call it. Raises: CertificateError."""
-    signed = signed_statement(data, keys, where)
+    signed = signed_statement(data, PREDICATE_TYPE, keys, where)
     statement = signed.statement
-    if statement.get("predicateType") != PREDICATE_TYPE:  # 8
-        _refuse(where, f"its predicate is not {PREDICATE_TYPE}: it is a statement about something else")
     try:
         check_content(statement)  # 9
     except VerificationError as error:
@@ -205,6 +206,7 @@ def verify_bytes(data: bytes, name: str, keys: "Sequence[SSlibKey]", where: str)
         predicate.get("absence", {}).get("root"),
         predicate.get("audit_key_id"),
         predicate.get("rebuild_share"),
+        tuple(predicate.get("images", ())),
     )
 
 

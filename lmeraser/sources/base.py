@@ -1,10 +1,12 @@
 """What every source gives, a table of records and their images; and what one gives that can be erased from."""
 
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Collection, Container, Sequence
 from pathlib import PurePosixPath
 from typing import TYPE_CHECKING
 
+from lmeraser.core.digest import sha256
+from lmeraser.core.errors import ImageError
 from lmeraser.core.names import normalise_name
 from lmeraser.data.records import PRIVATE, PUBLIC, TEST, TRAIN
 
@@ -31,17 +33,32 @@ class Source(ABC):
     def image(self, path: str) -> bytes:
         """The bytes of one image. Raises ImageError without naming the path."""
 
+    def paths_of(self, digests: Container[str]) -> list[str]:
+        """The paths of the rows whose image has one of the digests (SHA-256); every image is read.
+
+        Raises: ImageError with the line of the first that cannot be.
+        """
+        paths, table = [], self.table()
+        for line, path in zip(table["line"].tolist(), table["path"].tolist(), strict=True):
+            try:
+                if sha256(self.image(path)) in digests:
+                    paths.append(path)
+            except ImageError as error:
+                raise ImageError(f"{self.name} {self.unit} {line}: {error}") from error
+        return paths
+
 
 class ErasableSource(Source):
-    """A source from which people can be deleted."""
+    """A source from which people and single images can be deleted."""
 
     @abstractmethod
     def check_erasable(self) -> None:
         """Raise BadInputError unless `drop` can delete anybody's rows and images here; changes nothing."""
 
     @abstractmethod
-    def drop(self, is_gone: Callable[[str], bool]) -> int:
-        """Delete the rows and images of some subjects for good, and read back that they are gone; returns how many rows.
+    def drop(self, is_gone: Callable[[str], bool], paths: Collection[str] = ()) -> int:
+        """Delete the rows and images of some subjects, and of some paths, for good, and read back that they are gone; returns how
+        many rows.
 
         Images go first: while a row still names one, a later try finds it again.
         Raises: StepFailedError if something could not be deleted; its rows stay.
@@ -55,12 +72,13 @@ def make_table(columns: Sequence[Sequence[str]], lines: Sequence[int]) -> "pd.Da
     table = pd.DataFrame({"line": list(lines)})
     for column, values in zip(COLUMNS, columns, strict=True):
         # One spelling for one file: `./a//b.png` is `a/b.png`.
-        rule = _normalise_path if column == "path" else normalise_name
+        rule = normalise_path if column == "path" else normalise_name
         spelt = {value: rule(value) for value in set(values)}
         table[column] = pd.Series([spelt[value] for value in values], dtype=str)
     return table[(table[list(COLUMNS)] != "").any(axis=1)].reset_index(drop=True)
 
 
-def _normalise_path(path: str) -> str:
+def normalise_path(path: str) -> str:
+    """One spelling for one file."""
     plain = "//" not in path and "/." not in path and not path.startswith(".") and not path.endswith("/")  # nearly all are
     return (path if plain else str(PurePosixPath(path))) if path.strip() else ""

@@ -1,7 +1,7 @@
 """Your own images: a folder with manifest.csv (or .parquet) whose paths are relative to it."""
 
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 from pathlib import Path, PurePosixPath
 from typing import TYPE_CHECKING
 
@@ -101,14 +101,14 @@ class ManifestSource(ErasableSource):
         if self.parquet:
             check_writable(self.manifest, self.name)
 
-    def drop(self, is_gone: Callable[[str], bool]) -> int:
+    def drop(self, is_gone: Callable[[str], bool], paths: Collection[str] = ()) -> int:
         manifest = self.manifest.resolve()
         erasing.check_manifest(manifest, self.name)
         before = erasing.state(manifest)
         file = None if self.parquet else read_csv(self._bytes(), self.name)
         table = table_of(file) if file else self.table()
         gone_subjects = {subject for subject in table["subject"].unique() if is_gone(subject)}
-        rows = table["subject"].isin(gone_subjects)
+        rows = table["subject"].isin(gone_subjects) | table["path"].isin(set(paths))
         if not rows.any():
             return 0
         lines = {int(line) for line in table.loc[rows, "line"]}
@@ -123,7 +123,7 @@ class ManifestSource(ErasableSource):
 
         erasing.rewrite(manifest, write, before)
         left = self.table()
-        if len(left) != len(table) - len(lines) or left["subject"].isin(gone_subjects).any():
+        if len(left) != len(table) - len(lines) or (left["subject"].isin(gone_subjects) | left["path"].isin(set(paths))).any():
             raise StepFailedError(f"source: {self.name} was written, but reads back differently; check the disk, and retry")
         return len(lines)
 

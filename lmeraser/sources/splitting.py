@@ -1,6 +1,6 @@
 """Split: a source's table and images become one public file and the private parts."""
 
-from collections.abc import Callable, Collection
+from collections.abc import Callable, Collection, Container
 from dataclasses import dataclass
 
 import pandas as pd
@@ -112,8 +112,12 @@ def by_shard(rows: pd.DataFrame, n_shards: int) -> list[pd.DataFrame]:
     return [shards.get(place, rows.iloc[:0]) for place in range(n_shards)]
 
 
-def read_home(source: Source, rows: pd.DataFrame, max_pixels: int, known: Collection[str] = ()) -> list[tuple[Record, bytes]]:
-    """Read and check the images of rows that go to one file. Args: known: digests of images that this code accepted before.
+def read_home(
+    source: Source, rows: pd.DataFrame, max_pixels: int, known: Collection[str] = (), erased_images: Container[str] = ()
+) -> list[tuple[Record, bytes]]:
+    """Read and check the images of rows that go to one file; erased images are left out.
+
+    Args: known: digests of images that this code accepted before; erased_images: digests.
 
     A row whose image, subject, label and split repeat an earlier row's is the same record and is kept once. The same image
     under two subjects is two records: each goes with its own subject.
@@ -125,6 +129,8 @@ def read_home(source: Source, rows: pd.DataFrame, max_pixels: int, known: Collec
         try:
             image = source.image(path)
             digest = sha256(image)
+            if digest in erased_images:
+                continue
             if digest not in known:
                 open_checked(image, max_pixels)
         except ImageError as error:

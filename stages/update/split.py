@@ -4,6 +4,7 @@ that loses nobody is the file that it was. Another source is read, but an image 
 from collections.abc import Callable, Iterable
 from functools import partial
 from pathlib import Path
+from typing import NamedTuple
 
 import pyarrow as pa
 import pyarrow.compute as pc
@@ -18,7 +19,16 @@ from lmeraser.erase.retained import record_files
 from lmeraser.pipeline.before import Before
 from stages.split import read_source
 
-Leaving = dict[int, list[str]]  # who leaves a part, by the number of the shard
+
+class Gone(NamedTuple):
+    """Who and what leaves a shard."""
+
+    subjects: list[str]
+    digests: list[str]  # of images
+
+
+Leaving = dict[int, Gone]  # of a part, by the number of the shard
+NOBODY = Gone([], [])
 
 
 def update(before: Before, layout: Layout, params: Params, _: list[str]) -> bool:
@@ -60,13 +70,16 @@ def _read_again(before: Before, layout: Layout, params: Params) -> bool:
 
 
 def _leaving(part: Part, suppression_list: SuppressionList) -> Leaving:
-    """Who leaves a part; of shards that lose nobody no more than the names are read."""
+    """Who and what leaves a part; of shards that lose nothing no more is read than names, and digests where images are erased."""
     leaving: Leaving = {}
     for shard in part.each():
         subjects = read_table(shard, ("subject",))["subject"].unique().to_pylist()
         erased = [subject for subject in subjects if suppression_list.is_erased(subject)]
-        if erased:
-            leaving[shard.numbers[0]] = erased
+        images = []
+        if suppression_list.images:
+            images = suppression_list.images.among(read_table(shard, ("sha256",))["sha256"].unique().to_pylist())
+        if erased or images:
+            leaving[shard.numbers[0]] = Gone(erased, images)
     return leaving
 
 
@@ -76,11 +89,13 @@ def _new_files(part: Part, leaving: Leaving) -> dict[str, Callable[[Path], None]
     return {shard.files[0].name if part.divided else "": partial(_write_without, shard, erased) for shard, erased in shards}
 
 
-def _without(table: pa.Table, erased: list[str]) -> pa.Table:
-    return table.filter(pc.invert(pc.is_in(table["subject"], value_set=pa.array(erased, pa.string())))).combine_chunks()
+def _without(table: pa.Table, erased: Gone) -> pa.Table:
+    theirs = pc.is_in(table["subject"], value_set=pa.array(erased.subjects, pa.string()))
+    those = pc.is_in(table["sha256"], value_set=pa.array(erased.digests, pa.string()))
+    return table.filter(pc.invert(pc.or_(theirs, those))).combine_chunks()
 
 
-def _write_without(shard: Part, erased: list[str], path: Path) -> None:
+def _write_without(shard: Part, erased: Gone, path: Path) -> None:
     write_table(path, _without(read_table(shard), erased))
 
 
@@ -89,7 +104,7 @@ def _two_labels_are_left(parts: Iterable[tuple[Part, Leaving]]) -> bool:
     labels: set[str] = set()
     for part, leaving in parts:
         for shard in part.each():
-            table = _without(read_table(shard, ("label", "split", "subject")), leaving.get(shard.numbers[0], []))
+            table = _without(read_table(shard, ("label", "split", "subject", "sha256")), leaving.get(shard.numbers[0], NOBODY))
             labels |= set(table.filter(pc.equal(table["split"], TRAIN))["label"].unique().to_pylist())
             if len(labels) > 1:
                 return True

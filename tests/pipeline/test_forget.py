@@ -16,17 +16,22 @@ KEYS = {"request_id", "state", "certificate", "records_removed", "clusters_retra
 
 
 def test_erasing_changes_what_the_plan_named_and_equals_a_rebuild_without_the_person(project: Sandbox) -> None:
+    """And without single images of others, who stay."""
     person = project.people()[3]
+    others = project.manifest[project.manifest["subject"].isin(project.people()[4:9]) & (project.manifest["split"] == "train")]
+    paths = others.groupby("subject").filter(lambda rows: len(rows) > 2).groupby("subject")["path"].first().tolist()
+    named = ("--subject", person, "--path", *paths)
     before = outs_by_stage(project.root / "dvc.lock")
-    planned = project.json("plan", "--subject", person)
+    planned = project.json("plan", *named)
+    assert planned["owners"] == len(paths) > 1
     assert outs_by_stage(project.root / "dvc.lock") == before
     project.set_params(service={"rebuild_share": 1})  # every erasure is chosen to be rebuilt
-    done = project.lmeraser("forget", "--subject", person, "--json")
+    done = project.lmeraser("forget", *named, "--json")
     assert done.returncode == 0, done.stderr
     summary = json.loads(done.stdout)
     assert KEYS | {"seconds"} <= summary.keys()
     assert summary["clusters_retrained"] == planned["clusters_retrained"] == len(planned["slots_retrained"])
-    assert summary["records_removed"] == (project.manifest["subject"] == person).sum()
+    assert summary["records_removed"] == (project.manifest["subject"] == person).sum() + len(paths)
     after = outs_by_stage(project.root / "dvc.lock")
     tuned = {stage for stage in after if stage.startswith("tune@") and after[stage] != before[stage]}
     assert tuned == {f"tune@{slot}" for slot in planned["slots_retrained"] + planned["slots_emptied"]}

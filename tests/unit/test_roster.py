@@ -63,7 +63,7 @@ def test_everybody_is_hashed_once_however_often_somebody_is_looked_for(hashed: l
 def test_plan_is_the_one_that_make_plan_makes_and_is_made_once(monkeypatch: pytest.MonkeyPatch) -> None:
     made, calls = Roster(facts(), KEY), []
 
-    def counted(subjects: tuple[str, ...], known: Facts, include_public: bool) -> object:
+    def counted(subjects: tuple[str, ...], known: Facts, include_public: bool, *_: object) -> object:
         calls.append(subjects)
         return make_plan(subjects, known, include_public)
 

@@ -218,6 +218,8 @@ def single(first: bytes) -> dict[str, tuple[bytes, str]]:
         "missing-field": (statement_with(lambda s: s["predicate"].pop("source")), "has no source"),
         "no-checks": (predicate("checks", []), "predicate.checks is empty"),
         "no-stores": (predicate("stores", []), "predicate.stores is empty"),
+        "no-images": (predicate("images", []), "predicate.images is empty"),
+        "image-in-clear": (predicate("images", ["photos/0001.jpg"]), "predicate.images 1 is not 64 hex digits"),
         "residue": (predicate("stores", [{"store": "remote", "deleted": 1, "residue": 1, "unknown": 0}]), "still found"),
         "slot-that-was-not-planned": (artifact("artifacts/tune/c04.safetensors"), "changed, and predicate.plan does not name it"),
         "part-that-was-not-planned": (artifact("artifacts/embed/p02"), "changed, and predicate.plan does not name it"),
