@@ -17,7 +17,7 @@ EXIT_CODES = {
     1: "a check or a step failed; with --check: the signed answer is not valid",
     2: BAD_INPUT,
 }
-EXAMPLES = ["lmeraser lookup --subject writer-008", "lmeraser lookup --image photo.png --signed answer.json"]
+EXAMPLES = ["lmeraser lookup --subject NAME", "lmeraser lookup --image photo.png --signed answer.json"]
 WORDS = {"present": "yes", "absent": "no", "erased": "no: erased"}
 
 

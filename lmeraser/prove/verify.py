@@ -47,7 +47,8 @@ class Certificate:
     """One that was verified.
 
     Attributes: digest: SHA-256 of the decoded payload; subjects, images: pseudonyms.
-        break_from: id of the key before a signed break; version: of the format; project: whose it is, None in format 1, which did not say.
+        break_from: id of the key before a signed break; version: of the format.
+        project: whose it is, None in format 1, which did not say.
         subject_key: id of the key that made the pseudonyms.
         retained: root of the tree over the people who are retained; audit_key: id of the audit key;
         rebuild_share: one request of so many is rebuilt at once. None before format 3.
