@@ -16,7 +16,7 @@ from lmeraser.erase.facts import check_known, gather_facts, normalise_subjects
 from lmeraser.erase.plan import Facts, Plan, make_plan
 from lmeraser.erase.requests import Request, check_request_id
 from lmeraser.erase.roster import Roster
-from lmeraser.erase.states import BLOCKED, FAILED, FINAL, REJECTED, reached
+from lmeraser.erase.states import BLOCKED, REJECTED, reached
 from lmeraser.sources import check_untracked
 
 TOGETHER = "together"  # kept with the event of a request that was set aside: alone it can be carried out
@@ -138,7 +138,9 @@ def _ahead(project: Project, request: Request) -> list[Request]:
     return [
         other
         for other in project.ledger.all(open_only=True)
-        if other.request_id != request.request_id and other.state != "received" and not reached(other.reached, "retrained")
+        if other.request_id != request.request_id
+        and other.state not in ("received", BLOCKED)  # a hold may last for months, and must not keep others from being accepted
+        and not reached(other.reached, "retrained")
     ]
 
 
@@ -193,13 +195,7 @@ def _was_set_aside(project: Project, request: Request) -> bool:
 
 def cancel(project: Project, request_id: str) -> Request:
     """End a request for which nothing was done yet. Raises: RequestError if something was."""
-    request = project.ledger.get(request_id)
-    begun = reached(request.reached, "removed") or request.batch_id is not None
-    if request.state in FINAL or begun:
-        raise RequestError(f"request {request_id} is {request.state}; only one that nothing was done for can be cancelled")
-    if request.state == FAILED:
-        project.ledger.move([request_id], request.reached)
-    project.ledger.move([request_id], REJECTED, note={"why": "cancelled"}, reason="cancelled by the operator")
+    project.ledger.cancel(request_id)
     refresh(project)
     return project.ledger.get(request_id)
 
@@ -207,12 +203,15 @@ def cancel(project: Project, request_id: str) -> Request:
 def take_effect(project: Project, request: Request, solved: bool = True) -> Request:
     """Put a validated (or approved) request in effect: what its people influenced is out of the served model.
 
+    Its grace begins, if `service.grace_s` gives one; a hold on it, or on a person of it, blocks it.
     Args: solved: also solve the global head without them now; else it is withheld until the retraining begins.
     """
     if request.state not in ("validated", "approved") or needs_approval(project, request):
         return request
     folder = refresh(project, accepting=[request.request_id])
-    project.ledger.move([request.request_id], "quarantined")
+    ledger, grace = project.ledger, project.params.service.grace_s
+    ledger.move([request.request_id], "quarantined", ready_at=ledger.time() + grace if grace else None)
+    ledger.settle_holds()
     if folder and solved:
         try:
             solve(project, folder)

@@ -11,16 +11,19 @@ from dataclasses import replace
 import pyarrow as pa
 import pyarrow.compute as pc
 
+from flows.dvc import command as dvc
 from flows.project import Project, locked
 from flows.requests.work import Work
 from flows.run.warm_client import run_chains
 from lmeraser.core.digest import readable_json
-from lmeraser.core.errors import BadInputError, ProjectError
+from lmeraser.core.errors import BadInputError, LmeraserError, ProjectError
 from lmeraser.core.files import write_atomically
 from lmeraser.core.layout import Layout
+from lmeraser.core.progress import say
 from lmeraser.data.records import TRAIN
 from lmeraser.erase.requests import Request
 from lmeraser.pipeline.files import stage_names
+from lmeraser.pipeline.locks import read_outs
 from lmeraser.serve.quarantine import (
     INTERIM,
     WHOLE,
@@ -34,6 +37,7 @@ from lmeraser.serve.quarantine import (
 )
 
 HELD_FROM, HELD_TO = "quarantined", "retrained"  # the states in which a request's people are left out
+HALFWAY = ("removed", "retrained")  # the states in which the workspace is not whole, or not verified
 
 
 def whole_layout(project: Project) -> Layout:
@@ -86,6 +90,29 @@ def mend(project: Project) -> None:
         left_over = True
     if left_over:
         refresh(project)
+
+
+def renew(project: Project) -> None:
+    """Serve what was built since, without the people who are in quarantine: a hold may last for months, and grace for days.
+
+    Call with the workspace's lock. Nothing is done while the workspace is between two states, or stale.
+    """
+    quarantine = read_quarantine(project.layout)
+    begun = any(request.reached in HALFWAY for request in project.ledger.all(open_only=True))
+    if quarantine is None or begun:
+        return
+    if read_outs(quarantine.layout(project.layout).lock) == read_outs(project.layout.lock):
+        return
+    try:
+        dvc.require_current(project.layout)
+    except ProjectError:
+        return
+    folder = refresh(project, renewed=True)
+    if folder:
+        try:
+            solve(project, folder)
+        except LmeraserError as error:
+            say(f"quarantine: the global head stays withheld until the retraining: {error}")
 
 
 def _is_left_out(request: Request) -> bool:
