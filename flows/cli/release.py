@@ -15,7 +15,7 @@ def arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def act(options: argparse.Namespace) -> Result:
-    from flows.cli.summary import summary
+    from flows.cli.summary import pause_line, summary
     from flows.project import Project
     from flows.requests import pauses
     from flows.service.client import announce
@@ -28,5 +28,6 @@ def act(options: argparse.Namespace) -> Result:
         requests = pauses.release_request(project, request_id)
     announced = [announce(project.layout, request.request_id) for request in requests]
     then = "the server was told" if all(announced) else "`lmeraser resume` or a server's sweep carries it out"
-    lines = [f"{request.request_id}  {request.state}; {then}" for request in requests]
-    return {"requests": [summary(project, request) for request in requests]}, ["released", *lines]
+    told = [summary(project, request) for request in requests]
+    lines = [f"{each['request_id']}  {each['state']}; {pause_line(each) or then}" for each in told]
+    return {"requests": told}, ["released", *lines]

@@ -190,8 +190,8 @@ class Pauses(ABC):
                 self._append(connection, row.request_id, "released", {})
 
     def _block(self, connection: sa.Connection, row: Any, hold: Hold) -> None:
-        whom, how = ("it", row.request_id) if hold.request_id else ("a person of it", "--subject S")
-        reason = f"on hold: {whom} is until {hold.last_day}; `lmeraser release {how}` ends that before"
+        whom, how = ("on hold", row.request_id) if hold.request_id else ("a person of it is on hold", "--subject S")
+        reason = f"{whom} until {hold.last_day}; `lmeraser release {how}` ends it before"
         if row.state != BLOCKED:
             self._set(connection, [row.request_id], state=BLOCKED, blocked_by=HOLD, reason=reason, **UNCLAIMED)
             self._append(connection, row.request_id, BLOCKED, {"why": HOLD, "hold": hold.number})

@@ -144,7 +144,8 @@ def test_hold_that_comes_while_a_batch_is_formed_keeps_its_request_out_and_the_o
     pipeline: FakePipeline, clock: Clock, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     mine, theirs = (pipeline.submit(person).request_id for person in (PERSON, OTHER))
-    original, calls = Ledger.open_batch, []
+    original = Ledger.open_batch
+    calls: list[int] = []
 
     def late(self: Ledger, *given: object) -> object:
         if not calls:
