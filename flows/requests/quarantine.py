@@ -23,7 +23,6 @@ from lmeraser.core.progress import say
 from lmeraser.data.records import TRAIN
 from lmeraser.erase.requests import Request
 from lmeraser.pipeline.files import stage_names
-from lmeraser.pipeline.locks import read_outs
 from lmeraser.serve.quarantine import (
     INTERIM,
     WHOLE,
@@ -101,7 +100,7 @@ def renew(project: Project) -> None:
     begun = any(request.reached in HALFWAY for request in project.ledger.all(open_only=True))
     if quarantine is None or begun:
         return
-    if read_outs(quarantine.layout(project.layout).lock) == read_outs(project.layout.lock):
+    if _links(quarantine.layout(project.layout)) == _links(project.layout):
         return
     try:
         dvc.require_current(project.layout)
@@ -113,6 +112,12 @@ def renew(project: Project) -> None:
             solve(project, folder)
         except LmeraserError as error:
             say(f"quarantine: the global head stays withheld until the retraining: {error}")
+
+
+def _links(layout: Layout) -> dict[str, tuple[int, int]]:
+    """Which file each artifact is: the pipeline replaces them, and a copy links them. DVC writes into locks: they tell none."""
+    there = {str(path.relative_to(layout.root)): path.stat() for path in layout.artifacts.rglob("*") if path.is_file()}
+    return {name: (state.st_ino, state.st_mtime_ns) for name, state in there.items()}
 
 
 def _is_left_out(request: Request) -> bool:

@@ -3,9 +3,9 @@
 import sqlite3
 
 import pytest
-from builders import contents, refused
+from builders import Row, contents, refused, write_source
 from clocks import DAY, Clock
-from fake_pipeline import CANARY, FakePipeline
+from fake_pipeline import CANARY, FakePipeline, everybody
 from histories import served_ids, training_ids
 from kills import Killed, killing
 
@@ -219,7 +219,20 @@ def test_reason_that_names_the_person_by_another_spelling_keeps_no_certificate_f
     assert [request.state for request in pipeline.sweep()] == [CERTIFIED]
 
 
-def test_what_is_built_during_a_hold_is_served_without_the_held_person(pipeline: FakePipeline, clock: Clock) -> None:
+def test_who_joins_during_a_hold_is_served_after_the_next_build_and_can_be_erased(pipeline: FakePipeline, clock: Clock) -> None:
+    newcomer = f"{CANARY}-9"
+    identity = held(pipeline, clock)
+    before = served_ids(pipeline)
+    write_source(pipeline.root / "people", [*everybody(), Row(newcomer, "one", seed=99)])
+    pipeline.repro()
+    assert pipeline.sweep() == []
+    assert served_ids(pipeline) > before
+    assert not served(pipeline, PERSON)
+    assert pipeline.forget(newcomer).state == CERTIFIED
+    assert (state(pipeline, identity), served_ids(pipeline)) == (BLOCKED, before)
+
+
+def test_what_is_retrained_during_a_hold_is_served_without_the_held_person(pipeline: FakePipeline, clock: Clock) -> None:
     identity = held(pipeline, clock)
     before = read_quarantine(pipeline.layout)
     assert pipeline.forget(OTHER).state == CERTIFIED
