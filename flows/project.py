@@ -108,6 +108,19 @@ def locked(path: Path, waiting: str) -> Iterator[None]:
 
 
 @contextmanager
+def locked_if_free(path: Path) -> Iterator[bool]:
+    """Hold a lock file if nobody else does; whether it is so. For moments in which nothing is started."""
+    path.parent.mkdir(exist_ok=True, mode=0o700)
+    with path.open("w") as handle:
+        try:
+            fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            yield False
+        else:
+            yield True
+
+
+@contextmanager
 def workspace(project: Project) -> Iterator[None]:
     """Change the project alone: also an orphan of a killed process has ended."""
     with locked(project.layout.workspace_lock, "another process is changing this project; waiting for it"):

@@ -7,10 +7,11 @@ from flows.cli.receiving import add_accept_unknown, add_request, receive
 
 HELP = "erase people or single images: quarantine, remove, retrain, verify, purge, certify"
 EXIT_CODES = {
-    0: "certified, or the request waits for approval",
+    0: "certified, or the request waits for approval or for the end of its grace",
     1: "a check or a step failed; the request stays open: `lmeraser resume` goes on",
     2: f"{BAD_INPUT}, or the request is rejected",
-    3: f"{PUBLIC}; or remotes hold objects that nobody can tell what they were made of, and --accept-unknown was not given",
+    3: f"{PUBLIC}; or the request is on hold; or remotes hold objects that nobody can tell what they were made of, and "
+    "--accept-unknown was not given",
 }
 EXAMPLES = [
     "lmeraser forget --subjects-from names.txt",
@@ -27,7 +28,7 @@ def arguments(parser: argparse.ArgumentParser) -> None:
 
 def act(options: argparse.Namespace) -> Result:
     from flows.audit.due import due
-    from flows.cli.summary import plan_lines, scan_lines, summary, timing_lines
+    from flows.cli.summary import grace_line, plan_lines, scan_lines, summary, timing_lines
     from flows.project import Project, workspace
     from flows.requests import intake
     from flows.requests.coordinator import run_open
@@ -39,8 +40,9 @@ def act(options: argparse.Namespace) -> Result:
     request, named = receive(project, options)
     if request.is_open or request.state == "blocked":
         failed = request.state == "failed"
-        request = intake.accept(project, request, named.subjects, solved=False, images=named.images)
-        if not intake.needs_approval(project, request):
+        solved = bool(project.params.service.grace_s)
+        request = intake.accept(project, request, named.subjects, solved=solved, images=named.images)
+        if not intake.needs_approval(project, request) and not request.in_grace(project.ledger.time()):
             with workspace(project):
                 try:
                     run_open(project, retry_failed=failed)
@@ -65,6 +67,8 @@ def act(options: argparse.Namespace) -> Result:
         ]
         if is_due:
             lines.append("rebuild is due     chosen by the audit key: lmeraser audit --due")
+    elif request.in_grace(project.ledger.time()):
+        lines.append(grace_line(project, request))
     else:
         lines.append(f"waits for approval: lmeraser approve {request.request_id} --by NAME")
     if options.timings:

@@ -86,7 +86,7 @@ def _change(project: "Project", shards: int) -> Result:
     was, layout = project.params.shards, project.layout
     if shards == was:
         return _result(shards, was, 0, []), [f"files a part         {shards}, as it is; nothing was changed"]
-    waiting = project.ledger.all(open_only=True)
+    waiting = [request for request in project.ledger.all(open_only=True) if not request.is_held]  # those are planned anew
     if waiting:  # they were planned on the files that are there
         raise ProjectError(f"{len(waiting)} requests are open; run `lmeraser resume`, then retry")
     built = layout.private.is_dir()

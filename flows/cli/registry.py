@@ -9,7 +9,9 @@ from flows.cli import (
     doctor,
     door,
     export,
+    extend,
     forget,
+    hold,
     hook,
     keys,
     lookup,
@@ -18,6 +20,7 @@ from flows.cli import (
     parts,
     plan,
     predict,
+    release,
     report,
     resume,
     review,
@@ -27,6 +30,7 @@ from flows.cli import (
     submit,
     token,
     verify,
+    withdraw,
 )
 from flows.cli.command import Command
 
@@ -39,6 +43,10 @@ COMMANDS: tuple[Command, ...] = (
     forget,
     approve,
     cancel,
+    withdraw,
+    hold,
+    release,
+    extend,
     status,
     lookup,
     resume,

@@ -7,7 +7,7 @@ from flows.cli.receiving import add_accept_unknown
 
 HELP = "finish what was interrupted or failed"
 EXIT_CODES = {
-    0: "nothing is open any more but what waits for approval",
+    0: "nothing is open any more but what waits for approval, for a hold or for the end of its grace",
     1: "a check or a step failed; the request stays open: mend what the line says, then `lmeraser resume` again",
     2: BAD_INPUT,
     3: "blocked: a request needs --include-public, or remotes hold objects that need --accept-unknown",
@@ -21,7 +21,7 @@ def arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def act(options: argparse.Namespace) -> Result:
-    from flows.cli.summary import summary
+    from flows.cli.summary import pause_line, summary
     from flows.project import Project, workspace
     from flows.requests.coordinator import run_open
     from lmeraser.erase.requests import check_request_id
@@ -30,5 +30,8 @@ def act(options: argparse.Namespace) -> Result:
     only = [project.ledger.get(check_request_id(text)).request_id for text in options.request_id]
     with workspace(project):
         finished = run_open(project, retry_failed=True, only=only)
-    lines = [f"{request.request_id}  {request.state}" for request in finished] or ["nothing was open"]
+        waiting = [summary(project, request) for request in project.ledger.all(open_only=True)]
+    lines = [f"{request.request_id}  {request.state}" for request in finished]
+    lines += [f"{each['request_id']}  {pause}" for each in waiting if (pause := pause_line(each))]
+    lines = lines or ["nothing was open"]
     return {"finished": [summary(project, request) for request in finished]}, lines

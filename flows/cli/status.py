@@ -59,9 +59,13 @@ def _of_all(project: "Project") -> Result:
 
 
 def _line(request: dict[str, Any]) -> str:
+    from flows.cli.summary import pause_line
+
+    pause = pause_line(request)
+    waits = f"  {pause}" if pause else ""
     late = "  LATE" if request["late"] else ""
     problem = f"  {request['problem']}" if request["problem"] else ""
-    return f"{request['request_id']}  {request['state']:<12} due {request['due_at'][:10]}{late}{problem}"
+    return f"{request['request_id']}  {request['state']:<12} due {request['due_at'][:10]}{late}{waits}{problem}"
 
 
 def untold_deliveries(project: "Project") -> Result:

@@ -11,7 +11,7 @@ EXIT_CODES = {
     0: "the request is in the ledger; it may still wait for approval, or for somebody to mend the project",
     1: "a check or a step failed",
     2: f"{BAD_INPUT}, or the request is rejected",
-    3: PUBLIC,
+    3: f"{PUBLIC}; or the request is on hold: in effect, and not carried out",
 }
 EXAMPLES = ["lmeraser submit --subject NAME", "lmeraser submit --event request.json"]
 
@@ -57,7 +57,7 @@ def _submit_rows(options: argparse.Namespace) -> Result:
 
 
 def _submit(options: argparse.Namespace) -> Result:
-    from flows.cli.summary import summary
+    from flows.cli.summary import grace_line, summary
     from flows.project import Project
     from flows.requests import intake
     from flows.service.client import announce
@@ -76,6 +76,8 @@ def _submit(options: argparse.Namespace) -> Result:
     result = summary(project, request) | ({"problem": problem} if problem else {})
     if intake.needs_approval(project, request):
         then = f"`lmeraser approve {request.request_id} --by NAME` puts it in effect"
+    elif request.in_grace(project.ledger.time()):
+        then = grace_line(project, request)
     else:
         then = "the server was told" if announced else "`lmeraser resume` or a server's sweep carries it out"
     return result, [f"request {request.request_id} is {request.state}, due {request.due_at[:10]}; {then}"]

@@ -6,8 +6,9 @@ from typing import Any
 from flows.cli.command import Result
 from flows.project import Project
 from flows.requests import intake
+from lmeraser.erase.ledger_pauses import EXTENSION
 from lmeraser.erase.requests import Request
-from lmeraser.erase.states import CERTIFIED
+from lmeraser.erase.states import BLOCKED, CERTIFIED
 from lmeraser.erase.states import status as opendsr_status
 
 
@@ -39,7 +40,35 @@ def summary(project: Project, request: Request) -> dict[str, Any]:
         "problem": request.problem if request.state != CERTIFIED else None,
         "reason": request.reason,
         "approved_by": next((text for kind, text in project.ledger.words(request.request_id) if kind == "approved by"), None),
+        **_pauses(project, request),
     }
+
+
+def _pauses(project: Project, request: Request) -> dict[str, Any]:
+    """What a request waits for, as long as it does, and why; what its due date was extended for."""
+    open_now = request.is_open or request.state == BLOCKED
+    grace = datetime.fromtimestamp(request.ready_at, UTC).isoformat(timespec="seconds") if request.ready_at else None
+    holds = project.ledger.holds_on(request.request_id, request.pseudonyms) if open_now else []
+    return {
+        "waits_until": grace if request.in_grace(project.ledger.time()) else None,
+        "held_until": holds[-1].last_day if holds else None,
+        "hold_reason": "; ".join(hold.reason for hold in holds if hold.reason) or None,
+        "extension_reason": next((text for kind, text in project.ledger.words(request.request_id) if kind == EXTENSION), None),
+    }
+
+
+def pause_line(summarised: dict[str, Any]) -> str | None:
+    """What an open request waits for, for people: a hold, or the end of its grace."""
+    if summarised["held_until"]:
+        return f"on hold until {summarised['held_until']}"
+    if summarised["waits_until"]:
+        return f"carried out from {summarised['waits_until']} on"
+    return None
+
+
+def grace_line(project: Project, request: Request) -> str:
+    """Until when a request that is in effect may be withdrawn."""
+    return f"in effect; carried out from {_pauses(project, request)['waits_until']} on, until then `lmeraser withdraw` ends it"
 
 
 def plan_lines(plan: dict[str, Any]) -> list[str]:

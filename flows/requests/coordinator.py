@@ -20,7 +20,7 @@ from flows.requests import batch as batches
 from flows.requests import ground, intake
 from flows.requests.certify import certify
 from flows.requests.purge_step import drop_search_terms, purge
-from flows.requests.quarantine import leave_quarantine, mend
+from flows.requests.quarantine import leave_quarantine, mend, renew
 from flows.requests.retrain import retrain
 from flows.requests.verify import verify
 from flows.requests.work import Step, Work
@@ -156,7 +156,7 @@ def attempt(project: Project, claim: Claim, ids: Sequence[str]) -> Iterator[None
     except ClaimLostError:
         raise
     except LmeraserError as error:
-        still = [request_id for request_id in ids if ledger.get(request_id).is_open]
+        still = [request.request_id for request in map(ledger.get, ids) if request.is_open and not request.is_held]
         if not still:  # all were set aside
             raise
         reason = str(error)
@@ -169,7 +169,8 @@ def attempt(project: Project, claim: Claim, ids: Sequence[str]) -> Iterator[None
 
 
 def take_in(project: Project) -> list[LmeraserError]:
-    """Validate what was received and put it in effect; returns why some could not be, which stay received."""
+    """Validate what was received and put it in effect; returns why some could not be, which stay received. Holds that were
+    released, or whose date is past, hold nobody any more."""
     problems: list[LmeraserError] = []
     for request in project.ledger.all(open_only=True):
         try:
@@ -177,14 +178,15 @@ def take_in(project: Project) -> list[LmeraserError]:
                 intake.take_effect(project, intake.validate(project, request), solved=False)
         except LmeraserError as error:
             problems.append(error)
+    project.ledger.settle_holds()
     return problems
 
 
 def _wait_for_window(project: Project) -> None:
     """Let requests come together that come close together."""
-    window = project.params.service.window_s
-    open_requests = project.ledger.all(open_only=True)
-    waiting = [request for request in open_requests if request.state == "quarantined" and request.batch_id is None]
+    window, now = project.params.service.window_s, project.ledger.time()
+    effective = [request for request in project.ledger.all(open_only=True) if request.state == "quarantined"]
+    waiting = [request for request in effective if request.batch_id is None and not request.in_grace(now)]
     if window and waiting:
         age = time.time() - min(datetime.fromisoformat(request.received_at).timestamp() for request in waiting)
         time.sleep(min(window, max(0.0, window - age)))
@@ -206,6 +208,7 @@ def run_open(
             if request.state == "failed" and (not only or request.request_id in only):
                 ledger.move([request.request_id], request.reached)
     mend(project)
+    renew(project)
     under_way = {request.batch_id or "" for request in ledger.all(open_only=True)}
     lock_backups.drop_finished(project.layout, under_way)
     before.drop_finished(project.layout, under_way)
@@ -253,14 +256,15 @@ def _run_claim(turn: Turn, mine: list[Request]) -> list[LmeraserError]:
 
 def _begun(turn: Turn, mine: Sequence[Request]) -> dict[str, tuple[str, ...]]:
     """The requests of each batch, oldest first, without batches that were planned on another state and not begun: those are
-    dissolved, and their requests planned anew."""
+    dissolved, and their requests planned anew. So are those not begun of which a request is on hold."""
     ledger = turn.project.ledger
     batch_ids = list(dict.fromkeys(request.batch_id for request in mine if request.batch_id))
     begun: dict[str, tuple[str, ...]] = {}
     for batch_id in batch_ids:
         requests = [request for request in mine if request.batch_id == batch_id]
         unbegun = all(request.reached == "quarantined" for request in requests)
-        if unbegun and ground.is_outdated(turn.project, ledger.get_batch(batch_id)):
+        held = any(ledger.holds_on(request.request_id, request.pseudonyms) for request in requests) if unbegun else False
+        if unbegun and (held or ground.is_outdated(turn.project, ledger.get_batch(batch_id))):
             ledger.dissolve_batch(batch_id, turn.claim)
         else:
             begun[batch_id] = tuple(request.request_id for request in requests)
@@ -269,14 +273,28 @@ def _begun(turn: Turn, mine: Sequence[Request]) -> dict[str, tuple[str, ...]]:
 
 def _start(turn: Turn, requests: Sequence[Request]) -> LmeraserError | None:
     """Form a batch of requests and carry it out; returns why that failed."""
+    requests = _still_claimed(turn, requests)
+    if not requests:
+        return None
     ids = tuple(request.request_id for request in requests)
     try:
         with attempt(turn.project, turn.claim, ids):
             batch, formed = batches.form(turn.project, turn.claim, requests)
             turn.runner.planned(batch, formed)
+    except ClaimLostError as error:
+        left = _still_claimed(turn, requests)
+        # Somebody held, withdrew or cancelled a request meanwhile: the others go on.
+        return _start(turn, left) if len(left) < len(requests) else error
     except LmeraserError as error:
         return error
     return _finish(turn, batch, formed)
+
+
+def _still_claimed(turn: Turn, requests: Sequence[Request]) -> list[Request]:
+    """Those that nobody held, withdrew or cancelled since they were claimed."""
+    ledger = turn.project.ledger
+    ledger.settle_holds()
+    return [now for now in (ledger.get(request.request_id) for request in requests) if now.state == "quarantined"]
 
 
 def _finish(turn: Turn, batch: BatchRecord, ids: tuple[str, ...]) -> LmeraserError | None:

@@ -18,7 +18,7 @@ from lmeraser.erase.facts import check_images, check_known, gather_facts, normal
 from lmeraser.erase.plan import Facts, Plan, make_plan
 from lmeraser.erase.requests import MAX_SUBJECTS, Request, check_request_id
 from lmeraser.erase.roster import Roster
-from lmeraser.erase.states import BLOCKED, FAILED, FINAL, REJECTED, reached
+from lmeraser.erase.states import BLOCKED, REJECTED, reached
 from lmeraser.sources import check_untracked
 
 TOGETHER = "together"  # kept with the event of a request that was set aside: alone it can be carried out
@@ -168,7 +168,9 @@ def _ahead(project: Project, request: Request) -> list[Request]:
     return [
         other
         for other in project.ledger.all(open_only=True)
-        if other.request_id != request.request_id and other.state != "received" and not reached(other.reached, "retrained")
+        if other.request_id != request.request_id
+        and other.state not in ("received", BLOCKED)  # a hold may last for months, and must not keep others from being accepted
+        and not reached(other.reached, "retrained")
     ]
 
 
@@ -223,13 +225,7 @@ def _was_set_aside(project: Project, request: Request) -> bool:
 
 def cancel(project: Project, request_id: str, by: str = "the operator") -> Request:
     """End a request for which nothing was done yet. Raises: RequestError if something was."""
-    request = project.ledger.get(request_id)
-    begun = reached(request.reached, "removed") or request.batch_id is not None
-    if request.state in FINAL or begun:
-        raise RequestError(f"request {request_id} is {request.state}; only one that nothing was done for can be cancelled")
-    if request.state == FAILED:
-        project.ledger.move([request_id], request.reached)
-    project.ledger.move([request_id], REJECTED, note={"why": "cancelled"}, reason=f"cancelled by {by}")
+    project.ledger.cancel(request_id, by)
     refresh(project)
     return project.ledger.get(request_id)
 
@@ -237,12 +233,13 @@ def cancel(project: Project, request_id: str, by: str = "the operator") -> Reque
 def take_effect(project: Project, request: Request, solved: bool = True) -> Request:
     """Put a validated (or approved) request in effect: what its people influenced is out of the served model.
 
+    Its grace begins, if `service.grace_s` gives one; a hold on it, or on a person of it, blocks it.
     Args: solved: also solve the global head without them now; else it is withheld until the retraining begins.
     """
     if request.state not in ("validated", "approved") or needs_approval(project, request):
         return request
     folder = refresh(project, accepting=[request.request_id])
-    project.ledger.move([request.request_id], "quarantined")
+    _in_effect(project, [request.request_id])
     _solve_if_possible(project, folder if solved else None)
     return project.ledger.get(request.request_id)
 
@@ -264,10 +261,17 @@ def accept_all(project: Project, requests: Sequence[Request]) -> None:
             ready.append(validated.request_id)
     if ready:
         folder = refresh(project, accepting=ready)
-        project.ledger.move(ready, "quarantined")
+        _in_effect(project, ready)
         _solve_if_possible(project, folder)
     if problem:
         raise problem
+
+
+def _in_effect(project: Project, ids: Sequence[str]) -> None:
+    """Note that requests are in effect; they are carried out once their grace is over, and what is held is not."""
+    ledger, grace = project.ledger, project.params.service.grace_s
+    ledger.move(list(ids), "quarantined", ready_at=ledger.time() + grace if grace else None)
+    ledger.settle_holds()
 
 
 def _solve_if_possible(project: Project, folder: str | None) -> None:

@@ -49,6 +49,7 @@ def purge(work: Work) -> Done:
     for store, count in purging.carry_out(layout, journal).items():
         deleted[store] = deleted.get(store, 0) + count
     work = work.keep(replace(work.batch, deleted=deleted))
+    project.ledger.drop_reasons(work.ids)  # what people wrote about the requests may name who is erased
     project.ledger.scrub()
     watch.lap("delete")
     wanted = search_terms or SearchTerms(journal.condemned.objects, journal.condemned.run_entries)

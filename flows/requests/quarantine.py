@@ -11,12 +11,13 @@ from dataclasses import replace
 import pyarrow as pa
 import pyarrow.compute as pc
 
+from flows.dvc import command as dvc
 from flows.project import Project, locked
 from flows.requests.work import Work
 from flows.run.moves import roster_of
 from flows.run.warm_client import run_chains
 from lmeraser.core.digest import readable_json
-from lmeraser.core.errors import BadInputError, ProjectError, StepFailedError
+from lmeraser.core.errors import BadInputError, LmeraserError, ProjectError, StepFailedError
 from lmeraser.core.files import write_atomically
 from lmeraser.core.layout import Layout
 from lmeraser.core.progress import say
@@ -36,6 +37,7 @@ from lmeraser.serve.quarantine import (
 )
 
 HELD_FROM, HELD_TO = "quarantined", "retrained"  # the states in which a request's people are left out
+HALFWAY = ("removed", "retrained")  # the states in which the workspace is not whole, or not verified
 
 
 def whole_layout(project: Project) -> Layout:
@@ -88,6 +90,35 @@ def mend(project: Project) -> None:
         left_over = True
     if left_over:
         refresh(project)
+
+
+def renew(project: Project) -> None:
+    """Serve what was built since, without the people who are in quarantine: a hold may last for months, and grace for days.
+
+    Call with the workspace's lock. Nothing is done while the workspace is between two states, or stale.
+    """
+    quarantine = read_quarantine(project.layout)
+    begun = any(request.reached in HALFWAY for request in project.ledger.all(open_only=True))
+    if quarantine is None or begun:
+        return
+    if _links(quarantine.layout(project.layout)) == _links(project.layout):
+        return
+    try:
+        dvc.require_current(project.layout)
+    except ProjectError:
+        return
+    folder = refresh(project, renewed=True)
+    if folder:
+        try:
+            solve(project, folder)
+        except LmeraserError as error:
+            say(f"quarantine: the global head stays withheld until the retraining: {error}")
+
+
+def _links(layout: Layout) -> dict[str, tuple[int, int]]:
+    """Which file each artifact is: the pipeline replaces them, and a copy links them. DVC writes into locks: they tell none."""
+    there = {str(path.relative_to(layout.root)): path.stat() for path in layout.artifacts.rglob("*") if path.is_file()}
+    return {name: (state.st_ino, state.st_mtime_ns) for name, state in there.items()}
 
 
 def _is_left_out(request: Request) -> bool:

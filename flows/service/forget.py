@@ -110,7 +110,10 @@ def wait_for_approval(project: Project, request_id: str) -> None:
 @flow(name="forget", flow_run_name="forget-{request_id}", persist_result=False, log_prints=False, validate_parameters=False)
 @storable_errors
 def forget(request_id: RequestId) -> str:
-    """Carry out a request that the ledger has, and with it all that wait; returns the certificate's file name."""
+    """Carry out a request that the ledger has, and with it all that wait; returns the certificate's file name.
+
+    Empty while the request's grace lasts: the sweep starts another run then.
+    """
     identity = check_request_id(request_id)
     project = Project.find()
     wait_for_approval(project, identity)
@@ -120,6 +123,8 @@ def forget(request_id: RequestId) -> str:
             intake.accept(project, request, solved=False)
             run_open(project, PrefectRunner(), retry_failed=request.state == "failed")
     request = project.ledger.get(identity)
+    if request.in_grace(project.ledger.time()):
+        return ""
     if request.state != CERTIFIED or request.certificate is None:
         if request.is_open:
             raise StepFailedError(f"request {identity} is still open at {request.reached}: {request.problem or 'see the ledger'}")

@@ -7,6 +7,7 @@ from prefect import flow
 from flows import processes
 from flows.project import Project, workspace
 from flows.requests.ground import keep_list
+from flows.requests.quarantine import renew
 from flows.run import build as building
 from flows.run.handout import BUILD
 from flows.service.fan_out import workers_of
@@ -29,6 +30,7 @@ def build() -> None:
         keep_list(project)
         workers = workers_of(project, BUILD)
         building.build(project.layout, workers)
+        renew(project)
         if workers:
             require_one_environment(project.layout, project.params)
 

@@ -48,10 +48,12 @@ def _runs(request: Request, states: list[StateType] | None) -> int:
         return len(client.read_flow_runs(flow_run_filter=chosen, limit=200))
 
 
-def waits(request: Request) -> bool:
-    """Whether an open request has nobody who works on it."""
-    claimed = request.claim_id is not None and (request.lease_until or 0) > time.time()
-    return request.is_open and request.state != "failed" and not claimed
+def waits(request: Request, now: float | None = None) -> bool:
+    """Whether an open request has nobody who works on it, and is to be carried out now. Args: now: seconds since 1970."""
+    now = time.time() if now is None else now
+    claimed = request.claim_id is not None and (request.lease_until or 0) > now
+    paused = request.is_held or request.in_grace(now)
+    return request.is_open and request.state != "failed" and not claimed and not paused
 
 
 @flow(name="sweep", persist_result=False, log_prints=False)
@@ -63,6 +65,7 @@ def sweep() -> int:
         prefect_storage.clear(project.layout)
     except LmeraserError as error:
         say(f"sweep: {error}")
+    project.ledger.settle_holds()  # one that was released, or whose date is past, is carried out from here on
     started = 0
     for request in [request for request in project.ledger.all(open_only=True) if waits(request)]:
         try:

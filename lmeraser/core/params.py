@@ -191,6 +191,7 @@ class Service(Section):
     attempts: Positive  # tries before a request is failed and waits for a person
     fan_out: Literal["here", "workers", "clones"]  # who embeds and tunes when a Prefect flow builds or erases
     due_days: Positive  # days from receipt to the due date
+    grace_s: NonNegative  # s from taking effect until a request is carried out; it may be withdrawn meanwhile
     audit_share: Annotated[int, Field(ge=0)]  # each day one stored file of so many is read whole; 0: none
     rebuild_share: Annotated[int, Field(ge=0)]  # of so many erasures one, chosen by a key, is rebuilt at once; 0: none
 

@@ -21,13 +21,12 @@ from lmeraser.core.errors import ClaimLostError, ProjectError, RequestError
 from lmeraser.erase.batches import BatchRecord
 from lmeraser.erase.erased import images_among
 from lmeraser.erase.ledger_events import GENESIS, LedgerEvent, check_events, event_digest
+from lmeraser.erase.ledger_pauses import UNCLAIMED, Pauses
 from lmeraser.erase.ledger_schema import batches, connect, events, requests, sqlite_url, transaction, words
 from lmeraser.erase.requests import Request
-from lmeraser.erase.states import BLOCKED, FAILED, FINAL, WAY, may_follow
+from lmeraser.erase.states import BLOCKED, FAILED, FINAL, HOLD, WAY, may_follow
 
 __all__ = ["Claim", "ClaimLostError", "Ledger", "sqlite_url"]
-
-UNCLAIMED = {"claim_id": None, "claim_owner": None, "lease_until": None, "lease_s": None}
 
 
 @dataclass(frozen=True)
@@ -61,7 +60,7 @@ def _event(row: Any) -> LedgerEvent:
     return LedgerEvent(row.seq, row.request_id, row.at, row.kind, json.loads(row.data), row.previous, row.digest)
 
 
-class Ledger:
+class Ledger(Pauses):
     """Open with `Ledger.open`. Every method is one transaction."""
 
     def __init__(self, engine: sa.Engine, clock: Callable[[], float]) -> None:
@@ -108,7 +107,7 @@ class Ledger:
                 raise RequestError(
                     f"request {request_id} was already received for other subjects; use a new id for a new request"
                 )
-            if row.state == BLOCKED and include_public:
+            if row.state == BLOCKED and row.blocked_by != HOLD and include_public:
                 self._receive_again(connection, row, include_public=True)
                 return _request(self._row(connection, request_id)), True
             return _request(row), False
@@ -117,7 +116,7 @@ class Ledger:
         """Let a blocked request be looked at once more."""
         with transaction(self._engine) as connection:
             row = self._known(connection, request_id)
-            if row.state == BLOCKED:
+            if row.state == BLOCKED and row.blocked_by != HOLD:
                 self._receive_again(connection, row, bool(row.include_public))
 
     def find(self, request_id: str) -> Request | None:
@@ -130,10 +129,11 @@ class Ledger:
             return _request(self._known(connection, request_id))
 
     def all(self, open_only: bool = False) -> list[Request]:
-        """Every request, in the order of receipt."""
+        """Every request, in the order of receipt. Args: open_only: as `Request.is_open` has it."""
         wanted = sa.select(requests).order_by(requests.c.number)
         if open_only:
-            wanted = wanted.where(requests.c.state.not_in([*FINAL, BLOCKED]))
+            wanted = wanted.where(requests.c.state.not_in(FINAL))
+            wanted = wanted.where(sa.or_(requests.c.state != BLOCKED, requests.c.blocked_by == HOLD))
         with transaction(self._engine) as connection:
             return [_request(row) for row in connection.execute(wanted)]
 
@@ -164,7 +164,8 @@ class Ledger:
                     continue
                 self._owned(connection, request_id, claim)
                 resumed = row.state == FAILED
-                if not may_follow(row.state, state) or (resumed and state != row.reached):
+                held = row.state == BLOCKED and row.blocked_by == HOLD and state not in FINAL
+                if held or not may_follow(row.state, state) or (resumed and state != row.reached):
                     raise ProjectError(f"request {request_id} is {row.state} and cannot become {state}; see `lmeraser status`")
                 values = {"state": state, **changes}
                 if state in WAY:
@@ -230,7 +231,7 @@ class Ledger:
     # Claims
 
     def claim(self, owner: str, lease_s: float, states: Iterable[str], limit: int | None = None) -> Claim:
-        """Take open requests that nobody works on, or whose lease ran out. May be empty.
+        """Take open requests that nobody works on, or whose lease ran out, and whose grace is over. May be empty.
 
         A lease that ends two lengths or more in the future was given under another clock, and has run out.
         """
@@ -242,7 +243,8 @@ class Ledger:
                 requests.c.lease_until <= now,
                 requests.c.lease_until > now + 2 * requests.c.lease_s,
             )
-            free = sa.select(requests.c.request_id).where(requests.c.state.in_(list(states)), run_out)
+            ready = sa.or_(requests.c.batch_id.is_not(None), requests.c.ready_at.is_(None), requests.c.ready_at <= now)
+            free = sa.select(requests.c.request_id).where(requests.c.state.in_(list(states)), run_out, ready)
             ids = [row.request_id for row in connection.execute(free.order_by(requests.c.number).limit(limit))]
             self._set(connection, ids, claim_id=claim_id, claim_owner=owner, lease_until=now + lease_s, lease_s=lease_s)
             return Claim(claim_id, owner, lease_s, tuple(_request(self._row(connection, request_id)) for request_id in ids))
@@ -272,10 +274,14 @@ class Ledger:
     # Batches
 
     def open_batch(self, claim: Claim, ids: Sequence[str], batch: BatchRecord) -> BatchRecord:
-        """Put requests together for one retraining; returns the batch with its id."""
+        """Put requests together for one retraining; returns the batch with its id.
+
+        Raises: ClaimLostError if one is another's now, or was put on hold or ended meanwhile.
+        """
         batch = replace(batch, batch_id=str(uuid.uuid4()), opened_at=self._now())
         columns = {name: _text(value) for name, value in batch.to_json().items()}
         with transaction(self._engine) as connection:
+            self._settle(connection)
             for request_id in ids:
                 self._owned(connection, request_id, claim)
             connection.execute(batches.insert().values(batch_id=batch.batch_id, opened_at=batch.opened_at, **columns))

@@ -47,6 +47,8 @@ requests = sa.Table(
     sa.Column("claim_owner", sa.Text),
     sa.Column("lease_until", sa.Float),
     sa.Column("lease_s", sa.Float),
+    sa.Column("ready_at", sa.Float),  # seconds since 1970: carried out not before; of none, at once
+    sa.Column("blocked_by", sa.String(16)),  # hold, or unset
 )
 batches = sa.Table(
     "batches",
@@ -79,6 +81,19 @@ words = sa.Table(
     sa.Column("kind", sa.String(40), nullable=False),
     sa.Column("text", sa.Text, nullable=False),
 )
+
+# What must not be destroyed yet, by request or by person; the reason is people's words, and goes before the rest.
+holds = sa.Table(
+    "holds",
+    metadata,
+    sa.Column("number", sa.Integer, primary_key=True, autoincrement=True),
+    sa.Column("request_id", sa.String(36)),
+    sa.Column("pseudonym", sa.String(64)),
+    sa.Column("until", sa.Float, nullable=False),  # seconds since 1970
+    sa.Column("ended_at", sa.String(32)),
+    sa.Column("reason", sa.Text),
+)
+NEWER = (requests.c.ready_at, requests.c.blocked_by)  # columns that older ledgers lack
 
 APPEND_ONLY = {
     "sqlite": [
@@ -119,8 +134,8 @@ def connect(url: str | URL) -> sa.Engine:
     with transaction(engine) as connection:
         if not file:
             _create(connection)
-        elif not sa.inspect(connection).has_table(words.name):  # a ledger from before there was this table
-            words.create(connection)
+        else:
+            _add_newer(connection)
         schema = connection.execute(sa.select(meta.c.schema)).scalar_one_or_none()
     if schema != SCHEMA:
         raise ProjectError(f"the ledger was made by a newer lmeraser (schema {schema}, this one knows {SCHEMA}); update lmeraser")
@@ -145,12 +160,23 @@ def _configure(connection: Any, _: Any) -> None:
 
 def _create(connection: sa.Connection) -> None:
     if sa.inspect(connection).has_table("meta"):
-        words.create(connection, checkfirst=True)
+        _add_newer(connection)
         return
     metadata.create_all(connection)
     for command in APPEND_ONLY[connection.dialect.name]:
         connection.execute(sa.text(command))
     connection.execute(meta.insert().values(schema=SCHEMA))
+
+
+def _add_newer(connection: sa.Connection) -> None:
+    """Bring a ledger of an older version up to this one: tables and columns are added, and none is changed."""
+    for table in (words, holds):
+        table.create(connection, checkfirst=True)
+    there = {column["name"] for column in sa.inspect(connection).get_columns(requests.name)}
+    for column in NEWER:
+        if column.name not in there:
+            kind = column.type.compile(connection.dialect)
+            connection.execute(sa.text(f"ALTER TABLE {requests.name} ADD COLUMN {column.name} {kind}"))
 
 
 def _prepare_file(path: Path) -> None:

@@ -8,7 +8,7 @@ from typing import Any
 
 from lmeraser.core.errors import RequestError
 from lmeraser.core.strict_json import strict_json
-from lmeraser.erase.states import BLOCKED, FINAL
+from lmeraser.erase.states import BLOCKED, FINAL, HOLD
 
 MAX_BODY = 64 * 2**20  # bytes
 MAX_SUBJECTS = 10_000  # in one request
@@ -21,6 +21,7 @@ class Request:
     pseudonyms: of the subjects, sorted. batch_id: of the requests that share its retraining.
     attempts: tries that failed; seconds: spent on it, timings: by step; problem: the last failure in one line.
     reason: why it is rejected or blocked; claim_id, lease_until: who works on it (seconds since 1970).
+    ready_at: when its grace is over (seconds since 1970); None: it had none. blocked_by: `states.HOLD` while it is on hold.
     """
 
     request_id: str
@@ -39,10 +40,21 @@ class Request:
     reason: str | None
     claim_id: str | None
     lease_until: float | None
+    ready_at: float | None = None
+    blocked_by: str | None = None
+
+    @property
+    def is_held(self) -> bool:
+        """Whether it is in effect and a hold keeps it from being carried out."""
+        return self.state == BLOCKED and self.blocked_by == HOLD
 
     @property
     def is_open(self) -> bool:
-        return self.state not in FINAL and self.state != BLOCKED
+        return self.is_held or (self.state not in FINAL and self.state != BLOCKED)
+
+    def in_grace(self, now: float) -> bool:
+        """Whether it is in effect and may still be withdrawn. Args: now: seconds since 1970."""
+        return self.state == "quarantined" and self.batch_id is None and self.ready_at is not None and now < self.ready_at
 
     def late(self, now: datetime) -> bool:
         """Whether it is past its due date and not finished."""

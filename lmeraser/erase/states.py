@@ -2,9 +2,10 @@
 
     received ─ validated ─ (approved) ─ quarantined ─ removed ─ retrained ─ verified ─ purged ─ certified
         │          │                                                                            final
-        ├─ rejected  (final: unknown subject, already erased, nothing would be left, cancelled)
+        ├─ rejected  (final: unknown subject, already erased, nothing would be left, cancelled, withdrawn)
         └─ blocked   (public records: received again once the same id comes with --include-public; or set aside, because with the
-                      other open requests nothing would be left: received again when `resume` finds that it can be carried out)
+                      other open requests nothing would be left: received again when `resume` finds that it can be carried out;
+                      or on hold: in effect and not carried out, quarantined again when the hold is released or ends)
     any open state ─ failed (attempts used up; `resumed` to the state that was reached)
     a state from removed on ─ set back to removed or retrained, where the working tree shows that it is not so (any more)
 
@@ -14,6 +15,7 @@ Statuses of OpenDSR 2.0 (opendsr.org): what a controller is told.
 WAY = ("received", "validated", "approved", "quarantined", "removed", "retrained", "verified", "purged", "certified")
 CERTIFIED, REJECTED, BLOCKED, FAILED = "certified", "rejected", "blocked", "failed"
 FINAL = (CERTIFIED, REJECTED)
+HOLD = "hold"  # why a request is blocked that stays in effect
 STATES = (*WAY, REJECTED, BLOCKED, FAILED)
 
 OPENDSR = {
@@ -46,6 +48,6 @@ def may_follow(old: str, new: str) -> bool:
     if new in (REJECTED, BLOCKED):  # what nothing was done for yet
         return old in (*WAY[: WAY.index("removed")], BLOCKED)
     if old == BLOCKED:
-        return new == "received"
+        return new in ("received", "quarantined")  # the second after a hold: the ledger checks that
     gap = WAY.index(new) - WAY.index(old)
     return gap == 1 or (old, new) == ("validated", "quarantined")

@@ -47,7 +47,9 @@ def upgrade(project: Sandbox) -> None:
             (project.root / name).parent.mkdir(parents=True, exist_ok=True)
             shutil.copy(REPOSITORY / name, project.root / name)
     fresh, own = (yaml.safe_load((root / "params.yaml").read_text(encoding="utf-8")) for root in (REPOSITORY, project.root))
-    merged = {name: value | own.get(name, {}) if isinstance(value, dict) else own[name] for name, value in fresh.items()}
+    merged = {
+        name: value | own.get(name, {}) if isinstance(value, dict) else own.get(name, value) for name, value in fresh.items()
+    }
     (project.root / "params.yaml").write_text(yaml.safe_dump(merged, sort_keys=False), encoding="utf-8")
     git(project, "add", "--all", "--", *CODE, "params.yaml")
     git(project, "commit", "-q", "-m", "the next release", "--", *CODE, "params.yaml")

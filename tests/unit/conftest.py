@@ -5,6 +5,7 @@ from pathlib import Path
 
 import pytest
 from builders import Lab, make_lab
+from clocks import DAY, Clock
 from fake_pipeline import FakePipeline, fakes
 from served import ServedProject
 
@@ -50,3 +51,18 @@ def yard(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Yard:
     for name in ("PREFECT_HOME", "XDG_CONFIG_HOME", "DVC_SITE_CACHE_DIR"):
         monkeypatch.setenv(name, str(tmp_path / name))
     return make_yard(tmp_path / "project")
+
+
+@pytest.fixture
+def clock(monkeypatch: pytest.MonkeyPatch) -> Clock:
+    clock = Clock()
+    clock.rule(monkeypatch)
+    return clock
+
+
+@pytest.fixture
+def patient(tmp_path: Path, clock: Clock) -> Iterator[FakePipeline]:
+    """A project whose requests may be withdrawn for a day."""
+    (tmp_path / "temporary").mkdir()
+    with fakes(tmp_path / "temporary"):
+        yield FakePipeline.build(tmp_path / "fake", remote=False, service={"grace_s": DAY})
