@@ -10,12 +10,14 @@ from datetime import UTC, datetime
 from flows import git
 from flows.project import Project
 from flows.requests import ground
+from flows.requests.repeats import repeats_checks, repeats_of
 from flows.requests.verify import served_digests
 from flows.requests.work import Done, Work
 from lmeraser.core.code import PACKAGES
 from lmeraser.core.environment import fingerprint
 from lmeraser.core.errors import StepFailedError, VerificationError
 from lmeraser.erase.batches import BatchRecord
+from lmeraser.erase.ledger import RESTORED
 from lmeraser.erase.requests import Request
 from lmeraser.erase.states import CERTIFIED
 from lmeraser.pipeline.locks import compare, read_outs
@@ -24,6 +26,7 @@ from lmeraser.prove.certificate import issue, read_head
 from lmeraser.prove.home import load_or_create_project_id
 from lmeraser.prove.keys import load_or_create_signer, load_public, signing_key_path
 from lmeraser.prove.statement import Check, Counts, Erasure, Store
+from lmeraser.prove.verify import Head
 
 CODE = (*PACKAGES, "dvc.yaml", "tune")  # what makes a certificate's artifacts
 
@@ -41,6 +44,12 @@ def require_served(project: Project, batch: BatchRecord) -> dict[str, str]:
     return served
 
 
+def known_head(project: Project) -> Head | None:
+    """The last certificate that the ledger knows: that it issued, or that was restored to it; None if it knows none."""
+    known = [event for kind in (CERTIFIED, RESTORED) if (event := project.ledger.last_event(kind))]
+    return max(((int(event.data["sequence"]), str(event.data["sha256"])) for event in known), default=None)
+
+
 def certify(work: Work) -> Done:
     """Sign what was done for one request, append it to the chain of certificates, and end the request."""
     project, batch = work.project, work.batch
@@ -48,9 +57,8 @@ def certify(work: Work) -> Done:
     (request,) = work.requests
     ground.require_ground(project, batch)
     signer = load_or_create_signer(signing_key_path(layout.private_state), layout.public_keys)
-    known = ledger.last_event("certified")
-    head = (int(known.data["sequence"]), str(known.data["sha256"])) if known else None
-    path = issue(layout.certificates, erasure_of(project, batch, request), signer, load_public(layout.public_keys), head)
+    known = known_head(project)
+    path = issue(layout.certificates, erasure_of(project, batch, request), signer, load_public(layout.public_keys), known)
     signed = read_head(layout.certificates)
     if signed is None:
         raise VerificationError("certificates/HEAD is missing although a certificate was signed; restore it from git")
@@ -86,7 +94,10 @@ def erasure_of(project: Project, batch: BatchRecord, request: Request) -> Erasur
         environment=made_in,
         fingerprint=fingerprint(made_in),
         code_revision=git.revision(layout.root, CODE),
-        checks=tuple(Check(check, result) for check, result in (*batch.checks, *batch.scan)),
+        checks=(
+            *(Check(check, result) for check, result in (*batch.checks, *batch.scan)),
+            *repeats_checks(repeats_of(project, request.request_id)),
+        ),
         stores=tuple(Store(counts.store, counts.deleted, counts.residue, counts.unknown) for counts in batch.stores),
         source=batch.source or "",
         approved=any(event.kind == "approved" for event in project.ledger.events(request.request_id)),

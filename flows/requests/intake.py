@@ -8,6 +8,7 @@ from collections.abc import Sequence
 from flows.dvc import command as dvc
 from flows.project import Project
 from flows.requests.quarantine import refresh, solve, whole_layout
+from flows.requests.repeats import repeats_of
 from lmeraser.core.errors import BadInputError, BlockedError, LmeraserError, ProjectError, RequestError, UnknownSubjectError
 from lmeraser.core.layout import Layout
 from lmeraser.core.progress import say
@@ -69,7 +70,8 @@ def validate(project: Project, request: Request, subjects: Sequence[str] = ()) -
     names = normalise_subjects(subjects) if subjects else roster.named(request.pseudonyms)
     move = project.ledger.move
     try:
-        _check(project, request, roster.facts, names, layout)
+        if repeats_of(project, request.request_id) is None:  # else its people are on the list, and may be back in a store alone
+            _check(project, request, roster.facts, names, layout)
         plan = roster.plan(request.pseudonyms, request.include_public)
         _check_size(project, request, plan)
     except BlockedError as error:
@@ -222,7 +224,9 @@ def take_effect(project: Project, request: Request, solved: bool = True) -> Requ
 
 
 def needs_approval(project: Project, request: Request) -> bool:
-    return project.params.service.approval and request.state == "validated"
+    """What repeats erasures needs no second yes."""
+    waits = project.params.service.approval and request.state == "validated"
+    return waits and repeats_of(project, request.request_id) is None
 
 
 def approve(project: Project, request_id: str, by: str) -> Request:

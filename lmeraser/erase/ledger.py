@@ -21,11 +21,12 @@ from lmeraser.core.errors import ClaimLostError, ProjectError, RequestError
 from lmeraser.erase.batches import BatchRecord
 from lmeraser.erase.ledger_events import GENESIS, LedgerEvent, check_events, event_digest
 from lmeraser.erase.ledger_schema import batches, connect, events, requests, sqlite_url, transaction, words
-from lmeraser.erase.requests import Request
-from lmeraser.erase.states import BLOCKED, FAILED, FINAL, WAY, may_follow
+from lmeraser.erase.requests import Request, Restored
+from lmeraser.erase.states import BLOCKED, CERTIFIED, FAILED, FINAL, WAY, may_follow
 
 __all__ = ["Claim", "ClaimLostError", "Ledger", "sqlite_url"]
 
+RESTORED = "restored from certificates"  # kind of an event
 UNCLAIMED = {"claim_id": None, "claim_owner": None, "lease_until": None, "lease_s": None}
 
 
@@ -170,6 +171,36 @@ class Ledger:
                 if open_on_way and WAY.index(row.state) > WAY.index(state) >= WAY.index("removed"):
                     self._set(connection, [request_id], state=state, reached=state)
                     self._append(connection, request_id, "set back", {"from": row.state, "to": state})
+
+    def restore(self, restored: Sequence[Restored], head: tuple[int, str]) -> list[str]:
+        """Enter certified requests that an older ledger lacks, or has in another state; returns their ids.
+
+        One event names them and the chain's head. Raises: RequestError if one is about other subjects here.
+        """
+        with transaction(self._engine) as connection:
+            entered = []
+            for told in restored:
+                row, wanted = self._row(connection, told.request_id), _text(sorted(told.pseudonyms))
+                if row is not None and row.pseudonyms != wanted:
+                    raise RequestError(f"request {told.request_id} is about other people here than in its certificate")
+                if row is not None and row.state == CERTIFIED:
+                    continue
+                if row is None:
+                    columns = {"received_at": told.received_at, "due_at": told.received_at, "state": CERTIFIED}
+                    columns |= {"request_id": told.request_id, "reached": CERTIFIED, "pseudonyms": wanted}
+                    connection.execute(requests.insert().values(**columns, include_public=told.include_public))
+                done = {
+                    "state": CERTIFIED,
+                    "reached": CERTIFIED,
+                    "certificate": told.certificate,
+                    "problem": None,
+                    "reason": None,
+                }
+                self._set(connection, [told.request_id], **done, **UNCLAIMED)
+                entered.append(told.request_id)
+            if entered:
+                self._append(connection, None, RESTORED, {"requests": entered, "sequence": head[0], "sha256": head[1]})
+            return entered
 
     def fail(self, ids: Sequence[str], problem: str, limit: int, claim: Claim | None = None, kind: str = "LmeraserError") -> None:
         """Count a failed try; after `limit` of them a request is failed and waits for a person.

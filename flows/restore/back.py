@@ -1,0 +1,59 @@
+"""Who of the erased people is back: in records that the model may have learnt from, or in a source that erasures clear."""
+
+from collections.abc import Set
+from dataclasses import dataclass
+
+from flows.project import Project
+from flows.requests.quarantine import whole_layout
+from lmeraser.core.errors import LmeraserError
+from lmeraser.core.layout import Layout
+from lmeraser.core.params import load_params
+from lmeraser.data.records import read_table
+from lmeraser.erase.retained import record_files
+from lmeraser.sources import open_source
+
+
+@dataclass(frozen=True)
+class Back:
+    """Pseudonyms of those who are there. Attributes: copy: in the copy of artifacts that is served while requests are open."""
+
+    records: frozenset[str]
+    source: frozenset[str]
+    copy: frozenset[str]
+
+    @property
+    def everybody(self) -> frozenset[str]:
+        return self.records | self.source
+
+
+def people_back(project: Project, erased: Set[str]) -> Back:
+    """Changes nothing. Raises: BadInputError where the source cannot be read: nobody can tell who is in it."""
+    if not erased:
+        return Back(frozenset(), frozenset(), frozenset())
+    try:
+        served = whole_layout(project)
+    except LmeraserError:
+        served = project.layout  # its pointer is damaged; it is made again
+    in_copy = _in_records(project, served) if served != project.layout else set()
+    in_records, in_source = _in_records(project, project.layout), _in_source(project)
+    return Back(*(frozenset(people & erased) for people in (in_records, in_source, in_copy)))
+
+
+def _in_records(project: Project, layout: Layout) -> set[str]:
+    """Everybody in the records of a built state, as far as its files are there."""
+    key, people = project.subject_key(), set[str]()
+    for file in record_files(layout, load_params(layout.params)):
+        try:
+            people |= set(map(key.pseudonym, read_table(file, ("subject",))["subject"].unique().to_pylist()))
+        except LmeraserError:
+            continue  # half restored: the build makes it again, from records without them
+    return people
+
+
+def _in_source(project: Project) -> set[str]:
+    """Everybody in a source that erasures clear; of any other one nobody is promised to be gone."""
+    if not project.params.source.erase:
+        return set()
+    key = project.subject_key()
+    table = open_source(project.params.source, project.layout.root).table()
+    return {key.pseudonym(str(subject)) for subject in table["subject"].unique()}
