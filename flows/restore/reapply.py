@@ -25,7 +25,7 @@ from flows.requests.quarantine import refresh
 from flows.requests.repeats import Repeats, receive_again
 from flows.restore.back import Back, people_back
 from flows.restore.chain import known_chain, require_subject_key, take_in
-from flows.restore.stores import Cleared, clear_stores, drop_finished_terms
+from flows.restore.stores import Cleared, clear_stores, drop_finished_terms, mend_cache
 from flows.restore.witnesses import Witnesses, ask_witnesses
 from flows.run.build import build
 from lmeraser.core.errors import ProjectError
@@ -113,6 +113,7 @@ def reapply(project: Project, elsewhere: Path | None = None, head: Head | None =
     repeats = _take_effect(project, witnesses, back)
     if not _is_current(project):
         _mend(project)
+    mend_cache(project.layout)
     if back.copy:
         refresh(project, renewed=True)
     finished = [request for request in coordinator.run_open(project, retry_failed=True) if request.state == CERTIFIED]

@@ -2,14 +2,19 @@
 
 from dataclasses import dataclass, replace
 
+from flows.dvc import command as dvc
 from flows.dvc import config as remotes
 from flows.project import Project
 from flows.purge import step as purging
 from flows.purge.report import EVERYTHING
 from flows.purge.search_terms import kept_files, words_of_open_requests
 from lmeraser.core.errors import VerificationError
+from lmeraser.core.layout import Layout
+from lmeraser.core.private import close_private
 from lmeraser.erase.erased import SuppressionList
+from lmeraser.pipeline.locks import outs_by_stage
 from lmeraser.prove.search_terms import SearchTerms
+from lmeraser.stores.dvc_objects import contents, read_manifests
 
 BATCH = "restored"  # names its journal and its terms, as a batch's id does
 
@@ -51,6 +56,26 @@ def clear_stores(project: Project) -> Cleared:
     purging.drop_search_terms(layout, BATCH)
     named = {store.name for store in remotes.stores(layout)}
     return Cleared({store: count for store, count in deleted.items() if store in named and count}, report.total("objects"))
+
+
+def mend_cache(layout: Layout) -> None:
+    """Put what the locks name into the cache again where it lacks it, as a restored one does. The pipeline must be up to date."""
+    cache = remotes.cache(layout)
+    stored = contents(cache)
+    manifests = read_manifests(cache, stored)
+
+    def is_whole(md5: str) -> bool:
+        return md5 in stored.objects and all(member in stored.objects for member in manifests.get(md5, {}).values())
+
+    made = f"{layout.artifacts.name}/"  # metrics need not be in a cache
+    lacking = [
+        stage
+        for stage, outs in outs_by_stage(layout.lock).items()
+        if any(path.startswith(made) and not is_whole(md5) for path, md5 in outs.items())
+    ]
+    if lacking:
+        dvc.commit(layout, lacking)
+        close_private(layout)
 
 
 def drop_finished_terms(project: Project) -> None:
