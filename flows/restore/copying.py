@@ -119,12 +119,12 @@ def copy_project(project: Project, folder: Path) -> Copy:
 
 def _copy_stores(layout: Layout, folder: Path, stores: Iterable[FolderStore]) -> dict[str, tuple[str, ...]]:
     """Copy cache and remotes, and let DVC's own settings of the copy name them."""
-    places: dict[str, tuple[str, ...]] = {}
-    settings = folder / PROJECT / ".dvc" / "config.local"
-    lines = [settings.read_text(encoding="utf-8")] if settings.exists() else []
     from configobj import ConfigObj  # type: ignore[import-untyped]  # what DVC itself parses them with
 
-    config = ConfigObj(lines[0].splitlines() if lines else [], interpolation=False)
+    places: dict[str, tuple[str, ...]] = {}
+    settings = folder / PROJECT / ".dvc" / "config.local"
+    lines = settings.read_text(encoding="utf-8").splitlines() if settings.exists() else []
+    config = ConfigObj(lines, interpolation=False)
     for store in stores:
         name = store.name.replace(" ", "-")
         if remotes.is_own(layout, store):
@@ -136,7 +136,6 @@ def _copy_stores(layout: Layout, folder: Path, stores: Iterable[FolderStore]) ->
         title, key = (
             (remotes.CACHE, "dir") if store.name == remotes.CACHE else (f'remote "{store.name.partition(" ")[2]}"', "url")
         )
-        title = f"'{title}'" if " " in title else title
         config[title] = dict(config.get(title, {})) | {key: str(folder / name)}
     text = "\n".join(config.write())
     write_atomically(settings, f"{text}\n".encode())
