@@ -36,6 +36,8 @@ class Backup:
 
     def restore(self, pipeline: FakePipeline, stores: Iterable[str] = EVERYTHING) -> None:
         """Make stores what they were, as a backup program does: what came later is gone."""
+        with pipeline.process() as project:
+            project.ledger.head()  # and lets go of its file: no process of the fake has it open any more
         for name in sorted({name for store in stores for name in STORES[store]}):
             here, kept = pipeline.root.parent / name, self.folder / name
             if here.is_dir():

@@ -29,6 +29,8 @@ from lmeraser.core.files import write_atomically
 from lmeraser.core.layout import Layout
 from lmeraser.core.progress import say
 from lmeraser.pipeline.locks import compare, read_files, read_outs
+from lmeraser.prove.home import load_or_create_project_id
+from lmeraser.prove.keys import load_or_create_signer, signing_key_path
 
 EVENT = "drill"
 DICE = random.SystemRandom()  # nobody chooses who is erased, or what is restored
@@ -112,6 +114,7 @@ def _require_whole(project: Project) -> None:
 def _drill_in(copy: Copy, erase: int, restores: int) -> DrillReport:
     start = time.monotonic()
     build(copy.layout)  # its source may lie elsewhere now
+    _make_keys(copy.layout)
     commit(copy.layout.root, "the copy")
     copy.back_up()
     say(f"drill: a backup of {', '.join(copy.places)}; {erase} people are erased")
@@ -124,6 +127,15 @@ def _drill_in(copy: Copy, erase: int, restores: int) -> DrillReport:
         done = rounds[-1]
         say(f"drill: {', '.join(stores)} restored: {done.back} of {erase} were back, {done.came_back} after reapply")
     return DrillReport(erase, tuple(rounds), time.monotonic() - start)
+
+
+def _make_keys(layout: Layout) -> None:
+    """What a backup must have, or nothing of it can be restored: a project has it from its first request and certificate on."""
+    project = Project(layout)
+    project.ensure_subject_key()
+    project.ledger.close()
+    load_or_create_signer(signing_key_path(layout.private_state), layout.public_keys)
+    load_or_create_project_id(layout.project_id)
 
 
 def _choices(stores: Sequence[str], restores: int) -> list[tuple[str, ...]]:
@@ -165,7 +177,8 @@ def _restore(copy: Copy, stores: tuple[str, ...], people: frozenset[str], made: 
     with workspace(project):
         outcome = reapply(project, copy.kept)
         left = people_back(project, people).everybody
-        clean = audit_stores(copy.layout).clean
+        # Where nothing was certified `reapply` itself read every store whole, and raised where something was left.
+        clean = not outcome.finished or audit_stores(copy.layout).clean
     project.ledger.close()
     equal = read_outs(copy.layout.lock) == made and compare(made, read_files(copy.layout.root, made)).equal
     if TREE in stores:

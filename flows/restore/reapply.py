@@ -111,9 +111,7 @@ def reapply(project: Project, elsewhere: Path | None = None, head: Head | None =
     lacked = len(everybody - witnesses.people["list"])
     back = people_back(project, everybody - ground.everybody(project.ledger.all(open_only=True)))
     repeats = _take_effect(project, witnesses, back)
-    if not _is_current(project):
-        _mend(project)
-    mend_cache(project.layout)
+    _bring_up_to_date(project)
     if back.copy:
         refresh(project, renewed=True)
     finished = [request for request in coordinator.run_open(project, retry_failed=True) if request.state == CERTIFIED]
@@ -178,12 +176,30 @@ def _is_current(project: Project) -> bool:
     return True
 
 
+def _bring_up_to_date(project: Project) -> None:
+    """Mend list, pipeline and cache where parts of different ages came together; a killed retraining goes on by itself."""
+    layout = project.layout
+    begun = [request for request in project.ledger.all(open_only=True) if request.batch_id]
+    for request in begun:
+        lock_backups.mend(layout, request.batch_id or "")
+    if not _is_current(project):
+        if any(request.reached == "removed" for request in begun) and not _is_foreign(layout):
+            return
+        _mend(project)
+    mend_cache(layout)
+
+
+def _is_foreign(layout: Layout) -> bool:
+    """Whether something is stale for another reason than the list and what stages make."""
+    try:
+        return bool(ground.foreign_changes(dvc.status(layout)))
+    except ProjectError:
+        return True
+
+
 def _mend(project: Project) -> None:
     """Bring the list and the pipeline up to date."""
     layout = project.layout
-    for request in project.ledger.all(open_only=True):
-        if request.batch_id:
-            lock_backups.mend(layout, request.batch_id)
     if not layout.erased.exists():
         ErasedList(None, frozenset()).write(layout.erased)
     ground.keep_list(project)

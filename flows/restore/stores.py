@@ -46,6 +46,12 @@ def clear_stores(project: Project) -> Cleared:
     project.ledger.scrub()
     condemned = purging.remembered(layout)
     terms = replace(terms, objects=condemned.objects, run_entries=condemned.run_entries)
+    named = {store.name for store in remotes.stores(layout)}
+    cleared = {store: count for store, count in deleted.items() if store in named and count}
+    if not (condemned.objects or condemned.run_entries or terms.patterns()):
+        purging.retire_journal(layout, BATCH)
+        purging.drop_search_terms(layout, BATCH)
+        return Cleared(cleared, 0)  # nothing was ever purged here, and no store knows anybody: a scan would look for nothing
     report = purging.scan_stores(layout, terms, project.erased.pseudonyms, EVERYTHING)
     purging.retire_journal(layout, BATCH)
     if not report.clean:
@@ -54,8 +60,7 @@ def clear_stores(project: Project) -> Cleared:
             "that, and run `lmeraser reapply` again"
         )
     purging.drop_search_terms(layout, BATCH)
-    named = {store.name for store in remotes.stores(layout)}
-    return Cleared({store: count for store, count in deleted.items() if store in named and count}, report.total("objects"))
+    return Cleared(cleared, report.total("objects"))
 
 
 def mend_cache(layout: Layout) -> None:
