@@ -8,8 +8,9 @@ from flows.requests.quarantine import whole_layout
 from lmeraser.core.errors import LmeraserError
 from lmeraser.core.layout import Layout
 from lmeraser.core.params import load_params
-from lmeraser.data.records import read_table
+from lmeraser.data.records import Part, read_table
 from lmeraser.erase.retained import record_files
+from lmeraser.pipeline.locks import md5_of_file
 from lmeraser.sources import open_source
 
 
@@ -37,6 +38,22 @@ def people_back(project: Project, erased: Set[str]) -> Back:
     in_copy = _in_records(project, served) if served != project.layout else set()
     in_records, in_source = _in_records(project, project.layout), _in_source(project)
     return Back(*(frozenset(people & erased) for people in (in_records, in_source, in_copy)))
+
+
+def condemned_files(project: Project, people: Set[str]) -> tuple[str, ...]:
+    """MD5s of the files of records that hold a record of these people, sorted: wherever such content lies, it must go."""
+    if not people:
+        return ()
+    key, condemned = project.subject_key(), set[str]()
+    for path in record_files(project.layout, project.params):
+        try:
+            for file in Part.of(path).files:
+                subjects = read_table(file, ("subject",))["subject"].unique().to_pylist()
+                if not people.isdisjoint(map(key.pseudonym, subjects)):
+                    condemned.add(md5_of_file(file))
+        except LmeraserError:
+            continue
+    return tuple(sorted(condemned))
 
 
 def _in_records(project: Project, layout: Layout) -> set[str]:

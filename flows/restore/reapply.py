@@ -19,15 +19,17 @@ from typing import Any
 from flows.dvc import command as dvc
 from flows.dvc import lock_backups
 from flows.project import Project
+from flows.purge import step as purging
 from flows.purge.git_history import Repository
 from flows.requests import coordinator, ground
 from flows.requests.quarantine import refresh
 from flows.requests.repeats import Repeats, receive_again
-from flows.restore.back import Back, people_back
+from flows.restore.back import Back, condemned_files, people_back
 from flows.restore.chain import known_chain, require_subject_key, take_in
-from flows.restore.stores import Cleared, clear_stores, drop_finished_terms, mend_cache
+from flows.restore.stores import BATCH, Cleared, clear_stores, drop_finished_terms, mend_cache
 from flows.restore.witnesses import Witnesses, ask_witnesses
 from flows.run.build import build
+from lmeraser.core.digest import sha256
 from lmeraser.core.errors import ProjectError
 from lmeraser.core.files import discard, write_atomically
 from lmeraser.core.layout import Layout
@@ -110,6 +112,7 @@ def reapply(project: Project, elsewhere: Path | None = None, head: Head | None =
     _keep_locks(project.layout)
     lacked = len(everybody - witnesses.people["list"])
     back = people_back(project, everybody - ground.everybody(project.ledger.all(open_only=True)))
+    _condemn(project, back)
     repeats = _take_effect(project, witnesses, back)
     _bring_up_to_date(project)
     if back.copy:
@@ -152,6 +155,14 @@ def _take_effect(project: Project, witnesses: Witnesses, back: Back) -> list[str
     for error in coordinator.take_in(project):  # artifacts of different ages: it is in effect once they are built
         say(f"not in effect yet: {error}")
     return sorted(repeated)
+
+
+def _condemn(project: Project, back: Back) -> None:
+    """Remember by digest what of the restored records must go: the journals of purges may have been restored, and know nothing."""
+    objects = condemned_files(project, back.records)
+    if objects:
+        name = f"{BATCH}-{sha256(' '.join(objects).encode())[:16]}"
+        purging.write_journal(project.layout, name, purging.PurgeJournal(objects=objects, run_entries=()))
 
 
 def _keep_locks(layout: Layout) -> None:
