@@ -158,7 +158,7 @@ def _take_effect(project: Project, witnesses: Witnesses, back: Back) -> list[str
 
 
 def _condemn(project: Project, back: Back) -> None:
-    """Remember by digest what of the restored records must go: the journals of purges may have been restored, and know nothing."""
+    """Remember by digest what of the restored records must go: the journals of purges may have been restored as well."""
     objects = condemned_files(project, back.records)
     if objects:
         name = f"{BATCH}-{sha256(' '.join(objects).encode())[:16]}"

@@ -193,7 +193,9 @@ def test_people_are_out_of_what_is_served_before_anything_is_retrained(
 ) -> None:
     from histories import served_ids, training_ids
 
+    from flows.requests import coordinator
     from flows.restore import reapply as module
+    from flows.restore.stores import Cleared
 
     served: list[set[str]] = []
 
@@ -201,9 +203,9 @@ def test_people_are_out_of_what_is_served_before_anything_is_retrained(
         served.append(served_ids(restorable.pipeline))
         return []
 
-    monkeypatch.setattr(module.coordinator, "run_open", look)
+    monkeypatch.setattr(coordinator, "run_open", look)
     restorable.backup.restore(restorable.pipeline)
-    monkeypatch.setattr(module, "clear_stores", lambda _: module.Cleared({}, 0))
+    monkeypatch.setattr(module, "clear_stores", lambda _: Cleared({}, 0))
     restorable.reapply()
     assert served
     assert not served[0] & training_ids((PERSON,))
