@@ -44,7 +44,7 @@ def clear_stores(project: Project) -> Cleared:
         purging.write_journal(layout, BATCH, journal)
     deleted = purging.carry_out(layout, journal)
     project.ledger.scrub()
-    condemned = purging.remembered(layout)
+    condemned = journal.condemned  # with what earlier purges condemned, but for run entries that are seen to be clean now
     terms = replace(terms, objects=condemned.objects, run_entries=condemned.run_entries)
     named = {store.name for store in remotes.stores(layout)}
     cleared = {store: count for store, count in deleted.items() if store in named and count}

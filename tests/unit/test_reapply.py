@@ -385,3 +385,24 @@ def test_whatever_is_erased_backed_up_and_restored_nobody_is_back_after_reapply(
                 require_nobody_back(pipeline, *erased)
             keep_certificates(pipeline, kept)
     shutil.rmtree(folder)
+
+
+@pytest.mark.xfail(
+    reason="a remote restored alone, after private state had been restored, keeps two objects that the plan of the purge takes for "
+    "clean: the scan finds them, and `reapply` ends with 1",
+    strict=True,
+)
+@pytest.mark.campaign("50 restores take half a minute; the property above tries some in `make test`")
+def test_fifty_random_restores_bring_nobody_back(prepared: Restorable, tmp_path: Path) -> None:
+    (tmp_path / "temporary").mkdir()
+    with fakes(tmp_path / "temporary") as patch:
+        dice = random.Random(2)
+        patch.setattr(uuid, "uuid4", lambda: uuid.UUID(int=dice.getrandbits(128), version=4))
+        made, back = prepared.copy(tmp_path / "fake"), 0
+        for _ in range(50):
+            keep_certificates(made.pipeline, tmp_path / "kept")
+            made.backup.restore(made.pipeline, dice.sample(EVERYTHING, dice.randint(1, len(EVERYTHING))))
+            back += made.pipeline.json("reapply", "--certificates", str(tmp_path / "kept"))["back_in_records"]
+            require_nobody_back(made.pipeline, PERSON, OTHER)
+        assert back > 10, "too few restores brought anybody back"
+        print(f"50 restores, {back} of them brought somebody back, nobody after reapply")
