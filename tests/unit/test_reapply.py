@@ -388,8 +388,8 @@ def test_whatever_is_erased_backed_up_and_restored_nobody_is_back_after_reapply(
 
 
 @pytest.mark.xfail(
-    reason="a remote restored alone, after private state had been restored, keeps two objects that the plan of the purge takes for "
-    "clean: the scan finds them, and `reapply` ends with 1",
+    reason="a remote restored alone, after private state had been restored, keeps two objects that the plan of the purge takes "
+    "for clean: the scan finds them, and `reapply` ends with 1",
     strict=True,
 )
 @pytest.mark.campaign("50 restores take half a minute; the property above tries some in `make test`")
