@@ -2,6 +2,7 @@
 
 import os
 from collections.abc import Mapping, Sequence
+from itertools import pairwise
 from pathlib import Path
 from types import MappingProxyType
 
@@ -44,6 +45,39 @@ def would_keep(folder: Path) -> list[str]:
     if answer.returncode:
         raise ProjectError("the project is not in a git repository; run `git init && git add -A && git commit` first")
     return _names(answer)
+
+
+def versions_of(folder: Path, name: str) -> list[tuple[str, bytes]]:
+    """Every content that any branch, tag, stash or reflog knows of a file, or of the files of a folder: name and content, sorted.
+
+    Names are relative to `name`'s repository. Nothing where there is no repository, or no git.
+    """
+    log = (
+        "log",
+        "--all",
+        "--reflog",
+        "--full-history",
+        "-m",
+        "--no-renames",
+        "--format=",
+        "--raw",
+        "-z",
+        "--no-abbrev",
+        "--",
+        name,
+    )
+    try:
+        answer = run(folder, *log)
+    except FileNotFoundError:
+        return []
+    fields = answer.stdout.decode(errors="surrogateescape").split("\0") if not answer.returncode else []
+    named = {(path, entry.split()[3]) for entry, path in pairwise(fields) if entry.lstrip().startswith(":")}
+    contents = []
+    for path, identity in sorted(named):
+        blob = run(folder, "cat-file", "blob", identity) if set(identity) != {"0"} else None
+        if blob and not blob.returncode:
+            contents.append((path, blob.stdout))
+    return contents
 
 
 def init(folder: Path) -> None:

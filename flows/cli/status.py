@@ -35,7 +35,7 @@ def _of_request(project: "Project", request_id: str) -> Result:
 
 
 def _of_all(project: "Project") -> Result:
-    from flows.cli.summary import missing_from_list, outdated_exports, summary
+    from flows.cli.summary import missing_from_list, older_ledger, outdated_exports, summary
 
     summaries = [summary(project, request) for request in project.ledger.all()]
     late = sum(request["late"] for request in summaries)
@@ -44,8 +44,9 @@ def _of_all(project: "Project") -> Result:
         lines.append(f"{late} requests are late")
     missing, missing_lines = missing_from_list(project)
     outdated, outdated_lines = outdated_exports(project)
-    result = {"requests": summaries, "late": late} | missing | outdated
-    lines += missing_lines + outdated_lines
+    restored, restored_lines = older_ledger(project)
+    result = {"requests": summaries, "late": late} | missing | outdated | restored
+    lines += missing_lines + outdated_lines + restored_lines
     rebuilds = due_rebuilds(project)
     if rebuilds:
         result["rebuilds_due"] = rebuilds

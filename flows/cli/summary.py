@@ -131,6 +131,14 @@ def missing_from_list(project: Project) -> Result:
     return ({"missing_from_list": missing}, [line]) if missing else ({}, [])
 
 
+def older_ledger(project: Project) -> Result:
+    """Where ledger and certificates are of different ages, as after a restore: the line that says so; else nothing."""
+    from flows.restore.chain import older_line
+
+    line = older_line(project)
+    return ({"restored": line}, [line]) if line else ({}, [])
+
+
 def outdated_exports(project: Project) -> Result:
     """How many versions of the model were exported before the last erasure, and what to do; else nothing."""
     from flows.release.export import outdated

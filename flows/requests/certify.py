@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING
 from flows import git
 from flows.project import Project
 from flows.requests import ground
+from flows.requests.repeats import repeats_checks, repeats_of
 from flows.requests.verify import prove_absence, served_digests
 from flows.requests.work import Done, Work
 from lmeraser.core.code import PACKAGES
@@ -20,6 +21,7 @@ from lmeraser.core.environment import fingerprint
 from lmeraser.core.errors import StepFailedError, VerificationError
 from lmeraser.erase.batches import BatchRecord
 from lmeraser.erase.erased import IMAGE, images_among, people_among
+from lmeraser.erase.ledger_restored import RESTORED
 from lmeraser.erase.requests import Request
 from lmeraser.erase.states import CERTIFIED
 from lmeraser.pipeline.locks import compare, read_outs
@@ -30,7 +32,7 @@ from lmeraser.prove.home import load_or_create_project_id
 from lmeraser.prove.keys import load_or_create_signer, load_public, signing_key_path
 from lmeraser.prove.selection import AuditKey
 from lmeraser.prove.statement import Check, Counts, Erasure, Store
-from lmeraser.prove.verify import verify_bytes
+from lmeraser.prove.verify import Head, verify_bytes
 
 if TYPE_CHECKING:
     from securesystemslib.signer._key import SSlibKey  # the package does not export it to mypy
@@ -51,6 +53,12 @@ def require_served(project: Project, batch: BatchRecord) -> dict[str, str]:
     return served
 
 
+def known_head(project: Project) -> Head | None:
+    """The last certificate that the ledger knows: that it issued, or that was restored to it; None if it knows none."""
+    known = [event for kind in (CERTIFIED, RESTORED) if (event := project.ledger.last_event(kind))]
+    return max(((int(event.data["sequence"]), str(event.data["sha256"])) for event in known), default=None)
+
+
 def certify(work: Work) -> Done:
     """Sign what was done for one request, append it to the chain of certificates, and end the request."""
     project, batch = work.project, work.batch
@@ -58,10 +66,8 @@ def certify(work: Work) -> Done:
     (request,) = work.requests
     ground.require_ground(project, batch)
     signer = load_or_create_signer(signing_key_path(layout.private_state), layout.public_keys)
-    known = ledger.last_event("certified")
-    head = (int(known.data["sequence"]), str(known.data["sha256"])) if known else None
-    keys = load_public(layout.public_keys)
-    path = issue(layout.certificates, erasure_of(project, batch, request), signer, keys, head)
+    known, keys = known_head(project), load_public(layout.public_keys)
+    path = issue(layout.certificates, erasure_of(project, batch, request), signer, keys, known)
     signed = read_head(layout.certificates)
     if signed is None:
         raise VerificationError("certificates/HEAD is missing although a certificate was signed; restore it from git")
@@ -106,7 +112,10 @@ def erasure_of(project: Project, batch: BatchRecord, request: Request) -> Erasur
         environment=made_in,
         fingerprint=fingerprint(made_in),
         code_revision=git.revision(layout.root, CODE),
-        checks=tuple(Check(check, result) for check, result in (*batch.checks, *batch.scan)),
+        checks=(
+            *(Check(check, result) for check, result in (*batch.checks, *batch.scan)),
+            *repeats_checks(repeats_of(project, request.request_id)),
+        ),
         stores=tuple(Store(counts.store, counts.deleted, counts.residue, counts.unknown) for counts in batch.stores),
         absence=_absence(project, batch, request),
         source=batch.source or "",

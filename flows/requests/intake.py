@@ -9,6 +9,7 @@ from typing import NamedTuple
 from flows.dvc import command as dvc
 from flows.project import Project
 from flows.requests.quarantine import refresh, solve, whole_layout
+from flows.requests.repeats import repeats_of
 from flows.run.moves import placer_of, roster_of
 from lmeraser.core.errors import BadInputError, BlockedError, LmeraserError, ProjectError, RequestError, UnknownSubjectError
 from lmeraser.core.layout import Layout
@@ -82,7 +83,8 @@ def validate(project: Project, request: Request, subjects: Sequence[str] = (), i
     digests = list(dict.fromkeys(images)) or roster.images(request.pseudonyms)
     move = project.ledger.move
     try:
-        _check(project, request, roster.facts, Named(names, digests), layout)
+        if repeats_of(project, request.request_id) is None:  # else its people are on the list, and may be back in a store alone
+            _check(project, request, roster.facts, Named(names, digests), layout)
         plan = roster.plan(request.pseudonyms, request.include_public)
         _check_size(project, request, plan)
     except BlockedError as error:
@@ -283,7 +285,9 @@ def _solve_if_possible(project: Project, folder: str | None) -> None:
 
 
 def needs_approval(project: Project, request: Request) -> bool:
-    return project.params.service.approval and request.state == "validated"
+    """What repeats erasures needs no second yes."""
+    waits = project.params.service.approval and request.state == "validated"
+    return waits and repeats_of(project, request.request_id) is None
 
 
 def approve(project: Project, request_id: str, by: str, solved: bool = True) -> Request:

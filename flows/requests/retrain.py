@@ -33,11 +33,11 @@ def retrain(work: Work) -> Done:
     try:
         if plan.exact and plan.records_removed and changed_stages(project, batch)[0] <= expected_changes(project, plan):
             seconds = _update(work, plan)
-            before.drop(project.layout, batch.batch_id)
         else:
             if plan.exact and plan.records_removed:  # not the state that was planned on
                 batch = replace(batch, moved=True)
             build.build(project.layout, work.workers)
+        before.drop(project.layout, batch.batch_id)  # also of a try that was killed: it holds the people
     except LmeraserError:
         restore(project, batch)
         raise

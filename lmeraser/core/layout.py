@@ -160,6 +160,11 @@ class Layout:
         return self.private_state / f"{batch_id}.before"
 
     @property
+    def restored_locks(self) -> Path:
+        """Copies of locks as a restore brought them, until the stores are cleared: they tell what was made of what."""
+        return self.private_state / "restored"
+
+    @property
     def newcomers(self) -> Path:
         """Where people would stand who are to come, as counts."""
         return self.private_state / "newcomers.json"

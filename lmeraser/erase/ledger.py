@@ -22,6 +22,7 @@ from lmeraser.erase.batches import BatchRecord
 from lmeraser.erase.erased import images_among
 from lmeraser.erase.ledger_events import GENESIS, LedgerEvent, check_events, event_digest
 from lmeraser.erase.ledger_pauses import UNCLAIMED, Pauses
+from lmeraser.erase.ledger_restored import Restoring
 from lmeraser.erase.ledger_schema import batches, connect, events, requests, sqlite_url, transaction, words
 from lmeraser.erase.requests import Request
 from lmeraser.erase.states import BLOCKED, FAILED, FINAL, HOLD, WAY, may_follow
@@ -60,7 +61,7 @@ def _event(row: Any) -> LedgerEvent:
     return LedgerEvent(row.seq, row.request_id, row.at, row.kind, json.loads(row.data), row.previous, row.digest)
 
 
-class Ledger(Pauses):
+class Ledger(Pauses, Restoring):
     """Open with `Ledger.open`. Every method is one transaction."""
 
     def __init__(self, engine: sa.Engine, clock: Callable[[], float]) -> None:

@@ -62,6 +62,17 @@ class Request:
 
 
 @dataclass(frozen=True)
+class Restored:
+    """A certified request as its certificate tells of it. Attributes: certificate: the file's path in the project."""
+
+    request_id: str
+    received_at: str
+    pseudonyms: tuple[str, ...]
+    include_public: bool
+    certificate: str
+
+
+@dataclass(frozen=True)
 class Event:
     """A request as a controller sends it; everything else in the message is dropped."""
 
