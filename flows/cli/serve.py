@@ -11,6 +11,7 @@ EXIT_CODES = {
     1: "the device failed, or the artifacts are of two environments",
     2: f"{BAD_INPUT}: no project, nothing built, a port in use",
 }
+LOOPBACK = ("127.0.0.1", "::1", "localhost")
 NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,63}")
 EXAMPLES = ["lmeraser serve", "lmeraser serve --host 0.0.0.0 --port 8080 --behind-proxy --rate 50", "lmeraser serve --one-pass"]
 
@@ -33,6 +34,11 @@ def arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--max-body", type=int, metavar="BYTES", default=8_000_000, help="of a request")
     parser.add_argument("--max-images", type=int, metavar="N", default=256, help="of a request")
     parser.add_argument("--rate", type=float, metavar="N", default=100.0, help="requests a second and client; 0: as many as come")
+    parser.add_argument(
+        "--report",
+        action=argparse.BooleanOptionalAction,
+        help="show the report page at / (default: where only this machine reaches it)",
+    )
     parser.add_argument("--behind-proxy", action="store_true", help="believe a proxy on this machine who the client is")
 
 
@@ -58,5 +64,6 @@ def act(options: argparse.Namespace) -> Result:
 
     model = open_model(project.layout, options.one_pass, options.batch)
     limits = Limits(options.max_body, options.max_images, options.rate)
-    run(model, options.name, limits, Place(options.host, options.port, options.behind_proxy))
+    report = options.host in LOOPBACK if options.report is None else options.report
+    run(model, options.name, limits, Place(options.host, options.port, options.behind_proxy, report))
     return {"served": options.name}, ["serve: ended"]

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 import uvicorn
 from starlette.types import ASGIApp
 
-from flows.serving import inference, metrics, predict
+from flows.serving import inference, metrics, page, predict
 from flows.serving.app import make_app
 from flows.serving.asking import Server
 from flows.serving.limits import Limits
@@ -26,11 +26,13 @@ SWITCH_S = 0.001  # s after which a computing thread lets the server's own go on
 
 @dataclass(frozen=True)
 class Place:
-    """Where it listens. Attributes: behind_proxy: whether a proxy on this machine names the client."""
+    """Where it listens. Attributes: behind_proxy: whether a proxy on this machine names the client; report: whether the report
+    page is shown there."""
 
     host: str
     port: int
     behind_proxy: bool
+    report: bool = False
 
 
 def bind(host: str, port: int) -> socket.socket:
@@ -51,11 +53,13 @@ def bind(host: str, port: int) -> socket.socket:
     return bound
 
 
-def application(model: LiveModel, name: str, limits: Limits) -> tuple[ASGIApp, Pool]:
-    """The model's routes, and the threads that compute their answers."""
+def application(model: LiveModel, name: str, limits: Limits, report: bool = False) -> tuple[ASGIApp, Pool]:
+    """The model's routes, and the threads that compute their answers. Args: report: also the report page."""
     numbers, pool = Metrics(model), Pool()
     server = Server(model, name, limits, pool, numbers)
     routers = [inference.make_router(server), predict.make_router(server), metrics.make_router(numbers)]
+    if report:
+        routers.append(page.make_router(model.watch.layout))
     return make_app(routers, limits, numbers), pool
 
 
@@ -74,7 +78,7 @@ def run(model: LiveModel, name: str, limits: Limits, place: Place) -> None:
     """Serve until SIGTERM or Ctrl-C; answers that were begun are finished."""
     with bind(place.host, place.port) as bound, model:
         begin(model)
-        app, pool = application(model, name, limits)
+        app, pool = application(model, name, limits, place.report)
         sys.setswitchinterval(SWITCH_S)
         for number in (signal.SIGTERM, signal.SIGINT):  # uvicorn raises them again at its end
             signal.signal(number, lambda *_: None)

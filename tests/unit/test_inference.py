@@ -194,3 +194,21 @@ def test_what_is_no_image_file_or_no_form_is_refused(ask: Client) -> None:
     assert refusal(content=b"--x--\r\n", headers={"content-type": "multipart/form-data; boundary=x"})[0] == 400
     huge = encoded(Image.new("L", (2000, 2000)))
     assert "more than image.max_pixels" in refusal(content=huge, headers={"content-type": "image/png"})[1]
+
+
+# the report page
+
+
+def test_report_page_is_shown_where_it_is_asked_for_and_made_once_for_many(model: LiveModel) -> None:
+    app, pool = application(model, NAME, LIMITS, report=True)
+    ask = Client(app)
+    pages = [ask("GET", "/") for _ in range(2)]
+    pool.close()
+    assert [page.status_code for page in pages] == [200, 200]
+    assert pages[0].headers["cache-control"] == "no-store"
+    assert "Erasure report" in pages[0].text
+    assert pages[0].content == pages[1].content
+
+
+def test_nobody_is_shown_the_report_page_unasked(ask: Client) -> None:
+    assert ask("GET", "/").status_code == 404
