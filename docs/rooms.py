@@ -24,9 +24,10 @@ LEARNS = ("lmeraser.learn", "lmeraser.serve")  # the rooms with torch
 Arrow = tuple[str, str]  # who imports, what is imported
 
 # px
-WIDTH, TOP = 1240, 96
-BOX, GAP = 80, 22  # height of a room, and the distance to the floor below
-COLUMN, LANES = 400, 76  # width of a column's rooms, and of the lanes for arrows at each of its sides
+WIDTH, TOP = 1300, 96
+BOX, GAP = 80, 22  # least height of a room, and the distance to the floor below
+COLUMN, LANES = 420, 84  # width of a column's rooms, and of the lanes for arrows at each of its sides
+LINE = 13  # between two lines of a room's text
 LEFT, RIGHT = 20 + LANES, WIDTH - 20 - LANES - COLUMN  # where the rooms of the two columns begin
 LANE = 13  # between two lanes
 
@@ -60,17 +61,24 @@ HEAD = """\
 
 @dataclass(frozen=True)
 class Place:
-    """Where a room is drawn, in px. Attributes: half: `left` or `right` where two share a floor, else empty."""
+    """Where a room is drawn, in px. Attributes: half: `left` or `right` for the ends of a floor that several share, else empty;
+    lines: the room's text."""
 
     floor: int
     x: float
     y: float
     width: float
+    height: float
     half: str
+    lines: tuple[str, ...]
 
     @property
     def middle(self) -> float:
         return self.x + self.width / 2
+
+    @property
+    def bottom(self) -> float:
+        return self.y + self.height
 
 
 def floors(package: str) -> list[list[str]]:
@@ -117,32 +125,47 @@ def sentence(room: str) -> str:
     return re.split(r"; |\. ", " ".join(re.sub(r"`|\([^)]*\)", "", text.partition("\n\n")[0]).split()))[0].rstrip(".")
 
 
-def places(rows: list[list[str]], x: float, y: float) -> dict[str, Place]:
+def text_of(room: str, width: float, every: Collection[Arrow]) -> tuple[str, ...]:
+    """The room's sentence, and, for whoever calls it from outside, the rooms of lmeraser that it imports. Args: width: px."""
+    lines = textwrap.wrap(sentence(room), int(width / 6.9))
+    if not room.startswith("lmeraser."):
+        called = [new.partition(".")[2] for old, new in every if old == room and new.startswith("lmeraser.")]
+        lines += textwrap.wrap(f"→ {', '.join(called)}", int(width / 6.9)) if called else []
+    return tuple(lines)
+
+
+def places(rows: list[list[str]], x: float, y: float, every: Collection[Arrow]) -> dict[str, Place]:
+    """A floor is as high as its longest text asks for."""
     found = {}
     for floor, rooms in enumerate(rows):
         width = (COLUMN - 14 * (len(rooms) - 1)) / len(rooms)
+        texts = {room: text_of(room, width - 14, every) for room in rooms}
+        height = max(BOX, 30 + LINE * max(map(len, texts.values())))
         for number, room in enumerate(rooms):
-            half = ("left", "right")[number] if len(rooms) == 2 else ""
-            found[room] = Place(floor, x + number * (width + 14), y + floor * (BOX + GAP), width, half)
+            half = "" if len(rooms) == 1 else {0: "left", len(rooms) - 1: "right"}.get(number, "")
+            found[room] = Place(floor, x + number * (width + 14), y, width, height, half, texts[room])
+        y += height + GAP
     return found
 
 
-def draw_room(room: str, place: Place, every: Collection[Arrow]) -> list[str]:
-    """A box with the room's name, its sentence, and, for whoever calls it from outside, the rooms of lmeraser that it imports."""
+def draw_room(room: str, place: Place) -> list[str]:
+    """A box with the room's name and its text."""
     kind = "torch" if room in LEARNS else "room"
-    lines = textwrap.wrap(sentence(room), int(place.width / 6.5))
-    package = room.partition(".")[0]
-    if package != "lmeraser":
-        called = [new.partition(".")[2] for old, new in every if old == room and new.startswith("lmeraser.")]
-        lines += textwrap.wrap(f"→ {', '.join(called)}", int(place.width / 6.2)) if called else []
     name = "stages/*" if room == "stages" else "/".join(room.split(".")[1:])
-    box = f'<rect class="{kind}" x="{place.x:g}" y="{place.y:g}" width="{place.width:g}" height="{BOX}" rx="6"/>'
+    box = f'<rect class="{kind}" x="{place.x:g}" y="{place.y:g}" width="{place.width:g}" height="{place.height:g}" rx="6"/>'
     title = f'<text class="name" x="{place.x + 10:g}" y="{place.y + 18:g}">{escape(name)}</text>'
     texts = [
-        f'<text class="text" x="{place.x + 10:g}" y="{place.y + 33 + 13 * number:g}">{escape(line)}</text>'
-        for number, line in enumerate(lines)
+        f'<text class="text" x="{place.x + 10:g}" y="{place.y + 33 + LINE * number:g}">{escape(line)}</text>'
+        for number, line in enumerate(place.lines)
     ]
     return [box, title, *texts]
+
+
+def _free_lane(taken: dict[tuple[str, int], list[tuple[int, int]]], side: str, above: int, below: int) -> int:
+    lane = 1
+    while any(above <= last and first <= below for first, last in taken.get((side, lane), [])):
+        lane += 1
+    return lane
 
 
 def draw_arrows(among: Iterable[Arrow], where: dict[str, Place]) -> list[str]:
@@ -154,64 +177,62 @@ def draw_arrows(among: Iterable[Arrow], where: dict[str, Place]) -> list[str]:
         start, end = where[old], where[new]
         if end.floor == start.floor + 1:
             x = min((start, end), key=lambda place: place.width).middle
-            lines.append(f'<path class="line" d="M{x:g} {start.y + BOX:g} V{end.y:g}" marker-end="url(#a)"/>')
+            lines.append(f'<path class="line" d="M{x:g} {start.bottom:g} V{end.y:g}" marker-end="url(#a)"/>')
             continue
-        side = "right" if "right" in (start.half, end.half) else "left"
-        lane = 1
-        while any(start.floor <= last and first <= end.floor for first, last in taken.get((side, lane), [])):
-            lane += 1
+        halves = {start.half, end.half} - {""}
+        sides = sorted(halves) if len(halves) == 1 else ["left", "right"]
+        lane, side = min((_free_lane(taken, side, start.floor, end.floor), side) for side in sides)
         taken.setdefault((side, lane), []).append((start.floor, end.floor))
         ports[old] += 1
         ports[new] += 1
         away = 1 if side == "right" else -1
         out, into = (place.x + (place.width if side == "right" else 0) for place in (start, end))
         x = (max(out, into) if side == "right" else min(out, into)) + away * LANE * lane
-        low, high = start.y + BOX - 9 * ports[old], end.y + 9 * ports[new]
+        low, high = start.bottom - 9 * ports[old], end.y + 9 * ports[new]
         lines.append(f'<path class="line" d="M{out:g} {low:g} H{x:g} V{high:g} H{into + away:g}" marker-end="url(#a)"/>')
     return lines
 
 
-def draw_house(title: str, x: float, y: float, count: int) -> list[str]:
-    height = count * (BOX + GAP) - GAP + 52
+def draw_house(title: str, x: float, y: float, end: float) -> list[str]:
+    """Args: end: where its lowest room ends."""
     return [
-        f'<rect class="house" x="{x - LANES:g}" y="{y - 40:g}" width="{COLUMN + 2 * LANES:g}" height="{height:g}" rx="8"/>',
+        f'<rect class="house" x="{x - LANES:g}" y="{y - 40:g}" width="{COLUMN + 2 * LANES:g}" height="{end - y + 52:g}" rx="8"/>',
         f'<text class="title" x="{x:g}" y="{y - 14:g}">{escape(title)}</text>',
     ]
 
 
 def draw() -> str:
     every, rows = arrows(), {package: floors(package) for package in PRODUCT}
-    stages_y = TOP
-    lmeraser_y = stages_y + len(rows["stages"]) * (BOX + GAP) + 78
-    at = {"flows": (LEFT, TOP), "stages": (RIGHT, stages_y), "lmeraser": (RIGHT, lmeraser_y)}
     titles = {
         "flows": "flows: what people and Prefect call",
         "stages": "stages: one file a DVC stage",
         "lmeraser": "lmeraser: what decides bytes and who goes",
     }
     body: list[str] = []
+    ends: dict[str, float] = {}
+    begins = {"flows": (LEFT, TOP), "stages": (RIGHT, TOP)}
     for package in PRODUCT:
-        x, y = at[package]
-        where = places(rows[package], x, y)
-        body += draw_house(titles[package], x, y, len(rows[package]))
+        x, y = begins[package] if package in begins else (RIGHT, ends["stages"] + 100)
+        where = places(rows[package], x, y, every)
+        ends[package] = max(place.bottom for place in where.values())
+        body += draw_house(titles[package], x, y, ends[package])
         body += draw_arrows(drawn([arrow for arrow in every if arrow[0] in where and arrow[1] in where]), where)
         for room, place in where.items():
-            body += draw_room(room, place, every)
-    height = lmeraser_y + len(rows["lmeraser"]) * (BOX + GAP) + 16
+            body += draw_room(room, place)
+    below = ends["stages"] + 100  # where lmeraser begins
     between, left, right = (LEFT + COLUMN + RIGHT) / 2, LEFT + COLUMN + LANES, RIGHT - LANES
-    stages_end = stages_y + len(rows["stages"]) * (BOX + GAP) - GAP + 12
     body += [
-        f'<path class="file" d="M{left:g} {stages_y + 60:g} H{right:g}"/>',
-        f'<text class="text" x="{between:g}" y="{stages_y + 50:g}" text-anchor="middle">dvc.yaml,</text>',
-        f'<text class="text" x="{between:g}" y="{stages_y + 78:g}" text-anchor="middle">files</text>',
-        f'<path class="wide" d="M{left:g} {lmeraser_y + 60:g} H{right:g}" marker-end="url(#w)"/>',
-        f'<path class="wide" d="M{RIGHT + COLUMN / 2:g} {stages_end:g} V{lmeraser_y - 40:g}" marker-end="url(#w)"/>',
+        f'<path class="file" d="M{left:g} {TOP + 60:g} H{right:g}"/>',
+        f'<text class="text" x="{between:g}" y="{TOP + 50:g}" text-anchor="middle">dvc.yaml,</text>',
+        f'<text class="text" x="{between:g}" y="{TOP + 78:g}" text-anchor="middle">files</text>',
+        f'<path class="wide" d="M{left:g} {below + 60:g} H{right:g}" marker-end="url(#w)"/>',
+        f'<path class="wide" d="M{RIGHT + COLUMN / 2:g} {ends["stages"] + 12:g} V{below - 40:g}" marker-end="url(#w)"/>',
         '<text class="text" x="20" y="28">A room imports rooms below it in its column, and of lmeraser those after its →; none '
         "above it or beside it. Arrows are imports that the code has.</text>",
         '<text class="text" x="20" y="44">What follows from other arrows is not drawn. Orange: the rooms with torch.</text>',
     ]
     listed = escape("\n".join(f"    {old} -> {new}" for old, new in every))
-    head = HEAD.format(width=WIDTH, height=int(height), arrows=listed)
+    head = HEAD.format(width=WIDTH, height=int(max(ends.values()) + 28), arrows=listed)
     return head + "".join(f"  {line}\n" for line in body) + "</svg>\n"
 
 
