@@ -239,8 +239,8 @@ def test_folder_that_has_not_taken_its_place_is_linked_by_nobody_and_dropped_bef
 def test_one_shards_images_are_in_memory_at_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     sizes: list[int] = []
 
-    def noting(*arguments: Any) -> list[tuple[Record, bytes]]:
-        records = read_home(*arguments)
+    def noting(*arguments: Any, **options: Any) -> list[tuple[Record, bytes]]:
+        records = read_home(*arguments, **options)
         sizes.append(len(records))
         return records
 
