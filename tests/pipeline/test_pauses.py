@@ -15,6 +15,7 @@ pytestmark = pytest.mark.slow
 GRACE = 600.0  # s; far more than it takes to withdraw
 
 
+@pytest.mark.campaign("in process: unit/test_pause_histories.py")
 def test_what_is_withdrawn_is_as_before_and_what_is_released_is_certified(project: Sandbox) -> None:
     layout, (first, second) = Layout(project.root), project.people()[:2]
     rows = project.manifest

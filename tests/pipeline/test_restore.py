@@ -32,6 +32,7 @@ def restore(backup: Path, project: Sandbox, *names: str) -> None:
         shutil.copytree(backup / name, project.root.parent / name, symlinks=True)
 
 
+@pytest.mark.campaign("in process: unit/test_reapply.py")
 def test_whole_backup_and_its_stores_bring_nobody_back(project: Sandbox, tmp_path: Path) -> None:
     with_remote(project)
     first, second, third = project.people()[:3]

@@ -360,6 +360,7 @@ ACTIONS = st.one_of(
 )
 
 
+@pytest.mark.slow
 @settings(max_examples=8, deadline=None, suppress_health_check=list(HealthCheck), derandomize=True, phases=[Phase.generate])
 @given(st.lists(ACTIONS, min_size=3, max_size=6))
 def test_whatever_is_erased_backed_up_and_restored_nobody_is_back_after_reapply(

@@ -68,6 +68,7 @@ def outs_without(template: FakePipeline, seeds: frozenset[int], people: frozense
     return dict(read_outs(FakePipeline.build(folder, staying(seeds, people)).layout.lock))
 
 
+@pytest.mark.slow
 @settings(max_examples=6, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(
     st.lists(
@@ -105,6 +106,7 @@ def test_after_any_mix_of_images_and_people_what_is_left_is_what_a_project_witho
     assert ErasedList.read(pipeline.layout.erased).pseudonyms == listed
 
 
+@pytest.mark.slow
 def test_plan_names_exactly_what_changes_also_where_somebody_comes_to_stand_elsewhere(pipeline: FakePipeline) -> None:
     moved = 0
     for row in (row for row in PRIVATE if row.split == "train" and row.subject[-1] in "235"):
