@@ -1,5 +1,8 @@
 """Erasures that are rebuilt because the audit key chose them: which are due, and what a rebuild gave, as events of the ledger."""
 
+import time
+
+from flows.audit.notes import note_rebuild
 from flows.project import Project
 from lmeraser.erase.states import CERTIFIED
 from lmeraser.pipeline.locks import Comparison
@@ -32,3 +35,13 @@ def note_rebuilt(project: Project, comparison: Comparison) -> tuple[str, ...]:
     for request_id in ids:
         project.ledger.note(request_id, REBUILT, {"equal": comparison.equal, "artifacts": comparison.artifacts})
     return ids
+
+
+def rebuild_and_note(project: Project) -> tuple[Comparison, tuple[str, ...]]:
+    """Build again and compare; what came out is in the ledger. Returns also the ids of the requests that it was due for."""
+    from flows.audit.rebuild import rebuild  # what asks only what is due needs no tables
+
+    begun = time.monotonic()
+    comparison = rebuild(project)
+    note_rebuild(project, comparison, time.monotonic() - begun)
+    return comparison, note_rebuilt(project, comparison)

@@ -13,9 +13,9 @@ LOOKS_EVERY_S = 1.0
 
 
 def carried_out(project: Project, request: Request) -> bool:
-    """Whether an open request is one that a coordinator goes on with: not failed, and not waiting for approval."""
+    """Whether an open request is one that a coordinator goes on with: not failed or paused, and not waiting for approval."""
     waits_for_a_person = request.state == "failed" or (request.state == "validated" and project.params.service.approval)
-    return request.is_open and not waits_for_a_person
+    return request.is_open and not waits_for_a_person and not request.is_paused(project.ledger.time())
 
 
 def somebody_waits(project: Project) -> bool:

@@ -2,7 +2,6 @@
 
 import argparse
 import re
-import time
 from contextlib import nullcontext
 from dataclasses import asdict
 from pathlib import Path
@@ -121,18 +120,13 @@ def _due(project: "Project", options: argparse.Namespace) -> Result:
 
 
 def _rebuild(project: "Project", _: argparse.Namespace) -> Result:
-    from flows.audit.due import note_rebuilt
-    from flows.audit.notes import note_rebuild
-    from flows.audit.rebuild import rebuild
+    from flows.audit.due import rebuild_and_note
 
-    begun = time.monotonic()
-    comparison = rebuild(project)
-    note_rebuild(project, comparison, time.monotonic() - begun)
-    rebuilt = list(note_rebuilt(project, comparison))
+    comparison, rebuilt = rebuild_and_note(project)
     verdict = "equal: a build from the retained records gives the same bytes" if comparison.equal else "NOT EQUAL"
     compared = f"{comparison.artifacts} artifacts compared, {len(comparison.differing)} differ"
     noted = [f"noted in the ledger: the erasure of request {request_id} was rebuilt" for request_id in rebuilt]
-    result = {"equal": comparison.equal, **asdict(comparison)} | ({"rebuilt": rebuilt} if rebuilt else {})
+    result = {"equal": comparison.equal, **asdict(comparison)} | ({"rebuilt": list(rebuilt)} if rebuilt else {})
     return result, [compared, *comparison.differing, verdict, *noted]
 
 

@@ -39,16 +39,14 @@ def build() -> None:
 @storable_errors
 def audit(rebuild: bool = True, stores: bool = True) -> str:
     """Rebuild from the retained records and compare; scan every store. Raises: VerificationError if something is found."""
-    from flows.audit.due import note_rebuilt
-    from flows.audit.rebuild import rebuild as build_again
+    from flows.audit.due import rebuild_and_note
     from flows.audit.stores import audit_and_note
 
     project = Project.find()
     results = []
     with workspace(project):
         if rebuild:
-            comparison = build_again(project)
-            note_rebuilt(project, comparison)
+            comparison, _ = rebuild_and_note(project)
             results.append(f"{comparison.artifacts} artifacts compared, {len(comparison.differing)} differ")
             if not comparison.equal:
                 raise VerificationError(results[-1])

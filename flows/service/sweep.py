@@ -52,8 +52,7 @@ def waits(request: Request, now: float | None = None) -> bool:
     """Whether an open request has nobody who works on it, and is to be carried out now. Args: now: seconds since 1970."""
     now = time.time() if now is None else now
     claimed = request.claim_id is not None and (request.lease_until or 0) > now
-    paused = request.is_held or request.in_grace(now)
-    return request.is_open and request.state != "failed" and not claimed and not paused
+    return request.is_open and request.state != "failed" and not claimed and not request.is_paused(now)
 
 
 @flow(name="sweep", persist_result=False, log_prints=False)

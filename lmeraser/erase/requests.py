@@ -56,6 +56,10 @@ class Request:
         """Whether it is in effect and may still be withdrawn. Args: now: seconds since 1970."""
         return self.state == "quarantined" and self.batch_id is None and self.ready_at is not None and now < self.ready_at
 
+    def is_paused(self, now: float) -> bool:
+        """Whether it is in effect and nobody is to carry it out yet. Args: now: seconds since 1970."""
+        return self.is_held or self.in_grace(now)
+
     def late(self, now: datetime) -> bool:
         """Whether it is past its due date and not finished."""
         return self.state not in FINAL and datetime.fromisoformat(self.due_at) < now

@@ -10,6 +10,7 @@ from typing import Any
 import pytest
 import yaml
 from builders import Row, write_source
+from clocks import Clock
 from fake_pipeline import CANARY, FakePipeline, everybody
 from prefect.exceptions import ObjectNotFound
 
@@ -174,6 +175,16 @@ def test_nobody_is_waited_for_who_waits_for_a_person(pipeline: FakePipeline) -> 
         assert not somebody_waits(project)
         project.ledger.approve(request.request_id, "somebody")
         assert somebody_waits(project)
+
+
+def test_nobody_is_waited_for_who_is_on_hold(pipeline: FakePipeline, clock: Clock) -> None:
+    """A hold may last for months, and rebuilds that are due do not wait for it."""
+    identity = pipeline.submit(PERSON).request_id
+    with pipeline.process() as project:
+        assert somebody_waits(project)
+    pipeline.json("hold", identity, "--until", clock.day(30), "--reason", "file 42")
+    with pipeline.process() as project:
+        assert not somebody_waits(project)
 
 
 class Ended:
