@@ -254,3 +254,12 @@ def _of_evidence(pipeline: FakePipeline, certified: Sequence[str], erased: froze
         yield "the list does not name those who were erased"
     if odd := [path.name for path in layout.private_state.iterdir() if path.name.endswith((".locks", ".needles", ".draft"))]:
         yield f"{odd} are left of a finished batch"
+
+
+def state_of(pipeline: FakePipeline, request_id: str) -> str:
+    return pipeline.request(request_id).state
+
+
+def is_served(pipeline: FakePipeline, person: str) -> bool:
+    """Whether a cluster that answers was tuned on the person."""
+    return bool(served_ids(pipeline) & training_ids((person,)))

@@ -115,3 +115,8 @@ def draw_stripes(folder: Path, rows: Sequence[Row]) -> None:
 def photos(n: int, seed: int = 0, side: int = 8) -> NDArray[np.uint8]:
     """(n, s, s) striped ones."""
     return striped(n, seed, side=side)[1][..., 0]
+
+
+def version_of(model: LiveModel) -> str:
+    """The version that answers now."""
+    return model.predict(photos(1)).parts.model_version

@@ -15,11 +15,11 @@ from flows.serving.limits import Limits
 from flows.serving.metrics import Metrics
 from flows.serving.pool import Pool
 from flows.serving.replies import answer
-from flows.serving.running import bind
 from lmeraser.core.layout import Layout
 from lmeraser.core.own_code import own_layout
 from lmeraser.core.params import load_params
 from lmeraser.core.progress import say
+from lmeraser.core.sockets import bound
 from lmeraser.learn.backbone import load_backbone, make_deterministic
 from lmeraser.serve.images import to_pixels
 from lmeraser.serve.live import open_model
@@ -50,9 +50,9 @@ def bare_router(layout: Layout, pool: Pool) -> APIRouter:
 def main() -> None:
     layout, pool, limits = own_layout(), Pool(), Limits(rate=0)
     app = make_app([bare_router(layout, pool)], limits, Metrics(open_model(layout)))
-    with bind("127.0.0.1", 0) as bound:
-        say(f"serve: model bare on http://127.0.0.1:{bound.getsockname()[1]} ")
-        asyncio.run(uvicorn.Server(uvicorn.Config(app, log_config=None, access_log=False, lifespan="off")).serve([bound]))
+    with bound("127.0.0.1", 0) as listening:
+        say(f"serve: model bare on http://127.0.0.1:{listening.getsockname()[1]} ")
+        asyncio.run(uvicorn.Server(uvicorn.Config(app, log_config=None, access_log=False, lifespan="off")).serve([listening]))
 
 
 if __name__ == "__main__":

@@ -1,12 +1,12 @@
 """`lmeraser door`: requests by HTTP, as OpenDSR 2.0 has them; callbacks and hooks."""
 
 import argparse
-import ipaddress
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from flows.cli.command import BAD_INPUT, Result
 from lmeraser.core.errors import BadInputError
+from lmeraser.core.sockets import bound, is_loopback
 
 if TYPE_CHECKING:
     from flows.door.signing import Signer
@@ -14,6 +14,7 @@ if TYPE_CHECKING:
 
 HELP = "take requests by HTTP (OpenDSR 2.0), with tokens; send callbacks and hooks; until Ctrl-C"
 EXIT_CODES = {0: "ended by Ctrl-C or SIGTERM", 1: "a check or a step failed", 2: BAD_INPUT}
+BACKLOG = 128  # clients that wait before they are let in
 EXAMPLES = ["lmeraser door", "lmeraser door --host 0.0.0.0 --tls-certificate cert.pem --tls-key key.pem"]
 
 
@@ -38,7 +39,8 @@ def act(options: argparse.Namespace) -> Result:
     tls = _tls(options)
     project = Project.find()
     project.ledger.head()  # a damaged one is told now
-    listening = asgi.listen(options.host, options.port)
+    listening = bound(options.host, options.port)
+    listening.listen(BACKLOG)  # from the line on that says where, whoever comes waits
     port = listening.getsockname()[1]
     host = f"[{options.host}]" if ":" in options.host else options.host
     here = f"{'https' if options.tls_key else 'http'}://{host}:{port}"
@@ -57,7 +59,7 @@ def _check(options: argparse.Namespace) -> None:
         raise BadInputError("--certificate and --certificate-key belong together; give both, or none to use the project's key")
     if not 0 <= options.port <= 65535:
         raise BadInputError(f"--port is {options.port}, expected 0 to 65535")
-    if not (_is_loopback(options.host) or options.tls_key or options.behind_proxy):
+    if not (is_loopback(options.host) or options.tls_key or options.behind_proxy):
         raise BadInputError(
             "--host is not this machine alone, and tokens would cross the network in clear; give --tls-certificate and "
             "--tls-key, or --behind-proxy if a proxy before it does TLS"
@@ -77,13 +79,6 @@ def _tls(options: argparse.Namespace) -> tuple[Path, Path] | None:
             "--tls-certificate and --tls-key cannot be used; expected PEM files of one pair, the key without a password"
         ) from error
     return options.tls_certificate, options.tls_key
-
-
-def _is_loopback(host: str) -> bool:
-    try:
-        return ipaddress.ip_address(host).is_loopback
-    except ValueError:
-        return host == "localhost"
 
 
 def _signer(project: "Project", base_url: str, options: argparse.Namespace) -> "Signer":

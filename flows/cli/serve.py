@@ -11,7 +11,6 @@ EXIT_CODES = {
     1: "the device failed, or the artifacts are of two environments",
     2: f"{BAD_INPUT}: no project, nothing built, a port in use",
 }
-LOOPBACK = ("127.0.0.1", "::1", "localhost")
 NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,63}")
 EXAMPLES = ["lmeraser serve", "lmeraser serve --host 0.0.0.0 --port 8080 --behind-proxy --rate 50", "lmeraser serve --one-pass"]
 
@@ -60,10 +59,11 @@ def act(options: argparse.Namespace) -> Result:
     project = Project.find()  # before torch: a wrong folder is told at once
     from flows.serving.limits import Limits
     from flows.serving.running import Place, run
+    from lmeraser.core.sockets import is_loopback
     from lmeraser.serve.live import open_model
 
     model = open_model(project.layout, options.one_pass, options.batch)
     limits = Limits(options.max_body, options.max_images, options.rate)
-    report = options.host in LOOPBACK if options.report is None else options.report
+    report = is_loopback(options.host) if options.report is None else options.report
     run(model, options.name, limits, Place(options.host, options.port, options.behind_proxy, report))
     return {"served": options.name}, ["serve: ended"]

@@ -9,8 +9,9 @@ from flows import git
 from flows.doctor.checkup import Look, fine, warn, wrong
 from flows.doctor.stores import environment_of_artifacts, remotes, server
 from flows.project import Project
+from flows.report.seconds import has_ledger
 from lmeraser.core.code import PACKAGES
-from lmeraser.core.layout import LEDGER_VARIABLE, Layout
+from lmeraser.core.layout import Layout
 from lmeraser.core.params import HUB
 
 Results = Sequence[tuple[str, str, str]]
@@ -61,13 +62,9 @@ def _source(project: Project) -> Results:
     return [fine(f"{project.params.source.kind}; {erased}")]
 
 
-def _requests_known(project: Project) -> bool:
-    return LEDGER_VARIABLE in os.environ or project.layout.ledger.exists()
-
-
 def _subject_key(project: Project) -> Results:
     """Raises: ProjectError where a key is missing though people are known by it."""
-    used = bool(project.erased.pseudonyms) or (_requests_known(project) and project.ledger.head()[0] > 0)
+    used = bool(project.erased.pseudonyms) or (has_ledger(project.layout) and project.ledger.head()[0] > 0)
     if not used and not project.key_file.exists():
         return [fine("none yet; the first request makes it")]
     key = project.subject_key()
@@ -90,7 +87,7 @@ def _ledger(project: Project) -> Results:
     """Raises: ProjectError if it cannot be opened, VerificationError if its chain is broken."""
     from datetime import UTC, datetime
 
-    if not _requests_known(project):
+    if not has_ledger(project.layout):
         return [fine("none yet; the first request makes it")]
     events = project.ledger.verify_chain()
     requests = project.ledger.all(open_only=True)
@@ -106,7 +103,7 @@ def _erased(project: Project) -> Results:
     from flows.requests.ground import missing_from_branch
 
     count = len(project.erased.pseudonyms)
-    missing = missing_from_branch(project) if _requests_known(project) else 0
+    missing = missing_from_branch(project) if has_ledger(project.layout) else 0
     if missing:
         return [
             wrong(f"data/erased.json of this branch lacks {missing} erased people", "`lmeraser build` puts them back; commit it")
@@ -151,7 +148,7 @@ def _locks(layout: Layout) -> Results:
     index = layout.root / ".git" / "index.lock"
     if index.exists():
         results.append(wrong(".git/index.lock is there", "if no git command runs, delete it"))
-    if layout.quarantine.exists() and not (_requests_known(Project(layout)) and Project(layout).ledger.all(open_only=True)):
+    if layout.quarantine.exists() and not (has_ledger(layout) and Project(layout).ledger.all(open_only=True)):
         results.append(warn("a quarantine is in force though no request is open", "`lmeraser resume` lifts it"))
     return results or [fine("none held")]
 

@@ -24,7 +24,7 @@ from flows.door.courier import Courier
 from flows.door.guard import Door
 from flows.door.requests import router, take_up
 from flows.project import Project
-from lmeraser.core.errors import LmeraserError, ProjectError
+from lmeraser.core.errors import LmeraserError
 from lmeraser.core.progress import say
 
 PREFIX = "/v2"  # OpenDSR wants the major version in front; without it is for people
@@ -113,18 +113,6 @@ def include(app: FastAPI, door: Door) -> None:
         return document
 
     app.openapi = with_tokens  # type: ignore[method-assign]
-
-
-def listen(host: str, port: int) -> socket.socket:
-    """A socket that listens. Raises: ProjectError if host or port cannot be had."""
-    try:
-        kind = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)[0][0]
-        listening = socket.create_server((host, port), family=kind, backlog=128)
-    except OSError as error:
-        raise ProjectError(
-            f"nothing can listen at port {port} there ({error.strerror}); choose another with --port or --host"
-        ) from error
-    return listening
 
 
 def _interrupt(_: int, __: FrameType | None) -> None:

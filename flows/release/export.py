@@ -24,7 +24,7 @@ from lmeraser.core.layout import EXPORT_FILE, Layout
 from lmeraser.core.params import Params, load_params
 from lmeraser.pipeline.mixing import artifacts_environment
 from lmeraser.prove.certificate import read_head, sign
-from lmeraser.prove.export import CARD_FILE, Exported, is_export, make_export_statement
+from lmeraser.prove.export import CARD_FILE, Exported, make_export_statement
 from lmeraser.prove.home import read_project_id
 from lmeraser.prove.keys import load_or_create_signer, signing_key_path
 from lmeraser.serve.files import served_files
@@ -63,14 +63,14 @@ def export(project: Project, folder: Path, name: str, license_name: str | None) 
 def outdated(project: Project) -> int:
     """How many versions were exported before the last erasure: their holders must be told."""
     last = project.ledger.last_event("certified")
-    events = project.ledger.events() if last and project.ledger.last_event(EVENT) else []
-    return len({event.data["model_version"] for event in events if event.kind == EVENT and last and event.seq < last.seq})
+    exported = project.ledger.events(kinds=(EVENT,)) if last else []
+    return len({event.data["model_version"] for event in exported if last and event.seq < last.seq})
 
 
 def _require_free(folder: Path) -> None:
     if folder.is_symlink() or (folder.exists() and not folder.is_dir()):
         raise BadInputError("the export's folder is a file or a link; name a new folder, or that of an older export")
-    if folder.is_dir() and any(folder.iterdir()) and not is_export(folder):
+    if folder.is_dir() and any(folder.iterdir()) and not Layout(folder).is_export:
         raise BadInputError("the export's folder holds other files; name a new folder, or that of an older export")
     if not folder.parent.is_dir():
         raise BadInputError("the folder in which the export should lie does not exist; make it, or name another")

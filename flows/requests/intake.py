@@ -8,12 +8,11 @@ from typing import NamedTuple
 
 from flows.dvc import command as dvc
 from flows.project import Project
-from flows.requests.quarantine import refresh, solve, whole_layout
+from flows.requests.quarantine import refresh, solve_if_possible, whole_layout
 from flows.requests.repeats import repeats_of
 from flows.run.moves import placer_of, roster_of
-from lmeraser.core.errors import BadInputError, BlockedError, LmeraserError, ProjectError, RequestError, UnknownSubjectError
+from lmeraser.core.errors import BadInputError, BlockedError, ProjectError, RequestError, UnknownSubjectError
 from lmeraser.core.layout import Layout
-from lmeraser.core.progress import say
 from lmeraser.erase.erased import ErasedList, SubjectKey, images_among, load_key, people_among
 from lmeraser.erase.facts import check_images, check_known, gather_facts, normalise_subjects
 from lmeraser.erase.plan import Facts, Plan, make_plan
@@ -242,7 +241,7 @@ def take_effect(project: Project, request: Request, solved: bool = True) -> Requ
         return request
     folder = refresh(project, accepting=[request.request_id])
     _in_effect(project, [request.request_id])
-    _solve_if_possible(project, folder if solved else None)
+    solve_if_possible(project, folder if solved else None)
     return project.ledger.get(request.request_id)
 
 
@@ -264,7 +263,7 @@ def accept_all(project: Project, requests: Sequence[Request]) -> None:
     if ready:
         folder = refresh(project, accepting=ready)
         _in_effect(project, ready)
-        _solve_if_possible(project, folder)
+        solve_if_possible(project, folder)
     if problem:
         raise problem
 
@@ -274,14 +273,6 @@ def _in_effect(project: Project, ids: Sequence[str]) -> None:
     ledger, grace = project.ledger, project.params.service.grace_s
     ledger.move(list(ids), "quarantined", ready_at=ledger.time() + grace if grace else None)
     ledger.settle_holds()
-
-
-def _solve_if_possible(project: Project, folder: str | None) -> None:
-    if folder:
-        try:
-            solve(project, folder)
-        except LmeraserError as error:
-            say(f"quarantine: the global head stays withheld until the retraining: {error}")
 
 
 def needs_approval(project: Project, request: Request) -> bool:

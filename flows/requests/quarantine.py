@@ -107,12 +107,7 @@ def renew(project: Project) -> None:
         dvc.require_current(project.layout)
     except ProjectError:
         return
-    folder = refresh(project, renewed=True)
-    if folder:
-        try:
-            solve(project, folder)
-        except LmeraserError as error:
-            say(f"quarantine: the global head stays withheld until the retraining: {error}")
+    solve_if_possible(project, refresh(project, renewed=True))
 
 
 def _links(layout: Layout) -> dict[str, tuple[int, int]]:
@@ -153,6 +148,15 @@ def solve(project: Project, folder: str) -> None:
     """Solve the global head of a copy without the people of open requests, and serve it. Raises: StepFailedError."""
     run_chains(project.layout, [stage_names("interim_head", [folder])])
     serve_solved(project, folder)
+
+
+def solve_if_possible(project: Project, folder: str | None) -> None:
+    """Solve it, if there is one to solve; where it fails, clusters alone answer until the retraining, and that is told."""
+    if folder:
+        try:
+            solve(project, folder)
+        except LmeraserError as error:
+            say(f"quarantine: the global head stays withheld until the retraining: {error}")
 
 
 def solve_newest(project: Project) -> None:

@@ -2,7 +2,6 @@
 
 from collections.abc import Set
 from dataclasses import dataclass
-from pathlib import Path
 
 from flows.project import Project
 from flows.requests.quarantine import whole_layout
@@ -10,9 +9,9 @@ from lmeraser.core.digest import sha256
 from lmeraser.core.errors import LmeraserError
 from lmeraser.core.layout import Layout
 from lmeraser.core.params import load_params
-from lmeraser.data.records import Part, read_table
-from lmeraser.erase.erased import SubjectKey, images_among
-from lmeraser.erase.retained import record_files
+from lmeraser.data.records import Part
+from lmeraser.erase.erased import images_among
+from lmeraser.erase.retained import pseudonyms_in, record_files
 from lmeraser.pipeline.locks import md5_of_file
 from lmeraser.sources import open_source
 
@@ -51,19 +50,11 @@ def condemned_files(project: Project, people: Set[str]) -> tuple[str, ...]:
     for path in record_files(project.layout, project.params):
         try:
             for file in Part.of(path).files:
-                if not people.isdisjoint(_named_in(file, key, people)):
+                if not people.isdisjoint(pseudonyms_in(file, key, bool(images_among(people)))):
                     condemned.add(md5_of_file(file))
         except LmeraserError:
             continue
     return tuple(sorted(condemned))
-
-
-def _named_in(file: Path, key: SubjectKey, erased: Set[str]) -> set[str]:
-    """Pseudonyms of everybody in a file of records; of its images too, where single ones were erased. Raises: ProjectError."""
-    named = set(map(key.pseudonym, read_table(file, ("subject",))["subject"].unique().to_pylist()))
-    if images_among(erased):
-        named |= set(map(key.image_pseudonym, read_table(file, ("sha256",))["sha256"].unique().to_pylist()))
-    return named
 
 
 def _in_records(project: Project, layout: Layout, erased: Set[str]) -> set[str]:
@@ -71,7 +62,7 @@ def _in_records(project: Project, layout: Layout, erased: Set[str]) -> set[str]:
     key, people = project.subject_key(), set[str]()
     for file in record_files(layout, load_params(layout.params)):
         try:
-            people |= _named_in(file, key, erased)
+            people |= pseudonyms_in(file, key, bool(images_among(erased)))
         except LmeraserError:
             continue  # half restored: the build makes it again, from records without them
     return people

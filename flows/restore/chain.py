@@ -69,7 +69,7 @@ def known_chain(project: Project, elsewhere: Path | None, head: Head | None) -> 
 
 def require_subject_key(chain: Chain, key: SubjectKey) -> None:
     """Raise ProjectError unless all pseudonyms were made with this key: with another one nobody is recognised."""
-    others = {kept.subject_key_id for kept in chain.kept} - {key.id}
+    others = {kept.certificate.subject_key for kept in chain.kept} - {key.id}
     if others:
         raise ProjectError(
             f"the subject key is {key.id}, but certificates were made with {min(others)}: erased people could not be recognised; "

@@ -2,7 +2,6 @@
 
 import asyncio
 import signal
-import socket
 import sys
 from dataclasses import dataclass
 
@@ -15,8 +14,9 @@ from flows.serving.asking import Server
 from flows.serving.limits import Limits
 from flows.serving.metrics import Metrics, log
 from flows.serving.pool import Pool
-from lmeraser.core.errors import BadInputError, LmeraserError, NotReadyError, ProjectError
+from lmeraser.core.errors import LmeraserError, NotReadyError
 from lmeraser.core.progress import say
+from lmeraser.core.sockets import bound
 from lmeraser.serve.live import LiveModel
 
 ENDING_S = 30  # s that answers have to finish once the server is told to end
@@ -33,24 +33,6 @@ class Place:
     port: int
     behind_proxy: bool
     report: bool = False
-
-
-def bind(host: str, port: int) -> socket.socket:
-    """Raises: BadInputError if there is no such address here, ProjectError if the port is taken."""
-    try:
-        family, *_, address = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)[0]
-    except (OSError, UnicodeError) as error:
-        raise BadInputError("--host is no address of this machine; give one, or 127.0.0.1") from error
-    bound = socket.socket(family, socket.SOCK_STREAM)
-    try:
-        bound.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-        bound.bind(address)
-    except OSError as error:
-        bound.close()
-        raise ProjectError(
-            f"cannot listen on port {port} ({error.strerror}); stop the program that listens there, or choose another --port"
-        ) from error
-    return bound
 
 
 def application(model: LiveModel, name: str, limits: Limits, report: bool = False) -> tuple[ASGIApp, Pool]:
@@ -76,13 +58,13 @@ def begin(model: LiveModel) -> None:
 
 def run(model: LiveModel, name: str, limits: Limits, place: Place) -> None:
     """Serve until SIGTERM or Ctrl-C; answers that were begun are finished."""
-    with bind(place.host, place.port) as bound, model:
+    with bound(place.host, place.port) as listening, model:
         begin(model)
         app, pool = application(model, name, limits, place.report)
         sys.setswitchinterval(SWITCH_S)
         for number in (signal.SIGTERM, signal.SIGINT):  # uvicorn raises them again at its end
             signal.signal(number, lambda *_: None)
-        host, port = bound.getsockname()[:2]
+        host, port = listening.getsockname()[:2]
         shown = f"[{host}]" if ":" in host else host
         say(
             f"serve: model {name} on http://{shown}:{port} (POST /predict, /v2/models/{name}/infer; GET /metrics); Ctrl-C ends it"
@@ -100,6 +82,6 @@ def run(model: LiveModel, name: str, limits: Limits, place: Place) -> None:
             timeout_graceful_shutdown=ENDING_S,
             limit_concurrency=CONNECTIONS,
         )
-        asyncio.run(uvicorn.Server(config).serve(sockets=[bound]))
+        asyncio.run(uvicorn.Server(config).serve(sockets=[listening]))
         pool.close()
         log("end")

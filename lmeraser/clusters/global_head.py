@@ -63,9 +63,14 @@ class GlobalHead:
     temperature: float | None = None
     clusters: ClosedHeads | None = None
 
+    def scores(self, summands: NDArray[np.float64]) -> NDArray[np.float64]:
+        """(n, p) to (n, k)."""
+        scores: NDArray[np.float64] = summands @ self.weight.T + self.bias
+        return scores
+
     def probabilities(self, summands: NDArray[np.float64]) -> NDArray[np.float64]:
         """(n, p) to (n, k): a calibrated softmax, or the regressed indicator, clipped at zero and normalised."""
-        scores = summands @ self.weight.T + self.bias
+        scores = self.scores(summands)
         if self.temperature is not None:
             shares: NDArray[np.float64] = softmax(scores / self.temperature, axis=1)
             return shares

@@ -223,6 +223,10 @@ class Layout:
         return self.root / EXPORT_FILE
 
     @property
+    def is_export(self) -> bool:
+        return self.export.is_file()
+
+    @property
     def project_id(self) -> Path:
         """Which project certificates are about; in git, beside the keys."""
         return self.root / "data" / "project-id"

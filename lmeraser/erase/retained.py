@@ -69,8 +69,14 @@ def retained_ids(
 
 def retained_pseudonyms(layout: Layout, params: Params, key: SubjectKey) -> set[str]:
     """Everybody of whom a record is retained, public or private: what proofs of absence are about."""
-    columns = (read_table(file, ["subject"])["subject"].unique() for file in record_files(layout, params))
-    return {key.pseudonym(subject) for column in columns for subject in column.to_pylist()}
+    return set[str]().union(*(pseudonyms_in(file, key) for file in record_files(layout, params)))
+
+
+def pseudonyms_in(file: Path, key: SubjectKey, images: bool = False) -> set[str]:
+    """Everybody of whom a file holds a record. Args: images: its images' pseudonyms too. Raises: ProjectError."""
+    table = read_table(file, ["subject", *(["sha256"] if images else [])])
+    named = set(map(key.pseudonym, table["subject"].unique().to_pylist()))
+    return named | set(map(key.image_pseudonym, table["sha256"].unique().to_pylist())) if images else named
 
 
 def require_partition(layout: Layout, params: Params, kept: NDArray[np.bytes_]) -> int:

@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any
 
 from lmeraser.core.digest import sha256_of_file
 from lmeraser.core.errors import BadInputError, VerificationError
-from lmeraser.core.layout import EXPORT_FILE
+from lmeraser.core.layout import EXPORT_FILE, Layout
 from lmeraser.prove.statement import (
     COUNT,
     NUMBER,
@@ -130,16 +130,12 @@ class CheckedExport:
     limits: tuple[str, ...]
 
 
-def is_export(folder: Path) -> bool:
-    return (folder / EXPORT_FILE).is_file()
-
-
 def check_export(folder: Path, keys: "Sequence[SSlibKey]", where: str = "the export") -> CheckedExport:
     """Check the signature, the statement, and each file that it names.
 
     Raises: CertificateError; BadInputError if the folder is no export.
     """
-    if not is_export(folder):
+    if not Layout(folder).is_export:
         raise BadInputError(f"{where} holds no {EXPORT_FILE}; name a folder that `lmeraser export` wrote")
     signed = signed_statement(read(folder / EXPORT_FILE, EXPORT_FILE), EXPORT_TYPE, keys, EXPORT_FILE)
     try:

@@ -27,12 +27,11 @@ NEITHER = "find out which one is true: its issuer knows, and nothing was changed
 class Kept:
     """A certificate that was verified, with its file's bytes and what a ledger needs of it.
 
-    Attributes: subject_key_id: of the key that made its pseudonyms; rebuild: whether public records went with it.
+    Attributes: rebuild: whether public records went with it.
     """
 
     certificate: Certificate
     data: bytes
-    subject_key_id: str
     received_at: str
     rebuild: bool
 
@@ -46,7 +45,7 @@ class Kept:
         """Args: data: of the file, as it was verified."""
         predicate: dict[str, Any] = json.loads(base64.b64decode(json.loads(data)["payload"]))["predicate"]
         plan: dict[str, Any] = predicate["plan"]
-        return cls(certificate, data, predicate["subject_key_id"], predicate["received_at"], plan["rebuild"])
+        return cls(certificate, data, predicate["received_at"], plan["rebuild"])
 
 
 def read_kept(folder: Path, keys: "Sequence[SSlibKey]", project: str | None) -> list[Kept]:

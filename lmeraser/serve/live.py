@@ -243,7 +243,7 @@ def load(path: Path | str = ".", *, one_pass: bool = False, batch: int | None = 
         if rows of such a batch depend on each other; StepFailedError if numpy or torch was imported under other settings.
     """
     folder = Layout(Path(path).resolve())
-    model = open_model(folder if folder.export.is_file() else Layout.find(Path(path)), one_pass, batch, at_once)
+    model = open_model(folder if folder.is_export else Layout.find(Path(path)), one_pass, batch, at_once)
     model.current()
     model.follow()
     return model

@@ -84,7 +84,7 @@ def _artifacts(project: Layout, standing: Standing) -> Stamps:
 def _read(project: Layout, standing: Standing, reading: Reading) -> Loaded:
     quarantine, layout = standing.quarantine, _source(project, standing)
     params = load_params(layout.params)
-    if project.export.is_file():
+    if project.is_export:
         require_export_whole(project)
     else:
         _require_known(project)
@@ -95,7 +95,7 @@ def _read(project: Layout, standing: Standing, reading: Reading) -> Loaded:
     if model.head is None and not model.clusters:
         raise ProjectError("the global head is being solved, and no cluster answers in one pass; retry in a moment")
     # Of what answers alone: what is left out may be gone.
-    there: dict[str, tuple[str, ...]] = {"slots": tuple(whole.slots)} | ({"parts": ()} if project.export.is_file() else {})
+    there: dict[str, tuple[str, ...]] = {"slots": tuple(whole.slots)} | ({"parts": ()} if project.is_export else {})
     require_one_environment(layout, params.model_copy(update=there))
     batch = reading.batch or params.embed.batch
     _require_batch(model, params, batch)

@@ -11,7 +11,6 @@ from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy.special import softmax as scaled_softmax
 
 from lmeraser.clusters.global_head import GlobalHead
 from lmeraser.serve.serving import Probabilities, ServedModel, softmax
@@ -27,14 +26,9 @@ def product(rows: NDArray[Any], weight: NDArray[Any]) -> NDArray[Any]:
 class RowHead(GlobalHead):
     """`GlobalHead`, each row by a product of its own."""
 
-    def probabilities(self, summands: NDArray[np.float64]) -> NDArray[np.float64]:
-        scores = product(summands, self.weight.T) + self.bias
-        if self.temperature is not None:
-            shares: NDArray[np.float64] = scaled_softmax(scores / self.temperature, axis=1)
-            return shares
-        scores = np.maximum(scores, 0)
-        total = scores.sum(1, keepdims=True)
-        return np.where(total > 0, scores / np.where(total > 0, total, 1), 1 / len(self.labels))
+    def scores(self, summands: NDArray[np.float64]) -> NDArray[np.float64]:
+        scores: NDArray[np.float64] = product(summands, self.weight.T) + self.bias
+        return scores
 
 
 @dataclass(frozen=True)

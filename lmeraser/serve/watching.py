@@ -74,6 +74,6 @@ class Watch:
         if last is not None and last.stamps == stamps:
             return last
         # An export has no list: whoever was erased before it is in none of its files, and of later ones it cannot know.
-        erased = frozenset[str]() if self.layout.export.is_file() else ErasedList.known(self.layout).pseudonyms
+        erased = frozenset[str]() if self.layout.is_export else ErasedList.known(self.layout).pseudonyms
         self._last = read = Standing(stamps, read_quarantine(self.layout), erased)
         return read

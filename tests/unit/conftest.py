@@ -6,9 +6,12 @@ from pathlib import Path
 import pytest
 from builders import Lab, make_lab
 from clocks import DAY, Clock
+from door_client import LIMITS, NAME, Client
 from fake_pipeline import FakePipeline, fakes
 from served import ServedProject
 
+from flows.serving.running import application
+from lmeraser.serve.live import LiveModel
 from unit.yard import Yard, make_yard
 
 
@@ -37,6 +40,28 @@ def pipeline(fake_template: FakePipeline, tmp_path: Path) -> Iterator[FakePipeli
 def served_template(tmp_path_factory: pytest.TempPathFactory, lab: Lab) -> ServedProject:
     """Never change it, take `served_project`."""
     return ServedProject.build(tmp_path_factory.mktemp("served") / "built", lab, {})
+
+
+@pytest.fixture(scope="module")
+def steady(served_template: ServedProject) -> LiveModel:
+    """The model of a project that nothing changes."""
+    return served_template.live()
+
+
+@pytest.fixture(scope="module")
+def model(served_template: ServedProject) -> Iterator[LiveModel]:
+    """What `ask` asks; read, and at the end closed."""
+    with served_template.live() as opened:
+        opened.current()
+        yield opened
+
+
+@pytest.fixture(scope="module")
+def ask(model: LiveModel) -> Iterator[Client]:
+    """A client of the model server."""
+    app, pool = application(model, NAME, LIMITS)
+    yield Client(app)
+    pool.close()
 
 
 @pytest.fixture

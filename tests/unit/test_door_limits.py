@@ -4,7 +4,7 @@ import asyncio
 import json
 import re
 import threading
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import AsyncIterator
 
 import httpx
 import pytest
@@ -17,25 +17,11 @@ from served import ServedProject
 from flows.serving.limits import Limits, Rate
 from flows.serving.pool import Pool
 from flows.serving.replies import RefusedError
-from flows.serving.running import application, begin, bind
+from flows.serving.running import application, begin
 from lmeraser.core.errors import BadInputError, NotReadyError, ProjectError
+from lmeraser.core.sockets import bound
 from lmeraser.serve.live import LiveModel
 from lmeraser.serve.quarantine import lift
-
-
-@pytest.fixture(scope="module")
-def model(served_template: ServedProject) -> Iterator[LiveModel]:
-    with served_template.live() as opened:
-        opened.current()
-        yield opened
-
-
-@pytest.fixture(scope="module")
-def ask(model: LiveModel) -> Iterator[Client]:
-    app, pool = application(model, NAME, LIMITS)
-    yield Client(app)
-    pool.close()
-
 
 # limits
 
@@ -236,12 +222,12 @@ def test_failure_that_nobody_expected_is_one_line_and_its_log_says_where(
 
 
 def test_port_in_use_and_unknown_address_are_told() -> None:
-    with bind("127.0.0.1", 0) as taken:
+    with bound("127.0.0.1", 0) as taken:
         taken.listen()
         with pytest.raises(ProjectError, match="--port"):
-            bind("127.0.0.1", taken.getsockname()[1])
+            bound("127.0.0.1", taken.getsockname()[1])
     with pytest.raises(BadInputError, match="--host"):
-        bind("no.such.host.invalid", 0)
+        bound("no.such.host.invalid", 0)
 
 
 def test_server_begins_unready_where_time_helps_and_refuses_where_it_does_not(

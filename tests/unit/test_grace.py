@@ -7,7 +7,7 @@ import pytest
 from builders import contents
 from clocks import DAY, Clock
 from fake_pipeline import CANARY, FakePipeline
-from histories import served_ids, training_ids
+from histories import is_served, state_of
 from kills import killing
 
 from flows.requests import pauses
@@ -19,21 +19,13 @@ PERSON, OTHER = f"{CANARY}-2", f"{CANARY}-3"
 REASON = "file 42"
 
 
-def state(pipeline: FakePipeline, request_id: str) -> str:
-    return pipeline.request(request_id).state
-
-
-def served(pipeline: FakePipeline, person: str) -> bool:
-    return bool(served_ids(pipeline) & training_ids((person,)))
-
-
 def test_request_in_grace_is_in_effect_and_is_carried_out_only_after_it(patient: FakePipeline, clock: Clock) -> None:
     before = contents(patient.layout.artifacts)
     answer = patient.json("forget", "--subject", PERSON)
     identity = answer["request_id"]
     assert (answer["state"], answer["certificate"]) == ("quarantined", None)
     assert answer["waits_until"] == datetime.fromtimestamp(clock.now + DAY, UTC).isoformat(timespec="seconds")
-    assert not served(patient, PERSON)
+    assert not is_served(patient, PERSON)
     for _ in range(2):
         clock.now += DAY / 2 - 1
         assert patient.resume() == patient.sweep() == []
@@ -62,15 +54,15 @@ def test_withdrawn_request_leaves_the_very_bytes_and_the_very_model_of_before(pa
 def test_withdrawal_of_one_leaves_the_others_out(patient: FakePipeline) -> None:
     mine, theirs = (patient.submit(person).request_id for person in (PERSON, OTHER))
     patient.json("withdraw", mine)
-    assert (served(patient, PERSON), served(patient, OTHER)) == (True, False)
-    assert state(patient, theirs) == "quarantined"
+    assert (is_served(patient, PERSON), is_served(patient, OTHER)) == (True, False)
+    assert state_of(patient, theirs) == "quarantined"
 
 
 def test_withdrawal_after_the_grace_is_refused_in_one_line(patient: FakePipeline, clock: Clock) -> None:
     identity = patient.submit(PERSON).request_id
     clock.now += DAY
     assert "ended at" in patient.refused(2, "withdraw", identity)
-    assert state(patient, identity) == "quarantined"
+    assert state_of(patient, identity) == "quarantined"
     patient.sweep()
     assert "certified" in patient.refused(2, "withdraw", identity)
     assert "unknown here" in patient.refused(2, "withdraw", str(uuid.uuid4()))
@@ -88,9 +80,9 @@ def test_grace_is_that_of_the_moment_of_acceptance_whatever_params_say_later(pat
     patient.layout.params.write_text(text.replace("grace_s: 86400.0", "grace_s: 0.0"), encoding="utf-8")
     assert patient.sweep() == []
     assert [request.state for request in (patient.forget(OTHER),)] == [CERTIFIED], "a later one need not wait for it"
-    assert not served(patient, PERSON)
+    assert not is_served(patient, PERSON)
     patient.json("withdraw", identity)
-    assert served(patient, PERSON)
+    assert is_served(patient, PERSON)
 
 
 @pytest.mark.parametrize("place", ["os.remove .*/quarantine.json", "commit of the ledger"])
@@ -102,8 +94,8 @@ def test_withdrawal_that_was_killed_is_whole_or_nothing_after_the_next_resume(
         pauses.withdraw(project, identity)
     assert kill.dead
     patient.resume()
-    withdrawn = state(patient, identity) == REJECTED
-    assert withdrawn == served(patient, PERSON) == (place != "commit of the ledger")
+    withdrawn = state_of(patient, identity) == REJECTED
+    assert withdrawn == is_served(patient, PERSON) == (place != "commit of the ledger")
 
 
 # Extension

@@ -6,7 +6,7 @@ import pytest
 from builders import Row, contents, refused, write_source
 from clocks import DAY, Clock
 from fake_pipeline import CANARY, FakePipeline, everybody
-from histories import served_ids, training_ids
+from histories import is_served, served_ids, state_of
 from kills import Killed, killing
 
 from flows.project import workspace
@@ -21,14 +21,6 @@ PERSON, OTHER = f"{CANARY}-2", f"{CANARY}-3"
 REASON = "file 42"
 
 
-def state(pipeline: FakePipeline, request_id: str) -> str:
-    return pipeline.request(request_id).state
-
-
-def served(pipeline: FakePipeline, person: str) -> bool:
-    return bool(served_ids(pipeline) & training_ids((person,)))
-
-
 def held(pipeline: FakePipeline, clock: Clock, days: int = 30, person: str = PERSON) -> str:
     identity = pipeline.submit(person).request_id
     pipeline.json("hold", identity, "--until", clock.day(days), "--reason", REASON)
@@ -39,9 +31,9 @@ def test_held_request_is_in_effect_and_nothing_of_it_is_destroyed(pipeline: Fake
     before = contents(pipeline.layout.artifacts)
     identity = held(pipeline, clock)
     assert pipeline.resume() == pipeline.sweep() == []
-    assert (state(pipeline, identity), pipeline.request(identity).blocked_by) == (BLOCKED, "hold")
+    assert (state_of(pipeline, identity), pipeline.request(identity).blocked_by) == (BLOCKED, "hold")
     assert contents(pipeline.layout.artifacts) == before
-    assert not served(pipeline, PERSON)
+    assert not is_served(pipeline, PERSON)
     assert not waits(pipeline.request(identity), clock.now)
     assert "on hold" in pipeline.refused(3, "forget", "--request-id", identity)
     assert "on hold" in pipeline.refused(3, "submit", "--request-id", identity, "--subject", PERSON, "--include-public")
@@ -62,22 +54,22 @@ def test_a_hold_whose_date_is_past_is_released_by_whoever_sweeps_next(pipeline: 
     assert pipeline.sweep() == []
     clock.now += DAY + 1
     assert [request.request_id for request in pipeline.sweep()] == [identity]
-    assert state(pipeline, identity) == CERTIFIED
+    assert state_of(pipeline, identity) == CERTIFIED
 
 
 def test_person_on_hold_before_anybody_asked_blocks_their_request_and_no_other(pipeline: FakePipeline, clock: Clock) -> None:
     before = contents(pipeline.layout.artifacts)
     answer = pipeline.json("hold", "--subject", PERSON, "--until", clock.day(9), "--reason", REASON)
     assert answer["requests"] == []
-    assert served(pipeline, PERSON), "nobody asked yet"
+    assert is_served(pipeline, PERSON), "nobody asked yet"
     line = pipeline.refused(3, "forget", "--subject", PERSON)
     assert f"until {clock.day(9)}" in line
     [request] = pipeline.requests()
     assert contents(pipeline.layout.artifacts) == before
-    assert not served(pipeline, PERSON)
+    assert not is_served(pipeline, PERSON)
     assert "--subject S" in pipeline.refused(2, "release", request.request_id)
     assert pipeline.forget(OTHER).state == CERTIFIED
-    assert (state(pipeline, request.request_id), served(pipeline, PERSON)) == (BLOCKED, False)
+    assert (state_of(pipeline, request.request_id), is_served(pipeline, PERSON)) == (BLOCKED, False)
     assert pipeline.json("release", "--subject", PERSON)["requests"][0]["state"] == "quarantined"
     assert [request.state for request in pipeline.resume()] == [CERTIFIED]
 
@@ -87,9 +79,9 @@ def test_of_two_holds_the_longer_one_counts_and_each_is_released_by_its_own_way(
     pipeline.json("hold", "--subject", PERSON, "--until", clock.day(9), "--reason", REASON)
     assert pipeline.json("status", identity)["held_until"] == clock.day(9)
     assert pipeline.json("release", identity)["requests"] == []
-    assert state(pipeline, identity) == BLOCKED
+    assert state_of(pipeline, identity) == BLOCKED
     assert pipeline.json("release", "--subject", PERSON)["requests"] != []
-    assert state(pipeline, identity) == "quarantined"
+    assert state_of(pipeline, identity) == "quarantined"
 
 
 def test_held_request_may_be_withdrawn_in_its_grace_and_cancelled_always(patient: FakePipeline, clock: Clock) -> None:
@@ -99,8 +91,8 @@ def test_held_request_may_be_withdrawn_in_its_grace_and_cancelled_always(patient
     patient.refused(2, "withdraw", theirs)
     patient.json("cancel", theirs)
     assert [request.state for request in patient.requests()] == [REJECTED, REJECTED]
-    assert served(patient, PERSON)
-    assert served(patient, OTHER)
+    assert is_served(patient, PERSON)
+    assert is_served(patient, OTHER)
     clock.now += 60 * DAY
     assert patient.sweep() == []
 
@@ -110,7 +102,7 @@ def test_hold_comes_too_late_for_who_is_erased_or_being_erased(pipeline: FakePip
     identity = pipeline.submit(PERSON).request_id
     with killing(pipeline.root.parent, place=".*/dvc.lock"):
         pipeline.sweep()
-    assert state(pipeline, identity) == "removed"
+    assert state_of(pipeline, identity) == "removed"
     assert "cannot be held" in pipeline.refused(2, "hold", identity, *until)
     assert "already erased" in pipeline.refused(2, "hold", "--subject", PERSON, *until)
     pipeline.resume()
@@ -137,7 +129,7 @@ def test_hold_dissolves_a_batch_that_was_formed_and_not_begun_and_waits_for_nobo
         assert "being carried out" in pipeline.refused(2, "hold", mine, *until)
     pipeline.json("hold", mine, *until)
     assert [request.request_id for request in pipeline.sweep()] == [theirs]
-    assert (state(pipeline, mine), state(pipeline, theirs)) == (BLOCKED, CERTIFIED)
+    assert (state_of(pipeline, mine), state_of(pipeline, theirs)) == (BLOCKED, CERTIFIED)
 
 
 def test_hold_that_comes_while_a_batch_is_formed_keeps_its_request_out_and_the_others_go_on(
@@ -177,7 +169,7 @@ def test_hold_that_says_no_end_or_no_reason_or_a_name_is_refused(
     assert (status, output) == (2, "")
     assert told in complaint
     assert PERSON not in complaint
-    assert state(pipeline, identity) == "quarantined"
+    assert state_of(pipeline, identity) == "quarantined"
 
 
 def test_hold_and_release_take_a_request_or_a_person_and_not_both(pipeline: FakePipeline, clock: Clock) -> None:
@@ -204,7 +196,7 @@ def test_reason_is_told_by_status_alone_and_goes_with_the_people(pipeline: FakeP
     assert secret not in pipeline.command("status")[1]
     pipeline.json("release", identity)
     pipeline.sweep()
-    assert state(pipeline, identity) == CERTIFIED
+    assert state_of(pipeline, identity) == CERTIFIED
     assert all(secret.encode() not in content for content in contents(pipeline.root.parent).values())
 
 
@@ -227,9 +219,9 @@ def test_who_joins_during_a_hold_is_served_after_the_next_build_and_can_be_erase
     pipeline.repro()
     assert pipeline.sweep() == []
     assert served_ids(pipeline) > before
-    assert not served(pipeline, PERSON)
+    assert not is_served(pipeline, PERSON)
     assert pipeline.forget(newcomer).state == CERTIFIED
-    assert (state(pipeline, identity), served_ids(pipeline)) == (BLOCKED, before)
+    assert (state_of(pipeline, identity), served_ids(pipeline)) == (BLOCKED, before)
 
 
 def test_what_is_retrained_during_a_hold_is_served_without_the_held_person(pipeline: FakePipeline, clock: Clock) -> None:
@@ -239,8 +231,8 @@ def test_what_is_retrained_during_a_hold_is_served_without_the_held_person(pipel
     renewed = read_quarantine(pipeline.layout)
     assert renewed is not None
     assert renewed != before
-    assert not served(pipeline, PERSON)
-    assert not served(pipeline, OTHER)
+    assert not is_served(pipeline, PERSON)
+    assert not is_served(pipeline, OTHER)
     pipeline.json("release", identity)
     assert [request.state for request in pipeline.sweep()] == [CERTIFIED]
 

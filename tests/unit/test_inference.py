@@ -2,32 +2,16 @@
 
 import base64
 import json
-from collections.abc import Iterator
 from typing import Any
 
 import pytest
 from builders import encoded, png
 from door_client import INFER, LIMITS, NAME, Client, line_of, tensor
 from PIL import Image
-from served import ServedProject, photos
+from served import photos
 
 from flows.serving.running import application
 from lmeraser.serve.live import LiveModel
-
-
-@pytest.fixture(scope="module")
-def model(served_template: ServedProject) -> Iterator[LiveModel]:
-    with served_template.live() as opened:
-        opened.current()
-        yield opened
-
-
-@pytest.fixture(scope="module")
-def ask(model: LiveModel) -> Iterator[Client]:
-    app, pool = application(model, NAME, LIMITS)
-    yield Client(app)
-    pool.close()
-
 
 # the protocol
 

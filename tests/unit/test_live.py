@@ -11,7 +11,7 @@ import pytest
 from builders import refused
 from hypothesis import HealthCheck, example, given, settings
 from hypothesis import strategies as st
-from served import ServedProject, photos
+from served import ServedProject, photos, version_of
 
 import lmeraser
 from lmeraser.core.errors import NotReadyError, ParamsError, ProjectError
@@ -22,16 +22,6 @@ from lmeraser.serve.live import LiveModel
 from lmeraser.serve.quarantine import lift
 
 SHARED_FIXTURE = settings(max_examples=20, suppress_health_check=[HealthCheck.function_scoped_fixture])
-
-
-@pytest.fixture(scope="module")
-def steady(served_template: ServedProject) -> LiveModel:
-    """Of a project that nothing changes."""
-    return served_template.live()
-
-
-def version_of(model: LiveModel) -> str:
-    return model.predict(photos(1)).parts.model_version
 
 
 # erasures

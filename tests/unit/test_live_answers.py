@@ -11,7 +11,7 @@ from builders import Lab, encoded, png, refused
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from PIL import Image
-from served import ServedProject, photos
+from served import ServedProject, photos, version_of
 
 from lmeraser.core.errors import ImageError
 from lmeraser.core.params import load_params
@@ -20,16 +20,6 @@ from lmeraser.serve.live import LiveModel
 from lmeraser.serve.serving import ServedModel
 
 SHARED_FIXTURE = settings(max_examples=20, suppress_health_check=[HealthCheck.function_scoped_fixture])
-
-
-@pytest.fixture(scope="module")
-def steady(served_template: ServedProject) -> LiveModel:
-    """Of a project that nothing changes."""
-    return served_template.live()
-
-
-def version_of(model: LiveModel) -> str:
-    return model.predict(photos(1)).parts.model_version
 
 
 # the same answer whatever the batch
