@@ -18,6 +18,7 @@ from lmeraser.clusters.hierarchy import Hierarchy
 from lmeraser.core.digest import part_of
 from lmeraser.core.errors import BlockedError, ProjectError, RequestError
 from lmeraser.core.params import Params
+from lmeraser.data.columns import among, texts, whole_numbers
 from lmeraser.data.records import FACTS, SCHEMA, TRAIN, Record
 from lmeraser.erase.blast import Blast, blast_of, blast_of_moves
 
@@ -156,7 +157,7 @@ class _Side:
         erased = pc.is_in(records["subject"], value_set=chosen)
         if len(images):
             erased = pc.or_(erased, pc.is_in(records["sha256"], value_set=images))
-        return cls(records, erased, pc.equal(records["split"], TRAIN))
+        return cls(records, erased, among(records["split"], [TRAIN]))
 
     @cached_property
     def leaving(self) -> pa.Table:
@@ -165,7 +166,7 @@ class _Side:
 
     @cached_property
     def leaving_train(self) -> pa.Table:
-        return self.leaving.filter(pc.equal(self.leaving["split"], TRAIN))
+        return self.leaving.filter(among(self.leaving["split"], [TRAIN]))
 
     @cached_property
     def labels_left(self) -> set[str]:
@@ -179,7 +180,7 @@ class _Side:
 
     def people_left(self, people: set[str]) -> set[str]:
         """Those of the people of whom a record stays."""
-        theirs = pc.is_in(self.records["subject"], value_set=pa.array(sorted(people), pa.string()))
+        theirs = among(self.records["subject"], people)
         return set(self.records["subject"].filter(pc.and_(theirs, pc.invert(self.erased))).unique().to_pylist())
 
     def images_kept(self, images: pa.Array) -> set[str]:
@@ -226,7 +227,7 @@ def make_plan(
         asked only if there are such people and the clusters go by what the records show.
     Raises: BlockedError if they have public records and that was not accepted; RequestError if nothing would be left.
     """
-    chosen, digests = pa.array(sorted(set(subjects)), pa.string()), pa.array(sorted(set(images)), pa.string())
+    chosen, digests = texts(sorted(set(subjects))), texts(sorted(set(images)))
     private, public = _Side.of(facts.private, chosen, digests), _Side.of(facts.public, chosen, digests)
     _check(private, public, facts, include_public, people_only=not len(digests))
     params = facts.params
@@ -295,8 +296,9 @@ def _moves(leaving: pa.ChunkedArray, facts: Facts, placer: Placer | None) -> Seq
 
 
 def _blast(leaving: pa.ChunkedArray, facts: Facts, moves: Sequence[Move]) -> Blast:
-    leaf, tree, rule = facts.placements["leaf"].to_numpy(), facts.tree, rule_of(facts.params.cluster)
-    counts, removed = leaf_counts(tree, leaf), leaf_counts(tree, leaf[leaving.to_numpy()])
+    tree, rule = facts.tree, rule_of(facts.params.cluster)
+    placed = (facts.placements["leaf"], facts.placements["leaf"].filter(leaving))
+    counts, removed = (leaf_counts(tree, whole_numbers(leaf)) for leaf in placed)
     if not moves:
         return blast_of(tree, rule, facts.params.slots, counts, removed)
     arrive = np.zeros_like(counts)

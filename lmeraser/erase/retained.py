@@ -15,6 +15,7 @@ from numpy.typing import NDArray
 from lmeraser.core.errors import VerificationError
 from lmeraser.core.layout import Layout
 from lmeraser.core.params import Params
+from lmeraser.data.columns import among
 from lmeraser.data.records import read_table
 from lmeraser.erase.erased import ErasedImages, SubjectKey, people_among
 
@@ -26,13 +27,11 @@ def record_files(layout: Layout, params: Params) -> list[Path]:
 
 def files_holding(layout: Layout, params: Params, subjects: Collection[str], images: Collection[str] = ()) -> tuple[str, ...]:
     """Files in which a record of the subjects or one of the images is, by their paths in the project, wherever it belongs."""
-    asked = {
-        name: pa.array(sorted(values), pa.string()) for name, values in (("subject", subjects), ("sha256", images)) if values
-    }
+    asked = {name: values for name, values in (("subject", subjects), ("sha256", images)) if values}
 
     def holds(file: Path) -> bool:
         table = read_table(file, list(asked))
-        return any(pc.any(pc.is_in(table[name], value_set=values)).as_py() for name, values in asked.items())
+        return any(pc.any(among(table[name], values)).as_py() for name, values in asked.items())
 
     return tuple(_name(layout, file) for file in record_files(layout, params) if asked and holds(file))
 
