@@ -117,6 +117,7 @@ def refuse_unknown(unknown: Mapping[str, int], accepted: bool) -> None:
         raise BlockedError(
             "stores hold objects that no dvc.lock known to git names, perhaps models of the people to be erased "
             f"({by_store(unknown)}): "
-            "fetch the branches of whoever pushed them (`git fetch --all`), or delete them, or accept that they stay "
+            "fetch the branches of whoever pushed them (`git fetch --all`; in a clone of one branch first "
+            "`git remote set-branches origin '*'`), or delete them, or accept that they stay "
             "(`--accept-unknown`, or service.accept_unknown: true)"
         )

@@ -117,7 +117,6 @@ def require_nobody_back(pipeline: FakePipeline, *people: str) -> None:
 
 @pytest.mark.parametrize("store", [*STORES, "all"])
 def test_a_restored_backup_of_one_store_or_all_brings_nobody_back(store: str, restorable: Restorable) -> None:
-    """Named after a public bug: github.com/attevon-llc/OpenTranscribe/issues/442 (a restore resurrects erased subjects)."""
     pipeline = restorable.pipeline
     restorable.backup.restore(pipeline, EVERYTHING if store == "all" else [store])
     outcome = restorable.reapply()
@@ -141,21 +140,6 @@ def test_a_second_reapply_does_and_signs_nothing(restorable: Restorable) -> None
     status, output, _ = restorable.pipeline.command("reapply")
     assert status == 0
     assert "nothing was signed" in output
-
-
-def test_a_mirror_that_pushed_back_is_cleared_and_nothing_is_signed(restorable: Restorable) -> None:
-    """A stale mirror writes what its push began with: github.com/go-gitea/gitea/issues/28986, for refs instead of objects."""
-    pipeline = restorable.pipeline
-    for place in (pipeline.remote, pipeline.root / ".dvc" / "cache"):
-        shutil.copytree(restorable.backup.folder / place.relative_to(pipeline.root.parent), place, dirs_exist_ok=True)
-    assert traces(pipeline, PERSON)
-    before = contents(pipeline.layout.certificates)
-    outcome = pipeline.json("reapply")
-    assert outcome["deleted"]["remote disk"] > 0
-    assert outcome["deleted"]["cache"] > 0
-    assert not outcome["certified"]
-    assert contents(pipeline.layout.certificates) == before
-    require_nobody_back(pipeline, PERSON, OTHER)
 
 
 def test_a_restored_source_that_erasures_clear_is_cleared_again(tmp_path: Path) -> None:
