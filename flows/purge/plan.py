@@ -16,7 +16,7 @@ from flows.purge.raw_objects import raw_objects
 from lmeraser.core.errors import BlockedError, LmeraserError
 from lmeraser.core.layout import Layout
 from lmeraser.erase.erased import ErasedImages
-from lmeraser.erase.taint import Condemned, condemn
+from lmeraser.erase.taint import NOTHING_CONDEMNED, Condemned, condemn
 from lmeraser.prove.search_terms import SearchTerms
 from lmeraser.stores.dvc_objects import inner_folders
 
@@ -37,13 +37,23 @@ class PurgePlan:
         return self.journal.unknown
 
 
-def plan(layout: Layout, is_erased: IsErased, known: Known = NOTHING, erased_images: ErasedImages = NO_IMAGES) -> PurgePlan:
-    """Decide what goes; deletes nothing. Args: known: objects that need not be read, by the lists that `is_erased` knows.
+def plan(
+    layout: Layout,
+    is_erased: IsErased,
+    known: Known = NOTHING,
+    erased_images: ErasedImages = NO_IMAGES,
+    seen: Condemned = NOTHING_CONDEMNED,
+) -> PurgePlan:
+    """Decide what goes; deletes nothing.
 
+    Args:
+        known: objects that need not be read, by the lists that `is_erased` knows.
+        seen: what a scan found to hold the people. It goes, whatever lineage tells, unless the working tree needs it.
     Raises: ProjectError, StepFailedError; a store that cannot be reached is one.
     """
     lineage = gather(layout)
     raw, search_terms = raw_objects(lineage, is_erased, known, erased_images)
+    raw |= seen.objects - lineage.in_use
     earlier = remembered(layout)
     # A folder that nothing names tells of no lineage: what else lies in it is unknown, not condemned.
     manifests = {md5: members for md5, members in lineage.manifests.items() if md5 not in lineage.orphans}
@@ -53,7 +63,8 @@ def plan(layout: Layout, is_erased: IsErased, known: Known = NOTHING, erased_ima
     )
     holders = {md5 for md5 in lineage.orphans & lineage.manifests.keys() if not raw.isdisjoint(lineage.manifests[md5].values())}
     objects = certain.objects | holders
-    entries = certain.run_entries | set(lineage.broken) | (earlier.run_entries - _clean_runs(lineage, possible))
+    entries = certain.run_entries | seen.run_entries | set(lineage.broken)
+    entries |= earlier.run_entries - _clean_runs(lineage, possible)
     journal = PurgeJournal(
         stores=tuple(store.name for store, _ in lineage.contents),
         objects=tuple(sorted(objects)),
@@ -106,6 +117,7 @@ def refuse_unknown(unknown: Mapping[str, int], accepted: bool) -> None:
         raise BlockedError(
             "stores hold objects that no dvc.lock known to git names, perhaps models of the people to be erased "
             f"({by_store(unknown)}): "
-            "fetch the branches of whoever pushed them (`git fetch --all`), or delete them, or accept that they stay "
+            "fetch the branches of whoever pushed them (`git fetch --all`; in a clone of one branch first "
+            "`git remote set-branches origin '*'`), or delete them, or accept that they stay "
             "(`--accept-unknown`, or service.accept_unknown: true)"
         )
