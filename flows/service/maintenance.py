@@ -7,6 +7,7 @@ from prefect import flow
 from flows import processes
 from flows.project import Project, workspace
 from flows.requests.ground import keep_list
+from flows.requests.proposals import say_before_build
 from flows.requests.quarantine import renew
 from flows.run import build as building
 from flows.run.handout import BUILD
@@ -28,6 +29,7 @@ def build() -> None:
     project = Project.find()
     with workspace(project):
         keep_list(project)
+        say_before_build(project)
         workers = workers_of(project, BUILD)
         building.build(project.layout, workers)
         renew(project)
