@@ -32,6 +32,7 @@ from flows.cli import (
     status,
     submit,
     token,
+    upkeep,
     verify,
     withdraw,
 )
@@ -54,6 +55,7 @@ COMMANDS: tuple[Command, ...] = (
     status,
     lookup,
     resume,
+    upkeep,
     reapply,
     build,
     slots,

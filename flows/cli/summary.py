@@ -7,7 +7,7 @@ from flows.cli.command import Result
 from flows.project import Project
 from flows.requests import intake
 from flows.requests.proposals import cause_of
-from lmeraser.erase.ledger_pauses import EXTENSION
+from lmeraser.erase.ledger_pauses import APPROVED_BY, EXTENSION
 from lmeraser.erase.requests import Request
 from lmeraser.erase.states import BLOCKED, CERTIFIED, PROPOSED
 from lmeraser.erase.states import status as opendsr_status
@@ -41,7 +41,7 @@ def summary(project: Project, request: Request) -> dict[str, Any]:
         "timings": {name: round(seconds, 3) for name, seconds in request.timings.items()},
         "problem": request.problem if request.state != CERTIFIED else None,
         "reason": request.reason,
-        "approved_by": next((text for kind, text in project.ledger.words(request.request_id) if kind == "approved by"), None),
+        "approved_by": next((text for kind, text in project.ledger.words(request.request_id) if kind == APPROVED_BY), None),
         **_pauses(project, request),
     }
 

@@ -1,4 +1,4 @@
-"""The Prefect flows `build`, `audit`, `audit-part` and `audit-due`: what the commands of these names do, for deployments."""
+"""The Prefect flows `build`, `audit`, `audit-part`, `audit-due` and `upkeep`: what commands do, for deployments."""
 
 import sys
 
@@ -79,6 +79,16 @@ def audit_part() -> str:
     if not report.clean:
         raise VerificationError("residue was found in the files whose turn it was; run `lmeraser audit --stores` to see where")
     return which_scan(report)
+
+
+@flow(name="upkeep", persist_result=False, log_prints=False)
+@storable_errors
+def upkeep() -> str:
+    """Delete what is past its period, and propose who may have to go; counts alone. Raises: BadInputError, StepFailedError."""
+    from flows.service import upkeep as daily
+
+    cleared, outcome = daily.upkeep(Project.find())
+    return f"{cleared.logs} logs and {cleared.words} words deleted; {len(outcome.proposed)} requests proposed"
 
 
 @flow(name="audit-due", persist_result=False, log_prints=False)

@@ -21,7 +21,7 @@ from lmeraser.core.errors import ClaimLostError, ProjectError, RequestError
 from lmeraser.erase.batches import BatchRecord
 from lmeraser.erase.erased import images_among
 from lmeraser.erase.ledger_events import GENESIS, LedgerEvent, check_events, event_digest
-from lmeraser.erase.ledger_pauses import UNCLAIMED, Pauses
+from lmeraser.erase.ledger_pauses import APPROVED_BY, UNCLAIMED, Pauses
 from lmeraser.erase.ledger_proposals import Proposals
 from lmeraser.erase.ledger_restored import Restoring
 from lmeraser.erase.ledger_schema import batches, connect, events, requests, sqlite_url, transaction, words
@@ -222,7 +222,7 @@ class Ledger(Pauses, Proposals, Restoring):
                 raise RequestError(f"request {request_id} is {row.state}; only a validated request waits for approval")
             self._set(connection, [request_id], state="approved", reached="approved")
             self._append(connection, request_id, "approved", {})
-            connection.execute(words.insert().values(request_id=request_id, at=self._now(), kind="approved by", text=by))
+            connection.execute(words.insert().values(request_id=request_id, at=self._now(), kind=APPROVED_BY, text=by))
 
     def words(self, request_id: str) -> list[tuple[str, str]]:
         """What people wrote about a request: kind and text, oldest first."""

@@ -17,6 +17,7 @@ import sqlalchemy as sa
 
 from lmeraser.core.errors import RequestError
 from lmeraser.erase.erased import images_among
+from lmeraser.erase.ledger_pauses import APPROVED_BY
 from lmeraser.erase.ledger_schema import requests, transaction, words
 from lmeraser.erase.states import PROPOSED
 
@@ -85,7 +86,7 @@ class Proposals(ABC):
                     raise RequestError(f"request {row.request_id} is {row.state}; only a proposed one can be accepted")
             for row in rows:
                 self._accept(connection, row, "a person")
-                said = {"request_id": row.request_id, "at": self._now(), "kind": "approved by", "text": by}
+                said = {"request_id": row.request_id, "at": self._now(), "kind": APPROVED_BY, "text": by}
                 connection.execute(words.insert().values(**said))
 
     def settle_proposals(self) -> list[str]:
