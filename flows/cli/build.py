@@ -25,8 +25,7 @@ def act(_: argparse.Namespace) -> Result:
     project = Project.find()
     with workspace(project):
         keep_list(project)
-        say_before_build(project)
-        build(project.layout)
+        build(project.layout, other_source=lambda: say_before_build(project))
         renew(project)
     metrics = json.loads((project.layout.metrics / "metrics.json").read_bytes())
     return metrics, [f"served accuracy     {metrics['accuracy']['served']}"]

@@ -14,7 +14,7 @@ import uuid
 from collections.abc import Collection, Iterable, Sequence
 from dataclasses import asdict, dataclass, field
 from datetime import UTC, date, datetime, time, timedelta
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import pyarrow as pa
 import pyarrow.compute as pc
@@ -27,6 +27,7 @@ from flows.requests.repeats import REPEATS, Repeats
 from lmeraser.core.digest import sha256
 from lmeraser.core.errors import ImageError
 from lmeraser.core.progress import say
+from lmeraser.data.records import record_id
 from lmeraser.erase.erased import people_among
 from lmeraser.erase.facts import digests_of, subjects_of
 from lmeraser.erase.ledger_proposals import EXPIRED, RETURNED, VANISHED, WITHDRAWN, Proposal
@@ -34,9 +35,13 @@ from lmeraser.erase.plan import Facts
 from lmeraser.erase.requests import Request
 from lmeraser.erase.states import CERTIFIED, FINAL, PROPOSED
 from lmeraser.pipeline.locks import digest_of_locks
-from lmeraser.sources import open_source
+from lmeraser.prove.statement import Check
+from lmeraser.sources import Source, open_source
 from lmeraser.sources.feed import Feed, read_feed
 from lmeraser.sources.saying import due_rows, says_withdrawn
+
+if TYPE_CHECKING:
+    import pandas as pd
 
 AFTER_GRACE = "after-grace"
 
@@ -146,35 +151,45 @@ class Proposer:
         table = source.column(retention.column)
         past = due_rows(source, table, self.today() - timedelta(days=retention.days))
         staying = set(table.loc[~past, "subject"])
-        images: dict[str, set[str]] = {}
-        digests = frozenset(digests_of(self.facts))
-        for line, path, subject in table.loc[past, ["line", "path", "subject"]].itertuples(index=False):
-            if subject not in staying:
-                images.setdefault(subject, set())
-                continue
-            try:
-                digest = sha256(source.image(path))
-            except ImageError as error:
-                raise ImageError(f"{source.name} {source.unit} {line}: {error}") from error
-            if digest in digests or self.key.image_pseudonym(digest) in self._erased:
-                images.setdefault(subject, set()).add(digest)
-            else:
-                self.outcome.unknown += 1
-        kept = self._held_by_others({digest: name for name, theirs in images.items() for digest in theirs}, set(images))
-        for subject, theirs in sorted(images.items()):
-            if subject not in staying:
-                self._person(subject, EXPIRED)
-            elif theirs - kept:
-                self._add(Candidate(tuple(sorted(map(self.key.image_pseudonym, theirs - kept))), EXPIRED))
-        self.outcome.shared += len(kept)
+        whole = set(table.loc[past, "subject"]) - staying
+        ids, images = self._some_expired(source, table[past & table["subject"].isin(staying)])
+        kept = self._kept_by_others(images, ids, whole)
+        self.outcome.shared += len(set().union(*images.values()) & kept)
+        for subject in sorted(whole):
+            self._person(subject, EXPIRED)
+        for _, digests in sorted(images.items()):
+            if digests - kept:
+                self._add(Candidate(tuple(sorted(map(self.key.image_pseudonym, digests - kept))), EXPIRED))
 
-    def _held_by_others(self, owners: dict[str, str], expiring: Collection[str]) -> set[str]:
-        """Those of the images that a record of somebody has who has nothing that expires."""
-        kept, asked = set[str](), pa.array(sorted(owners), pa.string())
+    def _some_expired(self, source: Source, rows: "pd.DataFrame") -> tuple[set[str], dict[str, set[str]]]:
+        """The records of rows whose people have others that stay: their ids, and by subject their images. Each image is read.
+
+        Raises: ImageError with the line.
+        """
+        there, ids, images = frozenset(digests_of(self.facts)), set[str](), dict[str, set[str]]()
+        for row in rows.itertuples(index=False):
+            try:
+                digest = sha256(source.image(row.path))
+            except ImageError as error:
+                raise ImageError(f"{source.name} {source.unit} {row.line}: {error}") from error
+            if digest not in there and self.key.image_pseudonym(digest) not in self._erased:
+                self.outcome.unknown += 1
+                continue
+            ids.add(record_id(digest, row.subject, row.label, row.visibility, row.split))
+            images.setdefault(row.subject, set()).add(digest)
+        return ids, images
+
+    def _kept_by_others(self, images: dict[str, set[str]], ids: Collection[str], whole: Collection[str]) -> set[str]:
+        """Those of the images that a record has which does not expire: an image goes whoever's it is.
+
+        Args: ids: of records that expire; whole: people all of whose records do.
+        """
+        kept, asked = set[str](), pa.array(sorted(set().union(*images.values())), pa.string())
         for table in (self.facts.private, self.facts.public):
-            held = table.filter(pc.is_in(table["sha256"], value_set=asked))
-            pairs = zip(held["sha256"].to_pylist(), held["subject"].to_pylist(), strict=True)
-            kept |= {digest for digest, subject in pairs if subject not in expiring}
+            held = table.filter(pc.is_in(table["sha256"], value_set=asked)).select(["id", "sha256", "subject"])
+            for record in held.to_pylist():
+                if record["id"] not in ids and record["subject"] not in whole:
+                    kept.add(record["sha256"])
         return kept
 
     # What is new
@@ -264,13 +279,11 @@ def propose(project: Project, feed: str | None) -> Outcome:
 
 
 def before_build(project: Project) -> Outcome | None:
-    """Propose who would leave the model with this build because the source has them no more; None where nothing was looked at.
+    """Propose who would leave the model with a build because the source has them no more; None where params say not to.
 
     Afterwards nobody could tell that they were there: a build takes them out of the artifacts, and out of no store.
     """
-    if not project.params.consent.vanished or not project.layout.lock.exists():
-        return None
-    if "split" not in dvc.status(project.layout):
+    if not project.params.consent.vanished:
         return None
     proposer = Proposer(project)
     proposer.vanished()
@@ -278,7 +291,7 @@ def before_build(project: Project) -> Outcome | None:
 
 
 def say_before_build(project: Project) -> None:
-    """As `before_build`, and say how many. Call with the workspace's lock."""
+    """As `before_build`, and say how many."""
     outcome = before_build(project)
     if outcome and outcome.proposed:
         say(
@@ -303,6 +316,12 @@ def accept(project: Project, ids: Sequence[str], by: str) -> list[Request]:
         if intake.needs_approval(project, request):
             intake.approve(project, request_id, who)
     return [project.ledger.get(request_id) for request_id in ids]
+
+
+def proposal_checks(project: Project, request: Request) -> tuple[Check, ...]:
+    """What the certificate of a request that nobody sent says of it."""
+    cause = cause_of(project, request)
+    return (Check("proposed because", cause),) if cause else ()
 
 
 def cause_of(project: Project, request: Request) -> str | None:

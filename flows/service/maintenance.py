@@ -29,9 +29,8 @@ def build() -> None:
     project = Project.find()
     with workspace(project):
         keep_list(project)
-        say_before_build(project)
         workers = workers_of(project, BUILD)
-        building.build(project.layout, workers)
+        building.build(project.layout, workers, lambda: say_before_build(project))
         renew(project)
         if workers:
             require_one_environment(project.layout, project.params)

@@ -1,6 +1,8 @@
 """Proposals: nobody is left out for one until it is accepted, one cause proposes once, what is accepted goes the usual way."""
 
+import base64
 import csv
+import json
 from collections.abc import Sequence
 from datetime import UTC, date, datetime
 from pathlib import Path
@@ -14,6 +16,7 @@ from fake_pipeline import CANARY, FakePipeline, everybody
 from histories import is_served, state_of
 from hypothesis import given
 from hypothesis import strategies as st
+from kills import killing
 
 from flows.requests.proposals import before_build, propose
 from lmeraser.core.digest import sha256
@@ -275,6 +278,47 @@ def test_expired_image_that_somebody_else_still_has_stays_and_is_counted(
     assert (answer["proposed"], answer["shared"]) == ([], 1)
 
 
+def test_expired_image_that_the_person_has_in_a_record_that_is_not_stays_too(pipeline: FakePipeline, clock: Clock) -> None:
+    rows = [*everybody(), Row(PERSON, "two", split="test", seed=20)]  # the bytes of PERSON's first image, and another record
+    write_source(pipeline.root / "people", rows)
+    pipeline.repro()
+    index = next(index for index, row in enumerate(rows) if (row.subject, row.seed) == (PERSON, 20))
+    add_column(pipeline, "taken", {f"image-{index}.png": clock.day(-1)}, by="path")
+    change(pipeline, "retention", column="taken")
+    answer = proposed(pipeline)
+    assert (answer["proposed"], answer["shared"]) == ([], 1)
+    add_column(pipeline, "till", {f"image-{index}.png": clock.day(-1), f"image-{len(rows) - 1}.png": clock.day(-1)}, by="path")
+    change(pipeline, "retention", column="till")
+    answer = proposed(pipeline)
+    assert (answer["by_cause"], answer["shared"]) == ({EXPIRED: 1}, 0), "both of them are past their time"
+
+
+def test_certificate_says_why_it_was_proposed(pipeline: FakePipeline, tmp_path: Path) -> None:
+    proposed(pipeline, "--feed", feed(tmp_path, "subject", PERSON))
+    pipeline.json("approve", "--proposed", "--by", "A")
+    [request] = pipeline.sweep()
+    certificate = pipeline.root / str(request.certificate)
+    statement = json.loads(base64.b64decode(json.loads(certificate.read_bytes())["payload"]))
+    assert WITHDRAWN in json.dumps(statement)
+    assert pipeline.json("verify", str(certificate))["valid"]
+
+
+@pytest.mark.parametrize("at", [1, 2, 3, 5, 8, 13, 21, 34, 55])
+def test_killed_anywhere_from_proposing_to_the_certificate_the_same_acts_again_finish_it(
+    pipeline: FakePipeline, tmp_path: Path, at: int
+) -> None:
+    file = feed(tmp_path, "subject", PERSON, OTHER)
+    with killing(pipeline.root.parent, at):
+        pipeline.command("propose", "--feed", file)
+        pipeline.command("approve", "--proposed", "--by", "A")
+        pipeline.sweep()
+    pipeline.command("propose", "--feed", file)
+    pipeline.command("approve", "--proposed", "--by", "A")
+    pipeline.resume()
+    assert [request.state for request in pipeline.requests()] == [CERTIFIED] * 2
+    assert all(PERSON.encode() not in content for content in contents(pipeline.layout.artifacts).values())
+
+
 # Gone from the source, and back in it
 
 
@@ -296,7 +340,9 @@ def test_who_is_gone_from_the_source_is_proposed_before_a_build_and_leaves_the_s
     assert all(PERSON.encode() not in content for content in contents(pipeline.root.parent).values())
     assert contents(pipeline.remote) != stored
     with pipeline.process() as project:
-        assert before_build(project) is None, "nothing is stale"
+        again = before_build(project)
+        assert again is not None
+        assert again.proposed == []
 
 
 def test_who_is_gone_from_the_source_may_be_accepted_before_the_build_too(pipeline: FakePipeline) -> None:
