@@ -36,7 +36,7 @@ from lmeraser.erase.requests import Request
 from lmeraser.erase.states import CERTIFIED, FINAL, PROPOSED
 from lmeraser.pipeline.locks import digest_of_locks
 from lmeraser.prove.statement import Check
-from lmeraser.sources import Source, open_source
+from lmeraser.sources import COLUMNS, Source, open_source
 from lmeraser.sources.feed import Feed, read_feed
 from lmeraser.sources.saying import due_rows, says_withdrawn
 
@@ -167,16 +167,18 @@ class Proposer:
         Raises: ImageError with the line.
         """
         there, ids, images = frozenset(digests_of(self.facts)), set[str](), dict[str, set[str]]()
-        for row in rows.itertuples(index=False):
+        for line, path, label, subject, visibility, split in zip(
+            *(rows[name].tolist() for name in ("line", *COLUMNS)), strict=True
+        ):
             try:
-                digest = sha256(source.image(row.path))
+                digest = sha256(source.image(path))
             except ImageError as error:
-                raise ImageError(f"{source.name} {source.unit} {row.line}: {error}") from error
+                raise ImageError(f"{source.name} {source.unit} {line}: {error}") from error
             if digest not in there and self.key.image_pseudonym(digest) not in self._erased:
                 self.outcome.unknown += 1
                 continue
-            ids.add(record_id(digest, row.subject, row.label, row.visibility, row.split))
-            images.setdefault(row.subject, set()).add(digest)
+            ids.add(record_id(digest, subject, label, visibility, split))
+            images.setdefault(subject, set()).add(digest)
         return ids, images
 
     def _kept_by_others(self, images: dict[str, set[str]], ids: Collection[str], whole: Collection[str]) -> set[str]:
