@@ -51,7 +51,7 @@ def _of_all(project: "Project") -> Result:
     missing, missing_lines = missing_from_list(project)
     outdated, outdated_lines = outdated_exports(project)
     restored, restored_lines = older_ledger(project)
-    result = {"requests": summaries, "late": late, "proposed": proposed} | missing | outdated | restored
+    result = {"requests": summaries, "late": late} | ({"proposed": proposed} if proposed else {}) | missing | outdated | restored
     lines += missing_lines + outdated_lines + restored_lines
     rebuilds = due_rebuilds(project)
     if rebuilds:
