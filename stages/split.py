@@ -28,7 +28,7 @@ def read_source(layout: Layout, params: Params, known: Collection[str] = ()) -> 
     suppression_list = SuppressionList.of(layout)
     ErasedList.known(layout).remember(layout)  # whoever was left out once stays out, whatever branch comes next
     source = check_source(params.source, layout.root)
-    homes = divide(source, suppression_list.is_erased, len(params.parts))
+    homes, erased = divide(source, suppression_list.is_erased, len(params.parts))
     paths = [layout.public, *(layout.part(name) for name in params.parts)]
     drafts = [path.with_name(DRAFT + path.name) for path in paths]
     kept = []
@@ -49,6 +49,8 @@ def read_source(layout: Layout, params: Params, known: Collection[str] = ()) -> 
     repeated = sum(map(len, homes)) - sum(kept)
     others = " or of erased images" if suppression_list.images else ""
     repeats = f", {repeated} repeated rows{others} left out" if repeated else ""
+    if erased:
+        say(f"split: {erased} people of the source are on the list of the erased (still there, or imported again); they stay out")
     say(f"split: {kept[0]} public and {sum(kept[1:])} private records{repeats}")
 
 

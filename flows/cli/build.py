@@ -18,13 +18,14 @@ def act(_: argparse.Namespace) -> Result:
 
     from flows.project import Project, workspace
     from flows.requests.ground import keep_list
+    from flows.requests.proposals import say_before_build
     from flows.requests.quarantine import renew
     from flows.run.build import build
 
     project = Project.find()
     with workspace(project):
         keep_list(project)
-        build(project.layout)
+        build(project.layout, other_source=lambda: say_before_build(project))
         renew(project)
     metrics = json.loads((project.layout.metrics / "metrics.json").read_bytes())
     return metrics, [f"served accuracy     {metrics['accuracy']['served']}"]

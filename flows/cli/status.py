@@ -36,16 +36,22 @@ def _of_request(project: "Project", request_id: str) -> Result:
 
 def _of_all(project: "Project") -> Result:
     from flows.cli.summary import missing_from_list, older_ledger, outdated_exports, summary
+    from lmeraser.erase.states import PROPOSED
 
     summaries = [summary(project, request) for request in project.ledger.all()]
     late = sum(request["late"] for request in summaries)
     lines = [_line(request) for request in summaries]
     if late:
         lines.append(f"{late} requests are late")
+    proposed = sum(request["state"] == PROPOSED for request in summaries)
+    if proposed:
+        lines.append(
+            f"{proposed} are proposed, and in effect for nobody: `lmeraser approve --proposed --by NAME`, or `lmeraser cancel`"
+        )
     missing, missing_lines = missing_from_list(project)
     outdated, outdated_lines = outdated_exports(project)
     restored, restored_lines = older_ledger(project)
-    result = {"requests": summaries, "late": late} | missing | outdated | restored
+    result = {"requests": summaries, "late": late} | ({"proposed": proposed} if proposed else {}) | missing | outdated | restored
     lines += missing_lines + outdated_lines + restored_lines
     rebuilds = due_rebuilds(project)
     if rebuilds:

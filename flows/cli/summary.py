@@ -6,9 +6,10 @@ from typing import Any
 from flows.cli.command import Result
 from flows.project import Project
 from flows.requests import intake
-from lmeraser.erase.ledger_pauses import EXTENSION
+from flows.requests.proposals import cause_of
+from lmeraser.erase.ledger_pauses import APPROVED_BY, EXTENSION
 from lmeraser.erase.requests import Request
-from lmeraser.erase.states import BLOCKED, CERTIFIED
+from lmeraser.erase.states import BLOCKED, CERTIFIED, PROPOSED
 from lmeraser.erase.states import status as opendsr_status
 
 
@@ -22,6 +23,7 @@ def summary(project: Project, request: Request) -> dict[str, Any]:
     return {
         "request_id": request.request_id,
         "state": request.state,
+        "proposed_for": cause_of(project, request),
         "reached": request.reached,
         "request_status": opendsr_status(request.state),
         "received_at": request.received_at,
@@ -39,7 +41,7 @@ def summary(project: Project, request: Request) -> dict[str, Any]:
         "timings": {name: round(seconds, 3) for name, seconds in request.timings.items()},
         "problem": request.problem if request.state != CERTIFIED else None,
         "reason": request.reason,
-        "approved_by": next((text for kind, text in project.ledger.words(request.request_id) if kind == "approved by"), None),
+        "approved_by": next((text for kind, text in project.ledger.words(request.request_id) if kind == APPROVED_BY), None),
         **_pauses(project, request),
     }
 
@@ -50,7 +52,7 @@ def _pauses(project: Project, request: Request) -> dict[str, Any]:
     grace = datetime.fromtimestamp(request.ready_at, UTC).isoformat(timespec="seconds") if request.ready_at else None
     holds = project.ledger.holds_on(request.request_id, request.pseudonyms) if open_now else []
     return {
-        "waits_until": grace if request.in_grace(project.ledger.time()) else None,
+        "waits_until": grace if request.in_grace(project.ledger.time()) or request.state == PROPOSED else None,
         "held_until": holds[-1].last_day if holds else None,
         "hold_reason": "; ".join(hold.reason for hold in holds if hold.reason) or None,
         "extension_reason": next((text for kind, text in project.ledger.words(request.request_id) if kind == EXTENSION), None),
@@ -58,7 +60,10 @@ def _pauses(project: Project, request: Request) -> dict[str, Any]:
 
 
 def pause_line(summarised: dict[str, Any]) -> str | None:
-    """What an open request waits for, for people: a hold, or the end of its grace."""
+    """What a request waits for, for people: a hold, the end of its grace, or somebody to accept it."""
+    if summarised["state"] == PROPOSED:
+        until = f", accepted by itself from {summarised['waits_until']} on" if summarised["waits_until"] else ""
+        return f"{summarised['proposed_for']}{until}"
     if summarised["held_until"]:
         return f"on hold until {summarised['held_until']}"
     if summarised["waits_until"]:

@@ -24,8 +24,14 @@ from lmeraser.erase.states import STATES, status
 CALLBACK, WEBHOOK, COMMAND, ENDED = "callback", "webhook", "command", "ended"
 HOOK_KINDS = (WEBHOOK, COMMAND)
 IN_EFFECT, LATE_SOON, LATE = "in_effect", "late_soon", "late"
-OF_EVENTS = {"received": "received", "quarantined": IN_EFFECT, "certified": "certified", "failed": "failed"}  # ledger to hook
-EVENTS = ("received", IN_EFFECT, "certified", LATE_SOON, LATE, "failed")
+OF_EVENTS = {
+    "proposed": "proposed",
+    "received": "received",
+    "quarantined": IN_EFFECT,
+    "certified": "certified",
+    "failed": "failed",
+}  # ledger to hook
+EVENTS = ("proposed", "received", IN_EFFECT, "certified", LATE_SOON, LATE, "failed")
 LAST = ("completed", "cancelled")  # no status follows
 
 ATTEMPTS = 60  # about two days

@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING
 from flows import git
 from flows.project import Project
 from flows.requests import ground
+from flows.requests.proposals import proposal_checks
 from flows.requests.repeats import repeats_checks, repeats_of
 from flows.requests.verify import prove_absence, served_digests
 from flows.requests.work import Done, Work
@@ -115,6 +116,7 @@ def erasure_of(project: Project, batch: BatchRecord, request: Request) -> Erasur
         checks=(
             *(Check(check, result) for check, result in (*batch.checks, *batch.scan)),
             *repeats_checks(repeats_of(project, request.request_id)),
+            *proposal_checks(project, request),
         ),
         stores=tuple(Store(counts.store, counts.deleted, counts.residue, counts.unknown) for counts in batch.stores),
         absence=_absence(project, batch, request),

@@ -169,9 +169,10 @@ def attempt(project: Project, claim: Claim, ids: Sequence[str]) -> Iterator[None
 
 
 def take_in(project: Project) -> list[LmeraserError]:
-    """Validate what was received and put it in effect; returns why some could not be, which stay received. Holds that were
-    released, or whose date is past, hold nobody any more."""
+    """Validate what was received and put it in effect; returns why some could not be, which stay received. Proposals whose days
+    are over are received by that. Holds that were released, or whose date is past, hold nobody any more."""
     problems: list[LmeraserError] = []
+    project.ledger.settle_proposals()
     for request in project.ledger.all(open_only=True):
         try:
             if request.state in ("received", "validated", "approved"):

@@ -18,7 +18,7 @@ from lmeraser.erase.facts import check_images, check_known, gather_facts, normal
 from lmeraser.erase.plan import Facts, Plan, make_plan
 from lmeraser.erase.requests import MAX_SUBJECTS, Request, check_request_id
 from lmeraser.erase.roster import Roster
-from lmeraser.erase.states import BLOCKED, REJECTED, reached
+from lmeraser.erase.states import BLOCKED, PROPOSED, REJECTED, reached
 from lmeraser.sources import check_untracked
 
 TOGETHER = "together"  # kept with the event of a request that was set aside: alone it can be carried out
@@ -82,7 +82,9 @@ def validate(project: Project, request: Request, subjects: Sequence[str] = (), i
     digests = list(dict.fromkeys(images)) or roster.images(request.pseudonyms)
     move = project.ledger.move
     try:
-        if repeats_of(project, request.request_id) is None:  # else its people are on the list, and may be back in a store alone
+        if project.ledger.events(request.request_id, kinds=(PROPOSED,)):
+            _check_proposed(project, request)
+        elif repeats_of(project, request.request_id) is None:  # else its people are on the list, and may be back in a store alone
             _check(project, request, roster.facts, Named(names, digests), layout)
         plan = roster.plan(request.pseudonyms, request.include_public)
         _check_size(project, request, plan)
@@ -104,6 +106,18 @@ class Named(NamedTuple):
 
     subjects: Sequence[str]
     images: Sequence[str]
+
+
+def _check_proposed(project: Project, request: Request) -> None:
+    """Raise RequestError if all that was proposed is erased meanwhile.
+
+    It was known when it was proposed. By now the source may have lost it and a build have followed; it must leave the stores all
+    the same.
+    """
+    erased = project.erased
+    erased.check_key(project.subject_key())
+    if repeats_of(project, request.request_id) is None and erased.pseudonyms.issuperset(request.pseudonyms):
+        raise RequestError("all of it is already erased; nothing is left to do (`lmeraser status` lists the requests)")
 
 
 def _check(project: Project, request: Request, facts: Facts, named: Named, layout: Layout) -> None:
@@ -283,11 +297,16 @@ def needs_approval(project: Project, request: Request) -> bool:
 
 def approve(project: Project, request_id: str, by: str, solved: bool = True) -> Request:
     """Record who approved a request, and put it in effect. Args: solved: as of `take_effect`."""
+    project.ledger.approve(request_id, approver(by))
+    return take_effect(project, project.ledger.get(request_id), solved)
+
+
+def approver(by: str) -> str:
+    """Who approves, in one line. Raises: BadInputError."""
     who = " ".join(by.split())
     if not 1 <= len(who) <= 200 or not who.isprintable():
         raise BadInputError("--by holds no name; give 1 to 200 printable characters")
-    project.ledger.approve(request_id, who)
-    return take_effect(project, project.ledger.get(request_id), solved)
+    return who
 
 
 def refuse(request: Request) -> None:

@@ -9,7 +9,7 @@ stale, and they are trained the same way.
 
 import shutil
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -106,10 +106,12 @@ class Waves:
         self._unrecorded = []
 
 
-def build(layout: Layout, workers: Workers | None = None) -> None:
+def build(layout: Layout, workers: Workers | None = None, other_source: Callable[[], None] = lambda: None) -> None:
     """Bring everything that the pipeline makes up to date. Raises: StepFailedError; what was finished stays finished.
 
-    Args: workers: who embeds parts and trains slots; None: this machine's own processes.
+    Args:
+        workers: who embeds parts and trains slots; None: this machine's own processes.
+        other_source: called before the first file of a built model is replaced where the source may be another one.
     """
     params = load_params(layout.params)
     check_files(layout.root, params.slots)
@@ -119,10 +121,11 @@ def build(layout: Layout, workers: Workers | None = None) -> None:
         shutil.rmtree(layout.artifacts, ignore_errors=True)  # of no known origin
         _take(Waves(layout, workers), *_first(layout, params, workers))
         dvc.run(layout, "repro", "--quiet")
-    elif is_other_source(params, stale := dvc.status(layout)) and _grow(layout, params, workers):
-        dvc.run(layout, "repro", "--quiet")
-    elif stale:
-        _train_stale(layout, params, stale, workers)
+    elif stale := dvc.status(layout):
+        if "split" in stale:
+            other_source()
+        if not (is_other_source(params, stale) and _grow(layout, params, workers)):
+            _train_stale(layout, params, stale, workers)
         dvc.run(layout, "repro", "--quiet")
     close_private(layout)
     say("build: everything is up to date")

@@ -1,4 +1,4 @@
-"""The Prefect flows `build`, `audit`, `audit-part` and `audit-due`: what the commands of these names do, for deployments."""
+"""The Prefect flows `build`, `audit`, `audit-part`, `audit-due` and `upkeep`: what commands do, for deployments."""
 
 import sys
 
@@ -7,6 +7,7 @@ from prefect import flow
 from flows import processes
 from flows.project import Project, workspace
 from flows.requests.ground import keep_list
+from flows.requests.proposals import say_before_build
 from flows.requests.quarantine import renew
 from flows.run import build as building
 from flows.run.handout import BUILD
@@ -29,7 +30,7 @@ def build() -> None:
     with workspace(project):
         keep_list(project)
         workers = workers_of(project, BUILD)
-        building.build(project.layout, workers)
+        building.build(project.layout, workers, lambda: say_before_build(project))
         renew(project)
         if workers:
             require_one_environment(project.layout, project.params)
@@ -77,6 +78,16 @@ def audit_part() -> str:
     if not report.clean:
         raise VerificationError("residue was found in the files whose turn it was; run `lmeraser audit --stores` to see where")
     return which_scan(report)
+
+
+@flow(name="upkeep", persist_result=False, log_prints=False)
+@storable_errors
+def upkeep() -> str:
+    """Delete what is past its period, and propose who may have to go; counts alone. Raises: BadInputError, StepFailedError."""
+    from flows.service import upkeep as daily
+
+    cleared, outcome = daily.upkeep(Project.find())
+    return f"{cleared.logs} logs and {cleared.words} words deleted; {len(outcome.proposed)} requests proposed"
 
 
 @flow(name="audit-due", persist_result=False, log_prints=False)

@@ -22,6 +22,7 @@ from types import FrameType
 from flows import processes
 from flows.project import Project
 from flows.run import devices
+from flows.service.upkeep import vacuum
 from lmeraser.core.digest import readable_json
 from lmeraser.core.errors import LmeraserError, ProjectError, StepFailedError
 from lmeraser.core.files import write_atomically
@@ -71,6 +72,7 @@ class Service:
             "PREFECT_SERVER_ANALYTICS_ENABLED": "false",
             "PREFECT_FLOWS_HEARTBEAT_FREQUENCY": "30",
             "PREFECT_RESULTS_PERSIST_BY_DEFAULT": "false",
+            **vacuum(self.project.params.retention),
         }
 
     def start(self, child: Child) -> None:

@@ -64,6 +64,7 @@ def sweep() -> int:
         prefect_storage.clear(project.layout)
     except LmeraserError as error:
         say(f"sweep: {error}")
+    project.ledger.settle_proposals()  # those whose days are over are received by that
     project.ledger.settle_holds()  # one that was released, or whose date is past, is carried out from here on
     started = 0
     for request in [request for request in project.ledger.all(open_only=True) if waits(request)]:

@@ -196,6 +196,27 @@ class Service(Section):
     rebuild_share: Annotated[int, Field(ge=0)]  # of so many erasures one, chosen by a key, is rebuilt at once; 0: none
 
 
+class Consent(Section):
+    """Who may have to go without having asked here is proposed; no stage reads it."""
+
+    column: Annotated[str, Field(min_length=1)] | None  # of the manifest: whether consent is given
+    vanished: bool  # `build` proposes people of the built model who are not in the source any more
+    accept: Literal["person", "after-grace"]  # who accepts what is proposed: a person, or time
+    grace_days: Annotated[int, Field(ge=0)]  # days from being proposed to being accepted by itself
+    most_share: Share  # of the people; where more wait to be accepted by themselves, a person must accept them
+
+
+class Retention(Section):
+    """How long what is kept; no stage reads it. null: for ever."""
+
+    column: Annotated[str, Field(min_length=1)] | None  # of the manifest: a date; null: records do not expire
+    days: Annotated[int, Field(ge=0)]  # that a record stays after that date
+    logs_days: Positive | None  # of .lmeraser/logs
+    runs_days: Positive | None  # of Prefect's runs and their logs, once they ended
+    words_days: Positive | None  # of what people wrote about requests (approver, reasons), once those ended
+    audit_days: Positive  # what tells of audits and approvals stays at least so long, whatever else is said
+
+
 class Review(Section):
     """Tolerances between two states; no stage reads them."""
 
@@ -247,6 +268,8 @@ class Params(Section):
     serve: Serve
     evaluate: Evaluate
     service: Service
+    consent: Consent
+    retention: Retention
     review: Review
 
     @model_validator(mode="after")

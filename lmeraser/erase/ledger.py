@@ -21,11 +21,12 @@ from lmeraser.core.errors import ClaimLostError, ProjectError, RequestError
 from lmeraser.erase.batches import BatchRecord
 from lmeraser.erase.erased import images_among
 from lmeraser.erase.ledger_events import GENESIS, LedgerEvent, check_events, event_digest
-from lmeraser.erase.ledger_pauses import UNCLAIMED, Pauses
+from lmeraser.erase.ledger_pauses import APPROVED_BY, UNCLAIMED, Pauses
+from lmeraser.erase.ledger_proposals import Proposals
 from lmeraser.erase.ledger_restored import Restoring
 from lmeraser.erase.ledger_schema import batches, connect, events, requests, sqlite_url, transaction, words
 from lmeraser.erase.requests import Request
-from lmeraser.erase.states import BLOCKED, FAILED, FINAL, HOLD, WAY, may_follow
+from lmeraser.erase.states import BLOCKED, FAILED, FINAL, HOLD, PROPOSED, WAY, may_follow
 
 __all__ = ["Claim", "ClaimLostError", "Ledger", "sqlite_url"]
 
@@ -61,7 +62,7 @@ def _event(row: Any) -> LedgerEvent:
     return LedgerEvent(row.seq, row.request_id, row.at, row.kind, json.loads(row.data), row.previous, row.digest)
 
 
-class Ledger(Pauses, Restoring):
+class Ledger(Pauses, Proposals, Restoring):
     """Open with `Ledger.open`. Every method is one transaction."""
 
     def __init__(self, engine: sa.Engine, clock: Callable[[], float]) -> None:
@@ -133,7 +134,7 @@ class Ledger(Pauses, Restoring):
         """Every request, in the order of receipt. Args: open_only: as `Request.is_open` has it."""
         wanted = sa.select(requests).order_by(requests.c.number)
         if open_only:
-            wanted = wanted.where(requests.c.state.not_in(FINAL))
+            wanted = wanted.where(requests.c.state.not_in((*FINAL, PROPOSED)))
             wanted = wanted.where(sa.or_(requests.c.state != BLOCKED, requests.c.blocked_by == HOLD))
         with transaction(self._engine) as connection:
             return [_request(row) for row in connection.execute(wanted)]
@@ -221,7 +222,7 @@ class Ledger(Pauses, Restoring):
                 raise RequestError(f"request {request_id} is {row.state}; only a validated request waits for approval")
             self._set(connection, [request_id], state="approved", reached="approved")
             self._append(connection, request_id, "approved", {})
-            connection.execute(words.insert().values(request_id=request_id, at=self._now(), kind="approved by", text=by))
+            connection.execute(words.insert().values(request_id=request_id, at=self._now(), kind=APPROVED_BY, text=by))
 
     def words(self, request_id: str) -> list[tuple[str, str]]:
         """What people wrote about a request: kind and text, oldest first."""
@@ -403,8 +404,15 @@ class Ledger(Pauses, Restoring):
         return (row.seq, row.digest) if row else (0, GENESIS)
 
     def _append(self, connection: sa.Connection, request_id: str | None, kind: str, data: dict[str, Any]) -> None:
-        seq, previous = self._head(connection)
-        at = self._now()
-        digest = event_digest(seq + 1, request_id, at, kind, data, previous)
-        values = {"seq": seq + 1, "request_id": request_id, "at": at, "kind": kind, "data": _text(data)}
-        connection.execute(events.insert().values(**values, previous=previous, digest=digest))
+        self._append_all(connection, kind, [(request_id, data)])
+
+    def _append_all(self, connection: sa.Connection, kind: str, told: Sequence[tuple[str | None, dict[str, Any]]]) -> None:
+        """Append events of one kind, each of a request and what it says of it."""
+        at, (seq, previous), rows = self._now(), self._head(connection), []
+        for request_id, data in told:
+            seq, before = seq + 1, previous
+            previous = event_digest(seq, request_id, at, kind, data, before)
+            row = {"seq": seq, "request_id": request_id, "at": at, "kind": kind, "data": _text(data)}
+            rows.append(row | {"previous": before, "digest": previous})
+        if rows:
+            connection.execute(events.insert(), rows)

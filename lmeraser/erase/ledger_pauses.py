@@ -20,7 +20,7 @@ from lmeraser.erase.states import BLOCKED, CERTIFIED, FINAL, HOLD, REJECTED, rea
 
 UNCLAIMED = {"claim_id": None, "claim_owner": None, "lease_until": None, "lease_s": None}
 EXTENDED = "extended"  # a kind of event
-EXTENSION = "extension reason"  # a kind of words
+EXTENSION, APPROVED_BY = "extension reason", "approved by"  # kinds of words
 MOST_DAYS = 60  # of an extension: GDPR, article 12(3): two further months
 
 
@@ -169,6 +169,20 @@ class Pauses(ABC):
                 theirs = [row.number for row in written if row.request_id == request_id or row.pseudonym in pseudonyms]
                 for number in theirs:
                     connection.execute(holds.update().where(holds.c.number == number).values(reason=None))
+
+    def drop_words(self, ended: str, approved: str) -> int:
+        """Delete what people wrote about requests that ended before a time, and about holds that did; returns how many.
+
+        Args: approved: the same for who approved. Both ISO 8601, UTC, seconds: texts of one form sort as times.
+        """
+        with transaction(self._engine) as connection:
+            last = sa.select(events.c.request_id, sa.func.max(events.c.at).label("at")).where(events.c.kind.in_(FINAL))
+            done = last.group_by(events.c.request_id).subquery()
+            limit = sa.case((words.c.kind == APPROVED_BY, approved), else_=ended)
+            old = sa.select(words.c.number).join(done, done.c.request_id == words.c.request_id).where(done.c.at < limit)
+            gone = connection.execute(words.delete().where(words.c.number.in_(old)))
+            over = holds.c.ended_at < ended, holds.c.reason.is_not(None)
+            return int(gone.rowcount) + int(connection.execute(holds.update().where(*over).values(reason=None)).rowcount)
 
     # Inside a transaction
 

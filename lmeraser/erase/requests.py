@@ -8,7 +8,7 @@ from typing import Any
 
 from lmeraser.core.errors import RequestError
 from lmeraser.core.strict_json import strict_json
-from lmeraser.erase.states import BLOCKED, FINAL, HOLD
+from lmeraser.erase.states import BLOCKED, FINAL, HOLD, PROPOSED
 
 MAX_BODY = 64 * 2**20  # bytes
 MAX_SUBJECTS = 10_000  # in one request
@@ -21,7 +21,8 @@ class Request:
     pseudonyms: of the subjects, sorted. batch_id: of the requests that share its retraining.
     attempts: tries that failed; seconds: spent on it, timings: by step; problem: the last failure in one line.
     reason: why it is rejected or blocked; claim_id, lease_until: who works on it (seconds since 1970).
-    ready_at: when its grace is over (seconds since 1970); None: it had none. blocked_by: `states.HOLD` while it is on hold.
+    ready_at: when its grace is over (seconds since 1970), None: it had none; of a proposal: when it is accepted by itself, None:
+        never. blocked_by: `states.HOLD` while it is on hold.
     """
 
     request_id: str
@@ -50,7 +51,7 @@ class Request:
 
     @property
     def is_open(self) -> bool:
-        return self.is_held or (self.state not in FINAL and self.state != BLOCKED)
+        return self.is_held or self.state not in (*FINAL, BLOCKED, PROPOSED)
 
     def in_grace(self, now: float) -> bool:
         """Whether it is in effect and may still be withdrawn. Args: now: seconds since 1970."""

@@ -1,5 +1,6 @@
 """The states of a request and which may follow which. The ledger stores them; nothing else decides them.
 
+    proposed ─ received, or rejected: somebody may have to go, and nothing is done for it until a person or a rule accepts it
     received ─ validated ─ (approved) ─ quarantined ─ removed ─ retrained ─ verified ─ purged ─ certified
         │          │                                                                            final
         ├─ rejected  (final: unknown subject, already erased, nothing would be left, cancelled, withdrawn)
@@ -14,11 +15,13 @@ Statuses of OpenDSR 2.0 (opendsr.org): what a controller is told.
 
 WAY = ("received", "validated", "approved", "quarantined", "removed", "retrained", "verified", "purged", "certified")
 CERTIFIED, REJECTED, BLOCKED, FAILED = "certified", "rejected", "blocked", "failed"
+PROPOSED = "proposed"  # in the ledger, and in effect for nobody
 FINAL = (CERTIFIED, REJECTED)
 HOLD = "hold"  # why a request is blocked that stays in effect
-STATES = (*WAY, REJECTED, BLOCKED, FAILED)
+STATES = (PROPOSED, *WAY, REJECTED, BLOCKED, FAILED)
 
 OPENDSR = {
+    PROPOSED: "pending",
     "received": "pending",
     "validated": "pending",
     "blocked": "pending",
@@ -39,8 +42,8 @@ def reached(state: str, wanted: str) -> bool:
 
 def may_follow(old: str, new: str) -> bool:
     """Whether a request may go from one state to the other. Steps are taken in order; approval may be left out."""
-    if old in FINAL:
-        return False
+    if old in FINAL or PROPOSED in (old, new):  # nothing becomes a proposal: it begins as one
+        return old == PROPOSED and new in ("received", REJECTED)
     if new == FAILED:
         return old in WAY
     if old == FAILED:

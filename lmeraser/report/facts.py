@@ -6,7 +6,7 @@ No subject, pseudonym, path of a record, label or pixel of a record has a place 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 
-from lmeraser.erase.states import BLOCKED, CERTIFIED, FAILED, FINAL
+from lmeraser.erase.states import BLOCKED, CERTIFIED, FAILED, FINAL, PROPOSED
 
 
 @dataclass(frozen=True)
@@ -38,7 +38,7 @@ class RequestFacts:
         """`done`, `ended`, `open`, `waits` for a person, or `failed`: what a status is coloured by."""
         if self.is_final:
             return "done" if self.state == CERTIFIED else "ended"
-        return {BLOCKED: "waits", FAILED: "failed"}.get(self.state, "open")
+        return {BLOCKED: "waits", PROPOSED: "waits", FAILED: "failed"}.get(self.state, "open")
 
 
 @dataclass(frozen=True)

@@ -6,7 +6,7 @@ from pathlib import PurePosixPath
 from typing import TYPE_CHECKING
 
 from lmeraser.core.digest import sha256
-from lmeraser.core.errors import ImageError
+from lmeraser.core.errors import ImageError, ParamsError
 from lmeraser.core.names import normalise_name
 from lmeraser.data.records import PRIVATE, PUBLIC, TEST, TRAIN
 
@@ -32,6 +32,15 @@ class Source(ABC):
     @abstractmethod
     def image(self, path: str) -> bytes:
         """The bytes of one image. Raises ImageError without naming the path."""
+
+    def column(self, name: str) -> "pd.DataFrame":
+        """The table beside a further column of it, `value`: text, a date as YYYY-MM-DD, '' where it is empty.
+
+        Raises: ParamsError if there can be none, ManifestError if there is none.
+        """
+        raise ParamsError(
+            f"params.yaml: consent.column or retention.column is set, but {self.name} has no column of your own; set them to null"
+        )
 
     def paths_of(self, digests: Container[str]) -> list[str]:
         """The paths of the rows whose image has one of the digests (SHA-256); every image is read.

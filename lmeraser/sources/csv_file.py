@@ -21,7 +21,8 @@ LONGEST_FIELD = 2**31 - 1  # characters; a column of the user's own may hold a t
 @dataclass(frozen=True)
 class CsvFile:
     """Attributes:
-    lines: every physical line with its end, as it came; `rows`: (first line, from 1; line after the last; values of COLUMNS).
+    lines: every physical line with its end, as it came; `rows`: (first line, from 1; line after the last; values of COLUMNS, and
+        of the columns that were asked for beside them).
     """
 
     lines: list[bytes]
@@ -33,14 +34,20 @@ class CsvFile:
         return b"".join(line for number, line in enumerate(self.lines, start=1) if number not in erased_lines)
 
 
-def read_csv(data: bytes, name: str) -> CsvFile:
-    """Parse a manifest. Raises: ManifestError with the physical line, and no value."""
+def read_csv(data: bytes, name: str, also: Sequence[str] = ()) -> CsvFile:
+    """Parse a manifest. Args: also: further columns. Raises: ManifestError with the physical line, and no value."""
     csv.field_size_limit(LONGEST_FIELD)
     lines = data.splitlines(keepends=True)  # of bytes: at \n, \r and \r\n alone
     text = _decoded(lines, data, name)
     first = next((place for place, line in enumerate(text) if line.strip()), 0)  # blank lines above the header
     header, delimiter, blanks = _header(text, first, name)
-    wanted = [header.index(column) for column in COLUMNS]
+    for column in also:
+        if header.count(column) != 1:
+            raise ManifestError(
+                f"{name} line {first + 1}: the header has column {column} {header.count(column)} times, expected once, since "
+                "params.yaml names it; correct one of the two"
+            )
+    wanted = [header.index(column) for column in (*COLUMNS, *also)]
     rows = []
     for start, after, cells in _records(text, first, delimiter, blanks, name):
         if start == first + 1 or not cells:  # the header, a blank line

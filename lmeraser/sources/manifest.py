@@ -9,7 +9,7 @@ from lmeraser.core.errors import ImageError, ManifestError, StepFailedError
 from lmeraser.sources import erasing
 from lmeraser.sources.base import COLUMNS, ErasableSource, make_table
 from lmeraser.sources.csv_file import CsvFile, read_csv
-from lmeraser.sources.parquet_file import check_writable, read_parquet, write_without
+from lmeraser.sources.parquet_file import check_writable, read_column, read_parquet, write_without
 from lmeraser.sources.place import OWN_FOLDERS
 
 if TYPE_CHECKING:
@@ -65,6 +65,17 @@ class ManifestSource(ErasableSource):
             columns = read_parquet(self.manifest, self.name)
             return make_table(columns, range(1, len(columns[0]) + 1))
         return table_of(read_csv(self._bytes(), self.name))
+
+    def column(self, name: str) -> "pd.DataFrame":
+        if self.parquet:
+            table = self.table()
+            values = dict(enumerate(read_column(self.manifest, self.name, name), start=1))
+        else:
+            file = read_csv(self._bytes(), self.name, (name,))
+            values = {line: cells[-1].strip() for line, _, cells in file.rows}
+            table = table_of(CsvFile([], [(line, after, cells[:-1]) for line, after, cells in file.rows]))
+        table["value"] = table["line"].map(values)
+        return table
 
     def locate(self, path: str) -> Path:
         """Where an image lies, links followed. Raises: ImageError if that is outside the folder, or no place."""

@@ -3,6 +3,7 @@
 Read by pyarrow, column by column: pandas would make floats of whole numbers beside an empty cell, and 1008 would be 1008.0.
 """
 
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
@@ -42,6 +43,32 @@ def read_parquet(path: Path, name: str) -> list[list[str]]:
                 f"{name} cannot be read as parquet ({type(error).__name__}); the file is damaged: write it again"
             ) from error
     return [_text(table[column], column, name) for column in COLUMNS]
+
+
+def read_column(path: Path, name: str, column: str) -> list[str]:
+    """The values of a further column as text; dates and times as YYYY-MM-DD (UTC), an empty cell is ''. Raises: ManifestError."""
+    with _opened(path, name) as file:
+        count = file.schema_arrow.names.count(column)
+        if count != 1:
+            raise ManifestError(
+                f"{name}: column {column} occurs {count} times, expected once, since params.yaml names it; correct one of the two"
+            )
+        try:
+            values = file.read([column], use_threads=False)[column]
+            if pa.types.is_temporal(values.type):
+                return [day_of(value) for value in values.to_pylist()]
+        except BROKEN as error:
+            raise ManifestError(
+                f"{name}: column {column} cannot be read ({type(error).__name__}); write it as text, YYYY-MM-DD"
+            ) from error
+    return _text(values, column, name)
+
+
+def day_of(value: Any) -> str:
+    """A date or a time as YYYY-MM-DD, in UTC where it has a zone; '' for None."""
+    if isinstance(value, datetime) and value.tzinfo:
+        value = value.astimezone(UTC)
+    return "" if value is None else value.isoformat()[:10]
 
 
 def _kind(kind: pa.DataType, column: str, name: str) -> str:

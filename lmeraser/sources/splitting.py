@@ -87,10 +87,10 @@ def check_shares(table: pd.DataFrame, name: str) -> None:
             )
 
 
-def divide(source: Source, is_erased: Callable[[str], bool], n_parts: int) -> list[pd.DataFrame]:
+def divide(source: Source, is_erased: Callable[[str], bool], n_parts: int) -> tuple[list[pd.DataFrame], int]:
     """Read and check a source's table, leave erased subjects out, and divide the rows: first the public ones, then each part's.
 
-    Raises: ManifestError.
+    Returns: the rows, and how many subjects were left out. Raises: ManifestError.
     """
     table = source.table()
     check_table(table, source.name, source.unit)
@@ -100,7 +100,7 @@ def divide(source: Source, is_erased: Callable[[str], bool], n_parts: int) -> li
     check_shares(retained, source.name)
     home = retained["subject"].map({subject: part_of(subject, n_parts) for subject in subjects})
     home = home.mask(retained["visibility"] == PUBLIC, -1)
-    return [retained[home == place] for place in range(-1, n_parts)]
+    return [retained[home == place] for place in range(-1, n_parts)], len(erased)
 
 
 def by_shard(rows: pd.DataFrame, n_shards: int) -> list[pd.DataFrame]:
@@ -145,6 +145,6 @@ def split_source(source: Source, is_erased: Callable[[str], bool], n_parts: int,
 
     Raises: ManifestError, ImageError.
     """
-    homes = divide(source, is_erased, n_parts)
+    homes, _ = divide(source, is_erased, n_parts)
     public, *private = [read_home(source, rows, max_pixels) for rows in homes]
     return Split(public, private, sum(map(len, homes)) - len(public) - sum(map(len, private)))

@@ -52,9 +52,12 @@ def test_each_missing_param_is_refused_by_name(tmp_path: Path, name: str) -> Non
     assert f"param {name} is missing" in refused(ParamsError, lambda: load_params(path))
 
 
+TEXTS = ("source.path", "pretrain.model", "consent.column", "retention.column")
+
+
 @pytest.mark.parametrize("name", [name for name in every_key() if name != "pretrain.kwargs"])
 def test_each_param_of_a_wrong_type_is_refused_by_name(tmp_path: Path, name: str) -> None:
-    wrong: object = {"no": "such thing"} if name in ("source.path", "pretrain.model") else "no such thing"
+    wrong: object = {"no": "such thing"} if name in TEXTS else "no such thing"
     assert name in refusal(tmp_path, {name: wrong})
 
 

@@ -228,7 +228,8 @@ def test_subject_or_label_with_control_characters_is_refused(tmp_path: Path, let
 
 def test_every_retained_row_goes_to_one_file_and_only_that_files_images_are_opened(tmp_path: Path) -> None:
     source = ManifestSource.open(write_source(tmp_path, standard_rows()))
-    homes = divide(source, lambda subject: subject == "cem", PARTS)
+    homes, erased = divide(source, lambda subject: subject == "cem", PARTS)
+    assert erased == 1
     lines = [line for rows in homes for line in rows["line"]]
     retained = source.table()
     assert sorted(lines) == sorted(retained.loc[retained["subject"] != "cem", "line"])

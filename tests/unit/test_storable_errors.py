@@ -43,5 +43,5 @@ def test_errors_of_every_flow_are_without_words_of_anybody(
 
 
 def test_every_deployment_is_looked_at() -> None:
-    names = "build forget sweep audit audit_part audit_due run_stages tune_cluster"
+    names = "build forget sweep audit audit_part audit_due upkeep run_stages tune_cluster"
     assert {name for _, name in flows()} == set(names.split())
