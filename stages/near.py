@@ -13,25 +13,25 @@ from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
-from PIL import ImageOps
 
 from lmeraser.clusters.skeleton import Skeleton, load_skeleton
 from lmeraser.core.digest import readable_json
 from lmeraser.core.files import write_atomically
 from lmeraser.core.layout import Layout
 from lmeraser.core.params import Params, load_params
-from lmeraser.data.decoding import decode_all
-from lmeraser.data.images import open_checked
+from lmeraser.core.progress import track
+from lmeraser.data.images import open_checked, to_array
 from lmeraser.data.records import Record, read_images, read_records
 from lmeraser.learn.backbone import Backbone, load_backbone, make_deterministic
 from lmeraser.learn.environment import network_environment
-from lmeraser.learn.near import SAMPLE, Looks, Strangers, Usual, in_units, near_ones, perceptual_hash, usual
+from lmeraser.learn.near import SAMPLE, VIEWS, Looks, Strangers, Usual, View, in_units, near_ones, perceptual_hash, usual
 from lmeraser.serve import remembered
 from lmeraser.serve.remembered import PLAIN, key_of
 from stages.runtime.entry import enter
 
 DECODED = 64  # batches that are held decoded at once
 PUBLIC = ""  # in place of a part
+Known = dict[str, NDArray[np.float32]]
 
 
 def near(project: Layout, _: Params, tokens: list[str]) -> None:
@@ -70,7 +70,7 @@ def _answer(project: Layout, layout: Layout, params: Params, asked: dict[str, An
     place = {one.record.sha256: number for number, one in enumerate(others)}
     looks = eyes.looks(others)
     limits = _usual(private, looks, place, eyes, asked["share"])
-    matches = near_ones([eyes.looks(gone), eyes.mirrored(gone)], looks, limits)
+    matches = near_ones([eyes.looks(gone, view) for view in VIEWS], looks, limits)
     width = looks.features.shape[1]
     told = [
         {
@@ -109,7 +109,7 @@ def _usual(private: Sequence[Held], looks: Looks, place: dict[str, int], eyes: "
     # Record ids are hashes: the first by id are a sample that nobody chose, and the same one each time.
     first = np.array(sorted(range(len(private)), key=lambda row: private[row].record.id)[:SAMPLE], dtype=np.int64)
     sample = [private[row] for row in first]
-    views = [looks.take(image[first]), eyes.mirrored(sample)]
+    views = [looks.take(image[first]), *(eyes.looks(sample, view) for view in VIEWS[1:])]
     return usual(views, whose[first], image[first], Strangers(looks.take(image), whose, image), share)
 
 
@@ -120,26 +120,27 @@ class _Eyes:
         self._layout, self._params = layout, params
         self._backbone: Backbone = load_backbone(layout.backbone, params)
         self._skeleton: Skeleton = load_skeleton(layout.skeleton)
-        self._known: dict[str, NDArray[np.float32]] = {}
+        self._known: Known = {}
+        self._nothing = np.zeros(self._backbone.dim, dtype=np.float32)
         if params.evaluate.remember:
             rows = remembered.read(project, PLAIN, key_of(layout, params, network_environment(params.device))).rows
             if rows is not None and rows.features.shape[1] == self._backbone.dim:
                 self._known = dict(zip(rows.images, rows.features, strict=True))
 
-    def looks(self, held: Sequence[Held]) -> Looks:
-        return self._look(held, mirrored=False)
-
-    def mirrored(self, held: Sequence[Held]) -> Looks:
-        return self._look(held, mirrored=True)
-
-    def _look(self, held: Sequence[Held], mirrored: bool) -> Looks:
-        """Looks of images, in their order."""
+    def looks(self, held: Sequence[Held], view: View = VIEWS[0]) -> Looks:
+        """Looks of images, in their order, by one of their views."""
         features = np.zeros((len(held), self._skeleton.dim), dtype=np.float32)
         hashes = np.zeros(len(held), dtype=np.uint64)
+        known = self._known if view is VIEWS[0] else {}
         for rows, images in self._images(held):
-            whole = [open_checked(data, self._params.image.max_pixels) for data in images]
-            hashes[rows] = [perceptual_hash(ImageOps.mirror(image) if mirrored else image) for image in whole]
-            features[rows] = self._features([held[row] for row in rows], images, mirrored)
+            digests = [held[row].record.sha256 for row in rows]
+            pixels = []
+            for row, digest, data in zip(rows, digests, track(images, len(images), "near", "image"), strict=True):
+                image = view(open_checked(data, self._params.image.max_pixels))  # one at a time: decoded photos are large
+                hashes[row] = perceptual_hash(image)
+                if digest not in known:
+                    pixels.append(to_array(image, self._params.image))
+            features[rows] = self._features(digests, pixels, known)
         return Looks(features, hashes)
 
     def _images(self, held: Sequence[Held]) -> Iterator[tuple[list[int], list[bytes]]]:
@@ -155,19 +156,12 @@ class _Eyes:
                 images = read_images(path, {held[row].record.id: held[row].record.sha256 for row in rows})
                 yield rows, [images[held[row].record.id] for row in rows]
 
-    def _features(self, held: Sequence[Held], images: Sequence[bytes], mirrored: bool) -> NDArray[np.float32]:
-        """(n, d) whole numbers, held in float32 exactly: half the memory."""
-        known = self._known if not mirrored else {}
-        lacking = [place for place, one in enumerate(held) if one.record.sha256 not in known]
-        raw = np.empty((len(held), self._backbone.dim), dtype=np.float32)
-        for place, one in enumerate(held):
-            if one.record.sha256 in known:
-                raw[place] = known[one.record.sha256]
-        if lacking:
-            pixels = decode_all([images[place] for place in lacking], self._params, "near")
-            if mirrored:
-                pixels = np.ascontiguousarray(pixels[:, :, ::-1])
-            raw[lacking] = self._backbone.features(pixels, self._params.embed.batch)
+    def _features(self, digests: Sequence[str], pixels: Sequence[NDArray[np.uint8]], known: Known) -> NDArray[np.float32]:
+        """(n, d) whole numbers, held in float32 exactly: half the memory. Args: pixels: of those that are not known."""
+        raw = np.array([known.get(digest, self._nothing) for digest in digests], dtype=np.float32)
+        if pixels:
+            lacking = [place for place, digest in enumerate(digests) if digest not in known]
+            raw[lacking] = self._backbone.features(np.stack(pixels), self._params.embed.batch)
         finite = np.asarray(np.isfinite(raw).all(axis=1))
         return self._skeleton.quantise(np.where(finite[:, None], raw, 0)).astype(np.float32)
 

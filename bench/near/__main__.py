@@ -14,7 +14,6 @@ from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 
 import numpy as np
-from PIL import ImageOps
 
 from bench.compare.real.data import params_of, read_people
 from bench.compare.real.features import decoded, given_backbone
@@ -26,10 +25,10 @@ from bench.near.copies import COPIES, copied
 from lmeraser.clusters.skeleton import Skeleton, build_skeleton
 from lmeraser.core.digest import number_from
 from lmeraser.core.params import Params
-from lmeraser.data.images import open_checked
+from lmeraser.data.images import open_checked, to_array
 from lmeraser.data.records import Record
 from lmeraser.learn.backbone import Backbone, make_deterministic
-from lmeraser.learn.near import SAMPLE, Looks, Strangers, Usual, near_ones, perceptual_hash, usual
+from lmeraser.learn.near import SAMPLE, VIEWS, Looks, Strangers, Usual, View, near_ones, perceptual_hash, usual
 
 BACKBONE = "efficientnet-lite0"
 DATA = ("signdigits", "mnist", "cifar10", "omniglot")
@@ -71,14 +70,11 @@ class Eyes:
         features = pipe.public_features(rows, shelf.records, self._backbone.widths, plain)
         self._skeleton: Skeleton = build_skeleton(features, plain)
 
-    def look(self, images: Sequence[bytes], mirrored: bool = False) -> Looks:
-        pixels = decoded(images, self._params)
-        if mirrored:
-            pixels = np.ascontiguousarray(pixels[:, :, ::-1])
+    def look(self, images: Sequence[bytes], view: View = VIEWS[0]) -> Looks:
+        seen = [view(open_checked(data, self._params.image.max_pixels)) for data in images]
+        pixels = np.stack([to_array(image, self._params.image) for image in seen])
         features = self._skeleton.quantise(self._backbone.features(pixels, self._params.embed.batch)).astype(np.float32)
-        whole = [open_checked(data, self._params.image.max_pixels) for data in images]
-        hashes = [perceptual_hash(ImageOps.mirror(image) if mirrored else image) for image in whole]
-        return Looks(features, np.array(hashes, dtype=np.uint64))
+        return Looks(features, np.array([perceptual_hash(image) for image in seen], dtype=np.uint64))
 
 
 def _drawn(records: Sequence[Record], most: int, name: str) -> list[Record]:
@@ -102,7 +98,7 @@ def measure(data_name: str, leaving_most: int, most: int) -> list[Found]:
     gone = {record.subject for record in leaving}
     staying = [record for record in private if record.subject not in gone]
     looks = eyes.look([people.images[record.sha256] for record in staying])
-    views = [eyes.look([people.images[record.sha256] for record in leaving], mirrored) for mirrored in (False, True)]
+    views = [eyes.look([people.images[record.sha256] for record in leaving], view) for view in VIEWS]
     limits = _limits(staying, looks, eyes, people.images)
     found = []
     for kind in COPIES:
@@ -122,8 +118,14 @@ def _limits(staying: Sequence[Record], looks: Looks, eyes: Eyes, images: Mapping
     whose = np.array([person[record.subject] for record in staying], dtype=np.int64)
     image = np.array([place[record.sha256] for record in staying], dtype=np.int64)
     first = np.argsort([record.id for record in staying])[:SAMPLE]
-    views = [looks.take(first), eyes.look([images[staying[row].sha256] for row in first], mirrored=True)]
+    views = [looks.take(first), *(eyes.look([images[staying[row].sha256] for row in first], view) for view in VIEWS[1:])]
     return {share: usual(views, whose[first], image[first], Strangers(looks, whose, image), share) for share in SHARES}
+
+
+def _summary(found: Sequence[Found], name: str, share: float) -> str:
+    these = [one for one in found if one.data == name and one.share == share]
+    mean = sum(one.recall for one in these) / len(these)
+    return f"{mean:.2f}; {these[0].false / these[0].leaving:.2f}"
 
 
 def report(found: Sequence[Found]) -> None:
@@ -142,15 +144,7 @@ def report(found: Sequence[Found]) -> None:
     head = [f"{name}: {one.leaving} leaving images, {one.strangers:,} of strangers" for name, one in counts.items()]
     body.append(table(["copy", *head], rows))
     body.append("By share: mean recall over all ways, and strangers' images that are listed for each leaving image.")
-    rows = []
-    for share in SHARES:
-        cells = []
-        for name in names:
-            these = [one for one in found if one.data == name and one.share == share]
-            mean = sum(one.recall for one in these) / len(these)
-            cells.append(f"{mean:.2f}; {these[0].false / these[0].leaving:.2f}")
-        rows.append([f"{share}", *cells])
-    body.append(table(["share", *names], rows))
+    body.append(table(["share", *names], [[f"{share}", *(_summary(found, name, share) for name in names)] for share in SHARES]))
     facts = {"backbone": BACKBONE, "rows": [asdict(one) | {"precision": one.precision} for one in found]}
     write_report("near", "Which near copies are found", body, facts)
 

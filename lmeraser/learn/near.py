@@ -5,23 +5,25 @@
 - **hash**: in how many of 64 bits the perceptual hashes differ (`phash` of the library imagehash; Zauner 2010, "Implementation
   and Benchmarking of Perceptual Image Hash Functions").
 
-A leaving image is looked at as it is and mirrored, and the nearer of the two counts. *Usual* is how near the nearest image of
-another person is for a share of a sample of images, or a quarter of the median if that is more: where many images were copied,
-the nearest are copies, and would say that copies are usual. What is nearer is listed, for people to judge. Nothing is stored.
+A leaving image is looked at whole and cropped to its middle, each as it is and mirrored (`VIEWS`); the nearest view counts.
+*Usual* is how near the nearest image of another person is for a share of a sample of images, or a quarter of the median if that
+is more: where many images were copied, the nearest are copies, and would say that copies are usual. What is nearer is listed, for
+people to judge. Nothing is stored.
 """
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import NamedTuple
 
 import imagehash
 import numpy as np
 from numpy.typing import NDArray
-from PIL import Image
+from PIL import Image, ImageOps
 
 from lmeraser.clusters.quantisation import STEPS, squared_distances
 
-SAMPLE = 1000  # images by which is told what is usual between strangers; both of their views pass the network
+SAMPLE = 500  # images by which is told what is usual between strangers; all of their views pass the network
+MIDDLE = 0.85  # share of each side that is left of a cropped view
 ASKED, OTHERS = 1024, 4096  # rows that are compared at once: a block of distances has 32 MB
 BITS = 64  # of a perceptual hash
 LEAST = 0.25  # of the median of the nearest strangers' distances: what is nearer than this is never usual
@@ -39,7 +41,25 @@ class Looks(NamedTuple):
         return Looks(self.features[rows], self.hashes[rows])
 
 
-Views = Sequence[Looks]  # of the same images: as they are, and mirrored
+Views = Sequence[Looks]  # of the same images
+
+
+def _whole(image: Image.Image) -> Image.Image:
+    return image
+
+
+def _middle(image: Image.Image) -> Image.Image:
+    width, height = max(1, round(image.width * MIDDLE)), max(1, round(image.height * MIDDLE))
+    left, top = (image.width - width) // 2, (image.height - height) // 2
+    return image.crop((left, top, left + width, top + height))
+
+
+def _mirrored_middle(image: Image.Image) -> Image.Image:
+    return ImageOps.mirror(_middle(image))
+
+
+VIEWS = (_whole, ImageOps.mirror, _middle, _mirrored_middle)  # the first shows the image as it is
+View = Callable[[Image.Image], Image.Image]
 
 
 class Usual(NamedTuple):
@@ -72,7 +92,7 @@ def in_units(distance: float, width: int) -> float:
 
 
 def _gaps(views: Views, others: Looks) -> tuple[Distances, NDArray[np.uint8]]:
-    """(n, m) squared distances and differing bits of n images from m others, each by the nearer view."""
+    """(n, m) squared distances and differing bits of n images from m others, each by the nearest view."""
     wide = others.features.astype(np.float64)
     distances = [squared_distances(view.features.astype(np.float64), wide) for view in views]
     bits = [np.bitwise_count(view.hashes[:, None] ^ others.hashes[None, :]) for view in views]

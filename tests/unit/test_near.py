@@ -152,6 +152,7 @@ COPIES: dict[tuple[str, str, str], bytes] = {
     ("ben", "private", "train"): encoded(photograph(0), "JPEG", quality=60),
     ("cem", "private", "test"): encoded(ImageOps.mirror(photograph(1))),
     ("stock-9", "public", "train"): encoded(photograph(0).resize((40, 40))),
+    ("eve", "private", "train"): encoded(photograph(1).crop((3, 3, 45, 45))),
     ("dora", "private", "train"): encoded(photograph(0)),  # the very bytes
 }
 
@@ -190,20 +191,20 @@ def people(project: Project, answer: dict[str, Any]) -> list[str]:
     return sorted(records[match["other"]].subject for match in answer["matches"])
 
 
-def test_copies_under_other_names_are_found_encoded_again_mirrored_resized_private_and_public(project: Project) -> None:
+def test_copies_under_other_names_are_found_encoded_again_mirrored_cropped_resized_private_and_public(project: Project) -> None:
     answer = ask(project, ["anna-0"])
-    assert people(project, answer) == ["ben", "cem", "dora", "stock-9"]
-    assert answer["found"] == 4
+    assert people(project, answer) == ["ben", "cem", "dora", "eve", "stock-9"]
+    assert answer["found"] == 5
     assert answer["matches"][0]["distance"] == 0
-    assert answer["sampled"] == 19  # the private records of those who stay
+    assert answer["sampled"] == 20  # the private records of those who stay
     records = records_of(project)
     for match in answer["matches"]:
-        like = {"ben": 0, "dora": 0, "stock-9": 0, "cem": 1}[records[match["other"]].subject]
+        like = {"ben": 0, "dora": 0, "stock-9": 0, "cem": 1, "eve": 1}[records[match["other"]].subject]
         assert records[match["leaving"]].sha256 == sha256(encoded(photograph(like)))
 
 
 def test_who_is_left_out_is_no_candidate_and_the_answer_has_neither_feature_nor_hash_nor_name(project: Project) -> None:
-    answer = ask(project, ["anna-0"], ["ben", "cem"])
+    answer = ask(project, ["anna-0"], ["ben", "cem", "eve"])
     assert people(project, answer) == ["dora", "stock-9"]
     assert set(answer) == {"usual_distance", "usual_bits", "sampled", "compared", "found", "matches"}
     assert set(answer["matches"][0]) == {"other", "leaving", "distance", "bits", "by_features", "by_hash"}
