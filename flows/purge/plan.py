@@ -11,7 +11,7 @@ from flows.dvc import config as remotes
 from flows.purge.journal import PurgeJournal, remembered
 from flows.purge.known import NOTHING, Known
 from flows.purge.lineage import IsErased, Lineage, gather
-from flows.purge.marks import NO_IMAGES
+from flows.purge.marks import NO_IMAGES, NO_OLD_VALUES, OldValues
 from flows.purge.raw_objects import raw_objects
 from lmeraser.core.errors import BlockedError, LmeraserError
 from lmeraser.core.layout import Layout
@@ -37,13 +37,19 @@ class PurgePlan:
         return self.journal.unknown
 
 
-def plan(layout: Layout, is_erased: IsErased, known: Known = NOTHING, erased_images: ErasedImages = NO_IMAGES) -> PurgePlan:
+def plan(
+    layout: Layout,
+    is_erased: IsErased,
+    known: Known = NOTHING,
+    erased_images: ErasedImages = NO_IMAGES,
+    old_values: OldValues = NO_OLD_VALUES,
+) -> PurgePlan:
     """Decide what goes; deletes nothing. Args: known: objects that need not be read, by the lists that `is_erased` knows.
 
     Raises: ProjectError, StepFailedError; a store that cannot be reached is one.
     """
     lineage = gather(layout)
-    raw, search_terms = raw_objects(lineage, is_erased, known, erased_images)
+    raw, search_terms = raw_objects(lineage, is_erased, known, erased_images, old_values)
     earlier = remembered(layout)
     # A folder that nothing names tells of no lineage: what else lies in it is unknown, not condemned.
     manifests = {md5: members for md5, members in lineage.manifests.items() if md5 not in lineage.orphans}

@@ -14,7 +14,8 @@ from flows.requests.verify import verify
 from flows.requests.work import Done, Work
 from lmeraser.core.errors import VerificationError
 from lmeraser.erase.batches import StoreCounts
-from lmeraser.erase.erased import ErasedImages, SuppressionList, images_among
+from lmeraser.erase.corrections import Corrections
+from lmeraser.erase.erased import ErasedImages, SuppressionList, corrections_among, images_among
 from lmeraser.pipeline.locks import read_outs
 from lmeraser.prove.search_terms import SearchTerms
 from lmeraser.sources import ErasableSource, open_erasable_source
@@ -67,9 +68,12 @@ def purge(work: Work) -> Done:
 def _plan(work: Work, suppression_list: SuppressionList, kept: SearchTerms) -> purging.PurgePlan:
     """What goes. Args: kept: what an earlier step or try looks for; it tells the batch's images in clear."""
     layout, images = work.project.layout, suppression_list.images.knowing(kept.texts)
-    # By keyed hashes alone an image is found only in what is read whole.
-    told = len(images_among(ground.everybody(work.requests))) <= len(images.clear)
-    return purging.plan(layout, suppression_list.is_erased, purging.known_objects(layout) if told else NOTHING, images)
+    everybody = ground.everybody(work.requests)
+    old_values = purging.OldValues(Corrections.of(suppression_list), kept.ids)
+    # By keyed hashes alone an image, or an old value, is found only in what is read whole.
+    told = len(images_among(everybody)) <= len(images.clear) and bool(kept.ids or not corrections_among(everybody))
+    known = purging.known_objects(layout) if told else NOTHING
+    return purging.plan(layout, suppression_list.is_erased, known, images, old_values)
 
 
 def _source_step(work: Work) -> Work:

@@ -128,7 +128,8 @@ def _decide(project: Project, copy: Layout, folder: str, pseudonyms: set[str], d
     private = roster.facts.private
     theirs = pc.is_in(private["subject"], value_set=pa.array(roster.named(pseudonyms), pa.string()))
     those = pc.is_in(private["sha256"], value_set=pa.array(roster.images(pseudonyms), pa.string()))
-    theirs = pc.and_(pc.or_(theirs, those), pc.equal(private["split"], TRAIN))
+    old = pc.is_in(private["id"], value_set=pa.array(roster.old_ids(pseudonyms), pa.string()))
+    theirs = pc.and_(pc.or_(pc.or_(theirs, those), old), pc.equal(private["split"], TRAIN))
     without = sorted(private["id"].filter(theirs).to_pylist())
     write_atomically(copy.root / "without.json", readable_json(without), mode=0o600)
     try:
