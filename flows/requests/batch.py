@@ -79,7 +79,7 @@ def remove(work: Work) -> Done:
 
 def _note_terms(work: Work) -> None:
     """Keep the digests of the batch's images, and the ids of records with old values, beside what its scan looks for, while
-    records tell them: lists and ledger hold keyed hashes alone, by which the purge could find them only in what it reads whole."""
+    records tell them: lists and ledger hold keyed hashes, by which the purge could find them only in what it reads whole."""
     project, layout, everybody = work.project, work.project.layout, ground.everybody(work.requests)
     told = images_among(everybody) or corrections_among(everybody)
     if not told or purging.kept_search_terms(layout, work.batch.batch_id):

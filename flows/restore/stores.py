@@ -11,6 +11,7 @@ from flows.purge.search_terms import kept_files, words_of_open_requests
 from lmeraser.core.errors import VerificationError
 from lmeraser.core.layout import Layout
 from lmeraser.core.private import close_private
+from lmeraser.erase.corrections import Corrections
 from lmeraser.erase.erased import SuppressionList
 from lmeraser.pipeline.locks import outs_by_stage
 from lmeraser.prove.search_terms import SearchTerms
@@ -36,7 +37,9 @@ def clear_stores(project: Project) -> Cleared:
     journal, kept = purging.read_journal(layout, BATCH), purging.kept_search_terms(layout, BATCH)
     terms = words_of_open_requests(layout).with_words_of(kept or SearchTerms())  # also of a restored request that is finished
     if journal is None:
-        planned = purging.plan(layout, SuppressionList.of(layout).is_erased)
+        listed = SuppressionList.of(layout)
+        old_values = purging.OldValues(Corrections.of(listed), frozenset())
+        planned = purging.plan(layout, listed.is_erased, old_values=old_values)
         purging.refuse_unknown(planned.unknown, project.accepts_unknown)
         terms = planned.search_terms.with_words_of(terms)
         purging.keep_search_terms(layout, BATCH, terms)
