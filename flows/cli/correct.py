@@ -18,6 +18,7 @@ EXIT_CODES = {
 EXAMPLES = [
     "lmeraser correct --path images/7.png --label cat",
     "lmeraser correct --image photo.png --of NAME --subject OTHER-NAME --plan",
+    "lmeraser correct --path images/7.png --label cat --was dog",
 ]
 
 
@@ -26,6 +27,8 @@ def arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--label", metavar="LABEL", help="the right label: one that private records have")
     parser.add_argument("--subject", metavar="S", help="whose the records are: somebody of whom there is a record")
     parser.add_argument("--of", metavar="S", help="whose records are meant, where others have the image too")
+    text = "the old value, where the source has the right one and was built: what stores still hold of it goes"
+    parser.add_argument("--was", metavar="VALUE", help=text)
     parser.add_argument("--request-id", metavar="UUID", help="the same id twice has one effect")
     parser.add_argument("--plan", action="store_true", help="tell what it would touch, and change nothing")
     add_accept_unknown(parser)
@@ -38,7 +41,7 @@ def act(options: argparse.Namespace) -> Result:
     from flows.requests import rectify
 
     project = Project.find(options.accept_unknown)
-    wanted = rectify.Wanted(images_of(options, project), options.label, options.subject, options.of)
+    wanted = rectify.Wanted(images_of(options, project), options.label, options.subject, options.of, options.was)
     if options.plan:
         plan = rectify.draft_plan(project, wanted).to_json()
         return plan | {"clusters_retrained": len(plan["slots_retrained"])}, plan_lines(plan)

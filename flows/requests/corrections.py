@@ -6,6 +6,7 @@ from lmeraser.erase.corrections import Correction, Corrections, contradicting
 from lmeraser.erase.erased import SubjectKey
 from lmeraser.erase.plan import Facts
 from lmeraser.erase.requests import Request
+from lmeraser.erase.retained import rows_of
 
 
 def check_corrections(project: Project, request: Request, facts: Facts, key: SubjectKey) -> None:
@@ -15,7 +16,9 @@ def check_corrections(project: Project, request: Request, facts: Facts, key: Sub
         return
     total, listed = len(asked.all), project.erased.pseudonyms
     there = {correction.row for _, correction in asked.old_rows(facts.private)}
-    missing = [correction for correction in asked.all if correction.row not in there]
+    right = rows_of(facts.private, key, {correction.to_subject for correction in asked.all})
+    # Of one that the source had already nothing is left but in stores.
+    missing = [each for each in asked.all if each.row not in there and (each.to_row not in right or each.pseudonym in listed)]
     done = sum(correction.pseudonym in listed for correction in missing)
     if asked.old_rows(facts.public):
         raise RequestError(

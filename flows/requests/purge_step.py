@@ -16,6 +16,7 @@ from lmeraser.core.errors import VerificationError
 from lmeraser.erase.batches import StoreCounts
 from lmeraser.erase.corrections import Corrections
 from lmeraser.erase.erased import ErasedImages, SuppressionList, corrections_among, images_among
+from lmeraser.erase.requests import RECTIFIED
 from lmeraser.pipeline.locks import read_outs
 from lmeraser.prove.search_terms import SearchTerms
 from lmeraser.sources import ErasableSource, open_erasable_source
@@ -91,6 +92,8 @@ def clear_source(work: Work) -> Work:
     Raises: ProjectError, VerificationError if somebody changed the project or the source meanwhile; StepFailedError.
     """
     project, batch = work.project, work.batch
+    if not batch.outcome.corrected and all(request.type == RECTIFIED for request in work.requests):
+        return replace(work, batch=replace(batch, source="the source has the right values already"))
     if not project.params.source.erase:
         return replace(work, batch=replace(batch, source=batch.outcome.source))
     if batch.source_rows is None:  # else rows are gone already, and what DVC says of the source is our own doing

@@ -4,7 +4,7 @@ The old values are erased like a person's records; the records stay with the rig
 the pipeline by keyed hashes alone (`lmeraser/erase/corrections.py`), so it must be one that the records have.
 """
 
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass, replace
 
 import pyarrow as pa
@@ -12,6 +12,7 @@ import pyarrow.compute as pc
 
 from flows.dvc import command as dvc
 from flows.project import Project
+from flows.purge import step as purging
 from flows.requests import intake
 from flows.requests.quarantine import whole_layout
 from lmeraser.core.errors import ParamsError, RequestError
@@ -29,13 +30,14 @@ class Wanted:
     """What somebody asks for.
 
     Attributes: digests: of the images; label, subject: the right ones, None: it stays; of: whose records alone are meant, None:
-        everybody's.
+        everybody's; was: the old value, where the source has the right one already.
     """
 
     digests: Sequence[str]
     label: str | None
     subject: str | None
     of: str | None = None
+    was: str | None = None
 
     def checked(self) -> "Wanted":
         """By the manifest's rules. Raises: RequestError, without a value."""
@@ -43,9 +45,17 @@ class Wanted:
             raise RequestError("no image was named; name the record with --image, --path or --sha256")
         if (self.label is None) == (self.subject is None):
             raise RequestError("expected one of --label and --subject: the right value; correct one after the other")
-        named = {"--label": self.label, "--subject": self.subject, "--of": self.of}
-        label, subject, of = (None if text is None else _name(text, option) for option, text in named.items())
-        return replace(self, label=label, subject=subject, of=of)
+        named = {"--label": self.label, "--subject": self.subject, "--of": self.of, "--was": self.was}
+        label, subject, of, was = (None if text is None else _name(text, option) for option, text in named.items())
+        return replace(self, label=label, subject=subject, of=of, was=was)
+
+    def new(self, record: Record) -> Values:
+        """The right values of a record."""
+        return Values(self.label or record.label, self.subject or record.subject)
+
+    def old(self, record: Record, was: str) -> Values:
+        """The old values of a record that has the right ones already."""
+        return Values(was if self.label else record.label, was if self.subject else record.subject)
 
 
 def _name(text: str, option: str) -> str:
@@ -59,8 +69,9 @@ def _name(text: str, option: str) -> str:
 
 def draft_plan(project: Project, wanted: Wanted) -> Plan:
     """What the correction would touch. Changes nothing. Raises: BadInputError."""
-    facts, changes = _changes(project, wanted.checked())
-    return make_plan([], facts, False, changes=changes)
+    wanted = wanted.checked()
+    facts, changes = _changes(project, wanted)
+    return make_plan([], facts, False, changes=() if wanted.was else changes)
 
 
 def receive(project: Project, wanted: Wanted, request_id: str | None) -> Request:
@@ -74,16 +85,31 @@ def receive(project: Project, wanted: Wanted, request_id: str | None) -> Request
     corrections = {
         Correction.of(key, old.sha256, Values(old.label, old.subject), Values(new.label, new.subject)) for old, new in changes
     }
+    if wanted.was:
+        _require_stored(project, corrections, key)
     return intake.receive(project, [], request_id, False, corrections=sorted(corrections))
+
+
+def _require_stored(project: Project, corrections: Collection[Correction], key: SubjectKey) -> None:
+    """Raise RequestError unless stores hold the old values: nothing is certified as gone that never was."""
+    fresh = [each.pseudonym for each in corrections if each.pseudonym not in project.erased.pseudonyms]
+    if not fresh:
+        return  # what is done already is told where the request is validated
+    asked = Corrections(fresh, key)
+    planned = purging.plan(project.layout, lambda _: False, old_values=purging.OldValues(asked, frozenset()))
+    if not planned.search_terms.ids:
+        raise RequestError(
+            "no store holds the value that --was names for this image; check its spelling, or nothing is left of it"
+        )
 
 
 def _changes(project: Project, wanted: Wanted) -> tuple[Facts, list[Change]]:
     """The records that are meant, as they are and as they will be."""
     params = project.params
-    if params.source.erase:
+    if params.source.erase and not wanted.was:
         raise ParamsError(
-            "params.yaml: source.erase is true, and the source would keep the old value; write the right value into the source "
-            "yourself and run `lmeraser build`, or set source.erase to false"
+            "params.yaml: source.erase is true, and the source would keep the old value; write the right value into the source, "
+            "run `lmeraser build`, and then this command with --was OLD-VALUE"
         )
     layout = whole_layout(project)
     if layout == project.layout:
@@ -95,9 +121,12 @@ def _changes(project: Project, wanted: Wanted) -> tuple[Facts, list[Change]]:
     _check_values(wanted, facts, project, key)
     changes = []
     for place, digest in enumerate(wanted.digests, start=1):
-        records = _meant(facts, digest, wanted.of, f"image {place} of {len(wanted.digests)}")
-        new = (Values(wanted.label or record.label, wanted.subject or record.subject) for record in records)
-        changes += [Change(old, as_corrected(old, values)) for old, values in zip(records, new, strict=True)]
+        where = f"image {place} of {len(wanted.digests)}"
+        if wanted.was:
+            changes += _made_before(facts, digest, wanted, wanted.was, where)
+        else:
+            records = _meant(facts, digest, wanted.of, where)
+            changes += [Change(record, as_corrected(record, wanted.new(record))) for record in records]
     changes = [change for change in changes if change.old != change.new]
     if not changes:
         raise RequestError("the records have this value already; nothing is to be corrected")
@@ -131,6 +160,20 @@ def _meant(facts: Facts, digest: str, of: str | None, where: str) -> list[Record
     if of is None and len({(record.label, record.subject) for record in private}) > 1:
         raise RequestError(f"{where} is in {len(private)} records of several people or labels; say whose is wrong with --of")
     return private
+
+
+def _made_before(facts: Facts, digest: str, wanted: Wanted, was: str, where: str) -> list[Change]:
+    """Changes that the source had already when it was read last. Raises: RequestError if it did not."""
+    records = [
+        record for record in _records(facts.private, digest, wanted.of) if (record.label, record.subject) == wanted.new(record)
+    ]
+    changes = [Change(as_corrected(record, wanted.old(record, was)), record) for record in records]
+    there = {record.id for record in _records(facts.private, digest, None)}
+    if not changes:
+        raise RequestError(f"{where} has no record with the right value yet; leave --was out, or build first (`lmeraser build`)")
+    if any(change.old.id in there for change in changes):
+        raise RequestError(f"{where} has a record with the old value too; leave --was out, and name whose is wrong with --of")
+    return changes
 
 
 def _records(table: pa.Table, digest: str, of: str | None) -> list[Record]:

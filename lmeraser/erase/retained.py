@@ -82,7 +82,7 @@ def require_corrected(layout: Layout, params: Params, key: SubjectKey, gone: Col
     corrections = Corrections(gone, key)
     people = {correction.to_subject for correction in corrections.all}
     tables = (read_table(file, list(ROW)) for file in record_files(layout, params)) if corrections else ()
-    rows = {row for table in tables for row in _rows_of(table, key, people)}
+    rows = {row for table in tables for row in rows_of(table, key, people)}
     lost = len(set(arriving) - rows)
     if lost:
         raise VerificationError(
@@ -91,7 +91,7 @@ def require_corrected(layout: Layout, params: Params, key: SubjectKey, gone: Col
     return sum(correction.to_row in rows for correction in corrections.all)
 
 
-def _rows_of(table: pa.Table, key: SubjectKey, people: Collection[str]) -> set[str]:
+def rows_of(table: pa.Table, key: SubjectKey, people: Collection[str]) -> set[str]:
     """The keyed hashes of the rows (columns ROW) of people. Args: people: pseudonyms."""
     subjects = [subject for subject in table["subject"].unique().to_pylist() if key.pseudonym(subject) in people]
     theirs = table.filter(pc.is_in(table["subject"], value_set=pa.array(subjects, pa.string())))

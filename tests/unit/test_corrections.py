@@ -385,10 +385,30 @@ def test_hold_on_a_person_is_on_the_correction_of_their_record(pipeline: FakePip
     assert left(pipeline, [row]) == []
 
 
-def test_source_that_is_erased_from_is_corrected_by_its_owner(tmp_path: Path) -> None:
+@pytest.mark.parametrize("erase", [False, True], ids=["a source of others", "a source that is erased from"])
+def test_value_that_the_source_had_first_leaves_the_stores_when_it_is_told(erase: bool, tmp_path: Path) -> None:
+    row = row_of(20)
     with fakes(tmp_path):
-        pipeline = FakePipeline.build(tmp_path / "erasing", ROWS, source={"erase": True})
-        assert "source.erase is true" in pipeline.refused(2, "correct", "--sha256", digest_of(20), "--label", "two")
+        pipeline = FakePipeline.build(tmp_path / "built", ROWS, remote=False, source={"erase": erase})
+        manifest = pipeline.root / "people" / "manifest.csv"
+        manifest.write_text(manifest.read_text().replace(f"{row.path},{row.label}", f"{row.path},two"))
+        asked = ("correct", "--sha256", digest_of(20), "--label", "two")
+        pipeline.repro()
+        outs, table = read_outs(pipeline.layout.lock), manifest.read_text()
+        assert left(pipeline, [row]), "the cache has it"
+        assert "no store holds" in pipeline.refused(2, *asked, "--was", "three")
+        assert ("source.erase is true" if erase else "have this value already") in pipeline.refused(2, *asked)
+        told = pipeline.json(*asked, "--was", row.label)
+        assert (told["type"], told["state"], told["records_removed"]) == ("rectified", CERTIFIED, 0)
+        assert (read_outs(pipeline.layout.lock), manifest.read_text(), left(pipeline, [row])) == (outs, table, [])
+        statement = json.loads(base64.b64decode(json.loads((pipeline.root / told["certificate"]).read_text())["payload"]))
+        assert statement["predicate"]["source"] == "the source has the right values already"
+        assert "already corrected" in pipeline.refused(2, *asked, "--was", row.label)
+
+
+def test_old_value_that_is_there_is_none_that_was(pipeline: FakePipeline) -> None:
+    asked = ("correct", "--sha256", digest_of(20), "--label", "two", "--was", "one")
+    assert "no record with the right value yet" in pipeline.refused(2, *asked)
 
 
 @pytest.mark.slow
