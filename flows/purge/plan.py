@@ -4,7 +4,7 @@ Objects that hold a record of the erased people (`raw_objects`), what was derive
 what earlier purges condemned. What the current dvc.lock names never goes. Nothing is deleted here.
 """
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Set
 from dataclasses import dataclass, field, replace
 
 from flows.dvc import config as remotes
@@ -16,7 +16,7 @@ from flows.purge.raw_objects import raw_objects
 from lmeraser.core.errors import BlockedError, LmeraserError
 from lmeraser.core.layout import Layout
 from lmeraser.erase.erased import ErasedImages
-from lmeraser.erase.taint import Condemned, condemn
+from lmeraser.erase.taint import Condemned, condemn, with_members
 from lmeraser.prove.search_terms import SearchTerms
 from lmeraser.stores.dvc_objects import inner_folders
 
@@ -60,6 +60,8 @@ def plan(
     holders = {md5 for md5 in lineage.orphans & lineage.manifests.keys() if not raw.isdisjoint(lineage.manifests[md5].values())}
     objects = certain.objects | holders
     entries = certain.run_entries | set(lineage.broken) | (earlier.run_entries - _clean_runs(lineage, possible))
+    if old_values.corrections:
+        objects |= _superseded(lineage, objects, entries)
     journal = PurgeJournal(
         stores=tuple(store.name for store, _ in lineage.contents),
         objects=tuple(sorted(objects)),
@@ -71,6 +73,15 @@ def plan(
     )
     condemned = journal.condemned
     return PurgePlan(journal, lineage, replace(search_terms, objects=condemned.objects, run_entries=condemned.run_entries))
+
+
+def _superseded(lineage: Lineage, objects: Set[str], entries: Set[str]) -> set[str]:
+    """Files that only folders name which go: a corrected record came into them, so they are of no state that is left. They hold
+    nobody who left, but once their folders are gone nobody could tell that any more."""
+    named = {md5 for run in lineage.stage_runs if run.run_entry not in entries for _, md5 in (*run.deps, *run.outs)}
+    kept = {md5: members for md5, members in lineage.manifests.items() if md5 not in objects}
+    gone = {member for md5, members in lineage.manifests.items() if md5 in objects for member in members.values()}
+    return gone - with_members(named, kept | inner_folders(kept)) - lineage.live
 
 
 def _unknown_in_cache(layout: Layout, lineage: Lineage) -> set[str]:

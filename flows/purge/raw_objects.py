@@ -103,4 +103,8 @@ def raw_objects(
     shared = {md5 for _, contents in lineage.outside() for md5 in contents.objects}
     # In the own cache they go anyway; elsewhere only what is seen to hold the people.
     raw |= {md5 for md5 in loose if holders.holds(md5, bytes_too=md5 in shared)}
+    if old_values.corrections:
+        # A corrected record may have come into a file whose folder is gone since: what was made of it is seen by content alone.
+        others = (md5 for md5 in lineage.copies if md5 not in lineage.live and not md5.endswith(FOLDER))
+        raw |= {md5 for md5 in others if md5 not in raw and holders.holds(md5)}
     return frozenset(raw), search_terms

@@ -9,6 +9,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import replace
 from datetime import date, timedelta
 from pathlib import Path
+from typing import Any
 
 import pytest
 from builders import Row, contents, png
@@ -102,7 +103,7 @@ KIND_OF_PROJECT = pytest.mark.parametrize(
 @KIND_OF_PROJECT
 @pytest.mark.parametrize("examples", [2, pytest.param(25, marks=pytest.mark.campaign("minutes"))])
 def test_after_any_mix_of_corrections_and_erasures_what_is_left_is_what_was_so_from_the_first_day(
-    examples: int, changes: dict[str, object], tmp_path_factory: pytest.TempPathFactory
+    examples: int, changes: dict[str, Any], tmp_path_factory: pytest.TempPathFactory
 ) -> None:
     """One by one, and several carried out together."""
     folder = tmp_path_factory.mktemp("mix")
@@ -452,3 +453,19 @@ def test_backup_does_not_bring_the_old_value_back(stores: tuple[str, ...], templ
     assert read_outs(pipeline.layout.lock) == outs
     assert left(pipeline, [row]) == []
     assert len([text for text in ErasedList.read(pipeline.layout.erased).pseudonyms if text.startswith("corrected:")]) == 1
+
+
+@pytest.mark.slow
+def test_file_that_a_record_came_into_is_found_though_its_folder_went_with_an_earlier_correction(tmp_path: Path) -> None:
+    """Found here: its members were told by folders alone, and nothing tied to them what had been made of it."""
+    with fakes(tmp_path):
+        pipeline, rows, gone = FakePipeline.build(tmp_path / "shards", ROWS, shards=3), ROWS, list[Row]()
+        for kind, seed, number in (("label", 31, 1), ("label", 50, 2), ("subject", 50, 2), ("subject", 21, 5), ("person", 0, 2)):
+            after = _apply(kind, seed, f"{CANARY}-{number}", rows)
+            assert _ask(pipeline, kind, seed, f"{CANARY}-{number}", rows)
+            pipeline.sweep()
+            gone, rows = [*gone, *(row for row in rows if row not in after)], after
+        assert {request.state for request in pipeline.requests()} == {CERTIFIED}
+        fresh = FakePipeline.build(tmp_path / "fresh", rows, shards=3)
+        assert read_outs(pipeline.layout.lock) == read_outs(fresh.layout.lock)
+        assert left(pipeline, gone) == []
