@@ -14,7 +14,9 @@ from flows.requests.verify import verify
 from flows.requests.work import Done, Work
 from lmeraser.core.errors import VerificationError
 from lmeraser.erase.batches import StoreCounts
-from lmeraser.erase.erased import ErasedImages, SuppressionList, images_among
+from lmeraser.erase.corrections import Corrections
+from lmeraser.erase.erased import ErasedImages, SuppressionList, corrections_among, images_among
+from lmeraser.erase.requests import RECTIFIED
 from lmeraser.erase.taint import NOTHING_CONDEMNED, Condemned
 from lmeraser.pipeline.locks import read_outs
 from lmeraser.prove.search_terms import SearchTerms
@@ -85,11 +87,12 @@ def _planned(work: Work, accepted: bool, seen: Condemned) -> tuple[Work, purging
 def _plan(work: Work, kept: SearchTerms, seen: Condemned) -> purging.PurgePlan:
     """What goes. Args: kept: what an earlier step or try looks for; it tells the batch's images in clear."""
     layout, suppression_list = work.project.layout, SuppressionList.of(work.project.layout)
-    images = suppression_list.images.knowing(kept.texts)
-    # By keyed hashes alone an image is found only in what is read whole.
-    told = len(images_among(ground.everybody(work.requests))) <= len(images.clear)
+    images, everybody = suppression_list.images.knowing(kept.texts), ground.everybody(work.requests)
+    old_values = purging.OldValues(Corrections.of(suppression_list), kept.ids)
+    # By keyed hashes alone an image, or an old value, is found only in what is read whole.
+    told = len(images_among(everybody)) <= len(images.clear) and bool(kept.ids or not corrections_among(everybody))
     known = purging.known_objects(layout) if told else NOTHING
-    return purging.plan(layout, suppression_list.is_erased, known, images, seen)
+    return purging.plan(layout, suppression_list.is_erased, known, images, seen, old_values)
 
 
 def _source_step(work: Work) -> Work:
@@ -107,6 +110,8 @@ def clear_source(work: Work) -> Work:
     Raises: ProjectError, VerificationError if somebody changed the project or the source meanwhile; StepFailedError.
     """
     project, batch = work.project, work.batch
+    if not batch.outcome.corrected and all(request.type == RECTIFIED for request in work.requests):
+        return replace(work, batch=replace(batch, source="the source has the right values already"))
     if not project.params.source.erase:
         return replace(work, batch=replace(batch, source=batch.outcome.source))
     if batch.source_rows is None:  # else rows are gone already, and what DVC says of the source is our own doing

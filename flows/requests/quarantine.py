@@ -128,7 +128,8 @@ def _decide(project: Project, copy: Layout, folder: str, pseudonyms: set[str], d
     private = roster.facts.private
     theirs = among(private["subject"], roster.named(pseudonyms))
     those = among(private["sha256"], roster.images(pseudonyms))
-    theirs = pc.and_(pc.or_(theirs, those), among(private["split"], [TRAIN]))
+    old = among(private["id"], roster.old_ids(pseudonyms))
+    theirs = pc.and_(pc.or_(pc.or_(theirs, those), old), among(private["split"], [TRAIN]))
     without = sorted(private["id"].filter(theirs).to_pylist())
     write_atomically(copy.root / "without.json", readable_json(without), mode=0o600)
     try:

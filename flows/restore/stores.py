@@ -13,6 +13,7 @@ from lmeraser.core.errors import VerificationError
 from lmeraser.core.layout import Layout
 from lmeraser.core.private import close_private
 from lmeraser.core.progress import say
+from lmeraser.erase.corrections import Corrections
 from lmeraser.erase.erased import SuppressionList
 from lmeraser.erase.taint import NOTHING_CONDEMNED, Condemned
 from lmeraser.pipeline.locks import outs_by_stage
@@ -70,7 +71,9 @@ def _planned(project: Project, seen: Condemned) -> tuple[purging.PurgeJournal, S
     journal, kept = purging.read_journal(layout, BATCH), purging.kept_search_terms(layout, BATCH)
     terms = words_of_open_requests(layout).with_words_of(kept or SearchTerms())  # also of a restored request that is finished
     if journal is None:
-        planned = purging.plan(layout, SuppressionList.of(layout).is_erased, seen=seen)
+        listed = SuppressionList.of(layout)
+        old_values = purging.OldValues(Corrections.of(listed), frozenset())
+        planned = purging.plan(layout, listed.is_erased, seen=seen, old_values=old_values)
         purging.refuse_unknown(planned.unknown, project.accepts_unknown)
         terms = planned.search_terms.with_words_of(terms)
         purging.keep_search_terms(layout, BATCH, terms)
