@@ -24,6 +24,7 @@ from lmeraser.core.errors import StepFailedError
 from lmeraser.core.layout import Layout
 from lmeraser.erase.erased import ErasedImages, ErasedList
 from lmeraser.erase.states import BLOCKED, CERTIFIED, REJECTED
+from lmeraser.erase.taint import Condemned
 from lmeraser.pipeline.locks import outs_by_stage, read_outs
 from lmeraser.prove.certificate import read_chain
 from lmeraser.prove.keys import load_public
@@ -226,10 +227,12 @@ def test_digests_in_clear_are_kept_while_the_request_is_open_alone(
     seen: list[tuple[bool, int]] = []
     whole = purging.plan
 
-    def look(layout: Layout, is_erased: IsErased, known: Known, images: ErasedImages, old: OldValues) -> PurgePlan:
+    def look(
+        layout: Layout, is_erased: IsErased, known: Known, images: ErasedImages, found: Condemned, old: OldValues
+    ) -> PurgePlan:
         (kept,) = layout.private_state.glob("*.needles")
         seen.append((digest_of(SHARED) in kept.read_text(), kept.stat().st_mode & 0o777))
-        return whole(layout, is_erased, known, images, old)
+        return whole(layout, is_erased, known, images, found, old)
 
     monkeypatch.setattr(purging, "plan", look)
     pipeline.forget(images=[digest_of(SHARED)])
