@@ -9,6 +9,9 @@ from types import MappingProxyType
 from flows import processes
 from lmeraser.core.errors import ProjectError, StepFailedError
 
+# `--depth` clones one branch (git-clone(1)), and deepening that leaves the others out.
+UNSHALLOW = "git remote set-branches origin '*' && git fetch --unshallow"
+
 
 def run(
     folder: Path, *arguments: str, given: bytes = b"", variables: Mapping[str, str] = MappingProxyType({})

@@ -17,6 +17,7 @@ from lmeraser.core.layout import Layout
 from lmeraser.core.params import Params
 from lmeraser.data.decoding import decode_all
 from lmeraser.data.records import PUBLIC, TRAIN, Record, images_of, read_records, read_table
+from lmeraser.erase.corrections import corrected
 from lmeraser.erase.erased import SuppressionList
 from lmeraser.learn.backbone import load_backbone, make_deterministic
 from lmeraser.learn.embedding import place, quantised_features
@@ -31,7 +32,8 @@ def newcomers(layout: Layout, params: Params, paths: list[str]) -> None:
 
 
 def _look_at(path: Path, layout: Layout, params: Params) -> dict[str, object]:
-    source = ManifestSource.open(path, layout.root)
+    kept_out = SuppressionList.of(layout)
+    source = corrected(ManifestSource.open(path, layout.root), kept_out)
     table = source.table()
     check_table(table, source.name, source.unit)
     if (table["visibility"] == PUBLIC).any():
@@ -39,7 +41,6 @@ def _look_at(path: Path, layout: Layout, params: Params) -> dict[str, object]:
             f"{source.name}: it holds public records, from which the backbone would learn anew, and with it everything; expected "
             "private ones alone: leave the public rows out and retry"
         )
-    kept_out = SuppressionList.of(layout)
     erased = {subject for subject in table["subject"].unique() if kept_out.is_erased(subject)}
     rows = table[~table["subject"].isin(erased)]
     images = dict(read_home(source, rows, params.image.max_pixels, erased_images=kept_out.images))

@@ -11,6 +11,7 @@ from lmeraser.core.layout import Layout
 from lmeraser.core.params import Params
 from lmeraser.core.progress import say, track
 from lmeraser.data.records import Record, shard_file, write_records
+from lmeraser.erase.corrections import corrected
 from lmeraser.erase.erased import ErasedList, SuppressionList
 from lmeraser.sources import check_source
 from lmeraser.sources.splitting import by_shard, divide, read_home
@@ -27,7 +28,7 @@ def read_source(layout: Layout, params: Params, known: Collection[str] = ()) -> 
     """Write every file anew. Args: known: digests of images that this code accepted before: they are not decoded again."""
     suppression_list = SuppressionList.of(layout)
     ErasedList.known(layout).remember(layout)  # whoever was left out once stays out, whatever branch comes next
-    source = check_source(params.source, layout.root)
+    source = corrected(check_source(params.source, layout.root), suppression_list)
     homes, erased = divide(source, suppression_list.is_erased, len(params.parts))
     paths = [layout.public, *(layout.part(name) for name in params.parts)]
     drafts = [path.with_name(DRAFT + path.name) for path in paths]

@@ -26,6 +26,7 @@ from builders import TINY, Row, raw_params, write_source
 from fake_dvc import FakeDvc
 from fake_stages import ACTIONS, HERE, UPDATES
 from sqlalchemy.pool import SingletonThreadPool
+from told import require_told
 
 from flows import processes
 from flows.cli import main
@@ -280,6 +281,7 @@ class FakePipeline:
         status, output, complaint = self.command(*arguments, "--json")
         assert status == 0, complaint
         answer: dict[str, Any] = json.loads(output)
+        require_told(arguments[0], answer)
         return answer
 
     def refused(self, status: int, *arguments: str) -> str:

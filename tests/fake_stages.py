@@ -156,10 +156,31 @@ def moves(project: Layout, _: Params, tokens: list[str]) -> None:
         write_atomically(project.moves(token), readable_json(answer))
 
 
+def near(project: Layout, _: Params, tokens: list[str]) -> None:
+    """What has the same label looks alike: no network is asked."""
+    for token in tokens:
+        asked = json.loads(project.near(token).read_bytes())
+        layout = Layout(project.quarantine_copies / asked["folder"]) if asked["folder"] else project
+        params = load_params(layout.params)
+        records = [record for part in params.parts for record in read_records(layout.part(part))] + read_records(layout.public)
+        leaving = [record for record in records if record.id in asked["leaving"]]
+        others = [record for record in records if record.id not in [*asked["leaving"], *asked["left_out"]]]
+        matches = [
+            {"other": other.id, "leaving": like.id, "distance": 0.5, "bits": 3, "by_features": True, "by_hash": False}
+            for other in others
+            for like in leaving[:1]
+            if other.label == like.label
+        ]
+        usual = {"usual_distance": 1.0, "usual_bits": 8, "sampled": 9}
+        found = {"compared": len(others), "found": len(matches), "matches": matches[: asked["most"]]}
+        write_atomically(project.near(token), readable_json(usual | found))
+
+
 ACTIONS = {
     **{"split": split, "pretrain": pretrain, "skeleton": skeleton, "recipe": recipe, "embed": embed, "cluster": cluster},
     **{"validate": validate, "tune": tune, "head": head, "evaluate": evaluate},
     "interim_head": interim_head,
     "moves": moves,
+    "near": near,
 }
 UPDATES: dict[str, Update] = {"split": update_split, "cluster": update_cluster}

@@ -48,6 +48,11 @@ class Backup:
             elif kept.exists():
                 shutil.copy2(kept, here)
 
+    def push(self, pipeline: FakePipeline, *places: str) -> None:
+        """Write all that places held, as a stale clone or mirror does: what came later stays."""
+        for place in places:
+            shutil.copytree(self.folder / place, pipeline.root.parent / place, dirs_exist_ok=True)
+
 
 def keep_certificates(pipeline: FakePipeline, folder: Path) -> Path:
     """A copy of the certificates elsewhere."""

@@ -12,6 +12,7 @@ from typing import Any
 import pandas as pd
 import preloading
 import yaml
+from told import require_told
 
 from flows.audit.rebuild import copy_code
 from lmeraser.core.params import Source
@@ -43,6 +44,7 @@ class Sandbox:
         done = self.lmeraser(*arguments, "--json")
         assert done.returncode == 0, done.stderr
         answer: dict[str, Any] = json.loads(done.stdout)
+        require_told(arguments[0], answer)
         return answer
 
     def python(self, *arguments: str, env: dict[str, str] | None = None) -> "subprocess.CompletedProcess[str]":

@@ -89,9 +89,8 @@ class Place:
 
     def environment(self) -> dict[str, str]:
         """Of commands and of warm processes: the project's own code, and no service that somebody else runs."""
-        own = {
-            name: value for name, value in processes.base_environment().items() if not name.startswith(("PREFECT_", "LMERASER_"))
-        }
+        foreign = ("PREFECT_", "LMERASER_", "PYTHONDONTWRITEBYTECODE")  # the last: each process would compile all code again
+        own = {name: value for name, value in processes.base_environment().items() if not name.startswith(foreign)}
         return own | {"PYTHONPATH": str(self.root), PROJECT_VARIABLE: str(self.root), "DVC_NO_ANALYTICS": "1"}
 
     def run(self, *arguments: str, warm: Sequence[int] = ()) -> tuple[Spent, str]:

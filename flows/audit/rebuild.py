@@ -19,6 +19,7 @@ from lmeraser.core.layout import Layout
 from lmeraser.core.params import HUB
 from lmeraser.core.progress import say, track
 from lmeraser.data.records import read_table
+from lmeraser.erase.corrections import ROW, Corrections, corrected
 from lmeraser.erase.erased import ErasedList, SuppressionList
 from lmeraser.erase.retained import record_files
 from lmeraser.pipeline.files import is_lock
@@ -44,7 +45,8 @@ def copy_code(origin: Path, target: Path) -> None:
 
 
 def people_back(project: Project) -> int:
-    """How many people and images are in the parts, or in the public records, that a list keeps out: an older state came back."""
+    """How many people, images and old values are in the parts, or in the public records, that a list keeps out: an older state
+    came back."""
     suppression_list = SuppressionList.of(project.layout)
     files = record_files(project.layout, project.params)
     subjects = {subject for file in files for subject in read_table(file, ("subject",))["subject"].unique().to_pylist()}
@@ -52,13 +54,15 @@ def people_back(project: Project) -> int:
     if suppression_list.images:
         digests = {digest for file in files for digest in read_table(file, ("sha256",))["sha256"].unique().to_pylist()}
         back += len(suppression_list.images.among(digests))
+    if corrections := Corrections.of(suppression_list):
+        back += sum(len(corrections.old_rows(read_table(file, ROW))) for file in files)
     return back
 
 
 def export_retained(project: Project, folder: Path) -> int:
     """Write a manifest source that holds the retained records and nothing else; returns how many rows."""
     suppression_list = SuppressionList.of(project.layout)
-    source = open_source(project.params.source, project.layout.root)
+    source = corrected(open_source(project.params.source, project.layout.root), suppression_list)
     table = source.table()
     retained = table[~table["subject"].map({s: suppression_list.is_erased(s) for s in table["subject"].unique()})].copy()
     images = folder / "images"

@@ -2,6 +2,7 @@
 
 import argparse
 
+from flows.cli.carrying_out import carry_out
 from flows.cli.command import BAD_INPUT, PUBLIC, Result
 from flows.cli.receiving import add_accept_unknown, add_request, receive
 
@@ -27,50 +28,8 @@ def arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def act(options: argparse.Namespace) -> Result:
-    from flows.audit.due import due
-    from flows.cli.summary import grace_line, plan_lines, scan_lines, summary, timing_lines
-    from flows.project import Project, workspace
-    from flows.requests import intake
-    from flows.requests.coordinator import run_open
-    from lmeraser.core.errors import LmeraserError
-    from lmeraser.core.progress import say
-    from lmeraser.erase.states import CERTIFIED
+    from flows.project import Project
 
     project = Project.find(options.accept_unknown)
     request, named = receive(project, options)
-    if request.is_open or request.state == "blocked":
-        failed = request.state == "failed"
-        solved = bool(project.params.service.grace_s)
-        request = intake.accept(project, request, named.subjects, solved=solved, images=named.images)
-        if not intake.needs_approval(project, request) and not request.in_grace(project.ledger.time()):
-            with workspace(project):
-                try:
-                    run_open(project, retry_failed=failed)
-                except LmeraserError as error:
-                    if project.ledger.get(request.request_id).state != CERTIFIED:
-                        raise
-                    say(f"another request is still open: {error}")
-    request = project.ledger.get(request.request_id)
-    intake.refuse(request)
-    planned = intake.plan_of(project, request)
-    is_due = request.request_id in due(project)
-    lines = [
-        *(plan_lines(planned.to_json()) if planned else []),
-        f"state               {request.state} in {request.seconds:.1f} s",
-    ]
-    if request.certificate:
-        lines += [
-            *scan_lines(project, request),
-            f"certificate         {request.certificate}",
-            f"check it           lmeraser verify {request.certificate}",
-            "prove it           lmeraser audit --rebuild --stores; review it: lmeraser review",
-        ]
-        if is_due:
-            lines.append("rebuild is due     chosen by the audit key: lmeraser audit --due")
-    elif request.in_grace(project.ledger.time()):
-        lines.append(grace_line(project, request))
-    else:
-        lines.append(f"waits for approval: lmeraser approve {request.request_id} --by NAME")
-    if options.timings:
-        lines += timing_lines(request)
-    return summary(project, request) | ({"rebuild_due": True} if is_due else {}), lines
+    return carry_out(project, request, options, named.subjects, named.images)

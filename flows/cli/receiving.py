@@ -4,6 +4,7 @@ import argparse
 from typing import TYPE_CHECKING
 
 from flows.cli.images import add_images, images_of
+from flows.cli.near import add_with_near, chosen
 from flows.cli.subjects import add_subjects, read_bytes, subjects_of
 from lmeraser.core.errors import BadInputError
 
@@ -16,6 +17,7 @@ if TYPE_CHECKING:
 def add_request(parser: argparse.ArgumentParser) -> None:
     add_subjects(parser)
     add_images(parser)
+    add_with_near(parser)
     parser.add_argument("--request-id", metavar="UUID", help="the same id twice has one effect")
     parser.add_argument("--event", metavar="FILE", help="an OpenDSR 2.0 request as JSON; - reads standard input")
 
@@ -39,5 +41,6 @@ def receive(project: "Project", options: argparse.Namespace) -> tuple["Request",
             )
         event = read_event(read_bytes(options.event, "--event", "an OpenDSR 2.0 request as JSON"))
         subjects, request_id, include_public = list(event.subjects), event.request_id, include_public or event.include_public
+    images += chosen(options, project, subjects, images, request_id)
     named = intake.Named(tuple(subjects), tuple(images))
     return intake.receive(project, named.subjects, request_id, include_public, named.images), named

@@ -35,7 +35,8 @@ def _submit_rows(options: argparse.Namespace) -> Result:
     from lmeraser.core.errors import BadInputError, BlockedError, ProjectError
     from lmeraser.core.progress import say
 
-    if any((options.subject, options.subjects_from, options.event, options.request_id)) or names_images(options):
+    others = (options.subject, options.subjects_from, options.event, options.request_id, options.with_near)
+    if any(others) or names_images(options):
         raise BadInputError("--csv names everybody and every id; leave the other options that name some out")
     project = Project.find()
     rows = receive_rows(project, options.csv, options.include_public)

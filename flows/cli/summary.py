@@ -22,6 +22,7 @@ def summary(project: Project, request: Request) -> dict[str, Any]:
     now = datetime.now(UTC)
     return {
         "request_id": request.request_id,
+        "type": request.type,
         "state": request.state,
         "proposed_for": cause_of(project, request),
         "reached": request.reached,
@@ -78,11 +79,13 @@ def grace_line(project: Project, request: Request) -> str:
 
 def plan_lines(plan: dict[str, Any]) -> list[str]:
     """Args: plan: as `Plan.to_json` gives it."""
-    images = plan.get("images", 0)
-    named = [f"{plan['subjects']} subjects"] if plan["subjects"] or not images else []
+    images, corrected = plan.get("images", 0), plan.get("corrected", 0)
+    named = [f"{plan['subjects']} subjects"] if plan["subjects"] or not (images or corrected) else []
+    named += [f"{images} images"] if images else []
+    named += [f"{corrected} old values"] if corrected else []
     lines = [
         f"records removed     {plan['records_removed']} ({plan['train_removed']} training, {plan['test_removed']} test, "
-        f"{plan['public_removed']} public) of {' and '.join([*named, *([f'{images} images'] if images else [])])}, "
+        f"{plan['public_removed']} public) of {' and '.join(named)}, "
         f"parts {', '.join(plan['parts']) or 'none'}",
         f"clusters retrained  {'' if plan['exact'] else 'at most '}{len(plan['slots_retrained'])} of "
         f"{plan['clusters_total']}: {', '.join(plan['slots_retrained']) or 'none'}",
@@ -94,6 +97,8 @@ def plan_lines(plan: dict[str, Any]) -> list[str]:
         lines.append(f"images of           {plan['owners']} people who were not named{gone}")
     if images and plan["owners_moved"]:
         lines.append(f"people moved        {plan['owners_moved']} of them stand elsewhere without these images")
+    if corrected:
+        lines.append(f"records corrected   {corrected}: they stay, with the right value")
     if plan["rebuild"]:
         lines.append("backbone            rebuilt, and everything after it: public records go too")
     if plan["slots_emptied"]:

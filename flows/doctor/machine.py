@@ -1,5 +1,6 @@
 """Checks of the machine: packages, processor, bits, GPU, disk. They need no project."""
 
+import importlib.util
 import os
 import shutil
 import sys
@@ -37,7 +38,21 @@ def machine_checks(pins: Path | None, device: str, place: Path, built: int) -> l
 def _python() -> Results:
     own = ".".join(map(str, sys.version_info[:3]))
     supported = (3, 11) <= sys.version_info[:2] < (3, 14)
-    return [fine(own) if supported else wrong(f"{own}, expected 3.11 to 3.13", "make the environment anew with one of them")]
+    if not supported:
+        return [wrong(f"{own}, expected 3.11 to 3.13", "make the environment anew with one of them")]
+    return [fine(own), *_bytecode()]
+
+
+def _bytecode() -> Results:
+    """A package manager may install without it; where it may not be kept either, an erasure took five times as long."""
+    if not sys.dont_write_bytecode or all(map(_is_compiled, ("pandas", "lmeraser"))):
+        return []
+    return [warn("every process compiles all that it imports, and may not keep it", "unset PYTHONDONTWRITEBYTECODE")]
+
+
+def _is_compiled(package: str) -> bool:
+    found = importlib.util.find_spec(package)
+    return bool(found and found.cached and Path(found.cached).exists())
 
 
 def _requirements() -> Results:

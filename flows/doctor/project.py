@@ -119,7 +119,7 @@ def _git(layout: Layout) -> Results:
     results = []
     if shallow == "true":
         text = "the clone is shallow, and a purge reads all of history"
-        results.append(wrong(text, "run `git fetch --unshallow`"))
+        results.append(wrong(text, f"run `{git.UNSHALLOW}`"))
     active = _hooks(layout.root / hooks)
     if active:
         results.append(

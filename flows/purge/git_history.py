@@ -23,7 +23,7 @@ FILES = ("--", f":(top,glob)**/{LOCK}", ":(top,glob)**/*.dvc")
 SUBMODULE = "160000"
 # What would change or hide history, or wait for a network and a person.
 QUIET = {"LC_ALL": "C", "GIT_NO_REPLACE_OBJECTS": "1", "GIT_NO_LAZY_FETCH": "1", "GIT_TERMINAL_PROMPT": "0"}
-SHALLOW = "the clone is shallow; run `git fetch --unshallow`"
+SHALLOW = f"the clone is shallow; run `{git.UNSHALLOW}`"
 FOREIGN = "git refuses a folder of another owner; run `git config --global --add safe.directory` with the repository's folder"
 PARTIAL = "objects are missing, as in a partial clone; run `git fetch --refetch --no-filter`, or clone again"
 BROKEN = "git cannot open the repository; mend it (`git status` says what is wrong), or restore .git from your backup"

@@ -165,8 +165,9 @@ def clear_remembered(layout: Layout) -> int:
 
 
 def clear_questions(layout: Layout) -> int:
-    """What killed plans of single images asked the network: it names records by their ids."""
-    return sum(remove(path, "questions") for path in layout.private_state.glob(layout.moves("*").name))
+    """What killed plans asked the network, of single images and of near copies: it names records by their ids."""
+    asked = (layout.moves("*"), layout.near("*"))
+    return sum(remove(path, "questions") for pattern in asked for path in layout.private_state.glob(pattern.name))
 
 
 def clear(layout: Layout, manifests: Manifests) -> tuple[dict[str, int], list[LmeraserError]]:

@@ -77,6 +77,12 @@ class Lineage:
         """Objects that nothing names: nobody can tell what they were made of."""
         return frozenset(self.copies.keys() - self.named)
 
+    @cached_property
+    def in_use(self) -> frozenset[str]:
+        """Everything that a lock or `.dvc` file in the working tree names now, also one of another pipeline."""
+        here = [run for run in self.stage_runs if run.origin == WORKING or run.origin.startswith(f"{WORKING}: ")]
+        return with_members({md5 for run in here for _, md5 in (*run.deps, *run.outs)}, self.manifests) | self.live
+
     def outside(self) -> StoreContents:
         """The stores that others may use too: all but a cache within the project."""
         return [(store, stored) for store, stored in self.contents if not remotes.is_own(self.layout, store)]

@@ -3,12 +3,14 @@
 People are known by the name on the list, and by what their records in earlier parts show. A name that was corrected since
 (`writer-9` to `Writer-9`) is no other person: parts from before hold the same images. What a retained record holds as well (the
 same image) is no sign of them. An image that was erased alone names nobody: who has other records stays, and no name is a mark.
-Whose last record it was is gone whole, and known by name too.
+Whose last record it was is gone whole, and known by name too. So it is with a value that was corrected: it is known by the id of
+the record as it was, because the image and both people may stay.
 """
 
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import NamedTuple
 
 import pyarrow as pa
 import pyarrow.compute as pc
@@ -18,6 +20,7 @@ from flows.purge.known import NOTHING, Known
 from flows.purge.lineage import IsErased, Lineage
 from lmeraser.core.layout import Layout
 from lmeraser.data.records import read_table
+from lmeraser.erase.corrections import ROW, Corrections
 from lmeraser.erase.erased import ErasedImages
 from lmeraser.prove.search_terms import SearchTerms, excerpts
 
@@ -25,11 +28,22 @@ NO_IMAGES = ErasedImages()
 KNOWN_BY = ("id", "sha256", "subject")
 
 
+class OldValues(NamedTuple):
+    """What was corrected. Attributes: ids: of the records as they were, as far as they are known in clear; personal data."""
+
+    corrections: Corrections
+    ids: frozenset[str]
+
+
+NO_OLD_VALUES = OldValues(Corrections(), frozenset())
+
+
 @dataclass(repr=False)
 class Marks:
-    """Personal data. Attributes: aliases: earlier names; images: bytes, or pieces of them."""
+    """Personal data. Attributes: old: ids of records as they were; aliases: earlier names; images: bytes, or pieces of them."""
 
     is_erased: IsErased
+    old: set[str] = field(default_factory=set)
     ids: set[str] = field(default_factory=set)
     digests: set[str] = field(default_factory=set)
     names: set[str] = field(default_factory=set)
@@ -94,22 +108,27 @@ def _rows(table: pa.Table, marks: Marks) -> pa.Table:
     return table.filter(pc.or_(theirs, same))
 
 
-def _parts(lineage: Lineage, md5s: Iterable[str]) -> Iterator[tuple[str, pa.Table]]:
+def _parts(lineage: Lineage, md5s: Iterable[str], columns: Iterable[str]) -> Iterator[tuple[str, pa.Table]]:
     for md5 in sorted(md5s):
-        table = _read(lineage, md5, list(KNOWN_BY))
+        table = _read(lineage, md5, list(columns))
         if table is not None:
             yield md5, table
 
 
 def _may_hold(lineage: Lineage, md5s: set[str], marks: Marks, known: Known) -> set[str]:
     """Which of these objects may hold a record of theirs, by what is known of them so far."""
-    clean = known.clean(SearchTerms(texts=frozenset(marks.digests)), marks.aliases)
+    clean = known.clean(SearchTerms(texts=frozenset(marks.digests), ids=frozenset(marks.old)), marks.aliases)
     copies = lineage.copies
     return {md5 for md5 in md5s if md5 not in clean or not all(known.is_whole(*copy, md5) for copy in copies.get(md5, ()))}
 
 
 def marks_of(
-    lineage: Lineage, md5s: Iterable[str], is_erased: IsErased, known: Known = NOTHING, erased_images: ErasedImages = NO_IMAGES
+    lineage: Lineage,
+    md5s: Iterable[str],
+    is_erased: IsErased,
+    known: Known = NOTHING,
+    erased_images: ErasedImages = NO_IMAGES,
+    old_values: OldValues = NO_OLD_VALUES,
 ) -> Marks:
     """What the records in these objects tell of the erased people.
 
@@ -119,20 +138,29 @@ def marks_of(
     Args: erased_images: with those in clear that the index is to be asked for.
     """
     waiting, parts, retained = set(md5s), dict[str, pa.Table](), Retained(lineage.layout)
-    marks = Marks(is_erased, digests=set(erased_images.clear))
+    marks = Marks(is_erased, set(old_values.ids), digests=set(erased_images.clear))
+    columns = dict.fromkeys((*KNOWN_BY, *(ROW if old_values.corrections else ())))
     while wanted := _may_hold(lineage, waiting, marks, known):
         waiting -= wanted
-        parts |= dict(_parts(lineage, wanted))
-        marks = _marks_in(dict(sorted(parts.items())), is_erased, retained, erased_images)
+        parts |= dict(_parts(lineage, wanted, columns))
+        marks = _marks_in(dict(sorted(parts.items())), is_erased, retained, erased_images, old_values)
     for md5, table in sorted(parts.items()):
         if _rows(table, marks).num_rows:
             marks.images |= _images(lineage, md5, marks)
     return marks
 
 
-def _marks_in(parts: dict[str, pa.Table], is_erased: IsErased, retained: Retained, erased_images: ErasedImages) -> Marks:
+def _marks_in(
+    parts: dict[str, pa.Table], is_erased: IsErased, retained: Retained, erased_images: ErasedImages, old_values: OldValues
+) -> Marks:
     """What these parts tell, images aside."""
-    marks = Marks(is_erased, digests=set(erased_images.clear))
+    marks = Marks(is_erased, set(old_values.ids), digests=set(erased_images.clear))
+    with_labels = [table for table in parts.values() if old_values.corrections and set(ROW) <= set(table.column_names)]
+    for table in with_labels:
+        rows = table.take(pa.array([place for place, _ in old_values.corrections.old_rows(table)], pa.int64()))
+        marks.old |= set(rows["id"].to_pylist())
+        marks.aliases |= retained.without("subject", rows["subject"].to_pylist())
+    marks.ids |= marks.old
     for table in parts.values() if erased_images else ():
         marks.digests |= set(erased_images.among(filter(None, pc.unique(table["sha256"]).to_pylist())))
     for table in parts.values():

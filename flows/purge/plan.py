@@ -4,19 +4,19 @@ Objects that hold a record of the erased people (`raw_objects`), what was derive
 what earlier purges condemned. What the current dvc.lock names never goes. Nothing is deleted here.
 """
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Set
 from dataclasses import dataclass, field, replace
 
 from flows.dvc import config as remotes
 from flows.purge.journal import PurgeJournal, remembered
 from flows.purge.known import NOTHING, Known
 from flows.purge.lineage import IsErased, Lineage, gather
-from flows.purge.marks import NO_IMAGES
+from flows.purge.marks import NO_IMAGES, NO_OLD_VALUES, OldValues
 from flows.purge.raw_objects import raw_objects
 from lmeraser.core.errors import BlockedError, LmeraserError
 from lmeraser.core.layout import Layout
 from lmeraser.erase.erased import ErasedImages
-from lmeraser.erase.taint import Condemned, condemn
+from lmeraser.erase.taint import NOTHING_CONDEMNED, Condemned, condemn, with_members
 from lmeraser.prove.search_terms import SearchTerms
 from lmeraser.stores.dvc_objects import inner_folders
 
@@ -37,13 +37,24 @@ class PurgePlan:
         return self.journal.unknown
 
 
-def plan(layout: Layout, is_erased: IsErased, known: Known = NOTHING, erased_images: ErasedImages = NO_IMAGES) -> PurgePlan:
-    """Decide what goes; deletes nothing. Args: known: objects that need not be read, by the lists that `is_erased` knows.
+def plan(
+    layout: Layout,
+    is_erased: IsErased,
+    known: Known = NOTHING,
+    erased_images: ErasedImages = NO_IMAGES,
+    seen: Condemned = NOTHING_CONDEMNED,
+    old_values: OldValues = NO_OLD_VALUES,
+) -> PurgePlan:
+    """Decide what goes; deletes nothing.
 
+    Args:
+        known: objects that need not be read, by the lists that `is_erased` knows.
+        seen: what a scan found to hold the people. It goes, whatever lineage tells, unless the working tree needs it.
     Raises: ProjectError, StepFailedError; a store that cannot be reached is one.
     """
     lineage = gather(layout)
-    raw, search_terms = raw_objects(lineage, is_erased, known, erased_images)
+    raw, search_terms = raw_objects(lineage, is_erased, known, erased_images, old_values)
+    raw |= seen.objects - lineage.in_use
     earlier = remembered(layout)
     # A folder that nothing names tells of no lineage: what else lies in it is unknown, not condemned.
     manifests = {md5: members for md5, members in lineage.manifests.items() if md5 not in lineage.orphans}
@@ -53,7 +64,10 @@ def plan(layout: Layout, is_erased: IsErased, known: Known = NOTHING, erased_ima
     )
     holders = {md5 for md5 in lineage.orphans & lineage.manifests.keys() if not raw.isdisjoint(lineage.manifests[md5].values())}
     objects = certain.objects | holders
-    entries = certain.run_entries | set(lineage.broken) | (earlier.run_entries - _clean_runs(lineage, possible))
+    entries = certain.run_entries | seen.run_entries | set(lineage.broken)
+    entries |= earlier.run_entries - _clean_runs(lineage, possible)
+    if old_values.corrections:
+        objects |= _superseded(lineage, objects, entries)
     journal = PurgeJournal(
         stores=tuple(store.name for store, _ in lineage.contents),
         objects=tuple(sorted(objects)),
@@ -65,6 +79,15 @@ def plan(layout: Layout, is_erased: IsErased, known: Known = NOTHING, erased_ima
     )
     condemned = journal.condemned
     return PurgePlan(journal, lineage, replace(search_terms, objects=condemned.objects, run_entries=condemned.run_entries))
+
+
+def _superseded(lineage: Lineage, objects: Set[str], entries: Set[str]) -> set[str]:
+    """Files that only folders name which go: a corrected record came into them, so they are of no state that is left. They hold
+    nobody who left, but once their folders are gone nobody could tell that any more."""
+    named = {md5 for run in lineage.stage_runs if run.run_entry not in entries for _, md5 in (*run.deps, *run.outs)}
+    kept = {md5: members for md5, members in lineage.manifests.items() if md5 not in objects}
+    gone = {member for md5, members in lineage.manifests.items() if md5 in objects for member in members.values()}
+    return gone - with_members(named, kept | inner_folders(kept)) - lineage.live
 
 
 def _unknown_in_cache(layout: Layout, lineage: Lineage) -> set[str]:
@@ -106,6 +129,7 @@ def refuse_unknown(unknown: Mapping[str, int], accepted: bool) -> None:
         raise BlockedError(
             "stores hold objects that no dvc.lock known to git names, perhaps models of the people to be erased "
             f"({by_store(unknown)}): "
-            "fetch the branches of whoever pushed them (`git fetch --all`), or delete them, or accept that they stay "
+            "fetch the branches of whoever pushed them (`git fetch --all`; in a clone of one branch first "
+            "`git remote set-branches origin '*'`), or delete them, or accept that they stay "
             "(`--accept-unknown`, or service.accept_unknown: true)"
         )

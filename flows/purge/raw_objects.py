@@ -6,7 +6,7 @@ from collections.abc import Container, Sequence
 
 from flows.purge.known import NOTHING, Known
 from flows.purge.lineage import IsErased, Lineage
-from flows.purge.marks import NO_IMAGES, Marks, marks_of
+from flows.purge.marks import NO_IMAGES, NO_OLD_VALUES, Marks, OldValues, marks_of
 from flows.purge.search_terms import search_terms_of
 from lmeraser.erase.erased import ErasedImages
 from lmeraser.erase.taint import FOLDER
@@ -76,9 +76,14 @@ class _Holders:
 
 
 def raw_objects(
-    lineage: Lineage, is_erased: IsErased, known: Known = NOTHING, erased_images: ErasedImages = NO_IMAGES
+    lineage: Lineage,
+    is_erased: IsErased,
+    known: Known = NOTHING,
+    erased_images: ErasedImages = NO_IMAGES,
+    old_values: OldValues = NO_OLD_VALUES,
 ) -> tuple[frozenset[str], SearchTerms]:
-    """MD5s of the objects that hold a record of an erased subject or an erased image, by content; and what those are known by.
+    """MD5s of the objects that hold a record of an erased subject, an erased image or an old value, by content; and what those
+    are known by.
 
     What lay at an affected path and can be read nowhere is condemned by its name: nothing shows that it was clean. Objects that
     nothing names are looked into as well; what other pipelines of the project made is judged by its lineage alone.
@@ -87,7 +92,7 @@ def raw_objects(
     paths = [md5s - lineage.live for md5s in _at_paths(lineage).values()]
     loose = {md5 for md5 in lineage.orphans if not md5.endswith(FOLDER)}
     # Every object that holds a record of theirs is among these, so the marks are those of the raw objects too.
-    marks = marks_of(lineage, {md5 for md5s in paths for md5 in md5s} | loose, is_erased, known, erased_images)
+    marks = marks_of(lineage, {md5 for md5s in paths for md5 in md5s} | loose, is_erased, known, erased_images, old_values)
     search_terms = search_terms_of(lineage, marks, known)
     holders = _Holders(lineage, marks, search_terms, known)
     seen: dict[str, bool | None] = {}
@@ -98,4 +103,8 @@ def raw_objects(
     shared = {md5 for _, contents in lineage.outside() for md5 in contents.objects}
     # In the own cache they go anyway; elsewhere only what is seen to hold the people.
     raw |= {md5 for md5 in loose if holders.holds(md5, bytes_too=md5 in shared)}
+    if old_values.corrections:
+        # A corrected record may have come into a file whose folder is gone since: what was made of it is seen by content alone.
+        others = (md5 for md5 in lineage.copies if md5 not in lineage.live and not md5.endswith(FOLDER))
+        raw |= {md5 for md5 in others if md5 not in raw and holders.holds(md5)}
     return frozenset(raw), search_terms

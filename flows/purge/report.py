@@ -6,11 +6,14 @@ import os
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
+from functools import reduce
+from operator import or_
 from typing import Any
 
 from flows import git
 from flows.purge.plan import by_store
 from lmeraser.core.layout import Layout
+from lmeraser.erase.taint import NOTHING_CONDEMNED, Condemned
 from lmeraser.prove.parquet import UNREADABLE
 from lmeraser.prove.scan import Residue, StoreReport
 from lmeraser.stores.base import Store
@@ -66,12 +69,14 @@ class StoreRow:
 class ScanReport:
     """Attributes: stores: one row each; exempt: what was not looked into, or does not count, in words without personal data;
     notes: what is to be told of the index, in such words; reading: which scan it was, one of `READINGS`, or a share as `1/30`.
+    holding: objects and run entries of the stores in which something was found; for who deletes them, and not told.
     """
 
     stores: tuple[StoreRow, ...]
     exempt: tuple[str, ...] = ()
     notes: tuple[str, ...] = ()
     reading: str = ""
+    holding: Condemned = NOTHING_CONDEMNED
 
     @property
     def clean(self) -> bool:
@@ -87,6 +92,11 @@ class ScanReport:
         report |= {"notes": list(self.notes)} if self.notes else {}
         return report | ({"reading": self.reading} if self.reading else {})
 
+    def to_pipe(self) -> dict[str, object]:
+        """All of it, for the process that asked: an object that is one image is named by its digest."""
+        holding = {"objects": sorted(self.holding.objects), "run_entries": sorted(self.holding.run_entries)}
+        return self.to_json() | {"holding": holding}
+
     def total(self, count: str) -> int:
         """Of all stores. Args: count: a name of what rows count."""
         return sum(getattr(row, count) for row in self.stores)
@@ -95,7 +105,8 @@ class ScanReport:
     def from_json(cls, raw: Mapping[str, Any]) -> "ScanReport":
         """Raises: KeyError, TypeError if it is none."""
         rows = tuple(map(StoreRow.from_json, raw["stores"]))
-        return cls(rows, tuple(raw["exempt"]), tuple(raw.get("notes", ())), raw.get("reading", ""))
+        holding = Condemned(**{name: frozenset(names) for name, names in raw.get("holding", {}).items()})
+        return cls(rows, tuple(raw["exempt"]), tuple(raw.get("notes", ())), raw.get("reading", ""), holding)
 
 
 def which_scan(report: ScanReport) -> str:
@@ -130,7 +141,8 @@ def report_of(
             where=(*row.where, *_tracked(layout, report, report.where)),
             unreadable=(*row.unreadable, *_tracked(layout, report, report.unreadable)),
         )
-    return ScanReport(tuple(rows.values()), (*exempt, *_exempt(stores, reports)), tuple(notes), reading)
+    holding = reduce(or_, (report.holding for report in reports), NOTHING_CONDEMNED)
+    return ScanReport(tuple(rows.values()), (*exempt, *_exempt(stores, reports)), tuple(notes), reading, holding)
 
 
 def _tracked(layout: Layout, report: StoreReport, keys: Iterable[str]) -> list[str]:

@@ -112,7 +112,7 @@ def main() -> int:
     except LmeraserError as error:
         print(f"error: {error}", file=sys.stderr)
         return error.exit_code
-    print(json.dumps(report.to_json()))
+    print(json.dumps(report.to_pipe()))
     return 0
 
 

@@ -18,12 +18,14 @@ call may be repeated after a crash. Whoever calls holds the workspace's lock.
 from flows.purge.delete import carry_out, live
 from flows.purge.journal import PurgeJournal, journal_path, read_journal, remembered, retire_journal, write_journal
 from flows.purge.known import known_objects
+from flows.purge.marks import OldValues
 from flows.purge.plan import PurgePlan, by_store, plan, refuse_unknown, told_unknown, unknown_in_remotes
 from flows.purge.report import ScanReport, checks, residue_line
 from flows.purge.scan import audit_stores, scan_stores
 from flows.purge.search_terms import drop_rows, drop_search_terms, keep_rows, keep_search_terms, kept_rows, kept_search_terms
 
 __all__ = [
+    "OldValues",
     "PurgeJournal",
     "PurgePlan",
     "ScanReport",

@@ -54,7 +54,7 @@ class History:
         answer = self._ask("rev-parse", "--verify", "--quiet", "--end-of-options", f"{revision}^{{commit}}") if named else None
         if answer is None:
             why = (
-                "this clone is shallow, so it may be missing; run `git fetch --unshallow` (in CI: fetch the whole history)"
+                f"this clone is shallow, so it may be missing; run `{git.UNSHALLOW}` (in CI: fetch the whole history)"
                 if self.shallow
                 else "name a commit, a branch or a tag; `git log --oneline` lists commits"
             )

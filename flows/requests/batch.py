@@ -15,7 +15,7 @@ from flows.run.moves import roster_of
 from lmeraser.core.errors import BlockedError, StepFailedError
 from lmeraser.core.progress import say
 from lmeraser.erase.batches import BatchRecord
-from lmeraser.erase.erased import images_among
+from lmeraser.erase.erased import corrections_among, images_among
 from lmeraser.erase.ledger import Claim
 from lmeraser.erase.requests import Request
 from lmeraser.erase.retained import files_holding
@@ -57,7 +57,10 @@ def form(project: Project, claim: Claim, requests: Sequence[Request]) -> tuple[B
         plan=roster.plan(everybody, accepted),
         before=read_outs(project.layout.lock),
         plans={request.request_id: roster.plan(request.pseudonyms, request.include_public) for request in fitting},
-        holding=files_holding(project.layout, project.params, roster.named(everybody), roster.images(everybody)),
+        holding=files_holding(
+            project.layout, project.params, roster.named(everybody), roster.images(everybody), roster.old_ids(everybody)
+        ),
+        arriving=tuple(roster.arriving(everybody)),
         ground=ground.current(project),
         unknown_accepted=project.accepts_unknown,
     )
@@ -69,20 +72,22 @@ def form(project: Project, claim: Claim, requests: Sequence[Request]) -> tuple[B
 def remove(work: Work) -> Done:
     """Put the subjects and images on the lists that keep them out for ever."""
     ground.require_key(work.project, work.requests)
-    _note_images(work)
+    _note_terms(work)
     ground.keep_out(work.project, work.requests)
     return Done(work.batch)
 
 
-def _note_images(work: Work) -> None:
-    """Keep the digests of the batch's images beside what its scan looks for, while records tell them: lists and ledger hold keyed
-    hashes alone, and by these the purge could find an image only in what it reads whole."""
-    project, layout = work.project, work.project.layout
-    if not images_among(ground.everybody(work.requests)) or purging.kept_search_terms(layout, work.batch.batch_id):
+def _note_terms(work: Work) -> None:
+    """Keep the digests of the batch's images, and the ids of records with old values, beside what its scan looks for, while
+    records tell them: lists and ledger hold keyed hashes, by which the purge could find them only in what it reads whole."""
+    project, layout, everybody = work.project, work.project.layout, ground.everybody(work.requests)
+    told = images_among(everybody) or corrections_among(everybody)
+    if not told or purging.kept_search_terms(layout, work.batch.batch_id):
         return
-    digests = project.roster(layout).images(ground.everybody(work.requests))
+    roster = project.roster(layout)
+    terms = SearchTerms(ids=frozenset(roster.old_ids(everybody)), texts=frozenset(roster.images(everybody)))
     project.drop_roster()
-    purging.keep_search_terms(layout, work.batch.batch_id, SearchTerms(texts=frozenset(digests)))
+    purging.keep_search_terms(layout, work.batch.batch_id, terms)
 
 
 def discard(work: Work) -> None:

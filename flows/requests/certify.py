@@ -21,7 +21,7 @@ from lmeraser.core.code import PACKAGES
 from lmeraser.core.environment import fingerprint
 from lmeraser.core.errors import StepFailedError, VerificationError
 from lmeraser.erase.batches import BatchRecord
-from lmeraser.erase.erased import IMAGE, images_among, people_among
+from lmeraser.erase.erased import CORRECTED, IMAGE, corrections_among, images_among, people_among
 from lmeraser.erase.ledger_restored import RESTORED
 from lmeraser.erase.requests import Request
 from lmeraser.erase.states import CERTIFIED
@@ -99,6 +99,7 @@ def erasure_of(project: Project, batch: BatchRecord, request: Request) -> Erasur
         request_id=request.request_id,
         pseudonyms=tuple(sorted(people_among(request.pseudonyms))),
         images=tuple(sorted(pseudonym.removeprefix(IMAGE) for pseudonym in images_among(request.pseudonyms))),
+        rectified=tuple(sorted(text.removeprefix(CORRECTED) for text in corrections_among(request.pseudonyms))),
         subject_key_id=project.subject_key().id,
         locks=stands.locks,
         erased_list=stands.erased,

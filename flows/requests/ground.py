@@ -20,7 +20,7 @@ from lmeraser.core.digest import sha256_of_file
 from lmeraser.core.errors import ProjectError, StepFailedError, VerificationError
 from lmeraser.core.progress import say
 from lmeraser.erase.batches import BatchRecord, Ground
-from lmeraser.erase.erased import ErasedList, images_among
+from lmeraser.erase.erased import ErasedList, corrections_among, images_among, people_among
 from lmeraser.erase.ledger import Claim
 from lmeraser.erase.requests import Request
 from lmeraser.erase.states import reached
@@ -60,10 +60,10 @@ def everybody(requests: Sequence[Request]) -> set[str]:
 
 
 def counted(pseudonyms: Iterable[str]) -> str:
-    """`2 people`, or `2 people, 1 images`."""
+    """`2 people`, or `2 people, 1 images, 1 corrections`."""
     named = set(pseudonyms)
-    images = images_among(named)
-    return f"{len(named) - len(images)} people" + (f", {len(images)} images" if images else "")
+    others = {"images": len(images_among(named)), "corrections": len(corrections_among(named))}
+    return ", ".join([f"{len(people_among(named))} people", *(f"{count} {kind}" for kind, count in others.items() if count)])
 
 
 def ever_erased(project: Project) -> set[str]:

@@ -8,14 +8,16 @@ from typing import NamedTuple
 
 from flows.dvc import command as dvc
 from flows.project import Project
+from flows.requests.corrections import check_corrections
 from flows.requests.quarantine import refresh, solve_if_possible, whole_layout
 from flows.requests.repeats import repeats_of
 from flows.run.moves import placer_of, roster_of
 from lmeraser.core.errors import BadInputError, BlockedError, ProjectError, RequestError, UnknownSubjectError
 from lmeraser.core.layout import Layout
+from lmeraser.erase.corrections import Correction
 from lmeraser.erase.erased import ErasedList, SubjectKey, images_among, load_key, people_among
 from lmeraser.erase.facts import check_images, check_known, gather_facts, normalise_subjects
-from lmeraser.erase.plan import Facts, Plan, make_plan
+from lmeraser.erase.plan import Plan, make_plan
 from lmeraser.erase.requests import MAX_SUBJECTS, Request, check_request_id
 from lmeraser.erase.roster import Roster
 from lmeraser.erase.states import BLOCKED, PROPOSED, REJECTED, reached
@@ -43,26 +45,32 @@ def draft_plan(project: Project, subjects: Sequence[str], include_public: bool, 
 
 
 def receive(
-    project: Project, subjects: Sequence[str], request_id: str | None, include_public: bool, images: Sequence[str] = ()
+    project: Project,
+    subjects: Sequence[str],
+    request_id: str | None,
+    include_public: bool,
+    images: Sequence[str] = (),
+    corrections: Sequence[Correction] = (),
 ) -> Request:
     """Commit a request to the ledger, or recognise it: the same id twice has one effect.
 
-    Args: images: digests of images to be erased, whoever's they are.
+    Args: images: digests of images to be erased, whoever's they are; corrections: of records, with nobody to be erased.
     Raises: RequestError, without a trace, if it is malformed or its id is about other subjects.
     """
     params = project.params
     identity = check_request_id(request_id)
-    if not subjects and not images and request_id is not None:
+    if not subjects and not images and not corrections and request_id is not None:
         return project.ledger.get(identity)
-    names = normalise_subjects(subjects) if subjects or not images else []
-    if len(names) + len(images) > MAX_SUBJECTS:
+    names = normalise_subjects(subjects) if subjects or not (images or corrections) else []
+    if len(names) + len(images) + len(corrections) > MAX_SUBJECTS:
         raise RequestError(
-            f"{len(names)} subjects and {len(images)} images, expected at most {MAX_SUBJECTS} in one request; split it"
+            f"{len(names)} subjects and {len(images) + len(corrections)} images, expected at most {MAX_SUBJECTS} in one request; "
+            "split it"
         )
     dvc.require_built(project.layout)
     check_untracked(params.source, project.layout.root)
     key = project.ensure_subject_key()
-    pseudonyms = [*map(key.pseudonym, names), *map(key.image_pseudonym, images)]
+    pseudonyms = [*map(key.pseudonym, names), *map(key.image_pseudonym, images), *(each.pseudonym for each in corrections)]
     request, _ = project.ledger.receive(identity, pseudonyms, include_public, params.service.due_days)
     return request
 
@@ -85,7 +93,7 @@ def validate(project: Project, request: Request, subjects: Sequence[str] = (), i
         if project.ledger.events(request.request_id, kinds=(PROPOSED,)):
             _check_proposed(project, request)
         elif repeats_of(project, request.request_id) is None:  # else its people are on the list, and may be back in a store alone
-            _check(project, request, roster.facts, Named(names, digests), layout)
+            _check(project, request, roster, Named(names, digests), layout)
         plan = roster.plan(request.pseudonyms, request.include_public)
         _check_size(project, request, plan)
     except BlockedError as error:
@@ -120,15 +128,16 @@ def _check_proposed(project: Project, request: Request) -> None:
         raise RequestError("all of it is already erased; nothing is left to do (`lmeraser status` lists the requests)")
 
 
-def _check(project: Project, request: Request, facts: Facts, named: Named, layout: Layout) -> None:
-    """Raise RequestError if subjects or images are unknown or erased; ProjectError while nobody can tell."""
-    key = project.subject_key()
+def _check(project: Project, request: Request, roster: Roster, named: Named, layout: Layout) -> None:
+    """Raise RequestError if subjects, images or old values are unknown or erased; ProjectError while nobody can tell."""
+    key, facts = project.subject_key(), roster.facts
     project.erased.check_key(key)
     try:
         check_known(named.subjects, facts, project.erased, key)
         check_images(named.images, facts, project.erased, key)
         _check_all(len(named.subjects), people_among(request.pseudonyms), project.erased, "subjects")
         _check_all(len(named.images), images_among(request.pseudonyms), project.erased, "images")
+        check_corrections(project, request, facts, key)
     except UnknownSubjectError:
         _require_unknown_everywhere(project, request, layout)
         raise
@@ -158,7 +167,7 @@ def _require_unknown_everywhere(project: Project, request: Request, layout: Layo
     if layout == project.layout:
         return
     workspace = project.roster(project.layout)
-    if workspace.named(request.pseudonyms) or workspace.images(request.pseudonyms):
+    if any(ask(request.pseudonyms) for ask in (workspace.named, workspace.images, workspace.old_ids)):
         raise ProjectError(
             "people of this request joined after the model that is served; it is kept, and taken up when the open requests are "
             "done (`lmeraser resume`)"

@@ -9,6 +9,7 @@ import pyarrow.compute as pc
 from flows.project import Project
 from flows.requests.quarantine import whole_layout
 from lmeraser.core.files import write_atomically
+from lmeraser.data.columns import among
 from lmeraser.data.records import TRAIN
 from lmeraser.erase.erased import SubjectKey
 from lmeraser.erase.facts import gather_facts, normalise_subjects
@@ -33,10 +34,10 @@ def look_up(project: Project, subject: str | None, digest: str | None) -> Answer
         column, value, pseudonym = "sha256", str(digest), key.image_pseudonym(str(digest))
 
     def rows(table: pa.Table) -> pa.Table:
-        return table.filter(pc.equal(table[column], value))
+        return table.filter(among(table[column], [value]))
 
     private, public = rows(facts.private), rows(facts.public)
-    train = int(pc.sum(pc.equal(private["split"], TRAIN)).as_py() or 0)
+    train = int(pc.sum(among(private["split"], [TRAIN])).as_py() or 0)
     about = [request for request in project.ledger.all() if pseudonym in request.pseudonyms]
     done = next((request for request in reversed(about) if request.state == CERTIFIED), None)
     return Answer(

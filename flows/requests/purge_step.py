@@ -14,7 +14,10 @@ from flows.requests.verify import verify
 from flows.requests.work import Done, Work
 from lmeraser.core.errors import VerificationError
 from lmeraser.erase.batches import StoreCounts
-from lmeraser.erase.erased import ErasedImages, SuppressionList, images_among
+from lmeraser.erase.corrections import Corrections
+from lmeraser.erase.erased import ErasedImages, SuppressionList, corrections_among, images_among
+from lmeraser.erase.requests import RECTIFIED
+from lmeraser.erase.taint import NOTHING_CONDEMNED, Condemned
 from lmeraser.pipeline.locks import read_outs
 from lmeraser.prove.search_terms import SearchTerms
 from lmeraser.sources import ErasableSource, open_erasable_source
@@ -26,17 +29,51 @@ def purge(work: Work) -> Done:
     Raises: StepFailedError if a store cannot be cleared, VerificationError if something is left.
     """
     project, batch_id = work.project, work.batch.batch_id
-    layout, suppression_list = project.layout, SuppressionList.of(project.layout)
-    watch = _Watch()
+    layout, watch = project.layout, _Watch()
     ground.require_ground(project, work.batch)
     accepted = project.accepts_unknown or work.batch.unknown_accepted
     if project.params.source.erase and purging.read_journal(layout, batch_id) is None:
         purging.refuse_unknown(purging.unknown_in_remotes(layout), accepted)  # before the source is cleared
     work = _source_step(work)
     watch.lap("source")
+    seen = NOTHING_CONDEMNED
+    while True:
+        work, journal, search_terms = _planned(work, accepted, seen)
+        watch.lap("plan")
+        deleted = dict(work.batch.deleted)
+        for store, count in purging.carry_out(layout, journal).items():
+            deleted[store] = deleted.get(store, 0) + count
+        work = work.keep(replace(work.batch, deleted=deleted))
+        project.ledger.drop_reasons(work.ids)  # what people wrote about the requests may name who is erased
+        project.ledger.scrub()
+        watch.lap("delete")
+        wanted = search_terms or SearchTerms(journal.condemned.objects, journal.condemned.run_entries)
+        report = purging.scan_stores(layout, wanted, ground.everybody(work.requests))
+        watch.lap("scan")
+        if report.clean:
+            break
+        purging.retire_journal(layout, batch_id)
+        # Only a restore brings back what no lock, journal or list of today tells of; else a person decides.
+        if not layout.restored_locks.exists() or seen | report.holding == seen:
+            raise VerificationError(
+                f"traces are left after the purge {purging.residue_line(report)}; see `lmeraser audit --stores`"
+            )
+        seen |= report.holding
+    names = sorted({*deleted, *(row.store for row in report.stores)})
+    stores = tuple(StoreCounts(name, deleted.get(name, 0), 0, journal.unknown.get(name, 0)) for name in names)
+    checks = tuple(purging.checks(report, search_terms is not None, journal.unknown))
+    return Done(replace(work.batch, stores=stores, scan=checks), watch.laps)
+
+
+def _planned(work: Work, accepted: bool, seen: Condemned) -> tuple[Work, purging.PurgeJournal, SearchTerms | None]:
+    """What goes, and what a scan must not find then: of a try that was killed, or planned now and kept for the next one.
+
+    Args: accepted: objects may stay of which nobody can tell what they were made of; seen: by an earlier scan.
+    """
+    layout, batch_id = work.project.layout, work.batch.batch_id
     journal, search_terms = purging.read_journal(layout, batch_id), purging.kept_search_terms(layout, batch_id)
     if journal is None:
-        planned = _plan(work, suppression_list, search_terms or SearchTerms())
+        planned = _plan(work, search_terms or SearchTerms(), seen)
         # Read before they go: a later try, after a crash or after traces were found, looks for all of it again.
         purging.refuse_unknown(planned.unknown, accepted)
         work = replace(work, batch=replace(work.batch, unknown_accepted=accepted))
@@ -44,32 +81,18 @@ def purge(work: Work) -> Done:
         purging.keep_search_terms(layout, batch_id, search_terms)
         journal = planned.journal
         purging.write_journal(layout, batch_id, journal)
-    watch.lap("plan")
-    deleted = dict(work.batch.deleted)
-    for store, count in purging.carry_out(layout, journal).items():
-        deleted[store] = deleted.get(store, 0) + count
-    work = work.keep(replace(work.batch, deleted=deleted))
-    project.ledger.drop_reasons(work.ids)  # what people wrote about the requests may name who is erased
-    project.ledger.scrub()
-    watch.lap("delete")
-    wanted = search_terms or SearchTerms(journal.condemned.objects, journal.condemned.run_entries)
-    report = purging.scan_stores(layout, wanted, ground.everybody(work.requests))
-    watch.lap("scan")
-    if not report.clean:
-        purging.retire_journal(layout, batch_id)
-        raise VerificationError(f"traces are left after the purge {purging.residue_line(report)}; see `lmeraser audit --stores`")
-    names = sorted({*deleted, *(row.store for row in report.stores)})
-    stores = tuple(StoreCounts(name, deleted.get(name, 0), 0, journal.unknown.get(name, 0)) for name in names)
-    checks = tuple(purging.checks(report, search_terms is not None, journal.unknown))
-    return Done(replace(work.batch, stores=stores, scan=checks), watch.laps)
+    return work, journal, search_terms
 
 
-def _plan(work: Work, suppression_list: SuppressionList, kept: SearchTerms) -> purging.PurgePlan:
+def _plan(work: Work, kept: SearchTerms, seen: Condemned) -> purging.PurgePlan:
     """What goes. Args: kept: what an earlier step or try looks for; it tells the batch's images in clear."""
-    layout, images = work.project.layout, suppression_list.images.knowing(kept.texts)
-    # By keyed hashes alone an image is found only in what is read whole.
-    told = len(images_among(ground.everybody(work.requests))) <= len(images.clear)
-    return purging.plan(layout, suppression_list.is_erased, purging.known_objects(layout) if told else NOTHING, images)
+    layout, suppression_list = work.project.layout, SuppressionList.of(work.project.layout)
+    images, everybody = suppression_list.images.knowing(kept.texts), ground.everybody(work.requests)
+    old_values = purging.OldValues(Corrections.of(suppression_list), kept.ids)
+    # By keyed hashes alone an image, or an old value, is found only in what is read whole.
+    told = len(images_among(everybody)) <= len(images.clear) and bool(kept.ids or not corrections_among(everybody))
+    known = purging.known_objects(layout) if told else NOTHING
+    return purging.plan(layout, suppression_list.is_erased, known, images, seen, old_values)
 
 
 def _source_step(work: Work) -> Work:
@@ -87,6 +110,8 @@ def clear_source(work: Work) -> Work:
     Raises: ProjectError, VerificationError if somebody changed the project or the source meanwhile; StepFailedError.
     """
     project, batch = work.project, work.batch
+    if not batch.outcome.corrected and all(request.type == RECTIFIED for request in work.requests):
+        return replace(work, batch=replace(batch, source="the source has the right values already"))
     if not project.params.source.erase:
         return replace(work, batch=replace(batch, source=batch.outcome.source))
     if batch.source_rows is None:  # else rows are gone already, and what DVC says of the source is our own doing
@@ -135,5 +160,5 @@ class _Watch:
 
     def lap(self, name: str) -> None:
         now = time.monotonic()
-        self.laps[name] = now - self._last
+        self.laps[name] = self.laps.get(name, 0.0) + now - self._last
         self._last = now

@@ -8,7 +8,6 @@ import secrets
 from collections.abc import Iterable
 from dataclasses import replace
 
-import pyarrow as pa
 import pyarrow.compute as pc
 
 from flows.dvc import command as dvc
@@ -21,6 +20,7 @@ from lmeraser.core.errors import BadInputError, LmeraserError, ProjectError, Ste
 from lmeraser.core.files import write_atomically
 from lmeraser.core.layout import Layout
 from lmeraser.core.progress import say
+from lmeraser.data.columns import among
 from lmeraser.data.records import TRAIN
 from lmeraser.erase.requests import Request
 from lmeraser.pipeline.files import stage_names
@@ -126,9 +126,10 @@ def _decide(project: Project, copy: Layout, folder: str, pseudonyms: set[str], d
         return Quarantine(folder, [], WITHHELD, True)
     roster = roster_of(project, copy)
     private = roster.facts.private
-    theirs = pc.is_in(private["subject"], value_set=pa.array(roster.named(pseudonyms), pa.string()))
-    those = pc.is_in(private["sha256"], value_set=pa.array(roster.images(pseudonyms), pa.string()))
-    theirs = pc.and_(pc.or_(theirs, those), pc.equal(private["split"], TRAIN))
+    theirs = among(private["subject"], roster.named(pseudonyms))
+    those = among(private["sha256"], roster.images(pseudonyms))
+    old = among(private["id"], roster.old_ids(pseudonyms))
+    theirs = pc.and_(pc.or_(pc.or_(theirs, those), old), among(private["split"], [TRAIN]))
     without = sorted(private["id"].filter(theirs).to_pylist())
     write_atomically(copy.root / "without.json", readable_json(without), mode=0o600)
     try:

@@ -11,9 +11,9 @@ from flows.requests.work import Done, Work
 from lmeraser.clusters.files import load_sizes
 from lmeraser.core.digest import sha256_of_file
 from lmeraser.core.errors import VerificationError
-from lmeraser.erase.erased import images_among, people_among
+from lmeraser.erase.erased import corrections_among, images_among, people_among
 from lmeraser.erase.plan import Plan
-from lmeraser.erase.retained import require_partition, retained_ids, retained_pseudonyms
+from lmeraser.erase.retained import require_corrected, require_partition, retained_ids, retained_pseudonyms
 from lmeraser.pipeline.locks import Outs, compare, read_files, read_outs
 from lmeraser.pipeline.mixing import require_one_environment
 from lmeraser.prove.absence import Absence, Tree
@@ -41,10 +41,13 @@ def verify(work: Work) -> Done:
     recorded = {path: md5 for outs in after.values() for path, md5 in outs.items()}
     gone, known = ground.everybody(requests), _unchanged(work, recorded)
     kept = retained_ids(layout, project.params, project.subject_key(), gone, known)
+    arriving = () if work.batch.moved else work.batch.arriving  # else somebody may have taken them out
+    right = require_corrected(layout, project.params, project.subject_key(), gone, arriving)
     absence = prove_absence(project, people_among(gone))
     placed = require_partition(layout, project.params, kept)
     used = {size.slot for size in load_sizes(layout.clusters)}
     replayed = _require_planned(work, changed, used)
+    corrected = len(corrections_among(gone))
     comparison = compare(recorded, read_files(layout.root, recorded))
     if not comparison.equal:
         raise VerificationError(
@@ -56,6 +59,7 @@ def verify(work: Work) -> Done:
         ("every artifact is the file that its lock names, byte for byte", f"{comparison.artifacts} artifacts"),
         ("everybody of the request is on the list of erased people", ground.counted(gone)),
         (_absent(gone), f"{len(kept)} records"),
+        *([("corrected records are retained with the right values", f"{right} of {corrected}")] if corrected else []),
         ("everybody of the request is absent from the tree over the retained people", f"{len(absence.proofs)} proofs"),
         ("each training record is in exactly one cluster", f"{placed} records in {len(used)} clusters"),
         ("only planned stages changed", f"{len(changed)} changed, {len(after) - len(changed)} untouched"),
@@ -71,9 +75,12 @@ def prove_absence(project: Project, pseudonyms: Collection[str]) -> Absence:
 
 def _absent(gone: set[str]) -> str:
     """The check that none of them is retained, by the kinds of what was erased."""
-    images = images_among(gone)
-    kinds = ["belongs to the erased subjects"] if len(images) < len(gone) else []
-    return "no retained record " + " or ".join([*kinds, *(["holds an erased image"] if images else [])])
+    kinds = {
+        "belongs to the erased subjects": people_among(gone),
+        "holds an erased image": images_among(gone),
+        "has a value that was corrected": corrections_among(gone),
+    }
+    return "no retained record " + " or ".join(kind for kind, those in kinds.items() if those)
 
 
 def _require_one_environment(work: Work) -> None:

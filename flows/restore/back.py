@@ -10,6 +10,7 @@ from lmeraser.core.errors import LmeraserError
 from lmeraser.core.layout import Layout
 from lmeraser.core.params import load_params
 from lmeraser.data.records import Part
+from lmeraser.erase.corrections import Corrections
 from lmeraser.erase.erased import images_among
 from lmeraser.erase.retained import pseudonyms_in, record_files
 from lmeraser.pipeline.locks import md5_of_file
@@ -50,7 +51,7 @@ def condemned_files(project: Project, people: Set[str]) -> tuple[str, ...]:
     for path in record_files(project.layout, project.params):
         try:
             for file in Part.of(path).files:
-                if not people.isdisjoint(pseudonyms_in(file, key, bool(images_among(people)))):
+                if not people.isdisjoint(pseudonyms_in(file, key, bool(images_among(people)), Corrections(people, key))):
                     condemned.add(md5_of_file(file))
         except LmeraserError:
             continue
@@ -62,7 +63,7 @@ def _in_records(project: Project, layout: Layout, erased: Set[str]) -> set[str]:
     key, people = project.subject_key(), set[str]()
     for file in record_files(layout, load_params(layout.params)):
         try:
-            people |= pseudonyms_in(file, key, bool(images_among(erased)))
+            people |= pseudonyms_in(file, key, bool(images_among(erased)), Corrections(erased, key))
         except LmeraserError:
             continue  # half restored: the build makes it again, from records without them
     return people

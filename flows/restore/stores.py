@@ -1,5 +1,6 @@
 """The purge and the scan where stores alone were restored: nobody is in the model, so nothing is retrained or signed."""
 
+from collections import Counter
 from dataclasses import dataclass, replace
 
 from flows.dvc import command as dvc
@@ -11,7 +12,10 @@ from flows.purge.search_terms import kept_files, words_of_open_requests
 from lmeraser.core.errors import VerificationError
 from lmeraser.core.layout import Layout
 from lmeraser.core.private import close_private
+from lmeraser.core.progress import say
+from lmeraser.erase.corrections import Corrections
 from lmeraser.erase.erased import SuppressionList
+from lmeraser.erase.taint import NOTHING_CONDEMNED, Condemned
 from lmeraser.pipeline.locks import outs_by_stage
 from lmeraser.prove.search_terms import SearchTerms
 from lmeraser.stores.dvc_objects import contents, read_manifests
@@ -30,37 +34,52 @@ class Cleared:
 def clear_stores(project: Project) -> Cleared:
     """Delete what names anybody on the list from every store, then scan all of them whole. Safe to repeat after a kill.
 
+    Backups hold what no lock, journal or list of today tells of. So a purge that overlooked something is planned again from what
+    the scan saw, until the scan finds nothing, or nothing more that can be deleted.
     Raises: BlockedError where objects stay that nobody can tell what they were made of; StepFailedError, VerificationError.
     """
+    layout, seen, deleted = project.layout, NOTHING_CONDEMNED, Counter[str]()
+    while True:
+        journal, terms = _planned(project, seen)
+        deleted.update(purging.carry_out(layout, journal))
+        project.ledger.scrub()
+        condemned = journal.condemned  # with what earlier purges condemned, but for run entries that are seen to be clean now
+        terms = replace(terms, objects=condemned.objects, run_entries=condemned.run_entries)
+        stores = {store.name for store in remotes.stores(layout)}
+        cleared = {store: count for store, count in deleted.items() if store in stores and count}
+        if not (condemned or terms.patterns()):
+            purging.retire_journal(layout, BATCH)
+            purging.drop_search_terms(layout, BATCH)
+            return Cleared(cleared, 0)  # nothing was ever purged here, and no store knows anybody: a scan would look for nothing
+        report = purging.scan_stores(layout, terms, project.erased.pseudonyms, EVERYTHING)
+        purging.retire_journal(layout, BATCH)
+        if report.clean:
+            purging.drop_search_terms(layout, BATCH)
+            return Cleared(cleared, report.total("objects"))
+        if seen | report.holding == seen:
+            raise VerificationError(
+                f"traces of erased people are left in the stores {purging.residue_line(report)}; see `lmeraser audit --stores`, "
+                "mend that, and run `lmeraser reapply` again"
+            )
+        seen |= report.holding
+        say("the stores hold more of erased people than locks and run entries tell; what the scan saw is purged")
+
+
+def _planned(project: Project, seen: Condemned) -> tuple[purging.PurgeJournal, SearchTerms]:
+    """What goes, and what a scan must not find then: of a try that was killed, or planned now and kept for the next one."""
     layout = project.layout
     journal, kept = purging.read_journal(layout, BATCH), purging.kept_search_terms(layout, BATCH)
     terms = words_of_open_requests(layout).with_words_of(kept or SearchTerms())  # also of a restored request that is finished
     if journal is None:
-        planned = purging.plan(layout, SuppressionList.of(layout).is_erased)
+        listed = SuppressionList.of(layout)
+        old_values = purging.OldValues(Corrections.of(listed), frozenset())
+        planned = purging.plan(layout, listed.is_erased, seen=seen, old_values=old_values)
         purging.refuse_unknown(planned.unknown, project.accepts_unknown)
         terms = planned.search_terms.with_words_of(terms)
         purging.keep_search_terms(layout, BATCH, terms)
         journal = planned.journal
         purging.write_journal(layout, BATCH, journal)
-    deleted = purging.carry_out(layout, journal)
-    project.ledger.scrub()
-    condemned = journal.condemned  # with what earlier purges condemned, but for run entries that are seen to be clean now
-    terms = replace(terms, objects=condemned.objects, run_entries=condemned.run_entries)
-    named = {store.name for store in remotes.stores(layout)}
-    cleared = {store: count for store, count in deleted.items() if store in named and count}
-    if not (condemned.objects or condemned.run_entries or terms.patterns()):
-        purging.retire_journal(layout, BATCH)
-        purging.drop_search_terms(layout, BATCH)
-        return Cleared(cleared, 0)  # nothing was ever purged here, and no store knows anybody: a scan would look for nothing
-    report = purging.scan_stores(layout, terms, project.erased.pseudonyms, EVERYTHING)
-    purging.retire_journal(layout, BATCH)
-    if not report.clean:
-        raise VerificationError(
-            f"traces of erased people are left in the stores {purging.residue_line(report)}; see `lmeraser audit --stores`, mend "
-            "that, and run `lmeraser reapply` again"
-        )
-    purging.drop_search_terms(layout, BATCH)
-    return Cleared(cleared, report.total("objects"))
+    return journal, terms
 
 
 def mend_cache(layout: Layout) -> None:

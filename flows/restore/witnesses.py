@@ -9,7 +9,7 @@ from flows.project import Project
 from flows.requests import ground
 from flows.restore.chain import Chain
 from lmeraser.core.errors import ProjectError
-from lmeraser.erase.erased import IMAGE, PSEUDONYM, ErasedList, SubjectKey
+from lmeraser.erase.erased import CORRECTED, CORRECTION, IMAGE, PSEUDONYM, ErasedList, SubjectKey
 from lmeraser.erase.states import reached
 
 LISTED, REMEMBERED, HISTORY, LEDGER, CERTIFICATES = "list", "memory", "git history", "ledger", "certificates"
@@ -79,6 +79,7 @@ def _history(project: Project, key: SubjectKey | None) -> tuple[frozenset[str], 
             raw = json.loads(data)
             subjects = [text for text in raw["subjects"] if PSEUDONYM.fullmatch(text)]
             subjects += [IMAGE + text for text in raw.get("images", []) if PSEUDONYM.fullmatch(text)]
+            subjects += [CORRECTED + text for text in raw.get("corrections", []) if CORRECTION.fullmatch(text)]
             made_with = raw["key_id"]
         except (ValueError, KeyError, TypeError, AttributeError):
             continue

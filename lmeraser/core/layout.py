@@ -173,6 +173,10 @@ class Layout:
         """Of whom records leave, and where they come to stand; personal data, for as long as it is asked."""
         return self.private_state / f"moves-{token}.json"
 
+    def near(self, token: str) -> Path:
+        """Whose near copies are looked for, and what was found; personal data, for as long as it is asked."""
+        return self.private_state / f"near-{token}.json"
+
     @property
     def known_environment(self) -> Path:
         """What this machine told of its environment last."""

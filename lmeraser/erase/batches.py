@@ -38,6 +38,7 @@ class BatchRecord:
         batch_id, opened_at: the ledger sets them. plan: of all requests together. before: the locks' outs when it was formed.
         plans: what each request alone touches, by its id.
         holding: the files of records in which its people were found when it was formed; None for a batch of an older version.
+        arriving: keyed hashes of the rows that its corrections leave with the right values.
         ground: what the last step left; None for a batch of an older version.
         unknown_accepted: objects may stay of which nobody can tell what they were made of.
         moved: somebody changed the project on the way, so more may change than was planned.
@@ -54,6 +55,7 @@ class BatchRecord:
     before: Mapping[str, str]
     plans: Mapping[str, Plan] = field(default_factory=dict)
     holding: tuple[str, ...] | None = None
+    arriving: tuple[str, ...] = ()
     ground: Ground | None = None
     unknown_accepted: bool = False
     moved: bool = False
@@ -83,6 +85,8 @@ class BatchRecord:
         facts |= {name: True for name in ("moved", "mixed", "unplanned") if getattr(self, name)}
         if self.holding is not None:
             facts["holding"] = list(self.holding)
+        if self.arriving:
+            facts["arriving"] = list(self.arriving)
         if self.ground:
             facts["ground"] = asdict(self.ground)
         if self.replayed:
@@ -108,6 +112,7 @@ class BatchRecord:
             before=dict(before),
             plans={str(request_id): Plan.from_json(alone) for request_id, alone in facts["plans"].items()},
             holding=None if holding is None else tuple(map(str, holding)),
+            arriving=tuple(map(str, facts.get("arriving", ()))),
             ground=Ground(**ground) if ground else None,
             unknown_accepted=bool(facts.get("unknown_accepted", False)),
             moved=bool(facts.get("moved", False)),

@@ -4,7 +4,8 @@ The list (`data/erased.json`) is in git; the key is not, and without it the list
 decides only who is left out: no artifact's bytes depend on it otherwise.
 
 A pseudonym is of a subject (64 hex digits) or of an image (`image:` before them: a keyed hash of its SHA-256). A subject is out
-with all records; an image is out whoever's record holds it.
+with all records; an image is out whoever's record holds it. A correction (`corrected:`, see `corrections.py`) keeps a value out
+that was wrong: the record is there with the right one.
 
 A branch, a reset or a stash can take people off the list in git, so the machine remembers them too (`.lmeraser/erased.json`).
 Both together keep people out.
@@ -29,6 +30,8 @@ KEY_VARIABLE = "LMERASER_SUBJECT_KEY_FILE"
 KEY_BYTES = 32
 PSEUDONYM = re.compile(r"[0-9a-f]{64}")
 IMAGE = "image:"  # before the pseudonym of an image
+CORRECTED = "corrected:"  # before the five keyed hashes of a correction
+CORRECTION = re.compile(r"[0-9a-f]{64}(:[0-9a-f]{64}){4}")
 
 
 def images_among(pseudonyms: Iterable[str]) -> frozenset[str]:
@@ -38,7 +41,18 @@ def images_among(pseudonyms: Iterable[str]) -> frozenset[str]:
 
 def people_among(pseudonyms: Iterable[str]) -> frozenset[str]:
     """Those pseudonyms that are of subjects."""
-    return frozenset(pseudonym for pseudonym in pseudonyms if not pseudonym.startswith(IMAGE))
+    return frozenset(pseudonym for pseudonym in pseudonyms if not pseudonym.startswith((IMAGE, CORRECTED)))
+
+
+def corrections_among(pseudonyms: Iterable[str]) -> frozenset[str]:
+    """Those pseudonyms that are corrections."""
+    return frozenset(pseudonym for pseudonym in pseudonyms if pseudonym.startswith(CORRECTED))
+
+
+def concerned(pseudonyms: Iterable[str]) -> frozenset[str]:
+    """The pseudonyms, and those of the subjects whose records are corrected: a hold on them is on the correction too."""
+    named = frozenset(pseudonyms)
+    return named | {text.removeprefix(CORRECTED).partition(":")[0] for text in corrections_among(named)}
 
 
 @dataclass(frozen=True)
@@ -59,6 +73,14 @@ class SubjectKey:
     def image_pseudonym(self, digest: str) -> str:
         """An image's HMAC, with `image:` before it. Args: digest: SHA-256 of its bytes, 64 hex digits."""
         return IMAGE + hmac.digest(self.secret, b"image\x1f" + digest.encode(), "sha256").hex()
+
+    def label_pseudonym(self, label: str) -> str:
+        """A label's HMAC, 64 hex digits."""
+        return hmac.digest(self.secret, b"label\x1f" + label.encode(), "sha256").hex()
+
+    def row_pseudonym(self, digest: str, label: str, subject: str) -> str:
+        """The HMAC of an image under a label and a subject, 64 hex digits. Args: digest: SHA-256 of its bytes."""
+        return hmac.digest(self.secret, "\x1f".join(("row", digest, label, subject)).encode(), "sha256").hex()
 
 
 def key_path(private_state: Path) -> Path:
@@ -97,7 +119,8 @@ def load_or_create_key(path: Path) -> SubjectKey:
 
 @dataclass(frozen=True)
 class ErasedList:
-    """Args: key_id: of the key that made the pseudonyms; None while nobody is erased. pseudonyms: of subjects and of images."""
+    """Args: key_id: of the key that made the pseudonyms; None while nobody is erased. pseudonyms: of subjects and of images,
+    and corrections."""
 
     key_id: str | None
     pseudonyms: frozenset[str]
@@ -130,11 +153,14 @@ class ErasedList:
             raw = json.loads(path.read_bytes())
             key_id, subjects = raw["key_id"], raw["subjects"]
             images = raw.get("images", [])  # as it was before images could be erased
-            lists = isinstance(subjects, list) and isinstance(images, list)
+            corrections = raw.get("corrections", [])  # as it was before records could be corrected
+            lists = all(isinstance(listed, list) for listed in (subjects, images, corrections))
             whole = lists and all(isinstance(text, str) and PSEUDONYM.fullmatch(text) for text in (*subjects, *images))
+            whole = whole and all(isinstance(text, str) and CORRECTION.fullmatch(text) for text in corrections)
             if not whole or not (key_id is None or isinstance(key_id, str)):
                 raise ValueError("not a list of pseudonyms")
-            listed = cls(key_id, frozenset(subjects) | {IMAGE + text for text in images})
+            others = {IMAGE + text for text in images} | {CORRECTED + text for text in corrections}
+            listed = cls(key_id, frozenset(subjects) | others)
         except FileNotFoundError as error:
             raise ProjectError(f"{shown} is missing; restore it from {origin}: it keeps erased subjects out") from error
         except (ValueError, KeyError, TypeError, AttributeError) as error:
@@ -145,8 +171,10 @@ class ErasedList:
 
     def write(self, path: Path, mode: int = 0o644) -> None:
         images = sorted(pseudonym.removeprefix(IMAGE) for pseudonym in images_among(self.pseudonyms))
+        corrections = sorted(text.removeprefix(CORRECTED) for text in corrections_among(self.pseudonyms))
         listed = {"key_id": self.key_id, "subjects": sorted(people_among(self.pseudonyms))}
-        write_atomically(path, readable_json(listed | ({"images": images} if images else {})), mode)
+        more = {"images": images, "corrections": corrections}
+        write_atomically(path, readable_json(listed | {name: those for name, those in more.items() if those}), mode)
 
     def remember(self, layout: Layout) -> None:
         """Let this machine remember everybody on the list."""
@@ -198,7 +226,10 @@ class ErasedImages(Container[str]):
 
 
 class SuppressionList:
-    """Tells erased subjects and images from retained ones; needs the key only while some are erased."""
+    """Tells erased subjects and images from retained ones; needs the key only while some are erased.
+
+    Attributes: key: None while nobody is on a list; pseudonyms: of everybody and everything that is.
+    """
 
     @classmethod
     def of(cls, layout: Layout, also: Iterable[str] = ()) -> "SuppressionList":
@@ -208,11 +239,11 @@ class SuppressionList:
         return cls(known.add(more, load_key(path)) if more else known, path)
 
     def __init__(self, listed: ErasedList, key_file: Path) -> None:
-        self._listed = listed
-        self._key = load_key(key_file) if listed.pseudonyms else None
-        if self._key:
-            listed.check_key(self._key)
-        self.images = ErasedImages(listed.pseudonyms, self._key)
+        self.pseudonyms = listed.pseudonyms
+        self.key = load_key(key_file) if listed.pseudonyms else None
+        if self.key:
+            listed.check_key(self.key)
+        self.images = ErasedImages(listed.pseudonyms, self.key)
 
     def is_erased(self, subject: str) -> bool:
-        return self._key is not None and self._key.pseudonym(subject) in self._listed.pseudonyms
+        return self.key is not None and self.key.pseudonym(subject) in self.pseudonyms

@@ -3,7 +3,6 @@
 from collections.abc import Sequence
 
 import pyarrow as pa
-import pyarrow.compute as pc
 
 from lmeraser.clusters.files import load_sizes
 from lmeraser.clusters.skeleton import load_hierarchy
@@ -11,6 +10,7 @@ from lmeraser.core.errors import ProjectError, RequestError, UnknownSubjectError
 from lmeraser.core.layout import Layout
 from lmeraser.core.names import MAX_LENGTH, normalise_name, unseen
 from lmeraser.core.params import Params
+from lmeraser.data.columns import among
 from lmeraser.data.records import FACTS, Part, read_table
 from lmeraser.erase.erased import ErasedList, SubjectKey
 from lmeraser.erase.plan import PLACED, Facts
@@ -87,10 +87,9 @@ def digests_of(facts: Facts) -> list[str]:
 
 def check_images(digests: Sequence[str], facts: Facts, erased: ErasedList, key: SubjectKey) -> None:
     """Raise RequestError if an image is already erased or no record has it; tells positions, never digests."""
-    asked = pa.array(digests, pa.string())
     known: set[str] = set()
     for records in (facts.private, facts.public):
-        known |= set(records["sha256"].filter(pc.is_in(records["sha256"], value_set=asked)).unique().to_pylist())
+        known |= set(records["sha256"].filter(among(records["sha256"], digests)).unique().to_pylist())
     for place, digest in enumerate(digests, start=1):
         where = f"image {place} of {len(digests)}"
         if key.image_pseudonym(digest) in erased.pseudonyms:
@@ -103,10 +102,9 @@ def check_images(digests: Sequence[str], facts: Facts, erased: ErasedList, key: 
 
 def check_known(subjects: Sequence[str], facts: Facts, erased: ErasedList, key: SubjectKey) -> None:
     """Raise RequestError if a subject is already erased or not known; tells positions, never names."""
-    asked = pa.array(subjects, pa.string())
     known: set[str] = set()
     for records in (facts.private, facts.public):
-        known |= set(records["subject"].filter(pc.is_in(records["subject"], value_set=asked)).unique().to_pylist())
+        known |= set(records["subject"].filter(among(records["subject"], subjects)).unique().to_pylist())
     for place, subject in enumerate(subjects, start=1):
         where = f"subject {place} of {len(subjects)}"
         if key.pseudonym(subject) in erased.pseudonyms:

@@ -19,7 +19,7 @@ from sqlalchemy.engine import URL
 from lmeraser.core.digest import canonical_json
 from lmeraser.core.errors import ClaimLostError, ProjectError, RequestError
 from lmeraser.erase.batches import BatchRecord
-from lmeraser.erase.erased import images_among
+from lmeraser.erase.erased import corrections_among, images_among, people_among
 from lmeraser.erase.ledger_events import GENESIS, LedgerEvent, check_events, event_digest
 from lmeraser.erase.ledger_pauses import APPROVED_BY, UNCLAIMED, Pauses
 from lmeraser.erase.ledger_proposals import Proposals
@@ -53,9 +53,9 @@ def _request(row: Any) -> Request:
 
 def _received(pseudonyms: Sequence[str], include_public: bool) -> dict[str, Any]:
     """What the event of a receipt tells."""
-    images = len(images_among(pseudonyms))
-    told = {"subjects": len(pseudonyms) - images, "include_public": include_public}
-    return told | ({"images": images} if images else {})
+    others = {"images": len(images_among(pseudonyms)), "corrections": len(corrections_among(pseudonyms))}
+    told = {"subjects": len(people_among(pseudonyms)), "include_public": include_public}
+    return told | {kind: count for kind, count in others.items() if count}
 
 
 def _event(row: Any) -> LedgerEvent:

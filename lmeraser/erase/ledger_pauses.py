@@ -15,6 +15,7 @@ from typing import Any
 import sqlalchemy as sa
 
 from lmeraser.core.errors import RequestError
+from lmeraser.erase.erased import concerned
 from lmeraser.erase.ledger_schema import events, holds, requests, transaction, words
 from lmeraser.erase.states import BLOCKED, CERTIFIED, FINAL, HOLD, REJECTED, reached
 
@@ -35,7 +36,7 @@ class Hold:
     reason: str | None
 
     def is_on(self, request_id: str, pseudonyms: Iterable[str]) -> bool:
-        return self.request_id == request_id or self.pseudonym in set(pseudonyms)
+        return self.request_id == request_id or self.pseudonym in concerned(pseudonyms)
 
     @property
     def last_day(self) -> str:
@@ -231,7 +232,7 @@ class Pauses(ABC):
         if request_id is not None:
             return [self._known(connection, request_id)]
         rows = connection.execute(sa.select(requests).where(requests.c.state.not_in(FINAL)))
-        return [row for row in rows if pseudonym in json.loads(row.pseudonyms)]
+        return [row for row in rows if pseudonym in concerned(json.loads(row.pseudonyms))]
 
 
 def _iso(seconds: float) -> str:

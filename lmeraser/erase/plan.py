@@ -8,7 +8,6 @@ from dataclasses import asdict, dataclass, replace
 from functools import cached_property
 from typing import Any, NamedTuple
 
-import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
@@ -18,8 +17,10 @@ from lmeraser.clusters.hierarchy import Hierarchy
 from lmeraser.core.digest import part_of
 from lmeraser.core.errors import BlockedError, ProjectError, RequestError
 from lmeraser.core.params import Params
+from lmeraser.data.columns import among, texts, whole_numbers
 from lmeraser.data.records import FACTS, SCHEMA, TRAIN, Record
 from lmeraser.erase.blast import Blast, blast_of, blast_of_moves
+from lmeraser.erase.corrections import Change
 
 PLACED = ("id", "unit", "leaf")
 PLACED_SCHEMA = pa.schema([("id", pa.string()), ("unit", pa.string()), ("leaf", pa.int64())])
@@ -34,6 +35,7 @@ class Move(NamedTuple):
 
 
 OF_IMAGES = ("images", "owners", "owners_gone", "owners_moved")
+OF_CORRECTIONS = ("corrected",)
 Lost = tuple[str, ...]  # ids of the training records that one unit loses, sorted
 Placer = Callable[[Sequence[Lost]], Sequence[Move]]  # asks the network: a unit's leaf is that of the mean of its records
 
@@ -84,6 +86,7 @@ class Plan:
         rebuild: public records go too, so the backbone and everything after it is made anew.
         images: that were named; owners: people who were not named and lose a record; owners_gone: those without another one;
             owners_moved: those who come to another leaf.
+        corrected: records that stay with another label or subject. As they are they go, so `records_removed` counts them too.
     """
 
     subjects: int
@@ -107,11 +110,13 @@ class Plan:
     owners: int = 0
     owners_gone: int = 0
     owners_moved: int = 0
+    corrected: int = 0
 
     def to_json(self) -> dict[str, Any]:
-        """What concerns single images is told only where there are any: a plan of people is what it was before there were."""
-        told = asdict(self)
-        return told if self.images else {name: value for name, value in told.items() if name not in OF_IMAGES}
+        """What concerns single images, or corrections, is told only where there are any: a plan of people is what it was before
+        there were."""
+        left_out = (() if self.images else OF_IMAGES) + (() if self.corrected else OF_CORRECTIONS)
+        return {name: value for name, value in asdict(self).items() if name not in left_out}
 
     @classmethod
     def from_json(cls, raw: dict[str, Any]) -> "Plan":
@@ -136,11 +141,16 @@ class Plan:
         )
 
 
-def source_note(params: Params) -> str:
-    """What happens to the place that the records came from, for plans and certificates."""
+def source_note(params: Params, removed: bool = True, corrected: bool = False) -> str:
+    """What happens to the place that the records came from, for plans and certificates.
+
+    Args: removed, corrected: whether records go, and whether some stay with another value.
+    """
     if params.source.erase:
         return "erased: the rows and files of the source go too"
-    return "outside the project's control: the records stay in the source, which you must clear yourself"
+    what = ["the records stay in the source, which you must clear yourself"] if removed or not corrected else []
+    what += ["the source keeps the old values, which you must correct there yourself"] if corrected else []
+    return f"outside the project's control: {'; '.join(what)}"
 
 
 @dataclass(frozen=True)
@@ -152,11 +162,13 @@ class _Side:
     train: pa.ChunkedArray
 
     @classmethod
-    def of(cls, records: pa.Table, chosen: pa.Array, images: pa.Array) -> "_Side":
+    def of(cls, records: pa.Table, chosen: pa.Array, images: pa.Array, ids: Sequence[str] = ()) -> "_Side":
+        """Args: ids: of records that go as they are, though nobody of them is erased."""
         erased = pc.is_in(records["subject"], value_set=chosen)
-        if len(images):
-            erased = pc.or_(erased, pc.is_in(records["sha256"], value_set=images))
-        return cls(records, erased, pc.equal(records["split"], TRAIN))
+        for column, values in (("sha256", images), ("id", texts(ids))):
+            if len(values):
+                erased = pc.or_(erased, pc.is_in(records[column], value_set=values))
+        return cls(records, erased, among(records["split"], [TRAIN]))
 
     @cached_property
     def leaving(self) -> pa.Table:
@@ -165,7 +177,7 @@ class _Side:
 
     @cached_property
     def leaving_train(self) -> pa.Table:
-        return self.leaving.filter(pc.equal(self.leaving["split"], TRAIN))
+        return self.leaving.filter(among(self.leaving["split"], [TRAIN]))
 
     @cached_property
     def labels_left(self) -> set[str]:
@@ -179,7 +191,7 @@ class _Side:
 
     def people_left(self, people: set[str]) -> set[str]:
         """Those of the people of whom a record stays."""
-        theirs = pc.is_in(self.records["subject"], value_set=pa.array(sorted(people), pa.string()))
+        theirs = among(self.records["subject"], people)
         return set(self.records["subject"].filter(pc.and_(theirs, pc.invert(self.erased))).unique().to_pylist())
 
     def images_kept(self, images: pa.Array) -> set[str]:
@@ -188,7 +200,10 @@ class _Side:
         return set(kept.unique().to_pylist())
 
 
-def _check(private: _Side, public: _Side, facts: Facts, include_public: bool, people_only: bool) -> None:
+def _check(
+    private: _Side, public: _Side, facts: Facts, include_public: bool, people_only: bool, came: Sequence[Record] = ()
+) -> None:
+    """Args: came: corrected training records as they will be."""
     if public.leaving.num_rows and not include_public:
         total = len({*facts.used_slots})
         people = len(public.leaving["subject"].unique())
@@ -198,13 +213,14 @@ def _check(private: _Side, public: _Side, facts: Facts, include_public: bool, pe
             f"backbone learnt from them, so it and all {total} clusters must be rebuilt; add --include-public to accept that"
         )
     for name, side in (("private", private), ("public", public)):
-        if not side.labels_left:
+        labels = side.labels_left | ({record.label for record in came} if side is private else set())
+        if not labels:
             raise RequestError(
                 f"nothing would be left to learn from: {'these subjects hold' if people_only else 'that is'} all {name} training "
                 "records; "
                 "to erase everyone, withdraw the model and delete the project's folder, cache and remotes"
             )
-        if len(side.labels_left) < 2:
+        if len(labels) < 2:
             raise RequestError(
                 f"the {name} training records left would have one class, and nothing can be learnt from one; "
                 "add data first, or withdraw the model"
@@ -217,22 +233,67 @@ def _check(private: _Side, public: _Side, facts: Facts, include_public: bool, pe
         )
 
 
+@dataclass(frozen=True)
+class _Corrected:
+    """Records that stay with other values.
+
+    Attributes: pairs: what is not erased anyway; came: as they will be, each once, without those that are there already.
+    """
+
+    pairs: Sequence[Change]
+    came: Sequence[Record]
+
+    @classmethod
+    def of(cls, changes: Sequence[Change], private: _Side, chosen: pa.Array, images: pa.Array) -> "_Corrected":
+        """Args: chosen, images: who and what is erased; a record that becomes an erased person's goes with them."""
+        gone, people = set(images.to_pylist()), set(chosen.to_pylist())
+        pairs = [pair for pair in changes if pair.old.sha256 not in gone and pair.old.subject not in people]
+        fresh = {pair.new.id: pair.new for pair in pairs if pair.new.subject not in people}
+        known = set(private.records["id"].filter(among(private.records["id"], fresh)).to_pylist())
+        return cls(pairs, [record for identity, record in fresh.items() if identity not in known])
+
+    @property
+    def training(self) -> list[Record]:
+        return [record for record in self.came if record.split == TRAIN]
+
+    @property
+    def old_training(self) -> list[str]:
+        """Ids of the training records as they are."""
+        return [pair.old.id for pair in self.pairs if pair.old.split == TRAIN]
+
+    def stand(self, params: Params) -> bool:
+        """Whether every training record stands afterwards where it stands now: only labels change, and no two become one."""
+        training = [pair for pair in self.pairs if pair.old.split == TRAIN]
+        by_hash = params.cluster.unit == "record" and params.cluster.method == "random"
+        labels_alone = all(pair.old.subject == pair.new.subject for pair in training)
+        return labels_alone and len(self.training) == len(training) and not (training and by_hash)
+
+
 def make_plan(
-    subjects: Sequence[str], facts: Facts, include_public: bool, images: Sequence[str] = (), placer: Placer | None = None
+    subjects: Sequence[str],
+    facts: Facts,
+    include_public: bool,
+    images: Sequence[str] = (),
+    placer: Placer | None = None,
+    changes: Sequence[Change] = (),
 ) -> Plan:
-    """Decide what changes when the subjects and the images are erased.
+    """Decide what changes when the subjects and the images are erased, and records corrected.
 
     Args: images: digests; every record that has one goes. placer: where people come to stand who lose some of their records;
-        asked only if there are such people and the clusters go by what the records show.
+        asked only if there are such people and the clusters go by what the records show. changes: private records that are
+        corrected; a label moves nobody, and of a subject only a replay can tell who comes to stand where.
     Raises: BlockedError if they have public records and that was not accepted; RequestError if nothing would be left.
     """
-    chosen, digests = pa.array(sorted(set(subjects)), pa.string()), pa.array(sorted(set(images)), pa.string())
-    private, public = _Side.of(facts.private, chosen, digests), _Side.of(facts.public, chosen, digests)
-    _check(private, public, facts, include_public, people_only=not len(digests))
+    chosen, digests = texts(sorted(set(subjects))), texts(sorted(set(images)))
+    private = _Side.of(facts.private, chosen, digests, [pair.old.id for pair in changes])
+    public = _Side.of(facts.public, chosen, digests)
+    corrected = _Corrected.of(changes, private, chosen, digests)
+    _check(private, public, facts, include_public, not len(digests), corrected.training)
     params = facts.params
     leaving_private, leaving_public = private.leaving, public.leaving
     train = private.leaving_train
-    leaves = pc.is_in(facts.placements["id"], value_set=train["id"].combine_chunks())
+    moved = among(facts.placements["id"], corrected.old_training)
+    leaves = pc.and_(pc.is_in(facts.placements["id"], value_set=train["id"].combine_chunks()), pc.invert(moved))
     if params.cluster.method == "anchors":
         units = len(facts.placements["unit"].filter(pc.invert(leaves)).unique())
         if units < params.cluster.k:
@@ -240,18 +301,19 @@ def make_plan(
                 f"{units} private units would be left for cluster.k {params.cluster.k} clusters; lower k, run `dvc repro`, retry"
             )
     touched = bool(train.num_rows or leaving_public.num_rows)
-    exact = params.cluster.method != "anchors" and not leaving_public.num_rows
+    exact = params.cluster.method != "anchors" and not leaving_public.num_rows and corrected.stand(params)
     moves: Sequence[Move] = ()
     if exact:
         moves = _moves(leaves, facts, placer) if len(digests) else ()
-        blast = _blast(leaves, facts, moves)
+        blast = _blast(leaves, facts, moves, moved)
     else:
         # Only a replay can tell: every cluster may change.
-        left = facts.placements.num_rows - train.num_rows
+        left = facts.placements.num_rows - train.num_rows + len(corrected.training)
         blast = Blast(list(facts.used_slots), [], left, left, len(facts.used_slots), True)
-    people: list[str] = leaving_private["subject"].unique().to_pylist()
+    people: set[str] = {*leaving_private["subject"].unique().to_pylist(), *(record.subject for record in corrected.came)}
     leaving = pa.concat_tables([leaving_private, leaving_public])
     shown, owners = leaving["sha256"].unique(), set(leaving["subject"].unique().to_pylist()) - set(subjects)
+    labels_left = private.labels_left | {record.label for record in corrected.training}
     return Plan(
         subjects=len(chosen),
         records_removed=leaving_private.num_rows + leaving_public.num_rows,
@@ -265,15 +327,16 @@ def make_plan(
         records_retrained=blast.records_retrained if touched and params.tune.kind == "sgd" else 0,
         records_total=blast.records_after,
         cut_changes=blast.merged,
-        labels_lost=len(set(train["label"].unique().to_pylist()) - private.labels_left),
+        labels_lost=len(set(train["label"].unique().to_pylist()) - labels_left),
         shared_images=len(private.images_kept(shown) | public.images_kept(shown)),
         rebuild=bool(leaving_public.num_rows),
         exact=exact,
-        source=source_note(params),
+        source=source_note(params, bool(len(chosen) or len(digests)), bool(changes)),
         images=len(digests),
         owners=len(owners),
         owners_gone=len(owners - private.people_left(owners) - public.people_left(owners)),
         owners_moved=sum(move.now != move.then for move in moves),
+        corrected=len(changes),
     )
 
 
@@ -294,12 +357,14 @@ def _moves(leaving: pa.ChunkedArray, facts: Facts, placer: Placer | None) -> Seq
     return placer([tuple(sorted(ids)) for _, ids in sorted(units.items())])
 
 
-def _blast(leaving: pa.ChunkedArray, facts: Facts, moves: Sequence[Move]) -> Blast:
-    leaf, tree, rule = facts.placements["leaf"].to_numpy(), facts.tree, rule_of(facts.params.cluster)
-    counts, removed = leaf_counts(tree, leaf), leaf_counts(tree, leaf[leaving.to_numpy()])
-    if not moves:
+def _blast(leaving: pa.ChunkedArray, facts: Facts, moves: Sequence[Move], changed: pa.ChunkedArray) -> Blast:
+    """Args: leaving, changed: (n,) whether a placed record goes, or is another one in its place."""
+    tree, rule, leaf = facts.tree, rule_of(facts.params.cluster), facts.placements["leaf"]
+    placed = (leaf, leaf.filter(leaving), leaf.filter(changed))
+    counts, removed, arrive = (leaf_counts(tree, whole_numbers(column)) for column in placed)
+    if not moves and not arrive.any():
         return blast_of(tree, rule, facts.params.slots, counts, removed)
-    arrive = np.zeros_like(counts)
+    removed += arrive
     for move in moves:
         removed[move.now] += move.records
         arrive[move.then] += move.records

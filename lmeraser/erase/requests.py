@@ -8,8 +8,10 @@ from typing import Any
 
 from lmeraser.core.errors import RequestError
 from lmeraser.core.strict_json import strict_json
+from lmeraser.erase.erased import corrections_among
 from lmeraser.erase.states import BLOCKED, FINAL, HOLD, PROPOSED
 
+ERASURE, RECTIFIED = "erasure", "rectified"  # types of requests
 MAX_BODY = 64 * 2**20  # bytes
 MAX_SUBJECTS = 10_000  # in one request
 
@@ -43,6 +45,11 @@ class Request:
     lease_until: float | None
     ready_at: float | None = None
     blocked_by: str | None = None
+
+    @property
+    def type(self) -> str:
+        """What is asked for: `rectified` where every record stays, with another label or subject; else `erasure`."""
+        return RECTIFIED if self.pseudonyms and len(corrections_among(self.pseudonyms)) == len(self.pseudonyms) else ERASURE
 
     @property
     def is_held(self) -> bool:

@@ -15,7 +15,9 @@ from numpy.typing import NDArray
 from lmeraser.core.errors import VerificationError
 from lmeraser.core.layout import Layout
 from lmeraser.core.params import Params
+from lmeraser.data.columns import among
 from lmeraser.data.records import read_table
+from lmeraser.erase.corrections import ROW, Corrections
 from lmeraser.erase.erased import ErasedImages, SubjectKey, people_among
 
 
@@ -24,15 +26,17 @@ def record_files(layout: Layout, params: Params) -> list[Path]:
     return [layout.public, *(layout.part(part) for part in params.parts)]
 
 
-def files_holding(layout: Layout, params: Params, subjects: Collection[str], images: Collection[str] = ()) -> tuple[str, ...]:
-    """Files in which a record of the subjects or one of the images is, by their paths in the project, wherever it belongs."""
-    asked = {
-        name: pa.array(sorted(values), pa.string()) for name, values in (("subject", subjects), ("sha256", images)) if values
-    }
+def files_holding(
+    layout: Layout, params: Params, subjects: Collection[str], images: Collection[str] = (), ids: Collection[str] = ()
+) -> tuple[str, ...]:
+    """Files in which a record of the subjects, one of the images or of the ids is, by their paths in the project, wherever it
+    belongs."""
+    columns = (("subject", subjects), ("sha256", images), ("id", ids))
+    asked = {name: values for name, values in columns if values}
 
     def holds(file: Path) -> bool:
         table = read_table(file, list(asked))
-        return any(pc.any(pc.is_in(table[name], value_set=values)).as_py() for name, values in asked.items())
+        return any(pc.any(among(table[name], values)).as_py() for name, values in asked.items())
 
     return tuple(_name(layout, file) for file in record_files(layout, params) if asked and holds(file))
 
@@ -40,20 +44,21 @@ def files_holding(layout: Layout, params: Params, subjects: Collection[str], ima
 def retained_ids(
     layout: Layout, params: Params, key: SubjectKey, gone: Collection[str], known: Collection[str] = ()
 ) -> NDArray[np.bytes_]:
-    """The ids of all retained records, sorted, each once, after checking that none is of the people or holds an
-    image that should be gone.
+    """The ids of all retained records, sorted, each once, after checking that none is of the people, holds an image that should
+    be gone, or has a value that was corrected.
 
     Args: gone: pseudonyms; known: files of which it is known otherwise that they hold none of them: each of the others' subjects
         (and images, if some are gone) costs an HMAC.
     Raises: VerificationError if somebody is left, or if there was nothing to check.
     """
-    wanted, images = people_among(gone), ErasedImages(gone, key)
+    wanted, images, corrections = people_among(gone), ErasedImages(gone, key), Corrections(gone, key)
+    columns = dict.fromkeys(["id", "subject", *(["sha256"] if images else []), *(ROW if corrections else ())])
     ids: list[NDArray[np.bytes_]] = []
     for file in record_files(layout, params):
         if _name(layout, file) in known:
             ids.append(_sorted(read_table(file, ["id"])))
             continue
-        table = read_table(file, ["id", "subject", *(["sha256"] if images else [])])
+        table = read_table(file, list(columns))
         ids.append(_sorted(table))
         if not wanted.isdisjoint(map(key.pseudonym, table["subject"].unique().to_pylist())):
             raise VerificationError(
@@ -61,10 +66,37 @@ def retained_ids(
             )
         if images and images.among(table["sha256"].unique().to_pylist()):
             raise VerificationError("images of the request are still in the parts; run `dvc repro`, then `lmeraser resume`")
+        if corrections.old_rows(table):
+            raise VerificationError("old values of the request are still in the parts; run `dvc repro`, then `lmeraser resume`")
     kept = np.unique(np.concatenate(ids))
     if not kept.size:
         raise VerificationError("no record was found to check; checking nothing proves nothing")
     return kept
+
+
+def require_corrected(layout: Layout, params: Params, key: SubjectKey, gone: Collection[str], arriving: Collection[str]) -> int:
+    """How many corrected rows are retained with the right values.
+
+    Args: gone: pseudonyms, corrections among them; arriving: keyed hashes of the rows that must be.
+    Raises: VerificationError if one is missing.
+    """
+    corrections = Corrections(gone, key)
+    people = {correction.to_subject for correction in corrections.all}
+    tables = (read_table(file, list(ROW)) for file in record_files(layout, params)) if corrections else ()
+    rows = {row for table in tables for row in rows_of(table, key, people)}
+    lost = len(set(arriving) - rows)
+    if lost:
+        raise VerificationError(
+            f"{lost} corrected records are not there with the right values; run `dvc repro`, then `lmeraser resume`"
+        )
+    return sum(correction.to_row in rows for correction in corrections.all)
+
+
+def rows_of(table: pa.Table, key: SubjectKey, people: Collection[str]) -> set[str]:
+    """The keyed hashes of the rows (columns ROW) of people. Args: people: pseudonyms."""
+    subjects = [subject for subject in table["subject"].unique().to_pylist() if key.pseudonym(subject) in people]
+    theirs = table.filter(pc.is_in(table["subject"], value_set=pa.array(subjects, pa.string())))
+    return {key.row_pseudonym(*row) for row in zip(*(theirs[name].to_pylist() for name in ROW), strict=True)}
 
 
 def retained_pseudonyms(layout: Layout, params: Params, key: SubjectKey) -> set[str]:
@@ -72,11 +104,15 @@ def retained_pseudonyms(layout: Layout, params: Params, key: SubjectKey) -> set[
     return set[str]().union(*(pseudonyms_in(file, key) for file in record_files(layout, params)))
 
 
-def pseudonyms_in(file: Path, key: SubjectKey, images: bool = False) -> set[str]:
-    """Everybody of whom a file holds a record. Args: images: its images' pseudonyms too. Raises: ProjectError."""
-    table = read_table(file, ["subject", *(["sha256"] if images else [])])
+def pseudonyms_in(file: Path, key: SubjectKey, images: bool = False, corrections: Corrections | None = None) -> set[str]:
+    """Everybody of whom a file holds a record. Raises: ProjectError.
+
+    Args: images: its images' pseudonyms too; corrections: those of them too whose old values it holds.
+    """
+    table = read_table(file, list(dict.fromkeys(["subject", *(["sha256"] if images else []), *(ROW if corrections else ())])))
     named = set(map(key.pseudonym, table["subject"].unique().to_pylist()))
-    return named | set(map(key.image_pseudonym, table["sha256"].unique().to_pylist())) if images else named
+    named |= set(map(key.image_pseudonym, table["sha256"].unique().to_pylist())) if images else set()
+    return named | ({correction.pseudonym for _, correction in corrections.old_rows(table)} if corrections else set())
 
 
 def require_partition(layout: Layout, params: Params, kept: NDArray[np.bytes_]) -> int:

@@ -40,8 +40,17 @@ class StageRun:
 class Condemned:
     """Attributes: objects: MD5s, also of folders that are only deps and no object; run_entries: ids of run-cache entries."""
 
-    objects: frozenset[str]
-    run_entries: frozenset[str]
+    objects: frozenset[str] = frozenset()
+    run_entries: frozenset[str] = frozenset()
+
+    def __bool__(self) -> bool:
+        return bool(self.objects or self.run_entries)
+
+    def __or__(self, other: "Condemned") -> "Condemned":
+        return Condemned(self.objects | other.objects, self.run_entries | other.run_entries)
+
+
+NOTHING_CONDEMNED = Condemned()
 
 
 def covers(parent: str, path: str) -> bool:

@@ -43,8 +43,8 @@ class StageName:
 
     @property
     def recorded(self) -> bool:
-        """Whether a lock records it. DVC knows nothing of what runs when a request is accepted or an addition is planned."""
-        return self.kind not in ("interim_head", "newcomers", "moves")
+        """Whether a lock records it. DVC knows nothing of what runs when a request is accepted or something is planned."""
+        return self.kind not in ("interim_head", "newcomers", "moves", "near")
 
 
 def stage_names(kind: str, items: Iterable[str]) -> list[str]:

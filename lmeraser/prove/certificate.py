@@ -123,6 +123,10 @@ def _new(
     return made, data
 
 
+def _about(*pseudonyms: Sequence[str]) -> tuple[set[str], ...]:
+    return tuple(map(set, pseudonyms))
+
+
 def issue(
     folder: Path,
     erasure: Erasure,
@@ -154,7 +158,9 @@ def issue(
             write_atomically(folder / known.file, data)
             os.fsync(handle)  # or a power cut could keep HEAD and lose the certificate
             chain = [*chain, known]
-        elif (set(known.subjects), set(known.images)) != (set(erasure.pseudonyms), set(erasure.images)):
+        elif _about(known.subjects, known.images, known.rectified) != _about(
+            erasure.pseudonyms, erasure.images, erasure.rectified
+        ):
             raise VerificationError(
                 f"certificate {known.file} was issued for other subjects; use a new request id for a new request"
             )

@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from lmeraser.core.errors import BadInputError, LmeraserError
-from lmeraser.erase.erased import IMAGE
+from lmeraser.erase.erased import CORRECTED, IMAGE
 from lmeraser.prove.certificate import read_chain
 from lmeraser.prove.home import check_head_file
 from lmeraser.prove.verify import Certificate, CertificateError, Head, check_project, verify_bytes
@@ -37,8 +37,9 @@ class Kept:
 
     @property
     def pseudonyms(self) -> tuple[str, ...]:
-        """Of the people and images that it erased, as lists and the ledger name them."""
-        return (*self.certificate.subjects, *(IMAGE + image for image in self.certificate.images))
+        """Of the people and images that it erased and the records that it corrected, as lists and the ledger name them."""
+        images = (IMAGE + image for image in self.certificate.images)
+        return (*self.certificate.subjects, *images, *(CORRECTED + text for text in self.certificate.rectified))
 
     @classmethod
     def of(cls, certificate: Certificate, data: bytes) -> "Kept":

@@ -17,6 +17,7 @@ from pathlib import PurePosixPath
 from typing import Any, BinaryIO
 
 from lmeraser.core.errors import LmeraserError, VerificationError
+from lmeraser.erase.taint import NOTHING_CONDEMNED, Condemned
 from lmeraser.prove.archives import ClosedError, is_packed, unpacked
 from lmeraser.prove.finder import Finder, Readable
 from lmeraser.prove.parquet import UNREADABLE, Either, is_parquet, parquet_hits, shows_its_values
@@ -49,6 +50,7 @@ class StoreReport:
     Attributes: objects: files that were read; bytes: of them; known: that were not, because the index knows that they hold
     nothing; waiting: whose turn it was not; where: keys of files that hold something; unreadable: that cannot be read.
     A key may be personal: it is not told; one in which a search term was found is in neither.
+    holding: of those that hold something, the objects and run entries, by what DVC names them; for who deletes them.
     links: what links point at, resolved; not told either. exempt: how many files of which kind were not looked into.
     """
 
@@ -62,6 +64,7 @@ class StoreReport:
     exempt: dict[str, int] = field(default_factory=dict)
     known: int = 0
     waiting: int = 0
+    holding: Condemned = NOTHING_CONDEMNED
 
 
 class Solid:
@@ -119,6 +122,7 @@ class _StoreScan:
     where: list[str] = field(default_factory=list)
     unreadable: list[str] = field(default_factory=list)
     named: set[str] = field(default_factory=set)
+    holding: set[str] = field(default_factory=set)  # keys
     files: int = 0
     size: int = 0
 
@@ -216,6 +220,8 @@ class _StoreScan:
         remember(self.reading, self.store, entry, name, look, gathering, clean=not found)
         if found:
             self.where.append(key)
+        if sum(self.counts.values()) - before > self.counts[UNREADABLE] - unreadable:
+            self.holding.add(key)
         if self.counts[UNREADABLE] > unreadable:
             self.unreadable.append(key)
 
@@ -298,6 +304,10 @@ def _scan_store(
         {text: count for text, count in store_scan.exempt.items() if count},
         known,
         waiting,
+        Condemned(
+            frozenset(names[key] for key in store_scan.holding & names.keys()),
+            frozenset(identity for identity, key in stored.runs.items() if key in store_scan.holding),
+        ),
     )
 
 

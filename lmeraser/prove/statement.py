@@ -5,7 +5,8 @@ statement's canonical JSON. docs/certificate-format.md shows one. It holds no su
 field has a rule in `FORMATS`, which is checked before signing and when verifying; and what a statement says of the artifacts must
 fit what it says of the plan (`lmeraser/prove/consistency.py`).
 
-`images` is there only where single images were erased, so that a certificate of people is what it was.
+`images` is there only where single images were erased, and `rectified` where records were corrected, so that a certificate of
+people is what it was.
 
 Format 1 knew neither the project nor the state that the checks were made on; format 2 had no proofs of absence and named
 no audit key. They are read, and no longer written.
@@ -50,6 +51,12 @@ LIMITS = (
 LIMIT_OF_IMAGES = (
     "Images are keyed hashes of their bytes. The same picture in another size or encoding is another image. Whoever has the "
     "subject key can test an image against them."
+)
+
+
+LIMIT_OF_CORRECTIONS = (
+    "Corrections are keyed hashes of an image with its label and subject, as they were and as they are. The image stays, with "
+    "the values that were given. That these are right is the word of whoever gave them."
 )
 
 
@@ -102,7 +109,7 @@ class Erasure:
     Attributes:
         project: the id of the project whose artifacts these are.
         pseudonyms, images: HMACs of the subjects and of images that were erased alone, made with the key that `subject_key_id`
-            names.
+            names; rectified: of records that were corrected, as `lmeraser/erase/corrections.py` writes them.
         locks, erased_list: SHA-256 of all locks and of the list of erased people that the checks were made on.
         received_at, completed_at: ISO 8601 with the offset of UTC.
         batch_requests: how many requests were carried out together with this one, itself included.
@@ -140,6 +147,7 @@ class Erasure:
     rebuild_share: int
     limits: tuple[str, ...] = LIMITS
     images: tuple[str, ...] = ()
+    rectified: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -190,6 +198,9 @@ def make_statement(erasure: Erasure, sequence: int, previous: str | None, broken
     if erasure.images:
         predicate["images"] = sorted(set(erasure.images))
         predicate["limits"] = [*predicate["limits"], LIMIT_OF_IMAGES]
+    if erasure.rectified:
+        predicate["rectified"] = sorted(set(erasure.rectified))
+        predicate["limits"] = [*predicate["limits"], LIMIT_OF_CORRECTIONS]
     if broken is not None:
         predicate["break"] = {
             "previous_key": broken.previous_key,
@@ -263,6 +274,7 @@ UTC_TIME = Rule("a time in UTC as ISO 8601 writes it", _is_utc)
 REQUEST_ID = Rule("a UUID in lower case", _is_uuid)
 SHA256 = _like(r"[0-9a-f]{64}", "64 hex digits")
 MD5 = _like(r"[0-9a-f]{32}(\.dir)?", "an MD5 as DVC writes it")
+CORRECTION = _like(r"[0-9a-f]{64}(:[0-9a-f]{64}){4}", "five keyed hashes of 64 hex digits with colons between")
 SHORT_ID = _like(r"[0-9a-f]{16}", "16 hex digits")
 SLOT = _like(r"[\w-]{1,64}", "a slot's name")
 BITMAP = _like(r"[01]{0,256}", "a text of 0 and 1, at most 256")
@@ -312,7 +324,7 @@ PREDICATE: dict[str, Any] = SECOND | {
     "rebuild_share": COUNT,
 }
 FORMATS = {1: FIRST, 2: SECOND, FORMAT: PREDICATE}
-IMAGES: dict[str, Any] = {"images": [SHA256]}
+OPTIONAL: dict[str, Any] = {"images": [SHA256], "rectified": [CORRECTION]}  # of formats from 2 on
 BREAK: dict[str, Any] = {"previous_key": SHA256, "previous_head": SHA256, "reason": TEXT}
 SUBJECT: list[Any] = [{"name": PATH, "digest": {"sha256": SHA256}}]
 NEVER_EMPTY = {
@@ -368,10 +380,11 @@ def check_content(statement: Mapping[str, Any]) -> None:
     check_rule(statement.get("subject"), SUBJECT, "subject", version)
     if not statement["subject"]:
         raise VerificationError("subject is empty: it names no file that is served")
-    rules = FORMATS[version] | (IMAGES if version > 1 and "images" in predicate else {})
+    optional = {name: rule for name, rule in OPTIONAL.items() if version > 1 and name in predicate}
+    rules = FORMATS[version] | optional
     check_rule({name: value for name, value in predicate.items() if name != "break"}, rules, "predicate", version)
-    for name in (*NEVER_EMPTY[version], *(IMAGES.keys() & predicate.keys())):
-        if not predicate[name] and not (name == "subjects" and predicate.get("images")):
+    for name in (*NEVER_EMPTY[version], *sorted(optional)):
+        if not predicate[name] and not (name == "subjects" and optional):
             raise VerificationError(f"predicate.{name} is empty")
     if datetime.fromisoformat(predicate["completed_at"]) < datetime.fromisoformat(predicate["received_at"]):
         raise VerificationError("predicate.completed_at is before received_at")

@@ -46,7 +46,7 @@ class CertificateError(VerificationError):
 class Certificate:
     """One that was verified.
 
-    Attributes: digest: SHA-256 of the decoded payload; subjects, images: pseudonyms.
+    Attributes: digest: SHA-256 of the decoded payload; subjects, images, rectified: pseudonyms.
         break_from: id of the key before a signed break; version: of the format.
         project: whose it is, None in format 1, which did not say.
         subject_key: id of the key that made the pseudonyms.
@@ -71,6 +71,7 @@ class Certificate:
     audit_key: str | None
     rebuild_share: int | None
     images: tuple[str, ...] = ()
+    rectified: tuple[str, ...] = ()
 
     @property
     def head(self) -> Head:
@@ -208,6 +209,7 @@ def verify_bytes(data: bytes, name: str, keys: "Sequence[SSlibKey]", where: str)
         predicate.get("audit_key_id"),
         predicate.get("rebuild_share"),
         tuple(predicate.get("images", ())),
+        tuple(predicate.get("rectified", ())),
     )
 
 

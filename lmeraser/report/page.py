@@ -39,16 +39,22 @@ T = TypeVar("T")
 
 def render(facts: ReportFacts) -> bytes:
     """The page in UTF-8."""
-    style = (TEMPLATES / "style.css").read_text(encoding="utf-8")
-    digest = base64.b64encode(hashlib.sha256(style.encode()).digest()).decode()
-    context: dict[str, Any] = {"facts": facts, "style": Markup(style), "style_digest": digest}  # noqa: S704  (our own file)
+    context: dict[str, Any] = {"facts": facts, **styled("style.css")}
     context |= {"count": tally(facts), "verdicts": verdicts(facts)}
     context |= _requests(facts) | _certificates(facts) | _accuracy(facts) | _clusters(facts) | _cost(facts.work) | _audits(facts)
-    return _engine().get_template("page.html").render(context).encode(errors="replace")
+    return engine().get_template("page.html").render(context).encode(errors="replace")
+
+
+def styled(*names: str) -> dict[str, str]:
+    """A page's style sheet, of some of the templates' files, and the digest by which its policy allows it."""
+    style = "".join((TEMPLATES / name).read_text(encoding="utf-8") for name in names)
+    digest = base64.b64encode(hashlib.sha256(style.encode()).digest()).decode()
+    return {"style": Markup(style), "style_digest": digest}  # noqa: S704  (our own files)
 
 
 @cache
-def _engine() -> Environment:
+def engine() -> Environment:
+    """The template engine, which escapes every value."""
     engine = Environment(
         loader=FileSystemLoader(TEMPLATES), autoescape=True, undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True
     )

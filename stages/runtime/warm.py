@@ -31,7 +31,7 @@ from lmeraser.core.sockets import listening
 from stages.runtime.chain import load, load_update, run
 from stages.runtime.entry import disk_is_full, read_project, writing
 
-STAGES = ("split", "embed", "cluster", "validate", "tune", "head", "evaluate", "interim_head", "moves")
+STAGES = ("split", "embed", "cluster", "validate", "tune", "head", "evaluate", "interim_head", "moves", "near")
 LONGEST = 1_000_000  # bytes of a job's line
 
 

@@ -1,5 +1,6 @@
 """Building: plain `dvc repro` and the warm build give the same bytes, nothing runs twice, and a change runs what reads it."""
 
+import json
 import os
 import shutil
 from pathlib import Path
@@ -7,7 +8,7 @@ from pathlib import Path
 import pytest
 import yaml
 from preloading import COLD
-from sandbox import Sandbox, make_project
+from sandbox import CANARY, Sandbox, make_project
 
 from lmeraser.pipeline.locks import compare, read_outs
 
@@ -70,6 +71,29 @@ def test_predict_says_what_each_half_contributed(built: Sandbox) -> None:
     assert {answer["image"]: answer["label"] for answer in answers}.items() <= {
         answer["image"]: answer["label"] for answer in folder
     }.items()
+
+
+def own_files(project: Sandbox) -> set[Path]:
+    """All but what the ledger's database, Python and DVC keep for themselves."""
+    files = {path for path in project.root.rglob("*") if path.is_file() and not path.name.startswith("ledger.db")}
+    return {path for path in files if path.suffix != ".pyc" and ".dvc" not in path.parts}
+
+
+def test_near_copies_are_looked_for_by_the_real_network_and_nothing_but_the_page_stays(built: Sandbox, tmp_path: Path) -> None:
+    before = own_files(built)
+    person, page = built.people()[0], tmp_path / "near.html"
+    done = built.lmeraser("plan", "--subject", person, "--near", str(page), "--json")
+    assert done.returncode == 0, done.stderr
+    near = json.loads(done.stdout)["near"]
+    rows = built.manifest
+    assert 0 < near["compared"] <= (rows["subject"] != person).sum()
+    assert near["sampled"] > 100
+    assert near["found"] < near["compared"] / 2
+    assert page.stat().st_mode & 0o777 == 0o600
+    shown = done.stdout + done.stderr + page.read_text()
+    assert CANARY not in shown
+    assert not any(Path(path).name in shown for path in rows["path"])
+    assert own_files(built) == before
 
 
 @pytest.mark.parametrize("method", ["anchors", "random"])

@@ -4,6 +4,7 @@ import json
 from pathlib import Path
 
 import pytest
+from preloading import COLD
 from sandbox import Sandbox
 
 from lmeraser.core.layout import Layout
@@ -21,6 +22,10 @@ def test_accepted_request_is_in_effect_before_anything_is_retrained(project: San
     image = str(project.root / "people" / rows.loc[rows["subject"] == person, "path"].iloc[0])
     outs = read_outs(layout.lock)
     plan = project.json("plan", "--subject", person)
+    # Plan and acceptance look the same way; pandas, which one call of pyarrow's would import, were most of the time until then.
+    imported = project.python("-X", "importtime", "-m", "flows.cli", "plan", "--subject", person, env=COLD).stderr
+    assert "pyarrow.parquet" in imported
+    assert "pandas.core" not in imported
     summary = project.json("submit", "--subject", person)
     assert summary["state"] == "quarantined"
     assert read_outs(layout.lock) == outs, "nothing was retrained"

@@ -77,6 +77,29 @@ def test_same_request_id_twice_has_one_effect_and_another_subject_is_refused(pro
     assert project.json("resume") == {"finished": []}
 
 
+@pytest.mark.campaign("in process: unit/test_corrections.py; real bytes: compared with a rebuild, and with the right source")
+def test_corrected_records_equal_a_rebuild_and_a_source_that_was_right(project: Sandbox) -> None:
+    table = project.manifest
+    theirs = table[(table["visibility"] == "private") & (table["split"] == "train")]
+    first, second = theirs.iloc[0], theirs[theirs["subject"] != theirs.iloc[0]["subject"]].iloc[0]
+    label = next(label for label in sorted(set(theirs["label"])) if label != first["label"])
+    before = outs_by_stage(project.root / "dvc.lock")
+    planned = project.json("correct", "--path", first["path"], "--label", label, "--plan")
+    project.json("correct", "--path", first["path"], "--label", label)
+    after = outs_by_stage(project.root / "dvc.lock")
+    tuned = {stage for stage in after if stage.startswith("tune@") and after[stage] != before[stage]}
+    assert tuned == {f"tune@{slot}" for slot in planned["slots_retrained"]} != set()
+    project.json("correct", "--path", second["path"], "--subject", first["subject"])
+    audit = project.json("audit", "--rebuild", "--stores")
+    assert (audit["equal"], audit["clean"]) == (True, True)
+    outs = read_outs(project.root / "dvc.lock")
+    table.loc[table["path"] == first["path"], "label"] = label
+    table.loc[table["path"] == second["path"], "subject"] = first["subject"]
+    table.to_csv(project.root / "people" / "manifest.csv", index=False)
+    project.dvc("repro")
+    assert read_outs(project.root / "dvc.lock") == outs
+
+
 @pytest.mark.campaign("in process: unit/test_forgetting.py; real bytes: each erasure here is compared with a rebuild")
 def test_one_by_one_equals_all_at_once_in_another_order(project: Sandbox, built: Sandbox, tmp_path: Path) -> None:
     people = built.people()[5:8]

@@ -16,6 +16,7 @@ FULL = BatchRecord(
     before={"artifacts/head": "1" * 32},
     plans={"r1": example_plan(records_removed=3)},
     holding=("artifacts/split/private/p00.parquet",),
+    arriving=("4" * 64,),
     ground=Ground("l", "e"),
     unknown_accepted=True,
     moved=True,

@@ -5,6 +5,7 @@ import json
 import shutil
 import sqlite3
 import subprocess
+import sys
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
@@ -184,6 +185,15 @@ def test_other_versions_than_pinned_are_a_warning_and_lower_ones_than_needed_are
     assert [(verdict, text) for verdict, text, _ in machine._requirements()] == [
         (WRONG, "missing: nobody-has-this; of another version than needed: numpy")
     ]
+
+
+@pytest.mark.parametrize(("kept", "compiled", "warned"), [(False, False, 1), (False, True, 0), (True, False, 0)])
+def test_code_that_every_process_compiles_again_is_a_warning(
+    kept: bool, compiled: bool, warned: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(sys, "dont_write_bytecode", not kept)
+    monkeypatch.setattr(machine, "_is_compiled", lambda _: compiled)
+    assert [verdict for verdict, _, _ in machine._python()] == [OK] + [WARN] * warned
 
 
 def test_bits_that_change_are_wrong(monkeypatch: pytest.MonkeyPatch) -> None:

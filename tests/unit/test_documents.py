@@ -9,6 +9,7 @@ from typing import Any, Union, get_args, get_origin
 import pytest
 from builders import ROOT
 from pydantic import BaseModel
+from told import keys_of, require_told, rows
 
 from flows.cli.command import name_of
 from flows.cli.registry import COMMANDS
@@ -80,17 +81,6 @@ def test_every_option_and_every_command_has_its_row(command: Any) -> None:
     assert [option for option in options if option not in shown and option not in ("--help", "--json")] == []
 
 
-def table_of_keys() -> dict[str, str]:
-    """Each row of the table of keys: its command, and the cell with the keys."""
-    lines = COMMANDS_PAGE.partition("| command | keys |")[2].splitlines()
-    return {line.split("|")[1]: line.split("|", 2)[2] for line in lines if line.startswith("| `")}
-
-
-def keys_of(title: str) -> set[str]:
-    cell = next(cell for command, cell in table_of_keys().items() if command.strip() == f"`{title}`")
-    return {word for part in re.findall(r"`([^`]+)`", cell) for word in re.split(r"[,\s]+", part)}
-
-
 @pytest.mark.parametrize(
     ("title", "keys"),
     [
@@ -105,5 +95,12 @@ def test_keys_of_the_json_are_told(title: str, keys: set[str]) -> None:
 
 
 def test_every_command_has_a_row_of_keys() -> None:
-    titles = set(re.findall(r"`([a-z]+)", "".join(table_of_keys())))
+    titles = set(re.findall(r"`([a-z]+)", "".join(title for title, _ in rows())))
     assert {name_of(command) for command in COMMANDS} - titles == set()
+
+
+def test_a_key_that_no_row_tells_is_noticed_wherever_it_stands() -> None:
+    require_told("status", {"requests": [{"request_id": "", "state": ""}], "late": 0})
+    for answer in ({"requests": [], "canary": 0}, {"requests": [{"canary": ""}]}):
+        with pytest.raises(AssertionError, match=r"status: no row tells of \['canary'\]"):
+            require_told("status", answer)

@@ -64,16 +64,6 @@ def test_the_same_id_for_another_identity_is_refused_and_changes_nothing(way: Do
     assert way.door.home.ledger.head() == before
 
 
-def test_two_clients_with_one_id_lose_no_second_erasure(way: Doorway) -> None:
-    """The fault known from others: idempotency keys that are not scoped to the client swallow the second client's request."""
-    assert way.send(a_request(ANNA)).status_code == 201
-    for subject in (BERTA, ANNA):  # whoever it is about: the second client is never told that it was done
-        assert "in use" in way.line(way.send(a_request(subject), client="other"), 409)
-    assert way.send(a_request(BERTA, SECOND), client="other").status_code == 201
-    assert way.states == {FIRST: "quarantined", SECOND: "quarantined"}
-    assert way.ask("GET", f"/requests/{FIRST}", way.token("other", "read")).status_code == 404
-
-
 def test_id_that_came_by_the_command_line_is_no_clients(way: Doorway, pipeline: FakePipeline) -> None:
     pipeline.submit(ANNA, request_id=FIRST)
     assert "in use" in way.line(way.send(a_request(ANNA)), 409)

@@ -39,15 +39,6 @@ def test_held_request_is_in_effect_and_nothing_of_it_is_destroyed(pipeline: Fake
     assert "on hold" in pipeline.refused(3, "submit", "--request-id", identity, "--subject", PERSON, "--include-public")
 
 
-def test_a_hold_released_and_the_erasure_forgotten(pipeline: FakePipeline, clock: Clock) -> None:
-    """A public bug of the field: after the hold nobody took the request up again. Here its release is enough."""
-    identity = held(pipeline, clock)
-    [answer] = pipeline.json("release", identity)["requests"]
-    assert (answer["state"], answer["reason"], answer["held_until"]) == ("quarantined", None, None)
-    assert waits(pipeline.request(identity), clock.now), "the next sweep starts it"
-    assert [request.state for request in pipeline.sweep()] == [CERTIFIED]
-
-
 def test_a_hold_whose_date_is_past_is_released_by_whoever_sweeps_next(pipeline: FakePipeline, clock: Clock) -> None:
     identity = held(pipeline, clock, days=3)
     clock.now += 3 * DAY - 1

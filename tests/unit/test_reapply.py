@@ -117,7 +117,6 @@ def require_nobody_back(pipeline: FakePipeline, *people: str) -> None:
 
 @pytest.mark.parametrize("store", [*STORES, "all"])
 def test_a_restored_backup_of_one_store_or_all_brings_nobody_back(store: str, restorable: Restorable) -> None:
-    """Named after a public bug: github.com/attevon-llc/OpenTranscribe/issues/442 (a restore resurrects erased subjects)."""
     pipeline = restorable.pipeline
     restorable.backup.restore(pipeline, EVERYTHING if store == "all" else [store])
     outcome = restorable.reapply()
@@ -141,21 +140,6 @@ def test_a_second_reapply_does_and_signs_nothing(restorable: Restorable) -> None
     status, output, _ = restorable.pipeline.command("reapply")
     assert status == 0
     assert "nothing was signed" in output
-
-
-def test_a_mirror_that_pushed_back_is_cleared_and_nothing_is_signed(restorable: Restorable) -> None:
-    """A stale mirror writes what its push began with: github.com/go-gitea/gitea/issues/28986, for refs instead of objects."""
-    pipeline = restorable.pipeline
-    for place in (pipeline.remote, pipeline.root / ".dvc" / "cache"):
-        shutil.copytree(restorable.backup.folder / place.relative_to(pipeline.root.parent), place, dirs_exist_ok=True)
-    assert traces(pipeline, PERSON)
-    before = contents(pipeline.layout.certificates)
-    outcome = pipeline.json("reapply")
-    assert outcome["deleted"]["remote disk"] > 0
-    assert outcome["deleted"]["cache"] > 0
-    assert not outcome["certified"]
-    assert contents(pipeline.layout.certificates) == before
-    require_nobody_back(pipeline, PERSON, OTHER)
 
 
 def test_a_restored_source_that_erasures_clear_is_cleared_again(tmp_path: Path) -> None:
@@ -388,22 +372,36 @@ def test_whatever_is_erased_backed_up_and_restored_nobody_is_back_after_reapply(
     shutil.rmtree(folder)
 
 
-@pytest.mark.xfail(
-    reason="a remote restored alone, after private state had been restored, keeps two objects that the plan of the purge takes "
-    "for clean: the scan finds them, and `reapply` ends with 1",
-    strict=True,
-)
-@pytest.mark.campaign("50 restores take half a minute; the property above tries some in `make test`")
-def test_fifty_random_restores_bring_nobody_back(prepared: Restorable, tmp_path: Path) -> None:
-    (tmp_path / "temporary").mkdir()
-    with fakes(tmp_path / "temporary") as patch:
-        dice = random.Random(2)
+@pytest.mark.parametrize("restores", [("private state", "remote"), ("private state+remote+artifacts",)], ids=["purge", "request"])
+def test_what_no_lineage_tells_of_any_more_is_purged_by_what_the_scan_sees(
+    restores: tuple[str, ...], restorable: Restorable
+) -> None:
+    """With the journals restored, a run entry alone names the members of a cluster: no version tells what they were made of."""
+    pipeline = restorable.pipeline
+    for stores in restores:
+        restorable.backup.restore(pipeline, stores.split("+"))
+        restorable.reapply()
+        require_nobody_back(pipeline, PERSON, OTHER)
+
+
+def restore_at_random(prepared: Restorable, folder: Path, seed: int, count: int) -> int:
+    """Restore some stores, reapply and look, so many times; returns how many restores had brought somebody back."""
+    (folder / "temporary").mkdir()
+    with fakes(folder / "temporary") as patch:
+        dice = random.Random(seed)
         patch.setattr(uuid, "uuid4", lambda: uuid.UUID(int=dice.getrandbits(128), version=4))
-        made, back = prepared.copy(tmp_path / "fake"), 0
-        for _ in range(50):
-            keep_certificates(made.pipeline, tmp_path / "kept")
+        made, back = prepared.copy(folder / "fake"), 0
+        for _ in range(count):
+            keep_certificates(made.pipeline, folder / "kept")
             made.backup.restore(made.pipeline, dice.sample(EVERYTHING, dice.randint(1, len(EVERYTHING))))
-            back += made.pipeline.json("reapply", "--certificates", str(tmp_path / "kept"))["back_in_records"]
+            back += made.pipeline.json("reapply", "--certificates", str(folder / "kept"))["back_in_records"]
             require_nobody_back(made.pipeline, PERSON, OTHER)
-        assert back > 10, "too few restores brought anybody back"
-        print(f"50 restores, {back} of them brought somebody back, nobody after reapply")
+        return back
+
+
+@pytest.mark.campaign("50 restores take half a minute a seed; the properties above try some in `make test`")
+@pytest.mark.parametrize("seed", [1, 2, 3, 4, 5])
+def test_fifty_random_restores_bring_nobody_back(seed: int, prepared: Restorable, tmp_path: Path) -> None:
+    back = restore_at_random(prepared, tmp_path, seed, 50)
+    assert back > 10, "too few restores brought anybody back"
+    print(f"50 restores, {back} of them brought somebody back, nobody after reapply")

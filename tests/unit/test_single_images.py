@@ -16,6 +16,7 @@ from hypothesis import strategies as st
 from flows.purge import step as purging
 from flows.purge.known import Known
 from flows.purge.lineage import IsErased
+from flows.purge.marks import OldValues
 from flows.purge.plan import PurgePlan
 from flows.requests import batch
 from lmeraser.core.digest import sha256
@@ -214,7 +215,7 @@ def test_objects_are_found_also_where_the_digests_in_clear_were_lost(
     pipeline.forget(f"{CANARY}-3")  # its scan indexes every object
     pipeline.push()
     pipeline.forget(f"{CANARY}-5")
-    monkeypatch.setattr(batch, "_note_images", lambda _: None)
+    monkeypatch.setattr(batch, "_note_terms", lambda _: None)
     pipeline.forget(images=[digest_of(SHARED)])
     assert left_terms(pipeline, [row for row in ROWS if row.seed == SHARED]) == []
 
@@ -225,10 +226,10 @@ def test_digests_in_clear_are_kept_while_the_request_is_open_alone(
     seen: list[tuple[bool, int]] = []
     whole = purging.plan
 
-    def look(layout: Layout, is_erased: IsErased, known: Known, images: ErasedImages) -> PurgePlan:
+    def look(layout: Layout, is_erased: IsErased, known: Known, images: ErasedImages, old: OldValues) -> PurgePlan:
         (kept,) = layout.private_state.glob("*.needles")
         seen.append((digest_of(SHARED) in kept.read_text(), kept.stat().st_mode & 0o777))
-        return whole(layout, is_erased, known, images)
+        return whole(layout, is_erased, known, images, old)
 
     monkeypatch.setattr(purging, "plan", look)
     pipeline.forget(images=[digest_of(SHARED)])

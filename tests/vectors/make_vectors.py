@@ -220,6 +220,8 @@ def single(first: bytes) -> dict[str, tuple[bytes, str]]:
         "no-stores": (predicate("stores", []), "predicate.stores is empty"),
         "no-images": (predicate("images", []), "predicate.images is empty"),
         "image-in-clear": (predicate("images", ["photos/0001.jpg"]), "predicate.images 1 is not 64 hex digits"),
+        "no-corrections": (predicate("rectified", []), "predicate.rectified is empty"),
+        "label-in-clear": (predicate("rectified", ["cat"]), "predicate.rectified 1 is not five keyed hashes"),
         "residue": (predicate("stores", [{"store": "remote", "deleted": 1, "residue": 1, "unknown": 0}]), "still found"),
         "slot-that-was-not-planned": (artifact("artifacts/tune/c04.safetensors"), "changed, and predicate.plan does not name it"),
         "part-that-was-not-planned": (artifact("artifacts/embed/p02"), "changed, and predicate.plan does not name it"),

@@ -1,0 +1,1 @@
+"""Whether near copies are found."""
