@@ -131,7 +131,7 @@ def test_nothing_is_handed_out_where_params_say_here(pipeline: FakePipeline, poo
 def test_command_builds_here_whatever_params_say(pipeline: FakePipeline, monkeypatch: pytest.MonkeyPatch) -> None:
     asked: list[tuple[Any, ...]] = []
 
-    def listed(layout: Layout, *workers: Any) -> None:
+    def listed(layout: Layout, *workers: Any, **_: Any) -> None:
         asked.append(workers)
         (layout.metrics / "metrics.json").write_text('{"accuracy": {"served": 1}}')
 
