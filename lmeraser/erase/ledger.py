@@ -16,11 +16,11 @@ from typing import Any
 import sqlalchemy as sa
 from sqlalchemy.engine import URL
 
-from lmeraser.core.digest import canonical_json
 from lmeraser.core.errors import ClaimLostError, ProjectError, RequestError
 from lmeraser.erase.batches import BatchRecord
 from lmeraser.erase.erased import corrections_among, images_among, people_among
-from lmeraser.erase.ledger_events import GENESIS, LedgerEvent, check_events, event_digest
+from lmeraser.erase.ledger_base import as_text
+from lmeraser.erase.ledger_events import LedgerEvent, check_events
 from lmeraser.erase.ledger_pauses import APPROVED_BY, UNCLAIMED, Pauses
 from lmeraser.erase.ledger_proposals import Proposals
 from lmeraser.erase.ledger_restored import Restoring
@@ -39,10 +39,6 @@ class Claim:
     owner: str
     lease_s: float
     requests: tuple[Request, ...]
-
-
-def _text(value: Any) -> str:
-    return canonical_json(value).decode().strip()
 
 
 def _request(row: Any) -> Request:
@@ -65,10 +61,6 @@ def _event(row: Any) -> LedgerEvent:
 class Ledger(Pauses, Proposals, Restoring):
     """Open with `Ledger.open`. Every method is one transaction."""
 
-    def __init__(self, engine: sa.Engine, clock: Callable[[], float]) -> None:
-        self._engine = engine
-        self._clock = clock
-
     @classmethod
     def open(cls, url: str | URL, clock: Callable[[], float] = time.time) -> "Ledger":
         """Args: url: `sqlite_url(path)` or `postgresql+psycopg://…`. Raises: ProjectError."""
@@ -76,9 +68,6 @@ class Ledger(Pauses, Proposals, Restoring):
 
     def close(self) -> None:
         self._engine.dispose()
-
-    def _now(self) -> str:
-        return datetime.fromtimestamp(self._clock(), UTC).isoformat(timespec="seconds")
 
     # Requests
 
@@ -99,7 +88,7 @@ class Ledger(Pauses, Proposals, Restoring):
                     "due_at": due.isoformat(timespec="seconds"),
                     "state": "received",
                     "reached": "received",
-                    "pseudonyms": _text(wanted),
+                    "pseudonyms": as_text(wanted),
                     "include_public": include_public,
                 }
                 connection.execute(requests.insert().values(**made))
@@ -281,7 +270,7 @@ class Ledger(Pauses, Proposals, Restoring):
         Raises: ClaimLostError if one is another's now, or was put on hold or ended meanwhile.
         """
         batch = replace(batch, batch_id=str(uuid.uuid4()), opened_at=self._now())
-        columns = {name: _text(value) for name, value in batch.to_json().items()}
+        columns = {name: as_text(value) for name, value in batch.to_json().items()}
         with transaction(self._engine) as connection:
             self._settle(connection)
             for request_id in ids:
@@ -320,7 +309,7 @@ class Ledger(Pauses, Proposals, Restoring):
                 if self._known(connection, request_id).state not in FINAL:
                     self._owned(connection, request_id, claim)
             chosen = batches.update().where(batches.c.batch_id == batch.batch_id)
-            connection.execute(chosen.values(facts=_text(batch.to_json()["facts"])))
+            connection.execute(chosen.values(facts=as_text(batch.to_json()["facts"])))
 
     # Events
 
@@ -371,9 +360,6 @@ class Ledger(Pauses, Proposals, Restoring):
 
     # Inside a transaction
 
-    def _row(self, connection: sa.Connection, request_id: str) -> Any:
-        return connection.execute(sa.select(requests).where(requests.c.request_id == request_id)).one_or_none()
-
     def _ids_of(self, connection: sa.Connection, batch_id: str) -> list[str]:
         return [row.request_id for row in connection.execute(sa.select(requests).where(requests.c.batch_id == batch_id))]
 
@@ -382,37 +368,8 @@ class Ledger(Pauses, Proposals, Restoring):
         self._set(connection, [row.request_id], **values)
         self._append(connection, row.request_id, "received", _received(json.loads(row.pseudonyms), include_public))
 
-    def _known(self, connection: sa.Connection, request_id: str) -> Any:
-        row = self._row(connection, request_id)
-        if row is None:
-            raise RequestError(f"request {request_id} is unknown here; `lmeraser status` lists the requests")
-        return row
-
     def _owned(self, connection: sa.Connection, request_id: str, claim: Claim | None) -> Any:
         row = self._known(connection, request_id)
         if claim is not None and row.claim_id != claim.claim_id:
             raise ClaimLostError(f"request {request_id} was taken over by another coordinator, which finishes it")
         return row
-
-    def _set(self, connection: sa.Connection, ids: Sequence[str], **values: Any) -> None:
-        for start in range(0, len(ids), 500):  # SQLite's limit of variables
-            chosen = requests.c.request_id.in_(list(ids[start : start + 500]))
-            connection.execute(requests.update().where(chosen).values(**values))
-
-    def _head(self, connection: sa.Connection) -> tuple[int, str]:
-        row = connection.execute(sa.select(events.c.seq, events.c.digest).order_by(events.c.seq.desc()).limit(1)).one_or_none()
-        return (row.seq, row.digest) if row else (0, GENESIS)
-
-    def _append(self, connection: sa.Connection, request_id: str | None, kind: str, data: dict[str, Any]) -> None:
-        self._append_all(connection, kind, [(request_id, data)])
-
-    def _append_all(self, connection: sa.Connection, kind: str, told: Sequence[tuple[str | None, dict[str, Any]]]) -> None:
-        """Append events of one kind, each of a request and what it says of it."""
-        at, (seq, previous), rows = self._now(), self._head(connection), []
-        for request_id, data in told:
-            seq, before = seq + 1, previous
-            previous = event_digest(seq, request_id, at, kind, data, before)
-            row = {"seq": seq, "request_id": request_id, "at": at, "kind": kind, "data": _text(data)}
-            rows.append(row | {"previous": before, "digest": previous})
-        if rows:
-            connection.execute(events.insert(), rows)

@@ -6,8 +6,7 @@ overlooked and no release is forgotten, whichever process was killed in between.
 """
 
 import json
-from abc import ABC, abstractmethod
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from typing import Any
@@ -16,6 +15,7 @@ import sqlalchemy as sa
 
 from lmeraser.core.errors import RequestError
 from lmeraser.erase.erased import concerned
+from lmeraser.erase.ledger_base import Transactions
 from lmeraser.erase.ledger_schema import events, holds, requests, transaction, words
 from lmeraser.erase.states import BLOCKED, CERTIFIED, FINAL, HOLD, REJECTED, reached
 
@@ -44,20 +44,8 @@ class Hold:
         return datetime.fromtimestamp(self.until - 1, UTC).date().isoformat()
 
 
-class Pauses(ABC):
+class Pauses(Transactions):
     """Every public method is one transaction, as in the whole ledger."""
-
-    _engine: sa.Engine
-    _clock: Callable[[], float]
-
-    @abstractmethod
-    def _known(self, connection: sa.Connection, request_id: str) -> Any: ...
-
-    @abstractmethod
-    def _set(self, connection: sa.Connection, ids: Sequence[str], **values: Any) -> None: ...
-
-    @abstractmethod
-    def _append(self, connection: sa.Connection, request_id: str | None, kind: str, data: dict[str, Any]) -> None: ...
 
     def time(self) -> float:
         """Seconds since 1970, by the clock that grace and holds are counted by."""

@@ -8,8 +8,7 @@ the proposals first, as it does the holds.
 """
 
 import json
-from abc import ABC, abstractmethod
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -17,6 +16,7 @@ import sqlalchemy as sa
 
 from lmeraser.core.errors import RequestError
 from lmeraser.erase.erased import images_among
+from lmeraser.erase.ledger_base import Transactions
 from lmeraser.erase.ledger_pauses import APPROVED_BY
 from lmeraser.erase.ledger_schema import requests, transaction, words
 from lmeraser.erase.states import PROPOSED
@@ -41,26 +41,8 @@ WITHDRAWN, VANISHED, EXPIRED, RETURNED = "consent withdrawn", "gone from the sou
 WHY = (WITHDRAWN, VANISHED, EXPIRED, RETURNED)
 
 
-class Proposals(ABC):
+class Proposals(Transactions):
     """Every public method is one transaction, `propose` one for `AT_ONCE` proposals."""
-
-    _engine: sa.Engine
-    _clock: Callable[[], float]
-
-    @abstractmethod
-    def _now(self) -> str: ...
-
-    @abstractmethod
-    def _known(self, connection: sa.Connection, request_id: str) -> Any: ...
-
-    @abstractmethod
-    def _set(self, connection: sa.Connection, ids: Sequence[str], **values: Any) -> None: ...
-
-    @abstractmethod
-    def _append(self, connection: sa.Connection, request_id: str | None, kind: str, data: dict[str, Any]) -> None: ...
-
-    @abstractmethod
-    def _append_all(self, connection: sa.Connection, kind: str, told: Sequence[tuple[str | None, dict[str, Any]]]) -> None: ...
 
     def propose(self, proposals: Iterable[Proposal]) -> list[str]:
         """Store those that are not there yet; returns their ids. After a crash the same ones again store the rest."""

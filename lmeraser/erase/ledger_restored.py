@@ -1,13 +1,9 @@
 """What a ledger that was restored from a backup is told of the requests that it lost. Part of the ledger."""
 
-from abc import ABC, abstractmethod
 from collections.abc import Sequence
-from typing import Any
 
-import sqlalchemy as sa
-
-from lmeraser.core.digest import canonical_json
 from lmeraser.core.errors import RequestError
+from lmeraser.erase.ledger_base import Transactions, as_text
 from lmeraser.erase.ledger_pauses import UNCLAIMED
 from lmeraser.erase.ledger_schema import requests, transaction
 from lmeraser.erase.requests import Restored
@@ -16,19 +12,8 @@ from lmeraser.erase.states import CERTIFIED
 RESTORED = "restored from certificates"  # kind of an event
 
 
-class Restoring(ABC):
+class Restoring(Transactions):
     """One transaction, as every public method of the ledger."""
-
-    _engine: sa.Engine
-
-    @abstractmethod
-    def _row(self, connection: sa.Connection, request_id: str) -> Any: ...
-
-    @abstractmethod
-    def _set(self, connection: sa.Connection, ids: Sequence[str], **values: Any) -> None: ...
-
-    @abstractmethod
-    def _append(self, connection: sa.Connection, request_id: str | None, kind: str, data: dict[str, Any]) -> None: ...
 
     def restore(self, restored: Sequence[Restored], head: tuple[int, str]) -> list[str]:
         """Enter certified requests that an older ledger lacks, or has in another state; returns their ids.
@@ -38,7 +23,7 @@ class Restoring(ABC):
         with transaction(self._engine) as connection:
             entered = []
             for told in restored:
-                row, wanted = self._row(connection, told.request_id), canonical_json(sorted(told.pseudonyms)).decode().strip()
+                row, wanted = self._row(connection, told.request_id), as_text(sorted(told.pseudonyms))
                 if row is not None and row.pseudonyms != wanted:
                     raise RequestError(f"request {told.request_id} is about other people here than in its certificate")
                 if row is not None and row.state == CERTIFIED:
