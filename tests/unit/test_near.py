@@ -108,6 +108,14 @@ def test_who_looks_the_same_is_near_though_nobody_tells_what_is_usual() -> None:
     assert usual([others], whose, np.arange(2), Strangers(others, whose, np.arange(2)), 0.05) == NOBODY
 
 
+def test_copies_among_strangers_do_not_tell_that_copies_are_usual() -> None:
+    features = np.array([[100.0 * number] for number in range(10)])
+    copied = looks(np.concatenate([features, features[:2] + 1]), [0] * 12)  # two of ten were copied under other names
+    whose, image = np.arange(12), np.arange(12)
+    limits = usual([copied], whose, image, Strangers(copied, whose, image), 0.05)
+    assert limits.features == 100.0**2 / 16  # and not 1, as the nearest strangers say
+
+
 def photograph(seed: int, side: int = 48) -> Image.Image:
     """Blobs of a few pixels: something that re-encoding keeps."""
     noise = np.random.default_rng(seed).integers(0, 256, (6, 6), dtype=np.uint8)
