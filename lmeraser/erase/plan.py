@@ -247,7 +247,9 @@ class _Corrected:
     def of(cls, changes: Sequence[Change], private: _Side, chosen: pa.Array, images: pa.Array) -> "_Corrected":
         """Args: chosen, images: who and what is erased; a record that becomes an erased person's goes with them."""
         gone, people = set(images.to_pylist()), set(chosen.to_pylist())
-        pairs = [pair for pair in changes if pair.old.sha256 not in gone and pair.old.subject not in people]
+        # A record is whose it is rightly: if it was wrongly an erased person's, it stays.
+        stays = [pair for pair in changes if pair.old.sha256 not in gone]
+        pairs = [pair for pair in stays if not people.issuperset((pair.old.subject, pair.new.subject))]
         fresh = {pair.new.id: pair.new for pair in pairs if pair.new.subject not in people}
         known = set(private.records["id"].filter(among(private.records["id"], fresh)).to_pylist())
         return cls(pairs, [record for identity, record in fresh.items() if identity not in known])

@@ -58,11 +58,7 @@ class Roster:
     def arriving(self, pseudonyms: Collection[str]) -> list[str]:
         """Keyed hashes of the rows that corrections leave with the right values: those that nothing else erases, sorted."""
         names, images = set(self.named(pseudonyms)), set(self.images(pseudonyms))
-        staying = (
-            new
-            for old, new in self.changes(pseudonyms)
-            if old.sha256 not in images and names.isdisjoint((old.subject, new.subject))
-        )
+        staying = (new for old, new in self.changes(pseudonyms) if old.sha256 not in images and new.subject not in names)
         return sorted({self._key.row_pseudonym(new.sha256, new.label, new.subject) for new in staying})
 
     def plan(self, pseudonyms: Collection[str], include_public: bool) -> Plan:

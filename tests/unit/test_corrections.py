@@ -18,14 +18,12 @@ from histories import id_of
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from kills import killing
+from mixes import KINDS, applied, ask, left, with_value
 from restoring import EVERYTHING, Backup, keep_certificates
 
-from flows.requests import batch, intake, rectify
-from flows.requests.rectify import Wanted
+from flows.requests import batch
 from lmeraser.core.digest import sha256
-from lmeraser.core.errors import RequestError
 from lmeraser.erase.erased import ErasedList
-from lmeraser.erase.requests import Request
 from lmeraser.erase.states import BLOCKED, CERTIFIED, REJECTED
 from lmeraser.pipeline.locks import outs_by_stage, read_outs
 from lmeraser.prove.certificate import read_chain
@@ -64,18 +62,6 @@ def outs_of(template: FakePipeline, rows: tuple[Row, ...]) -> dict[str, str]:
     return dict(read_outs(FakePipeline.build(folder, rows).layout.lock))
 
 
-def with_value(rows: Sequence[Row], old: Row, label: str | None = None, subject: str | None = None) -> tuple[Row, ...]:
-    new = replace(old, label=label or old.label, subject=subject or old.subject)
-    return tuple(new if row == old else row for row in rows)
-
-
-def left(pipeline: FakePipeline, gone: Sequence[Row]) -> list[str]:
-    """Files outside the source that hold an id of a record as it was."""
-    ids = [id_of(row).encode() for row in gone]
-    files = contents(pipeline.root.parent).items()
-    return [name for name, held in files if not name.startswith("project/people/") and any(term in held for term in ids)]
-
-
 def test_corrected_label_gives_the_project_that_had_it_from_the_first_day(template: FakePipeline, pipeline: FakePipeline) -> None:
     row = row_of(20)
     assert left(pipeline, [row]), "the test looks for what is there"
@@ -94,6 +80,7 @@ def test_corrected_subject_gives_the_project_that_had_it_from_the_first_day(
     assert left(pipeline, [row]) == []
 
 
+SEEDS = (20, 21, 30, 31, 40, 50)
 KIND_OF_PROJECT = pytest.mark.parametrize(
     "changes", [{}, {"shards": 3}, {"cluster": {"unit": "record"}}], ids=["parts", "shards", "records"]
 )
@@ -117,8 +104,8 @@ def test_after_any_mix_of_corrections_and_erasures_what_is_left_is_what_was_so_f
             pipeline, rows = template.copy(tmp_path_factory.mktemp("copy") / "copy"), ROWS
             gone: set[Row] = set()
             for kind, seed, number, at_once in asked:
-                after = _apply(kind, seed, f"{CANARY}-{number}", rows)
-                if after != rows and _ask(pipeline, kind, seed, f"{CANARY}-{number}", rows):
+                after = applied(kind, seed, f"{CANARY}-{number}", rows)
+                if after != rows and ask(pipeline, kind, seed, f"{CANARY}-{number}", rows):
                     gone, rows = gone | ({*rows} - {*after}), after
                 if at_once:
                     pipeline.sweep()
@@ -129,47 +116,6 @@ def test_after_any_mix_of_corrections_and_erasures_what_is_left_is_what_was_so_f
             assert left(pipeline, sorted(gone - {*rows}, key=repr)) == []
 
         mix()
-
-
-KINDS = ("label", "subject", "person", "image")
-SEEDS = (20, 21, 30, 31, 40, 50)
-
-
-def _apply(kind: str, seed: int, person: str, rows: tuple[Row, ...]) -> tuple[Row, ...]:
-    """The rows as they are to be."""
-    old = next((row for row in rows if row.seed == seed), None)
-    if kind == "person":
-        return tuple(row for row in rows if row.subject != person)
-    if old is None:
-        return rows
-    if kind == "image":
-        return tuple(row for row in rows if row.seed != seed)
-    if kind == "label":
-        return with_value(rows, old, label="one" if old.label == "two" else "two")
-    return with_value(rows, old, subject=person) if any(row.subject == person for row in rows) else rows
-
-
-def _ask(pipeline: FakePipeline, kind: str, seed: int, person: str, rows: tuple[Row, ...]) -> bool:
-    """Whether the request is accepted; it waits then."""
-    if kind == "person":
-        request = pipeline.submit(person, solved=False)
-    elif kind == "image":
-        request = pipeline.submit(images=[digest_of(seed)], solved=False)
-    else:
-        old = next(row for row in rows if row.seed == seed)
-        label, subject = ("one" if old.label == "two" else "two", None) if kind == "label" else (None, person)
-        try:
-            request = submit(pipeline, Wanted([digest_of(seed)], label, subject))
-        except RequestError:
-            return False  # of an image that an open request corrects or erases
-    assert request.state != REJECTED or "contradict" in str(request.reason) or "left" in str(request.reason)
-    return request.is_open
-
-
-def submit(pipeline: FakePipeline, wanted: Wanted) -> Request:
-    with pipeline.process() as project:
-        request = rectify.receive(project, wanted, None)
-        return intake.take_effect(project, intake.validate(project, request), solved=False)
 
 
 @pytest.mark.slow
@@ -461,8 +407,8 @@ def test_file_that_a_record_came_into_is_found_though_its_folder_went_with_an_ea
     with fakes(tmp_path):
         pipeline, rows, gone = FakePipeline.build(tmp_path / "shards", ROWS, shards=3), ROWS, list[Row]()
         for kind, seed, number in (("label", 31, 1), ("label", 50, 2), ("subject", 50, 2), ("subject", 21, 5), ("person", 0, 2)):
-            after = _apply(kind, seed, f"{CANARY}-{number}", rows)
-            assert _ask(pipeline, kind, seed, f"{CANARY}-{number}", rows)
+            after = applied(kind, seed, f"{CANARY}-{number}", rows)
+            assert ask(pipeline, kind, seed, f"{CANARY}-{number}", rows)
             pipeline.sweep()
             gone, rows = [*gone, *(row for row in rows if row not in after)], after
         assert {request.state for request in pipeline.requests()} == {CERTIFIED}
