@@ -27,8 +27,6 @@ SEEDS = (20, 21, 30, 31, 40, 50)
 OF_PEOPLE = ("feed", "held", "withdrawn")  # beside KINDS: proposed and accepted; held and released; ended by the operator
 MOST_WRITES = 400  # before which a kill falls
 FAULT = pytest.mark.xfail(reason="some mix leaves objects in the remote that no lock names (docs/requests.md)", strict=False)
-    reason="a kill between corrections can leave objects in the remote that no lock names: the next purge is refused"
-)
 
 
 def requested(pipeline: FakePipeline, kind: str, seed: int, person: str, rows: Rows, clock: Clock) -> Rows:
