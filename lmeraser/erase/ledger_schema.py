@@ -21,6 +21,8 @@ from lmeraser.core.errors import LmeraserError, ProjectError, StepFailedError
 
 SCHEMA = 1
 BUSY = 30  # s to wait for another writer
+NO_SPACE = ("SQLITE_FULL", "SQLITE_IOERR_SHMSIZE", "SQLITE_IOERR_SHMMAP", "SQLITE_IOERR_SHMOPEN", "SQLITE_IOERR_WRITE")
+UNWRITABLE = "the ledger cannot be written: the disk is full or failing; free some space and retry"
 LOCK = 0x6C6D6572  # of PostgreSQL's advisory locks
 
 metadata = sa.MetaData()
@@ -215,6 +217,8 @@ def _refuse_damage(path: Path) -> None:
     except sqlite3.DatabaseError as error:
         if isinstance(error, sqlite3.OperationalError) and "locked" in str(error):
             raise StepFailedError(f"the ledger was busy for {BUSY} s; retry") from error
+        if getattr(error, "sqlite_errorname", "") in NO_SPACE:  # reading needs room too, for the shared memory beside the log
+            raise StepFailedError(UNWRITABLE) from error
         raise ProjectError(damaged(path.name)) from error
     if verdict != "ok":
         raise ProjectError(damaged(path.name))
@@ -246,7 +250,7 @@ def _explain(reason: str, engine: sa.Engine) -> LmeraserError:
     if "locked" in reason:
         return StepFailedError(f"the ledger was busy for {BUSY} s; retry")
     if "full" in reason or "i/o" in reason:
-        return StepFailedError("the ledger cannot be written: the disk is full or failing; free some space and retry")
+        return StepFailedError(UNWRITABLE)
     if "readonly" in reason or "read-only" in reason or "unable to open" in reason:
         return StepFailedError("the ledger cannot be written: it is read-only here; check the permissions of .lmeraser")
     if engine.dialect.name == "postgresql" and ("connect" in reason or "closed" in reason or "terminat" in reason):
