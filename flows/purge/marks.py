@@ -19,6 +19,7 @@ import pyarrow.parquet as pq
 from flows.purge.known import NOTHING, Known
 from flows.purge.lineage import IsErased, Lineage
 from lmeraser.core.layout import Layout
+from lmeraser.data.columns import among
 from lmeraser.data.records import read_table
 from lmeraser.erase.corrections import ROW, Corrections
 from lmeraser.erase.erased import ErasedImages
@@ -103,8 +104,8 @@ def _read(lineage: Lineage, md5: str, columns: list[str]) -> pa.Table | None:
 def _rows(table: pa.Table, marks: Marks) -> pa.Table:
     """The erased people's records: under their name or an earlier one, or with an image of theirs."""
     subjects = [name for name in pc.unique(table["subject"]).to_pylist() if name is not None and marks.knows(name)]
-    theirs = pc.is_in(table["subject"], value_set=pa.array(subjects, pa.string()))
-    same = pc.is_in(table["sha256"], value_set=pa.array(sorted(marks.digests), pa.string()))
+    theirs = among(table["subject"], subjects)
+    same = among(table["sha256"], marks.digests)
     return table.filter(pc.or_(theirs, same))
 
 

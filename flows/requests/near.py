@@ -18,6 +18,7 @@ from lmeraser.core.digest import part_of
 from lmeraser.core.errors import BadInputError
 from lmeraser.core.files import write_atomically
 from lmeraser.core.layout import Layout
+from lmeraser.data.columns import among
 from lmeraser.data.records import read_images
 from lmeraser.erase.facts import gather_facts, normalise_subjects
 from lmeraser.erase.near import Choices, Leaving
@@ -125,7 +126,7 @@ def _images(project: Project, state: _State, matches: Sequence[dict[str, Any]]) 
     """What the page shows of each match, people numbered as they come."""
     everybody = pa.concat_tables([state.facts.private, state.facts.public])
     wanted = {match[name] for match in matches for name in ("other", "leaving")}
-    rows = everybody.filter(pc.is_in(everybody["id"], value_set=pa.array(sorted(wanted), pa.string()))).to_pylist()
+    rows = everybody.filter(among(everybody["id"], wanted)).to_pylist()
     record = {row["id"]: row for row in rows}
     pictures = _thumbnails(project, state, rows)
     holders = _holders(state.others, {record[match["other"]]["sha256"] for match in matches})
@@ -154,7 +155,7 @@ def _images(project: Project, state: _State, matches: Sequence[dict[str, Any]]) 
 
 def _holders(others: pa.Table, digests: set[str]) -> dict[str, tuple[int, bool]]:
     """Of each image, how many records of those who stay have it, and whether one of them is public."""
-    theirs = others.filter(pc.is_in(others["sha256"], value_set=pa.array(sorted(digests), pa.string())))
+    theirs = others.filter(among(others["sha256"], digests))
     counted = theirs.group_by("sha256").aggregate([("public", "count"), ("public", "max")]).to_pylist()
     return {row["sha256"]: (row["public_count"], row["public_max"]) for row in counted}
 

@@ -17,6 +17,7 @@ from flows.requests import intake
 from flows.requests.quarantine import whole_layout
 from lmeraser.core.errors import ParamsError, RequestError
 from lmeraser.core.names import MAX_LENGTH, normalise_name, unseen
+from lmeraser.data.columns import among
 from lmeraser.data.records import Record
 from lmeraser.erase.corrections import Change, Correction, Corrections, Values, as_corrected
 from lmeraser.erase.erased import SubjectKey, load_key
@@ -134,7 +135,7 @@ def _changes(project: Project, wanted: Wanted) -> tuple[Facts, list[Change]]:
 
 
 def _check_values(wanted: Wanted, facts: Facts, project: Project, key: SubjectKey) -> None:
-    if wanted.label is not None and not pc.any(pc.equal(facts.private["label"], wanted.label)).as_py():
+    if wanted.label is not None and not pc.any(among(facts.private["label"], [wanted.label])).as_py():
         raise RequestError(
             "no private record has the label that is to be the right one; check its spelling, or add records of a new class to "
             "the source first"
@@ -177,9 +178,9 @@ def _made_before(facts: Facts, digest: str, wanted: Wanted, was: str, where: str
 
 
 def _records(table: pa.Table, digest: str, of: str | None) -> list[Record]:
-    theirs = pc.equal(table["sha256"], digest)
+    theirs = among(table["sha256"], [digest])
     if of is not None:
-        theirs = pc.and_(theirs, pc.equal(table["subject"], of))
+        theirs = pc.and_(theirs, among(table["subject"], [of]))
     return [Record(**row) for row in table.filter(theirs).to_pylist()]
 
 

@@ -18,6 +18,7 @@ import pyarrow.compute as pc
 
 from lmeraser.core.digest import sha256
 from lmeraser.core.errors import ImageError, ManifestError, RequestError
+from lmeraser.data.columns import among
 from lmeraser.data.records import PRIVATE, Record, record_id
 from lmeraser.erase.erased import CORRECTED, SubjectKey, SuppressionList, corrections_among
 from lmeraser.sources.base import Source
@@ -101,7 +102,7 @@ class Corrections:
         if self._key is None or not table.num_rows:
             return []
         subjects = self.subjects_among(filter(None, pc.unique(table["subject"]).to_pylist()))
-        theirs = pc.is_in(table["subject"], value_set=pa.array(subjects, pa.string()))
+        theirs = among(table["subject"], subjects)
         places = pc.indices_nonzero(theirs).to_pylist() if subjects else []
         rows = zip(places, *(table[name].take(pa.array(places, pa.int64())).to_pylist() for name in ROW), strict=True)
         found = ((place, self.correction_of(digest, Values(label, subject))) for place, digest, label, subject in rows)

@@ -12,11 +12,11 @@ import re
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
-import pyarrow as pa
 import pyarrow.compute as pc
 
 from lmeraser.core.digest import sha256
 from lmeraser.core.errors import BadInputError
+from lmeraser.data.columns import among
 from lmeraser.erase.plan import Facts
 
 HEADER = "plan"
@@ -36,8 +36,8 @@ class Leaving:
         """Every record of the subjects, and every one that has one of the images. Args: images: digests."""
         ids: list[str] = []
         for records in (facts.private, facts.public):
-            theirs = pc.is_in(records["subject"], value_set=pa.array(subjects, pa.string()))
-            shown = pc.is_in(records["sha256"], value_set=pa.array(images, pa.string()))
+            theirs = among(records["subject"], subjects)
+            shown = among(records["sha256"], images)
             ids += records["id"].filter(pc.or_(theirs, shown)).to_pylist()
         return cls(tuple(sorted(ids)))
 

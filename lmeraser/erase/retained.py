@@ -95,7 +95,7 @@ def require_corrected(layout: Layout, params: Params, key: SubjectKey, gone: Col
 def rows_of(table: pa.Table, key: SubjectKey, people: Collection[str]) -> set[str]:
     """The keyed hashes of the rows (columns ROW) of people. Args: people: pseudonyms."""
     subjects = [subject for subject in table["subject"].unique().to_pylist() if key.pseudonym(subject) in people]
-    theirs = table.filter(pc.is_in(table["subject"], value_set=pa.array(subjects, pa.string())))
+    theirs = table.filter(among(table["subject"], subjects))
     return {key.row_pseudonym(*row) for row in zip(*(theirs[name].to_pylist() for name in ROW), strict=True)}
 
 

@@ -15,6 +15,7 @@ from lmeraser.core.errors import ProjectError, RequestError
 from lmeraser.core.layout import Layout
 from lmeraser.core.params import Params
 from lmeraser.core.progress import say
+from lmeraser.data.columns import among
 from lmeraser.data.records import FACTS, TRAIN, Part, Record, read_table, write_table
 from lmeraser.erase.corrections import Corrections, Known, changes_of
 from lmeraser.erase.erased import ErasedList, SubjectKey, SuppressionList
@@ -132,8 +133,8 @@ def _new_files(part: Part, leaving: Leaving) -> dict[str, Callable[[Path], None]
 
 
 def _without(table: pa.Table, erased: Gone) -> pa.Table:
-    theirs = pc.is_in(table["subject"], value_set=pa.array(erased.subjects, pa.string()))
-    those = pc.is_in(table["sha256"], value_set=pa.array(erased.digests, pa.string()))
+    theirs = among(table["subject"], erased.subjects)
+    those = among(table["sha256"], erased.digests)
     left = table.filter(pc.invert(pc.or_(theirs, those)))
     return (_with_right_values(left, erased.corrected) if erased.corrected else left).combine_chunks()
 
