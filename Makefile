@@ -7,6 +7,8 @@ BIN := $(VENV)/bin
 # The environment is as it should be if these three are: what is asked for, what is pinned, which interpreter.
 KEY := $(shell { cat pyproject.toml constraints.txt; $(PYTHON) --version; } 2>/dev/null | cksum | tr ' ' '-')
 STAMP := $(VENV)/.installed-$(KEY)
+# Where it is set, as in many images of containers, every process would compile torch, pandas and all else again.
+unexport PYTHONDONTWRITEBYTECODE
 PIP := --disable-pip-version-check -c constraints.txt
 
 .PHONY: demo serve test check quick campaign install

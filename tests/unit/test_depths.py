@@ -24,7 +24,7 @@ REGISTERS = {"depth": 2, "embed_dim": 32, "num_heads": 2, "img_size": 28}
 WINDOWS = {"depths": [1, 1], "embed_dim": 16, "num_heads": [2, 2], "window_size": 4, "img_size": 32}
 # model: size, kwargs, depths
 NETWORKS: dict[str, tuple[int, dict[str, Any], list[int]]] = {
-    "resnet18": (32, {"layers": [1, 1, 1, 1], "channels": [4, 8, 8, 8], "stem_width": 4}, [1, 2, 3]),
+    "resnet18": (32, {"layers": [1, 1, 1, 1], "channels": [8, 8, 8, 8], "stem_width": 8}, [1, 2, 3]),
     "efficientnet_lite0": (32, {}, [0, 2, 4]),
     "convnext_atto": (32, {}, [1, 3]),
     "vit_base_patch16_224": (32, TRANSFORMER, [0, 2]),
