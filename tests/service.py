@@ -62,6 +62,11 @@ class Service:
         runs: list[dict[str, Any]] = self.post("/flow_runs/filter", chosen)[1]
         return runs
 
+    def ways(self, flow: str) -> list[tuple[str, str, str]]:
+        """When each run was to start, its state, and what the server says of it."""
+        runs = self.runs(flow)
+        return sorted((run["expected_start_time"], run["state_name"], str(run["state"]["message"])) for run in runs)
+
     def states(self) -> dict[str, str]:
         """State by request id, straight from the ledger's file: whoever waits asks every second, and a command takes one."""
         ledger = sqlite3.connect(f"file:{self.project.root}/.lmeraser/ledger.db?mode=ro", uri=True, timeout=30)
@@ -71,10 +76,11 @@ class Service:
             ledger.close()
 
 
-def wait(holds: Callable[[], bool], seconds: float, what: str) -> None:
+def wait(holds: Callable[[], bool], seconds: float, what: str, told: Callable[[], object] = str) -> None:
+    """Until it holds. Args: told: what else a failure says."""
     deadline = time.monotonic() + seconds
     while not holds():
-        assert time.monotonic() < deadline, f"{what} did not happen in {seconds} s"
+        assert time.monotonic() < deadline, f"{what} did not happen in {seconds} s {told()}"
         time.sleep(1)
 
 

@@ -12,8 +12,8 @@ pytestmark = [pytest.mark.slow, pytest.mark.usefixtures("preloaded")]
 
 
 def test_kills_lose_no_request_certify_none_early_and_leave_the_same_bytes() -> None:
-    report = campaign(kills=5, service=0, seed=1)
-    assert report["kills"] >= 5
+    report = campaign(kills=3, service=0, seed=1)
+    assert report["kills"] >= 3
     assert report["problems"] == []
 
 

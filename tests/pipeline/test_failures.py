@@ -17,6 +17,7 @@ def outs_on_disk(project: Sandbox) -> bool:
     return "changed outs" not in project.dvc("status") and "deleted" not in project.dvc("status")
 
 
+@pytest.mark.campaign("in process: unit/test_open_requests.py")
 def test_stage_that_fails_leaves_the_last_model_whole_and_resume_finishes(project: Sandbox) -> None:
     person = project.people()[1]
     before = read_outs(project.root / "dvc.lock")
@@ -41,6 +42,7 @@ def test_stage_that_fails_leaves_the_last_model_whole_and_resume_finishes(projec
     assert project.json("audit", "--rebuild")["equal"] is True
 
 
+@pytest.mark.campaign("half a minute; a disk that is full, below, takes the same way")
 @pytest.mark.skipif(os.geteuid() != 0, reason="mounting a folder read-only needs root")
 def test_cache_that_is_read_only_keeps_the_request_open_and_says_why(project: Sandbox) -> None:
     """Found by hand: DVC was told to be quiet, and the line said that its output says why."""

@@ -118,6 +118,7 @@ def shutil_copy(source: Path, target: Path) -> None:
     shutil.copytree(source, target, symlinks=True)
 
 
+@pytest.mark.campaign("in process: unit/test_forgetting.py; a build after public records changed: test_build.py")
 def test_subject_with_public_records_is_blocked_until_a_rebuild_is_accepted(project: Sandbox) -> None:
     person = project.people("public")[0]
     before = project.contents(private=False)

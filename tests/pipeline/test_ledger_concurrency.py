@@ -16,7 +16,7 @@ import pytest
 from lmeraser.erase.ledger import Ledger, sqlite_url
 
 pytestmark = pytest.mark.slow
-PROCESSES, EACH = 4, 500 if preloading.cold() else 100  # all of them in `make campaign`
+PROCESSES, EACH = 4, 500 if preloading.cold() else 40  # all of them in `make campaign`
 WRITER = """
 import sys, uuid
 from lmeraser.erase.ledger import Ledger

@@ -129,6 +129,7 @@ def test_kill_that_emptied_one_of_the_locks_is_finished_with_the_same_bytes(proj
         assert not list((work / ".lmeraser").glob("*.locks"))
 
 
+@pytest.mark.campaign("in process: unit/test_open_requests.py")
 def test_failed_retraining_brings_every_lock_and_file_back(project: Sandbox) -> None:
     person = project.people()[0]
     before = {path: path.read_bytes() for path in locks(project.root)}
@@ -145,6 +146,7 @@ def test_failed_retraining_brings_every_lock_and_file_back(project: Sandbox) -> 
     assert project.json("resume")["finished"][0]["state"] == "certified"
 
 
+@pytest.mark.campaign("in process: unit/test_forgetting.py; the same bytes by one build and plain stages: test_build.py")
 def test_build_trains_stale_slots_in_warm_processes_with_the_same_bytes(project: Sandbox, tmp_path: Path) -> None:
     other = Sandbox(tmp_path / "other")
     shutil.copytree(project.root, other.root, symlinks=True)

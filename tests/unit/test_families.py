@@ -146,7 +146,21 @@ def loaded(folder: Path, params: Params) -> tuple[nn.Module, Backbone]:
     return model, load_backbone(folder / "backbone", params)
 
 
-@pytest.mark.parametrize("model", FAMILIES)
+# In `make test` one of each way in which a stem, a normalisation or tokens differ.
+COMMON = ["resnet18", "resnet50d", "resnetv2_18d", "test_nfnet", "repvgg_a0", "tf_efficientnet_lite0", "mobilenetv3_small_050"]
+COMMON += ["densenet121", "convnext_atto", "vit_tiny_patch16_224", "vit_tiny_r_s16_p8_224", "vit_small_patch14_reg4_dinov2"]
+COMMON += [
+    "beit_base_patch16_224",
+    "eva02_tiny_patch14_224",
+    "swin_tiny_patch4_window7_224",
+    "mixer_s32_224",
+    "levit_128s",
+    "tresnet_m",
+]
+SLOW = pytest.mark.campaign("four minutes on a slow processor")
+
+
+@pytest.mark.parametrize("model", [pytest.param(name, marks=() if name in COMMON else SLOW) for name in FAMILIES])
 def test_family_is_loaded_as_it_was_and_its_frame_gets_the_plain_gradient(model: str, tmp_path: Path) -> None:
     size, kwargs = FAMILIES[model]
     params = params_of(model, size, kwargs)

@@ -16,7 +16,8 @@ from kills import killing
 
 from lmeraser.erase.states import CERTIFIED, REJECTED
 
-FEW, MANY = 5, 400  # kills in each kind of project, at least: in `make quick`, and in `make test`, which makes those few too
+# Kills in each kind of project, at least: in `make quick`, in `make test` beside those, and in `make campaign`.
+FEW, SOME, MANY = 5, 60, 400
 MORE = 17  # kills of a history after its first, at most
 KINDS: dict[str, dict[str, Any]] = {
     "a remote": {"changes": {}},
@@ -58,7 +59,14 @@ def drawn(dice: random.Random) -> tuple[list[Step], Asked]:
     return [*steps, resume()], asked
 
 
-@pytest.mark.parametrize("kills", [FEW, pytest.param(MANY, marks=[pytest.mark.slow, pytest.mark.no_cover])])
+@pytest.mark.parametrize(
+    "kills",
+    [
+        FEW,
+        pytest.param(SOME, marks=[pytest.mark.slow, pytest.mark.no_cover]),
+        pytest.param(MANY, marks=pytest.mark.campaign("two minutes each on a slow processor")),
+    ],
+)
 @pytest.mark.parametrize("kind", KINDS)
 def test_killed_anywhere_and_resumed_every_request_ends_and_nobody_else_lost_anything(
     kind: str, kills: int, tmp_path: Path

@@ -201,7 +201,7 @@ def test_split_that_is_killed_leaves_of_each_part_the_old_the_new_or_none(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     real = Path.rename
-    for was, now, stop in itertools.product((1, 2, 3), (1, 2, 3), range(4)):
+    for was, now, stop in itertools.product((1, 3), (1, 3), range(4)):
         if was == now == 1:  # files take the place of files, at once
             continue
         layout, left = made(tmp_path / f"{was}-{now}-{stop}", was), itertools.count(stop, -1)
