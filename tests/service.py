@@ -32,13 +32,16 @@ class Service:
         self.url, self.auth = str(server["url"]), str(server["auth"])
 
     def post(self, path: str, body: Any, auth: bool = True) -> tuple[int, Any]:
+        return self.ask("POST", path, body, auth)
+
+    def ask(self, method: str, path: str, body: Any, auth: bool = True) -> tuple[int, Any]:
         headers = {"Content-Type": "application/json"}
         if auth:
             headers["Authorization"] = "Basic " + b64encode(self.auth.encode()).decode()
         for wait_s in BUSY_S:
             time.sleep(wait_s)
             try:
-                asked = urllib.request.Request(self.url + path, json.dumps(body).encode(), headers)
+                asked = urllib.request.Request(self.url + path, json.dumps(body).encode(), headers, method=method)
                 with urllib.request.urlopen(asked, timeout=90) as answer:
                     return answer.status, json.loads(answer.read() or b"null")
             except urllib.error.HTTPError as error:

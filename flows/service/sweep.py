@@ -1,6 +1,8 @@
 """The Prefect flow `sweep`: every minute, start what the ledger still has open. An event may be lost; the ledger is not.
 
-Two runs for one request do no harm: the second waits for the first and finds nothing left. So this needs no lock.
+Two runs for one request do no harm: the second waits for the first and finds nothing left. Two sweeps at once cost twice, so the
+second leaves. The lock is a file's, which the system frees whatever becomes of a process: a limit of Prefect's would keep the
+slot of a run that was lost for up to five minutes, and cancel each sweep of that time.
 """
 
 import time
@@ -9,7 +11,10 @@ from datetime import UTC, datetime, timedelta
 from prefect import flow
 from prefect.client.orchestration import get_client
 from prefect.client.schemas.filters import (
+    FlowFilter,
+    FlowFilterName,
     FlowRunFilter,
+    FlowRunFilterExpectedStartTime,
     FlowRunFilterName,
     FlowRunFilterStartTime,
     FlowRunFilterState,
@@ -18,10 +23,11 @@ from prefect.client.schemas.filters import (
 from prefect.client.schemas.objects import StateType
 from prefect.deployments import run_deployment
 from prefect.exceptions import ObjectNotFound
+from prefect.states import Cancelled
 
 from flows.audit.due import never_rebuilt
 from flows.audit.giving_way import somebody_waits
-from flows.project import Project
+from flows.project import Project, locked_if_free
 from flows.purge import prefect_events as prefect_storage
 from flows.requests import intake
 from flows.service.storable_errors import storable_errors
@@ -29,6 +35,7 @@ from lmeraser.core.errors import LmeraserError
 from lmeraser.core.progress import say
 from lmeraser.erase.requests import Request
 
+SWEEP = "sweep"
 AUDIT_DUE = "audit-due"
 # A run that was killed counts as running until its missing heartbeats are noticed (`flows/service/supervisor.py` sets that up).
 ALIVE = [StateType.SCHEDULED, StateType.PENDING, StateType.PAUSED, StateType.RUNNING, StateType.CANCELLING]
@@ -55,11 +62,33 @@ def waits(request: Request, now: float | None = None) -> bool:
     return request.is_open and request.state != "failed" and not claimed and not request.is_paused(now)
 
 
-@flow(name="sweep", persist_result=False, log_prints=False)
+@flow(name=SWEEP, persist_result=False, log_prints=False)
 @storable_errors
 def sweep() -> int:
     """Put in effect what was received and start what is open; returns how many runs were started."""
     project = Project.find()
+    with locked_if_free(project.layout.private_state / "sweep.lock") as alone:
+        if not alone:
+            say("sweep: another one is under way")
+            return 0
+        cancel_late()
+        return _swept(project)
+
+
+def cancel_late() -> None:
+    """Cancel the sweeps that wait since before now, for want of a worker: this one does what they would."""
+    with get_client(sync_client=True) as client:
+        late = FlowRunFilter(
+            state=_any_of([StateType.SCHEDULED]),
+            expected_start_time=FlowRunFilterExpectedStartTime(before_=datetime.now(UTC)),
+        )
+        for run in client.read_flow_runs(
+            flow_filter=FlowFilter(name=FlowFilterName(any_=[SWEEP])), flow_run_filter=late, limit=200
+        ):
+            client.set_flow_run_state(run.id, Cancelled(message="a later sweep did what this one would"))
+
+
+def _swept(project: Project) -> int:
     try:
         prefect_storage.clear(project.layout)
     except LmeraserError as error:

@@ -77,7 +77,7 @@ def events(service: Service, person: str) -> None:
     hidden.unlink()  # the event is lost
     lost = service.project.json("submit", "--subject", person)["request_id"]
     hidden.write_bytes(kept)
-    wait(lambda: service.states()[lost] == "certified", 400, "the sweep", lambda: (service.ways("sweep"), service.ways("forget")))
+    wait(lambda: service.states()[lost] == "certified", 900, "the sweep", lambda: (service.ways("sweep"), service.ways("forget")))
     assert len(service.runs()) == before + 1
 
 

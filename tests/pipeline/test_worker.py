@@ -9,6 +9,7 @@ import pytest
 from sandbox import make_project
 from service import Service, served, wait
 
+from flows.project import locked_if_free
 from flows.service.server_setup import POOLS, TEMPLATE
 
 pytestmark = pytest.mark.slow
@@ -26,7 +27,7 @@ def service(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Service]:
 
 
 def deployed(service: Service, name: str, **changes: Any) -> str:
-    """The id of a deployment of the flow `sweep`, which does nothing while nothing is open. Without a schedule and a limit."""
+    """The id of a deployment of the flow `sweep`, which does nothing while nothing is open. Without a schedule."""
     flow = service.post("/flows/filter", {"flows": {"name": {"any_": ["sweep"]}}})[1][0]["id"]
     plain = {
         "name": name,
@@ -38,6 +39,30 @@ def deployed(service: Service, name: str, **changes: Any) -> str:
     status, made = service.post("/deployments/", plain | changes)
     assert status < 300, (name, status)
     return str(made["id"])
+
+
+def test_a_sweep_cancels_those_that_wait_for_a_worker_and_leaves_one_that_is_under_way_alone(service: Service) -> None:
+    nobody = deployed(service, "nobody works there", work_pool_name="gpu")
+    past = {"type": "SCHEDULED", "state_details": {"scheduled_time": "2020-01-01T00:00:00Z"}}
+    late = [started(service, nobody, state=past) for _ in range(3)]
+    own = deployed(service, "own")
+    with locked_if_free(service.project.root / ".lmeraser" / "sweep.lock") as alone:
+        assert alone
+        assert ended(service, started(service, own)) == "COMPLETED"
+        assert {run["state_type"] for run in service.runs("sweep") if run["id"] in late} == {"SCHEDULED"}
+    assert ended(service, started(service, own)) == "COMPLETED"
+    assert {run["state_type"] for run in service.runs("sweep") if run["id"] in late} == {"CANCELLED"}
+
+
+def test_no_deployment_has_a_limit_that_a_lost_run_could_use_up(service: Service) -> None:
+    """Also where an older release set one: Prefect keeps the slot of a run that was lost, and cancels all others."""
+    setup = {"PREFECT_API_URL": service.url, "PREFECT_API_AUTH_STRING": service.auth}
+    deployments = service.post("/deployments/filter", {})[1]
+    sweep = next(deployment for deployment in deployments if deployment["name"] == "sweep")
+    assert service.ask("PATCH", f"/deployments/{sweep['id']}", {"concurrency_limit": 1})[0] < 300
+    done = service.project.python("-m", "prefect", "--no-prompt", "deploy", "--all", env=setup)
+    assert done.returncode == 0, done.stderr
+    assert not [one["name"] for one in service.post("/deployments/filter", {})[1] if one["global_concurrency_limit"]]
 
 
 def shell(marker: Path) -> dict[str, Any]:
