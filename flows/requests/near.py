@@ -129,7 +129,8 @@ def write_page(project: Project, subjects: Sequence[str], images: Sequence[str],
 def _asked(project: Project, state: _State, share: float) -> dict[str, Any]:
     """What `stages/near.py` says."""
     question = {"leaving": list(state.leaving.records), "left_out": list(state.left_out), "share": share, "most": MOST}
-    return ask(project, state.layout, "near", project.layout.near, question)
+    answer: dict[str, Any] = ask(project, state.layout, "near", project.layout.near, question)
+    return answer
 
 
 def near_people(project: Project, subjects: Sequence[str], share: float) -> list[tuple[str, str]]:

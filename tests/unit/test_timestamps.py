@@ -187,15 +187,15 @@ def test_a_wrong_answer_is_not_kept_and_is_asked_for_again(pipeline: FakePipelin
 def test_an_authority_that_hangs_or_is_away_delays_no_erasure(
     pipeline: FakePipeline, desk: Desk, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(callbacks, "WHOLE", 0.2)
-    desk.delay = 2.0
+    monkeypatch.setattr(callbacks, "WHOLE", 1.0)
+    desk.delay = 10.0
     ask_at(pipeline, desk)
     request = pipeline.submit(PERSON)
     assert pipeline.sweep()[0].state == "certified"
     assert desk.asked == [], "no step asks"
     began = time.monotonic()
     assert round_of(pipeline) == 0
-    assert time.monotonic() - began < 1.5
+    assert time.monotonic() - began < 8
     assert "no answer within" in str(Standing.read(pipeline.layout).problem)
     assert pipeline.json("forget", "--subject", OTHER)["state"] == "certified", "too early to ask again"
     assert len(desk.asked) == 1
