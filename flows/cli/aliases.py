@@ -5,6 +5,7 @@ from pathlib import Path
 from typing import Any
 
 from flows.cli.command import BAD_INPUT, Result
+from flows.cli.near import share_of
 from flows.cli.subjects import read_lines
 from lmeraser.core.errors import BadInputError
 
@@ -22,7 +23,7 @@ def arguments(parser: argparse.ArgumentParser) -> None:
     add("--subjects-from", metavar="FILE", help="one subject a line; - reads standard input")
     add("--csv", metavar="FILE", help="the people of a table for `submit --csv`; - reads standard input")
     add("--page", type=Path, metavar="FILE", help="write a private page that names them: a new file, outside project and git")
-    add("--near", action="store_true", help="also others' images that look like those of the named people")
+    add("--near", action="store_true", default=None, help="also others' images that look like those of the named people")
     add("--near-share", type=float, metavar="SHARE", help="as of `plan --near-share` (0.05)")
 
 
@@ -30,10 +31,10 @@ def act(options: argparse.Namespace) -> Result:
     from flows.project import Project
     from flows.requests.aliases import find_aliases
 
-    subjects, share = _subjects(options), _share(options)
-    if share is not None and subjects is None:
+    subjects, share = _subjects(options), share_of(options)
+    if options.near and subjects is None:
         raise BadInputError("--near compares named people with all others; name them with --subject, --subjects-from or --csv")
-    told = find_aliases(Project.find(), subjects, share, options.page)
+    told = find_aliases(Project.find(), subjects, share if options.near else None, options.page)
     return told, _lines(told, options.page is not None)
 
 
@@ -47,21 +48,6 @@ def _subjects(options: argparse.Namespace) -> list[str] | None:
 
         subjects += subjects_in(options.csv)
     return subjects if options.subject or options.subjects_from or options.csv else None
-
-
-def _share(options: argparse.Namespace) -> float | None:
-    """Raises: BadInputError."""
-    from flows.requests.near import SHARE
-
-    if not options.near:
-        if options.near_share is not None:
-            raise BadInputError("--near-share is for --near; leave it out, or add --near")
-        return None
-    if options.near_share is None:
-        return SHARE
-    if not 0 <= options.near_share < 1:
-        raise BadInputError("--near-share is not a share; expected a number from 0 to below 1, as 0.05")
-    return float(options.near_share)
 
 
 def _lines(told: dict[str, Any], written: bool) -> list[str]:
