@@ -77,6 +77,16 @@ def _parsed(project: "Project", data: bytes, facts: "Facts") -> list[Row]:
     return rows
 
 
+def subjects_in(file: str) -> list[str]:
+    """Whom the rows of such a file name, each once. Raises: BadInputError, also if they name images alone."""
+    data = read_bytes(file, "--csv", "a CSV file, UTF-8")
+    subjects = dict.fromkeys(cells.get("subject", "").strip() for _, cells in _cells(data))
+    subjects.pop("", None)
+    if not subjects:
+        raise BadInputError("--csv: no row names anybody; expected a column subject")
+    return list(subjects)
+
+
 def _request_id(given: str, own: str) -> str:
     import uuid
 

@@ -41,14 +41,32 @@ def carry_out(
                     say(f"another request is still open: {error}")
     request = project.ledger.get(request.request_id)
     intake.refuse(request)
+    if request.certificate:
+        ask_for_timestamps(project)
     lines, is_due = _lines(project, request, options)
     return summary(project, request) | ({"rebuild_due": True} if is_due else {}), lines
+
+
+def ask_for_timestamps(project: "Project", at_once: bool = False) -> None:
+    """Ask for those that are missing, now that no lock is held; what goes wrong is a line, and tried again another time."""
+    if project.params.service.timestamp_url is None:
+        return
+    import asyncio
+
+    from flows.door.timestamps import Stamping
+    from lmeraser.core.errors import LmeraserError
+    from lmeraser.core.progress import say
+
+    try:
+        asyncio.run(Stamping(project).round(at_once))
+    except LmeraserError as error:
+        say(f"timestamps: {error}")
 
 
 def _lines(project: "Project", request: "Request", options: argparse.Namespace) -> tuple[list[str], bool]:
     """For people; and whether the request's erasure waits to be rebuilt."""
     from flows.audit.due import due
-    from flows.cli.summary import grace_line, plan_lines, scan_lines, timing_lines
+    from flows.cli.summary import grace_line, plan_lines, scan_lines, timestamp_lines, timing_lines
     from flows.requests import intake
 
     planned = intake.plan_of(project, request)
@@ -61,6 +79,7 @@ def _lines(project: "Project", request: "Request", options: argparse.Namespace) 
         lines += [
             *scan_lines(project, request),
             f"certificate         {request.certificate}",
+            *timestamp_lines(project, request),
             f"check it           lmeraser verify {request.certificate}",
             "prove it           lmeraser audit --rebuild --stores; review it: lmeraser review",
         ]

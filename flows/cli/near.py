@@ -35,7 +35,7 @@ def share_of(options: argparse.Namespace) -> float:
     if options.near_share is None:
         return SHARE
     if options.near is None:
-        raise BadInputError("--near-share is for --near; leave it out, or name the page with --near FILE")
+        raise BadInputError("--near-share is for --near; leave it out, or give --near too")
     if not 0 <= options.near_share < 1:
         raise BadInputError("--near-share is not a share; expected a number from 0 to below 1, as 0.05")
     return float(options.near_share)

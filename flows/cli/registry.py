@@ -1,6 +1,7 @@
 """The commands, in the order of `lmeraser --help`."""
 
 from flows.cli import (
+    aliases,
     approve,
     audit,
     build,
@@ -56,6 +57,7 @@ COMMANDS: tuple[Command, ...] = (
     extend,
     status,
     lookup,
+    aliases,
     resume,
     upkeep,
     reapply,

@@ -38,6 +38,7 @@ def act(options: argparse.Namespace) -> Result:
     lines = [
         f"written             {options.output} ({len(page):,} bytes), as of {facts.as_of or 'no event yet'}",
         f"requests            {requests}",
+        *([f"of type             {', '.join(f'{name} {n}' for name, n in counts['types'].items())}"] if counts["types"] else []),
         f"certificates        {counts['certificates_valid']} of {counts['certificates']} verify"
         + ("" if counts["chain"] else "; the chain is NOT whole"),
     ]

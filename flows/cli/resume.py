@@ -21,6 +21,7 @@ def arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def act(options: argparse.Namespace) -> Result:
+    from flows.cli.carrying_out import ask_for_timestamps
     from flows.cli.summary import pause_line, summary
     from flows.project import Project, workspace
     from flows.requests.coordinator import run_open
@@ -31,6 +32,7 @@ def act(options: argparse.Namespace) -> Result:
     with workspace(project):
         finished = run_open(project, retry_failed=True, only=only)
         waiting = [summary(project, request) for request in project.ledger.all(open_only=True)]
+    ask_for_timestamps(project, at_once=True)
     lines = [f"{request.request_id}  {request.state}" for request in finished]
     lines += [f"{each['request_id']}  {pause}" for each in waiting if (pause := pause_line(each))]
     lines = lines or ["nothing was open"]

@@ -62,7 +62,8 @@ def _of_all(project: "Project") -> Result:
         result["mixed_environments"] = environments
         lines.append(environments)
     untold, untold_lines = untold_deliveries(project)
-    return result | untold, [*lines, *untold_lines] or ["no request yet"]
+    undated, undated_lines = missing_timestamps(project)
+    return result | untold | undated, [*lines, *untold_lines, *undated_lines] or ["no request yet"]
 
 
 def _line(request: dict[str, Any]) -> str:
@@ -86,6 +87,20 @@ def untold_deliveries(project: "Project") -> Result:
         return {}, []
     line = f"hooks and callbacks: {waiting} wait for another try, {given_up} were given up; `lmeraser hook list` shows why"
     return {"untold": {"waiting": waiting, "given_up": given_up}}, [line]
+
+
+def missing_timestamps(project: "Project") -> Result:
+    """Which certificates wait for their timestamp, and why; nothing where none does, or params cannot be read."""
+    from dataclasses import asdict
+
+    from flows.door.timestamps import outlook
+    from lmeraser.core.errors import LmeraserError
+
+    try:
+        found = outlook(project)
+    except LmeraserError:
+        return {}, []
+    return ({"timestamps": asdict(found)}, found.lines) if found else ({}, [])
 
 
 def due_rebuilds(project: "Project") -> int:

@@ -11,6 +11,7 @@ from lmeraser.erase.ledger_pauses import APPROVED_BY, EXTENSION
 from lmeraser.erase.requests import Request
 from lmeraser.erase.states import BLOCKED, CERTIFIED, PROPOSED
 from lmeraser.erase.states import status as opendsr_status
+from lmeraser.prove.timestamp import timestamp_path
 
 
 def summary(project: Project, request: Request) -> dict[str, Any]:
@@ -44,7 +45,16 @@ def summary(project: Project, request: Request) -> dict[str, Any]:
         "reason": request.reason,
         "approved_by": next((text for kind, text in project.ledger.words(request.request_id) if kind == APPROVED_BY), None),
         **_pauses(project, request),
+        **_timestamp(project, request),
     }
+
+
+def _timestamp(project: Project, request: Request) -> dict[str, str]:
+    """The file of the certificate's timestamp, once it is there."""
+    if not request.certificate:
+        return {}
+    path = timestamp_path(project.layout.root / request.certificate)
+    return {"timestamp": str(path.relative_to(project.layout.root))} if path.exists() else {}
 
 
 def _pauses(project: Project, request: Request) -> dict[str, Any]:
@@ -118,6 +128,14 @@ def scan_lines(project: Project, request: Request) -> list[str]:
 
     batch = project.ledger.get_batch(request.batch_id) if request.batch_id else None
     return [f"scan                {result}" for check, result in (batch.scan if batch else ()) if check == WHICH]
+
+
+def timestamp_lines(project: Project, request: Request) -> list[str]:
+    """Where the certificate's timestamp lies, or that it is to come; nothing where no authority is named."""
+    if project.params.service.timestamp_url is None:
+        return []
+    path = _timestamp(project, request).get("timestamp")
+    return [f"timestamp           {path or 'to come; `lmeraser status` says what it waits for'}"]
 
 
 def timing_lines(request: Request) -> list[str]:

@@ -2,6 +2,7 @@
 
 import argparse
 from dataclasses import asdict
+from itertools import zip_longest
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -9,11 +10,16 @@ from flows.cli.command import Result
 from lmeraser.core.errors import BadInputError
 
 if TYPE_CHECKING:
+    from lmeraser.prove.timestamp import Timestamp
     from lmeraser.prove.verify import Certificate, Verdict
 
 HELP = "check certificates, or an exported model, offline: signature, content, chain"
 EXIT_CODES = {0: "valid", 1: "not valid; the line on standard error says why", 2: "a file cannot be read, or bad input"}
-EXAMPLES = ["lmeraser verify certificates/00001-*.json", "lmeraser verify certificates/*.json --key public.pem --openssl"]
+EXAMPLES = [
+    "lmeraser verify certificates/*.json",
+    "lmeraser verify certificates/*.json --key public.pem --openssl",
+    "lmeraser verify certificates/*.json --tsa-root authority.pem",
+]
 
 
 def arguments(parser: argparse.ArgumentParser) -> None:
@@ -26,6 +32,12 @@ def arguments(parser: argparse.ArgumentParser) -> None:
     )
     parser.add_argument("--key", type=Path, metavar="PUBLIC.pem", help="the issuer's public keys, oldest first")
     parser.add_argument("--head", metavar="SEQ:SHA256|FILE", help="the last certificate as you know it: nothing is cut off")
+    parser.add_argument(
+        "--tsa-root",
+        type=Path,
+        metavar="ROOT.pem",
+        help="roots of the time-stamp authority: also check the timestamp beside each certificate",
+    )
     parser.add_argument("--openssl", action="store_true", help="also print shell lines that check the signature with OpenSSL")
 
 
@@ -50,11 +62,12 @@ def act(options: argparse.Namespace) -> Result:
     for folder in sorted(set(folder_of)):
         inside = [certificate for certificate, parent in zip(verdict.certificates, folder_of, strict=True) if parent == folder]
         check_head_file(folder, inside, at_home=home is not None)
-    lines = _lines(verdict, keys_from, at_home=home is not None)
+    stamps = _timestamps(files, verdict, options.tsa_root)
+    lines = _lines(verdict, keys_from, at_home=home is not None) + _timestamp_lines(files, verdict, stamps)
     if options.openssl:
         for file, certificate in zip(files, verdict.certificates, strict=True):
             lines += openssl_way(file, keys, verdict.keys.index(certificate.key_id) + 1)
-    return _result(verdict, keys_from), [*lines, "what this does not show:", *(f"- {text}" for text in verdict.limits)]
+    return _result(verdict, keys_from, stamps), [*lines, "what this does not show:", *(f"- {text}" for text in verdict.limits)]
 
 
 def _export(folder: Path, options: argparse.Namespace) -> Result:
@@ -63,8 +76,8 @@ def _export(folder: Path, options: argparse.Namespace) -> Result:
 
     if options.key is None:
         raise BadInputError("an export holds no key; name the issuer's public keys with --key")
-    if options.head is not None or options.openssl:
-        raise BadInputError("--head and --openssl are for certificates; leave them out for an export")
+    if options.head is not None or options.openssl or options.tsa_root is not None:
+        raise BadInputError("--head, --openssl and --tsa-root are for certificates; leave them out for an export")
     checked = check_export(folder, load_public(options.key))
     lines = [
         f"valid: export of {checked.exported_at}, {checked.files} files, key {checked.key_id[:16]}",
@@ -78,7 +91,33 @@ def _export(folder: Path, options: argparse.Namespace) -> Result:
     return {"valid": True, **asdict(checked)}, lines
 
 
-def _result(verdict: "Verdict", keys_from: str) -> dict[str, Any]:
+def _timestamps(files: list[Path], verdict: "Verdict", roots: Path | None) -> "list[Timestamp]":
+    """The timestamp of each certificate, checked; none where no roots were named. Raises: CertificateError, BadInputError."""
+    from lmeraser.prove.timestamp import load_roots, read_timestamp, timestamp_path, verify_timestamp
+    from lmeraser.prove.verify import read
+
+    if roots is None:
+        return []
+    trusted = load_roots(roots, "--tsa-root")
+    return [
+        verify_timestamp(read_timestamp(timestamp_path(path), of.file), read(path, of.file), trusted, of.file)
+        for path, of in zip(files, verdict.certificates, strict=True)
+    ]
+
+
+def _timestamp_lines(files: list[Path], verdict: "Verdict", stamps: "list[Timestamp]") -> list[str]:
+    from lmeraser.prove.timestamp import timestamp_path
+
+    there = sum(timestamp_path(path).exists() for path in files)
+    if there and not stamps:
+        return [f"timestamps: {there}, not checked; --tsa-root ROOT.pem names the roots of the authority that made them"]
+    return [
+        f"timestamp: certificate {of.sequence} existed at {stamp.at}, says {stamp.authority or 'an authority of these roots'}"
+        for of, stamp in zip(verdict.certificates, stamps or (), strict=bool(stamps))
+    ]
+
+
+def _result(verdict: "Verdict", keys_from: str, stamps: "list[Timestamp]") -> dict[str, Any]:
     return {
         "valid": True,
         "certificates": [
@@ -95,8 +134,9 @@ def _result(verdict: "Verdict", keys_from: str) -> dict[str, Any]:
                 "people_root": certificate.retained,
                 "audit_key_id": certificate.audit_key,
                 "rebuild_share": certificate.rebuild_share,
+                "timestamp": asdict(stamp) if stamp else None,
             }
-            for certificate in verdict.certificates
+            for certificate, stamp in zip_longest(verdict.certificates, stamps)
         ],
         "chain": verdict.chain,
         "anchored": verdict.anchored,

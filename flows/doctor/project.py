@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from flows import git
-from flows.doctor.checkup import Look, fine, warn, wrong
+from flows.doctor.checkup import Look, divided, fine, warn, wrong
 from flows.doctor.stores import environment_of_artifacts, remotes, server
 from flows.project import Project
 from flows.report.seconds import has_ledger
@@ -30,6 +30,7 @@ def project_checks(layout: Layout) -> list[tuple[str, Look]]:
         ("erased list", lambda: _erased(project)),
         ("remotes", lambda: remotes(layout)),
         ("server", lambda: server(layout)),
+        ("timestamps", lambda: _timestamps(project)),
         ("git", lambda: _git(layout)),
         ("locks", lambda: _locks(layout)),
     ]
@@ -97,6 +98,23 @@ def _ledger(project: Project) -> Results:
     if late or failed:
         return [warn(text, "`lmeraser status` names them, `lmeraser resume` goes on")]
     return [warn(text, "`lmeraser resume` goes on where no server does") if requests else fine(text)]
+
+
+def _timestamps(project: Project) -> Results:
+    """Whether the roots can be read, and what waits. The authority is not asked. Raises: BadInputError."""
+    from flows.door.timestamps import outlook
+    from lmeraser.prove.timestamp import load_roots
+
+    service = project.params.service
+    if service.timestamp_url is None:
+        return [fine("none; certificates are dated by this machine's clock")]
+    if service.timestamp_roots:
+        load_roots(project.layout.root / service.timestamp_roots, "service.timestamp_roots")
+    found = outlook(project)
+    if found:
+        return [warn(*divided(line.removeprefix("timestamps: "))) for line in found.lines]
+    judged = "judged when they come" if service.timestamp_roots else "judged by `lmeraser verify --tsa-root` alone"
+    return [fine(f"every certificate has one; {judged}")]
 
 
 def _erased(project: Project) -> Results:

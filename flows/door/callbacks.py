@@ -1,6 +1,8 @@
-"""Send one POST: to a client's callback, pinned to the address that was checked, or to a webhook of the operator.
+"""Send one POST: to a client's callback, pinned to the address that was checked, or to a webhook or a time-stamp authority of
+the operator.
 
-No redirect is followed, no proxy is asked, at most 4 KB of an answer are read and nothing is made of them. 2xx is a success.
+No redirect is followed, no proxy is asked. 2xx is a success. At most 4 KB of an answer are read and nothing is made of them, but
+for an authority's answer.
 """
 
 import asyncio
@@ -27,28 +29,28 @@ def _pinned(target: Target) -> tuple[str, dict[str, str], dict[str, str]]:
 async def post(target: Target, body: bytes, headers: Mapping[str, str]) -> None:
     """Raises: StepFailedError with a line that holds no address and nothing of the answer but its status."""
     url, host, extensions = _pinned(target)
-    await _post(url, body, {**headers, **host}, extensions)
+    await _post(url, body, {**headers, **host}, extensions, MOST)
 
 
-async def post_anywhere(url: str, body: bytes, headers: Mapping[str, str]) -> None:
-    """To an address that the operator named. Raises: StepFailedError."""
-    await _post(url, body, headers, {})
+async def post_anywhere(url: str, body: bytes, headers: Mapping[str, str], most: int = MOST) -> bytes:
+    """To an address that the operator named; returns at most `most` bytes of the answer. Raises: StepFailedError."""
+    return await _post(url, body, headers, {}, most)
 
 
-async def _post(url: str, body: bytes, headers: Mapping[str, str], extensions: Mapping[str, str]) -> None:
+async def _post(url: str, body: bytes, headers: Mapping[str, str], extensions: Mapping[str, str], most: int) -> bytes:
     import httpx
 
     whole = {"Content-Type": "application/json", "User-Agent": "lmeraser", "Accept-Encoding": "identity", **headers}
+    read = bytearray()
     try:
         async with (
             asyncio.timeout(WHOLE),
             httpx.AsyncClient(follow_redirects=False, trust_env=False, timeout=WHOLE) as client,
             client.stream("POST", url, content=body, headers=whole, extensions=dict(extensions)) as answer,
         ):
-            read = 0
             async for chunk in answer.aiter_raw(MOST):
-                read += len(chunk)
-                if read >= MOST:
+                read += chunk
+                if len(read) >= most:
                     break
             code = answer.status_code
     except TimeoutError as error:
@@ -57,3 +59,4 @@ async def _post(url: str, body: bytes, headers: Mapping[str, str], extensions: M
         raise StepFailedError(f"it could not be reached ({type(error).__name__})") from None
     if not 200 <= code < 300:
         raise StepFailedError(f"it answered with status {code}, expected 2xx")
+    return bytes(read[:most])

@@ -1,4 +1,5 @@
-"""The courier tells what waits in the outbox, again and again until it arrived. It runs beside erasures and never holds one up.
+"""The courier tells what waits in the outbox, again and again until it arrived, and asks for the timestamps of certificates. It
+runs beside erasures and never holds one up.
 
 The door has one, with callbacks; `make serve` starts one for hooks (`python -m flows.door.courier`); `lmeraser hook send` is
 one round of it. Several may run: who takes a delivery has it for five minutes, and the others leave it alone.
@@ -9,7 +10,7 @@ import contextlib
 import signal
 import sys
 import time
-from collections.abc import Sequence
+from collections.abc import Awaitable, Callable, Sequence
 from datetime import UTC, datetime
 from types import FrameType
 
@@ -18,6 +19,7 @@ from flows.door.addresses import Resolver
 from flows.door.outbox import CALLBACK, HOOK_KINDS, Delivery
 from flows.door.signing import Signer
 from flows.door.store import Store
+from flows.door.timestamps import Stamping
 from flows.project import Project
 from lmeraser.core.digest import canonical_json
 from lmeraser.core.errors import BadInputError, LmeraserError
@@ -39,14 +41,18 @@ class Courier:
         self._resolver = resolver
         self._open_http = open_http
         self._kinds: Sequence[str] = (CALLBACK, *HOOK_KINDS) if signer else HOOK_KINDS
+        self._stamping = Stamping(project)
 
     async def run(self) -> None:
-        """Until cancelled. What goes wrong is told, and tried again."""
+        """Until cancelled. What goes wrong is told, and tried again. No delivery waits for an authority, which may be slow."""
+        await asyncio.gather(self._repeat(self.round), self._repeat(self._stamping.round))
+
+    async def _repeat(self, act: Callable[[], Awaitable[int]]) -> None:
         told = ""
         while True:
             line = ""
             try:
-                await self.round()
+                await act()
             except LmeraserError as error:
                 line = f"courier: {error}"
             except Exception as error:  # (whatever it is: the next look may find it mended)

@@ -5,14 +5,17 @@ from dataclasses import dataclass
 from typing import Any
 
 from flows.audit.notes import MEMBERSHIP, REBUILD, STORES
+from flows.requests.repeats import REPEATS
 from lmeraser.core.errors import LmeraserError
 from lmeraser.core.redaction import storable
 from lmeraser.erase.batches import BatchRecord
+from lmeraser.erase.erased import corrections_among, images_among, people_among
 from lmeraser.erase.ledger import Ledger
 from lmeraser.erase.ledger_events import LedgerEvent, check_events
+from lmeraser.erase.ledger_proposals import WHY
 from lmeraser.erase.requests import Request
-from lmeraser.erase.states import CERTIFIED, FINAL
-from lmeraser.report.facts import Audit, LedgerFacts, RequestFacts, Work
+from lmeraser.erase.states import CERTIFIED, FINAL, PROPOSED
+from lmeraser.report.facts import CORRECTION, IMAGE, PERSON, REPEATED, Audit, LedgerFacts, RequestFacts, Work
 
 
 @dataclass(frozen=True)
@@ -53,11 +56,16 @@ def request_facts(kept: Kept, as_of: str) -> tuple[RequestFacts, ...]:
     """In the order of receipt. Who asked, who approved, and what people typed are not told."""
     at: dict[tuple[str | None, str], str] = {}
     plans: dict[str | None, Mapping[str, Any]] = {}
+    origins: dict[str | None, str] = {}
     for event in kept.events:
         at[event.request_id, event.kind] = event.at  # the last of a kind
+        if event.kind == PROPOSED and event.data.get("why") in WHY:
+            origins[event.request_id] = event.data["why"]
+        elif event.kind == REPEATS:
+            origins[event.request_id] = REPEATED
         if event.kind == "validated" and isinstance(event.data.get("plan"), dict):
             plans[event.request_id] = event.data["plan"]
-    return tuple(_request(request, kept, at, plans, as_of) for request in kept.requests)
+    return tuple(_request(request, kept, at, plans, origins, as_of) for request in kept.requests)
 
 
 def _request(
@@ -65,6 +73,7 @@ def _request(
     kept: Kept,
     at: Mapping[tuple[str | None, str], str],
     plans: Mapping[str | None, Mapping[str, Any]],
+    origins: Mapping[str | None, str],
     as_of: str,
 ) -> RequestFacts:
     batch = kept.batches.get(request.batch_id or "")
@@ -84,7 +93,15 @@ def _request(
         planned.get("records_removed"),
         len(shared["slots_retrained"]) if "slots_retrained" in shared else None,
         shared.get("clusters_total"),
+        about(request.pseudonyms),
+        origins.get(request.request_id),
     )
+
+
+def about(pseudonyms: Sequence[str]) -> str:
+    """What a request names, in words: people, single images, records that are corrected, or several of these."""
+    kinds = ((PERSON, people_among), (IMAGE, images_among), (CORRECTION, corrections_among))
+    return " and ".join(word for word, among in kinds if among(pseudonyms)) or PERSON
 
 
 def work_of(kept: Kept) -> tuple[Work, ...]:

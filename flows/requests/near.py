@@ -27,26 +27,35 @@ from lmeraser.report.near_page import NearFacts, NearImage, render_near, thumbna
 
 SHARE = 0.05  # of the sample that has a stranger nearer than usual
 MOST = 500  # images on a page
-NOT_HERE = "a page of people's pictures must lie where neither git, nor a source, nor DVC sees it: name a file elsewhere"
+NOT_HERE = "a page of people's pictures or names must lie where neither git, nor a source, nor DVC sees it: name a file elsewhere"
 
 
-def check_page(project: Project, page: Path) -> None:
+def check_page(project: Project, page: Path, option: str = "--near") -> None:
     """Raise BadInputError unless a page may be written there: a new file, outside project, git and source. Never names it."""
     try:
         whole = page.resolve()
         if whole.exists() or page.is_symlink():
-            raise BadInputError("--near: the file exists; name a new one")
+            raise BadInputError(f"{option}: the file exists; name a new one")
         if not whole.parent.is_dir():
-            raise BadInputError("--near: there is no such folder; make it first, or name a file in another one")
+            raise BadInputError(f"{option}: there is no such folder; make it first, or name a file in another one")
         root = project.layout.root.resolve()
         source = (root / project.params.source.path).resolve()
         inside = any((folder / ".git").exists() for folder in whole.parents)
     except (OSError, ValueError) as error:
-        raise BadInputError(f"--near: the file cannot be made ({type(error).__name__}); name another one") from error
+        raise BadInputError(f"{option}: the file cannot be made ({type(error).__name__}); name another one") from error
     if inside or whole.is_relative_to(root):
-        raise BadInputError(f"--near: the file is within the project or another git repository; {NOT_HERE}")
+        raise BadInputError(f"{option}: the file is within the project or another git repository; {NOT_HERE}")
     if project.params.source.kind == "manifest" and whole.is_relative_to(source if source.is_dir() else source.parent):
-        raise BadInputError(f"--near: the file is within the source's folder; {NOT_HERE}")
+        raise BadInputError(f"{option}: the file is within the source's folder; {NOT_HERE}")
+
+
+def keep_page(project: Project, page: Path, data: bytes, option: str = "--near") -> None:
+    """Write a page for its owner alone. Raises: BadInputError; then there is none."""
+    check_page(project, page, option)  # it may have come meanwhile
+    try:
+        write_atomically(page, data, mode=0o600)
+    except OSError as error:
+        raise BadInputError(f"{option}: the file cannot be written ({type(error).__name__}); name another one") from error
 
 
 @dataclass(frozen=True)
@@ -91,8 +100,7 @@ def write_page(project: Project, subjects: Sequence[str], images: Sequence[str],
     """
     check_page(project, page)
     state = _State.of(project, subjects, images)
-    question = {"leaving": list(state.leaving.records), "left_out": list(state.left_out), "share": share, "most": MOST}
-    answer = ask(project, state.layout, "near", project.layout.near, question)
+    answer = _asked(project, state, share)
     facts = NearFacts(
         plan=state.leaving.plan,
         leaving=len(state.leaving.records),
@@ -104,11 +112,7 @@ def write_page(project: Project, subjects: Sequence[str], images: Sequence[str],
         usual_bits=answer["usual_bits"],
         images=_images(project, state, answer["matches"]),
     )
-    check_page(project, page)  # it may have come meanwhile
-    try:
-        write_atomically(page, render_near(facts), mode=0o600)
-    except OSError as error:
-        raise BadInputError(f"--near: the file cannot be written ({type(error).__name__}); name another one") from error
+    keep_page(project, page, render_near(facts))
     return {
         "near": {
             "found": facts.found,
@@ -120,6 +124,28 @@ def write_page(project: Project, subjects: Sequence[str], images: Sequence[str],
             "sampled": facts.sampled,
         }
     }
+
+
+def _asked(project: Project, state: _State, share: float) -> dict[str, Any]:
+    """What `stages/near.py` says."""
+    question = {"leaving": list(state.leaving.records), "left_out": list(state.left_out), "share": share, "most": MOST}
+    answer: dict[str, Any] = ask(project, state.layout, "near", project.layout.near, question)
+    return answer
+
+
+def near_people(project: Project, subjects: Sequence[str], share: float) -> list[tuple[str, str]]:
+    """Of each image that looks like one of these people's: somebody else who has it, and whom of them it looks like.
+
+    At most `MOST` images, the nearest ones. Who is erased or named by an open request is left out. Raises: as `write_page`.
+    """
+    state = _State.of(project, subjects, [])
+    if not state.leaving.records:
+        return []
+    matches = _asked(project, state, share)["matches"]
+    everybody = pa.concat_tables([state.facts.private, state.facts.public]).select(["id", "subject"])
+    wanted = {match[name] for match in matches for name in ("other", "leaving")}
+    whose = {row["id"]: row["subject"] for row in everybody.filter(among(everybody["id"], wanted)).to_pylist()}
+    return [(whose[match["other"]], whose[match["leaving"]]) for match in matches]
 
 
 def _images(project: Project, state: _State, matches: Sequence[dict[str, Any]]) -> list[NearImage]:

@@ -217,6 +217,16 @@ class Layout:
         return self.root / "certificates"
 
     @property
+    def timestamps(self) -> Path:
+        """How asking the time-stamp authority goes: tries, the next one, the last problem."""
+        return self.private_state / "timestamps.json"
+
+    @property
+    def timestamps_lock(self) -> Path:
+        """Held by whoever asks the time-stamp authority."""
+        return self.private_state / "timestamps.lock"
+
+    @property
     def public_keys(self) -> Path:
         """Public keys that certificates are checked with; in git."""
         return self.root / "data" / "certificate-keys.pem"

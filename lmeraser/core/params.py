@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Annotated, Any, Literal, get_args
 
 import yaml
-from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationError, model_validator
+from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, ValidationError, model_validator
 
 from lmeraser.core.errors import ParamsError, SlotError
 from lmeraser.core.strict_yaml import strict_yaml
@@ -183,6 +183,18 @@ class Evaluate(Section):
     min_group: Annotated[int, Field(ge=2)]  # subjects; smaller groups show no number of their own
 
 
+AUTHORITY = re.compile(r"https?://[A-Za-z0-9.:\[\]-]+(/[!\"$-~]*)?")  # no user, password or fragment
+
+
+def _authority(url: str) -> str:
+    if not AUTHORITY.fullmatch(url):
+        raise ValueError(
+            "service.timestamp_url is no URL of a time-stamp authority; expected http(s)://HOST/PATH without user, password or "
+            "fragment, or null"
+        )
+    return url
+
+
 class Service(Section):
     approval: bool  # a person must approve a request before it takes effect
     accept_unknown: bool  # certify though stores hold objects that no known version of the pipeline names
@@ -194,6 +206,10 @@ class Service(Section):
     grace_s: NonNegative  # s from taking effect until a request is carried out; it may be withdrawn meanwhile
     audit_share: Annotated[int, Field(ge=0)]  # each day one stored file of so many is read whole; 0: none
     rebuild_share: Annotated[int, Field(ge=0)]  # of so many erasures one, chosen by a key, is rebuilt at once; 0: none
+    timestamp_url: (
+        Annotated[str, AfterValidator(_authority)] | None
+    )  # of an RFC 3161 authority that dates certificates; null: none
+    timestamp_roots: Annotated[str, Field(min_length=1)] | None  # its roots, a PEM file; null: what it answers is not judged here
 
 
 class Consent(Section):

@@ -8,6 +8,9 @@ from dataclasses import dataclass, field
 
 from lmeraser.erase.states import BLOCKED, CERTIFIED, FAILED, FINAL, PROPOSED
 
+ABOUT = (PERSON, IMAGE, CORRECTION) = "person", "image", "correction"  # what a request may name
+REPEATED = "a backup brought it back"  # the origin of a request of `lmeraser reapply`
+
 
 @dataclass(frozen=True)
 class RequestFacts:
@@ -15,6 +18,7 @@ class RequestFacts:
     effect_at: when the served model left the people out; certified_at: when its certificate was signed.
     words: why it is blocked, rejected or failed, redacted; late: past its due date, as of the page's time.
     records_removed, clusters_retrained, clusters_total: as planned or done, None where no plan is known.
+    about: what it names, of `ABOUT`, several with "and"; origin: why it is there though nobody sent it, None if somebody did.
     """
 
     request_id: str
@@ -28,6 +32,8 @@ class RequestFacts:
     records_removed: int | None = None
     clusters_retrained: int | None = None
     clusters_total: int | None = None
+    about: str = PERSON
+    origin: str | None = None
 
     @property
     def is_final(self) -> bool:

@@ -16,7 +16,7 @@ from jinja2 import Environment, FileSystemLoader, StrictUndefined
 from markupsafe import Markup, escape
 
 from lmeraser.report import drawing
-from lmeraser.report.facts import CertificateFacts, ReportFacts, RequestFacts, Work
+from lmeraser.report.facts import ABOUT, CertificateFacts, ReportFacts, RequestFacts, Work
 
 TEMPLATES = Path(__file__).parent / "templates"
 MOST_ROWS = 200  # of a table; more are counted
@@ -98,9 +98,19 @@ def tally(facts: ReportFacts) -> dict[str, Any]:
         "certified": states["done"],
         "open": states["open"] + states["failed"] + states["waits"],
         "late": sum(request.late for request in facts.requests),
+        "types": types_of(facts.requests),
+        "origins": dict(sorted(Counter(request.origin for request in facts.requests if request.origin).items())),
         "certificates": len(facts.certificates),
         "certificates_valid": valid,
         "chain": facts.chain.problem is None,
+    }
+
+
+def types_of(requests: Sequence[RequestFacts]) -> dict[str, int]:
+    """How many requests there are of each type, people first, whatever the requests' own order is."""
+    named = Counter(request.about for request in requests)
+    return {
+        about: named[about] for about in sorted(named, key=lambda about: [ABOUT.index(word) for word in about.split(" and ")])
     }
 
 

@@ -11,16 +11,19 @@ from typing import Any
 
 import numpy as np
 import pytest
-from builders import contents, refused
+from builders import contents, png, refused
 from fake_pipeline import CANARY, FakePipeline, fakes
 
 from flows.audit.notes import note_membership, note_rebuild
 from flows.report.gather import check_time, gather
+from flows.requests.repeats import Repeats, receive_again
+from lmeraser.core.digest import sha256
 from lmeraser.core.errors import BadInputError
 from lmeraser.data.tensors import read_note, write_tensors
 from lmeraser.erase.erased import load_key
+from lmeraser.erase.ledger_proposals import WITHDRAWN, Proposal
 from lmeraser.pipeline.locks import Comparison
-from lmeraser.report.facts import ReportFacts
+from lmeraser.report.facts import REPEATED, ReportFacts
 from lmeraser.report.page import render, tally, verdicts
 
 PERSON, OTHER = f"{CANARY}-2", f"{CANARY}-3"
@@ -109,6 +112,31 @@ def test_request_is_late_as_of_the_time_that_is_asked_for(pipeline: FakePipeline
     assert tally(facts_of(pipeline))["late"] == 0
     assert tally(facts_of(pipeline, "2999-01-01T00:00:00+00:00"))["late"] == 1
     assert [found.request_id for found in facts_of(pipeline, request.due_at).requests if found.late] == []
+
+
+def test_each_request_has_its_type_and_says_why_it_is_there_though_nobody_sent_it(pipeline: FakePipeline) -> None:
+    pipeline.forget(PERSON)
+    pipeline.submit(images=[sha256(png(30))])
+    pipeline.submit(f"{CANARY}-4", images=[sha256(png(31))])
+    pipeline.json("correct", "--sha256", sha256(png(50)), "--label", "two")
+    with pipeline.process() as project:
+        at = project.ledger.get(pipeline.requests()[0].request_id).due_at
+        name = load_key(pipeline.layout.private_state / "subject.key").pseudonym(f"{CANARY}-1")
+        project.ledger.propose([Proposal("00000000-0000-4000-8000-000000000009", (name,), WITHDRAWN, at, None)])
+        receive_again(project, [name], Repeats(("00000000-0000-4000-8000-000000000008",), 0, 1, 0))
+    facts = facts_of(pipeline)
+    assert [(request.about, request.origin) for request in facts.requests] == [
+        ("person", None),
+        ("image", None),
+        ("person and image", None),
+        ("correction", None),
+        ("person", WITHDRAWN),
+        ("person", REPEATED),
+    ]
+    count = tally(facts)
+    assert list(count["types"].items()) == [("person", 3), ("person and image", 1), ("image", 1), ("correction", 1)]
+    assert count["origins"] == {REPEATED: 1, WITHDRAWN: 1}
+    assert pipeline.json("report", "--output", str(pipeline.root / "x.html"))["types"] == count["types"]
 
 
 def test_what_people_typed_is_not_told(pipeline: FakePipeline) -> None:

@@ -52,7 +52,7 @@ def test_each_missing_param_is_refused_by_name(tmp_path: Path, name: str) -> Non
     assert f"param {name} is missing" in refused(ParamsError, lambda: load_params(path))
 
 
-TEXTS = ("source.path", "pretrain.model", "consent.column", "retention.column")
+TEXTS = ("source.path", "pretrain.model", "consent.column", "retention.column", "service.timestamp_roots")
 
 
 @pytest.mark.parametrize("name", [name for name in every_key() if name != "pretrain.kwargs"])

@@ -23,6 +23,7 @@ from lmeraser.report.facts import Accuracy, Branch, ClusterFacts, ReportFacts, W
 from lmeraser.report.frames import prompt_of
 from lmeraser.report.page import MOST_ROWS, TEMPLATES, coded, render, sisa_retrained, tally, verdicts
 
+KINDS = ("person", "image", "person and image", "correction")
 VOID = {"meta", "link", "img", "br"}
 
 
@@ -172,7 +173,7 @@ def test_every_template_is_shipped_with_the_package() -> None:
         shipped = tomllib.load(stream)["tool"]["setuptools"]["package-data"]["lmeraser.report"]
     files = [path for path in TEMPLATES.rglob("*") if path.is_file()]
     assert all(any(path.relative_to(TEMPLATES.parent).match(pattern) for pattern in shipped) for path in files)
-    assert len(files) == 4
+    assert len(files) == 5
 
 
 def test_page_of_nothing_says_what_is_missing() -> None:
@@ -245,3 +246,15 @@ def test_prompt_is_grey_where_nothing_is_added() -> None:
     frame[0, 0, 0], frame[0, 3, 3] = -2.0, 1.0
     image = np.asarray(Image.open(io.BytesIO(prompt_of("c00", frame).png)))
     assert (image[0, 0], image[1, 1], image[3, 3]) == (0, 128, 191)
+
+
+@given(st.permutations([*KINDS, *KINDS[:2]]), st.lists(st.sampled_from(("consent withdrawn", "expired")), max_size=3))
+def test_types_are_counted_in_one_order_whatever_the_order_of_the_requests(kinds: list[str], origins: list[str]) -> None:
+    of = [*origins, *[None] * (len(kinds) - len(origins))]
+    requests = [replace(request(n), about=about, origin=origin) for n, (about, origin) in enumerate(zip(kinds, of, strict=True))]
+    facts = replace(sound(), requests=tuple(requests))
+    said = Read(render(facts)).said
+    assert "By what they name: person 2, person and image 1, image 2, correction 1." in said
+    for origin in set(origins):
+        assert f"{origin} {origins.count(origin)}" in said.partition("Nobody sent these here: ")[2].partition(".")[0]
+    assert ("Nobody sent these here" in said) == bool(origins)
