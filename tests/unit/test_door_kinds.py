@@ -230,6 +230,22 @@ def test_proposal_is_accepted_though_nobody_can_tell_yet_whether_it_is_valid(
     assert way.states == {request_id: "quarantined"}
 
 
+def test_decline_ends_nothing_that_was_accepted_meanwhile(
+    way: Doorway, pipeline: FakePipeline, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    [request_id] = propose(pipeline, tmp_path, PERSON)
+    looked = deciding.own_request
+
+    def then_accepted(*given: Any) -> Any:
+        seen = looked(*given)
+        pipeline.json("approve", request_id, "--by", "A. Officer")
+        return seen
+
+    monkeypatch.setattr(deciding, "own_request", then_accepted)
+    assert "only one that is proposed" in way.line(decide(way, "decline", request_id=request_id), 409)
+    assert way.states == {request_id: "quarantined"}
+
+
 def test_proposal_is_no_clients_to_send_or_to_end(way: Doorway, pipeline: FakePipeline, tmp_path: Path) -> None:
     [request_id] = propose(pipeline, tmp_path, PERSON)
     token = way.token("acme", "submit", "read")
@@ -402,6 +418,7 @@ def test_any_change_of_a_body_is_read_or_refused_in_one_line_without_a_value(
     try:
         read = read_own(json.dumps(body).encode(), model)
         assert all(body[name] == value for name, value in read if value is not None)
+        assert body.keys() <= model.model_fields.keys()
     except RequestError as error:
         line = str(error)
         assert "expected" in line or "leave it out" in line
