@@ -1,5 +1,6 @@
 """A door before a project, without a network: what a client sends, and what it is answered."""
 
+import base64
 import contextlib
 import json
 from collections.abc import Iterator
@@ -8,6 +9,8 @@ from datetime import UTC, datetime
 from typing import Any
 
 import pytest
+from cryptography import x509
+from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PublicKey
 from sqlalchemy.pool import NullPool
 from starlette.testclient import TestClient
 
@@ -46,6 +49,18 @@ def a_request(subject: str, request_id: str = FIRST, **changes: Any) -> dict[str
     return {name: value for name, value in made.items() if value is not None}
 
 
+def bodies(subject: str, image: str, request_id: str = FIRST) -> dict[str, dict[str, Any]]:
+    """A whole body for each route that reads one, by its path. Args: image: a digest, of an image whose label is not `two`."""
+    return {
+        "/requests": a_request(subject, request_id),
+        "/images": {"subject_request_id": request_id, "sha256": [image]},
+        "/corrections": {"subject_request_id": request_id, "sha256": [image], "label": "two"},
+        "/requests/{request_id}/hold": {"until": "2030-01-31", "reason": "file 42"},
+        "/requests/{request_id}/extend": {"days": 30, "reason": "file 42"},
+        "/lookup": {"subject": subject},
+    }
+
+
 @dataclass
 class Doorway:
     door: Door
@@ -78,6 +93,14 @@ class Doorway:
         assert error["code"] == code
         assert "\n" not in error["message"]
         return str(error["message"])
+
+    def require_signed(self, answer: Answer) -> None:
+        """Raise InvalidSignature unless the certificate that the door shows signed exactly this body."""
+        certificate = x509.load_pem_x509_certificate(self.ask("GET", "/certificate.pem").content)
+        key = certificate.public_key()
+        assert isinstance(key, Ed25519PublicKey)
+        key.verify(base64.b64decode(answer.headers["X-OpenDSR-Signature"]), answer.content)
+        assert answer.headers["X-OpenDSR-Processor-Domain"] == "door.example"
 
     @property
     def states(self) -> dict[str, str]:

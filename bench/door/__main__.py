@@ -38,6 +38,7 @@ from flows.door.asgi import make_door
 from flows.door.guard import Door
 from flows.door.tokens import WINDOW, Failures
 from flows.project import Project
+from lmeraser.core.digest import sha256
 from lmeraser.core.layout import Layout
 from lmeraser.sources import open_source
 
@@ -82,7 +83,11 @@ def fuzz(root: Path, count: int, seed: int) -> Outcome:
     raw["service"]["approval"] = True
     params.write_text(yaml.safe_dump(raw, sort_keys=False))
     project = Project(Layout(root))
-    subjects = sorted(open_source(project.params.source, root).table()["subject"].unique())[:20]
+    source = open_source(project.params.source, root)
+    table = source.table()
+    subjects = sorted(table["subject"].unique())[:20]
+    images = [sha256(source.image(path)) for path in table["path"][:20]]
+    labels = sorted(table["label"].unique())
     door = Door(project, signing.own_signer(project.layout, URL), resolver=public)
     door.failures = Failures(itertools.count(0.0, WINDOW / 5).__next__)  # else most answers were 429
     now = datetime.now(UTC)
@@ -93,7 +98,7 @@ def fuzz(root: Path, count: int, seed: int) -> Outcome:
     log = (root.parent / "log").open("w+")  # a file: stages write into it too
     with log, contextlib.redirect_stderr(log), TestClient(make_door(project, door, courier=False), base_url=URL) as web:
         document = web.get("/openapi.json").json()
-        fuzzer = Fuzzer(document, seed, CANARY, ids, [*valid, "nonsense"], [*subjects, f"{CANARY}nobody"])
+        fuzzer = Fuzzer(document, seed, CANARY, ids, [*valid, "nonsense"], [*subjects, f"{CANARY}nobody"], images, labels)
         began = time.monotonic()
         for number in range(count):
             sent = fuzzer.draw()

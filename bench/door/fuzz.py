@@ -41,13 +41,23 @@ class Sent:
 class Fuzzer:
     """Draws requests. Args: document: the OpenAPI document; canary: what is planted, and must never come back.
 
-    ids: of requests that may exist; tokens: valid ones, among which it chooses; subjects: identities to send.
+    ids: of requests that may exist; tokens: valid ones, among which it chooses; subjects: identities to send; images: digests of
+    images that are there; labels: that records have.
     """
 
     def __init__(
-        self, document: dict[str, Any], seed: int, canary: str, ids: Sequence[str], tokens: Sequence[str], subjects: Sequence[str]
+        self,
+        document: dict[str, Any],
+        seed: int,
+        canary: str,
+        ids: Sequence[str],
+        tokens: Sequence[str],
+        subjects: Sequence[str],
+        images: Sequence[str] = (),
+        labels: Sequence[str] = (),
     ) -> None:
         self._dice = random.Random(seed)
+        self._images, self._labels = (*images, "0" * 64), (*labels, "nothing")
         self._canary, self._ids, self._tokens, self._subjects = canary, ids, tokens, subjects
         self._routes = [(path, method.upper(), told) for path, of in document["paths"].items() for method, told in of.items()]
         self._with_body = [route for route in self._routes if "requestBody" in route[2]]
@@ -125,14 +135,29 @@ class Fuzzer:
             least = schema.get("minItems", 0)
             count = self._dice.randrange(least, schema.get("maxItems", least + 3) + 1)
             return [self._value(schema["items"], name) for _ in range(count)]
-        known = {"subject_request_id": self._ids, "identity_value": self._subjects, "submitted_time": ("2026-11-01T00:00:00Z",)}
+        if kind == "integer":
+            return self._dice.randint(schema.get("minimum", 0), schema.get("maximum", 100))
+        return self._dice.choice(self._texts(name)) if kind == "string" else None
+
+    def _texts(self, name: str) -> Sequence[str]:
+        """What a field of this name may hold."""
+        if name in ("identity_value", "subject", "of"):
+            return self._subjects
+        known: dict[str, Sequence[str]] = {
+            "subject_request_id": self._ids,
+            "submitted_time": ("2026-11-01T00:00:00Z",),
+            "sha256": self._images,
+            "label": self._labels,
+            "until": ("2030-01-31", "2001-01-01", "2030-02-31"),
+            "reason": ("file 42", f"the case of {self._canary}"),
+        }
         addresses = (
             "https://public.example/told",
             "https://private.example/",
             "http://127.0.0.1/",
             "https://169.254.169.254/latest",
         )
-        return self._dice.choice(known.get(name, addresses)) if kind == "string" else None
+        return known.get(name, addresses)
 
     def _broken(self, value: Any) -> Any:
         """With one place changed."""

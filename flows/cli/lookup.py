@@ -43,14 +43,15 @@ def act(options: argparse.Namespace) -> Result:
         raise BadInputError("--key is for --check; leave it out")
     if options.signed and options.signed.exists():
         raise BadInputError("--signed: the file exists; name a new one")
-    from flows.requests.lookup import look_up, write_signed
+    from flows.requests.lookup import look_up, signed_answer
+    from lmeraser.core.files import write_atomically
 
     project = Project.find()
     if options.signed:
         project.ensure_subject_key()
     answer = look_up(project, options.subject, _digest(options))
     if options.signed:
-        write_signed(project, answer, options.signed)
+        write_atomically(options.signed, signed_answer(project, answer))
     told = answer.to_json()
     return told | ({"signed": str(options.signed)} if options.signed else {}), _lines(answer)
 

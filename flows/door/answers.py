@@ -6,6 +6,7 @@ door's own log, and the caller hears that it is not the caller's fault.
 """
 
 import errno
+import re
 import sqlite3
 from typing import Any
 
@@ -16,7 +17,7 @@ from starlette.responses import Response
 from flows.door import opendsr
 from flows.door.signing import Signer
 from lmeraser.core.digest import canonical_json
-from lmeraser.core.errors import BadInputError, LmeraserError, ProjectError
+from lmeraser.core.errors import BadInputError, LmeraserError, ParamsError, ProjectError
 from lmeraser.core.progress import say
 
 NO_STORE = {"Cache-Control": "no-store", "X-Content-Type-Options": "nosniff"}
@@ -25,6 +26,7 @@ WORDS = {
     404: "there is nothing at this address; see /openapi.json for what there is",
     405: "this method is not for this address; see /openapi.json for those that are",
 }
+OPTION = re.compile(r"--([a-z0-9-]+)")
 OPERATOR_S = (
     "the service cannot take this now, and its operator has been told; nothing is lost that was acknowledged: retry later"
 )
@@ -54,13 +56,19 @@ def as_refusal(error: Exception) -> RefusedError:
     if isinstance(error, HTTPException):
         line = WORDS.get(error.status_code, "the request is not valid HTTP for this address")
         return RefusedError(error.status_code, line, dict(error.headers or {}))
-    if isinstance(error, BadInputError) and not isinstance(error, ProjectError):
-        return RefusedError(400, str(error))
+    if isinstance(error, BadInputError) and not isinstance(error, ProjectError | ParamsError):
+        return RefusedError(400, by_fields(error))
     if isinstance(error, LmeraserError | OSError | sqlite3.Error):
         say(f"door: {_line(error)}")
         return RefusedError(503, OPERATOR_S, LATER)
     say(f"door: {type(error).__name__}; report it")  # no text: it may quote what was sent
     return RefusedError(500, "the service failed; nothing is lost that was acknowledged: retry later")
+
+
+def by_fields(error: LmeraserError) -> str:
+    """The line of an error that commands tell too, with fields of a body in the place of options."""
+    parts = str(error).split("`")
+    return "`".join(part if place % 2 else OPTION.sub(r"`\1`", part) for place, part in enumerate(parts))
 
 
 def _line(error: Exception) -> str:

@@ -22,7 +22,8 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 from flows.door.answers import RefusedError, as_refusal, handle, refused
 from flows.door.courier import Courier
 from flows.door.guard import Door
-from flows.door.requests import router, take_up
+from flows.door.requests import take_up
+from flows.door.routes import router
 from flows.project import Project
 from lmeraser.core.errors import LmeraserError
 from lmeraser.core.progress import say

@@ -7,17 +7,16 @@ never a value.
 """
 
 import base64
-import re
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from typing import Annotated, Any, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from pydantic import BaseModel, Field
 
+from flows.door.bodies import A_UUID, UUID, RequestId, Strict, read_body
 from lmeraser.core.errors import RequestError
-from lmeraser.core.strict_json import strict_json
 from lmeraser.erase.requests import Request
-from lmeraser.erase.states import CERTIFIED, status
+from lmeraser.erase.states import CERTIFIED, PROPOSED, status
 
 API_VERSION = "2.0"
 SUBJECT_ID, RAW = "controller_customer_id", "raw"
@@ -25,16 +24,11 @@ ERASURE = "erasure"
 MAX_BODY = 64 * 1024  # bytes; one person, a few callbacks
 MOST_CALLBACKS = 5
 AHEAD, BEHIND = timedelta(days=1), timedelta(days=3653)  # of submitted_time: two clocks differ, and one may go backwards
-UUID = re.compile(r"[0-9a-fA-F]{8}(?:-[0-9a-fA-F]{4}){3}-[0-9a-fA-F]{12}")
 RFC3339 = r"^\d{4}-\d\d-\d\d[Tt]\d\d:\d\d:\d\d(\.\d{1,9})?([Zz]|[+-]\d\d:\d\d)$"
 OPERATOR = "operator"  # whose the requests are that did not come through the door
 
 
-class _Strict(BaseModel):
-    model_config = ConfigDict(extra="forbid", strict=True, hide_input_in_errors=True)
-
-
-class Identity(_Strict):
+class Identity(Strict):
     """Who shall be forgotten."""
 
     identity_type: Literal["controller_customer_id"]
@@ -42,11 +36,11 @@ class Identity(_Strict):
     identity_format: Literal["raw"]
 
 
-class DataSubjectRequest(_Strict):
+class DataSubjectRequest(Strict):
     """An OpenDSR 2.0 request. `extensions` is accepted and dropped unread."""
 
     regulation: Literal["gdpr", "ccpa"]
-    subject_request_id: Annotated[str, Field(pattern=f"^{UUID.pattern}$")]
+    subject_request_id: RequestId
     subject_request_type: Literal["erasure"]
     subject_identities: Annotated[list[Identity], Field(min_length=1, max_length=1)]
     submitted_time: Annotated[str, Field(pattern=RFC3339, max_length=40)]
@@ -57,7 +51,7 @@ class DataSubjectRequest(_Strict):
 
 EXPECTED = {
     "regulation": "gdpr or ccpa",
-    "subject_request_id": "a UUID (8-4-4-4-12 hex digits)",
+    "subject_request_id": A_UUID,
     "subject_request_type": "erasure, the only type that this processor supports",
     "subject_identities": "a list with one identity; send one request for each person",
     "identity_type": f"{SUBJECT_ID}, the only identity that this processor knows",
@@ -81,32 +75,10 @@ class Erasure:
 
 def read_request(body: bytes, now: datetime) -> Erasure:
     """Read the body of `POST /requests`. Raises: RequestError naming the field and what was expected, and no value."""
-    try:
-        raw = strict_json(body)
-    except ValueError as error:
-        raise RequestError("the body is not valid JSON (UTF-8, each field once); expected an OpenDSR 2.0 request") from error
-    if not isinstance(raw, dict):
-        raise RequestError("the body is not a JSON object; expected an OpenDSR 2.0 request")
-    try:
-        read = DataSubjectRequest.model_validate(raw)
-    except ValidationError as error:
-        raise RequestError(_line(error)) from None
+    read = read_body(body, DataSubjectRequest, EXPECTED, "an OpenDSR 2.0 request")
     _check_time(read.submitted_time, now)
     callbacks = tuple(dict.fromkeys(read.status_callback_urls or ()))
     return Erasure(read.subject_request_id.lower(), read.subject_identities[0].identity_value, callbacks)
-
-
-def _line(error: ValidationError) -> str:
-    """The first problem in plain English. A place is told by fields that we know: an unknown one may hold anything."""
-    first = error.errors(include_url=False, include_context=False, include_input=False)[0]
-    known = [str(part) for part in first["loc"] if part in EXPECTED]
-    field = known[-1] if known else "the request"
-    if first["type"] == "extra_forbidden":
-        where = "an identity" if "subject_identities" in known else "the request"
-        return f"{where} has a field that OpenDSR 2.0 does not define; leave it out (what is yours goes into `extensions`)"
-    if first["type"] == "missing":
-        return f"{field} is missing; expected {EXPECTED[field]}"
-    return f"{field} is not supported or not valid; expected {EXPECTED.get(field, 'an OpenDSR 2.0 request')}"
 
 
 def _check_time(text: str, now: datetime) -> None:
@@ -149,6 +121,15 @@ class Received(BaseModel):
     encoded_request: str
     subject_request_id: str
     api_version: str
+
+
+class Acknowledged(BaseModel):
+    """To a request that is not OpenDSR's: as the protocol acknowledges its own, without the body."""
+
+    controller_id: str
+    expected_completion_time: str
+    received_time: str
+    subject_request_id: str
 
 
 class RequestStatus(BaseModel):
@@ -199,6 +180,34 @@ def received(request: Request, controller: str, body: bytes) -> dict[str, Any]:
     }
 
 
+def acknowledged(request: Request, controller: str) -> dict[str, Any]:
+    """As `received`, to a request of another kind."""
+    return {
+        "controller_id": controller,
+        "expected_completion_time": request.due_at,
+        "received_time": request.received_at,
+        "subject_request_id": request.request_id,
+    }
+
+
+def proposal(request: Request, cause: str) -> dict[str, Any]:
+    """One of what is proposed. Args: cause: why, one of `ledger_proposals.WHY`."""
+    return {
+        "subject_request_id": request.request_id,
+        "proposed_for": cause,
+        "received_time": request.received_at,
+        "expected_completion_time": request.due_at,
+        "waits_until": _waits_until(request),
+    }
+
+
+def _waits_until(request: Request) -> str | None:
+    """Of one in its grace or proposed: from when on it is carried out, or accepted by itself."""
+    if request.ready_at is None or request.batch_id is not None or request.state not in (PROPOSED, "quarantined"):
+        return None
+    return datetime.fromtimestamp(request.ready_at, UTC).isoformat(timespec="seconds")
+
+
 def results_url(base_url: str, request_id: str) -> str:
     return f"{base_url}/requests/{request_id}/certificate"
 
@@ -212,7 +221,7 @@ def request_status(request: Request, controller: str, domain: str, base_url: str
         "subject_request_id": request.request_id,
         "request_status": status(request.state),
         "api_version": API_VERSION,
-        "extensions": {domain: {"state": request.state, "reason": request.reason}},
+        "extensions": {domain: {"state": request.state, "reason": request.reason, "waits_until": _waits_until(request)}},
     }
     return made | ({"results_url": results_url(base_url, request.request_id)} if request.state == CERTIFIED else {})
 
@@ -242,18 +251,3 @@ def callback(request: Request, controller: str, told: str, url: str, base_url: s
 def problem(code: int, message: str) -> dict[str, Any]:
     """The protocol's error object."""
     return {"error": {"code": code, "message": message}}
-
-
-def request_schema() -> dict[str, Any]:
-    """The request's JSON schema, whole: an OpenAPI document resolves no reference within it."""
-    schema = DataSubjectRequest.model_json_schema()
-    definitions = schema.pop("$defs")
-
-    def whole(value: Any) -> Any:
-        if isinstance(value, dict):
-            name = value.get("$ref", "").rpartition("/")[2]
-            return whole(definitions[name]) if name else {key: whole(entry) for key, entry in value.items()}
-        return [whole(entry) for entry in value] if isinstance(value, list) else value
-
-    inlined: dict[str, Any] = whole(schema)
-    return inlined

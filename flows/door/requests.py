@@ -1,28 +1,25 @@
-"""The routes for requests: each with the scopes that it needs, in one table. `router(door)` gives them to an application.
+"""What a client asks of requests: OpenDSR's erasures come in, are in effect, are told and are cancelled.
 
-An application that takes the router also takes `answers.handle` for its errors (`flows/door/asgi.py`).
+Requests of our other kinds (`kinds`) come in by the same way, from `receive` on.
 """
 
-from collections.abc import Awaitable, Callable, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable
 from functools import partial
-from typing import Any
 
-from fastapi import APIRouter
 from fastapi import Request as HttpRequest
-from pydantic import BaseModel
 from starlette.concurrency import run_in_threadpool
 from starlette.responses import Response
 
 from flows.door import addresses, opendsr, outbox
 from flows.door.answers import NO_STORE, RefusedError, signed
-from flows.door.guard import Door, Needs, let_in, whole_body
-from flows.door.opendsr import Cancelled, Discovery, Erasure, ErrorAnswer, Received, RequestStatus
-from flows.door.tokens import APPROVE, AUDIT, READ, SUBMIT, Client
+from flows.door.guard import Door, whole_body
+from flows.door.opendsr import Erasure
+from flows.door.tokens import AUDIT, READ, Client
 from flows.project import Project
-from flows.requests import intake
+from flows.requests import intake, pauses
+from flows.requests.intake import Named
 from flows.requests.quarantine import solve_newest
-from flows.service.client import announce, resume_waiting
+from flows.service.client import announce
 from lmeraser.core.errors import BlockedError, LmeraserError, RequestError
 from lmeraser.core.progress import say
 from lmeraser.erase.facts import normalise_subjects
@@ -30,7 +27,12 @@ from lmeraser.erase.requests import Request
 from lmeraser.erase.states import CERTIFIED, status
 
 IN_USE = "this subject_request_id is in use; nothing was done: send the request again with a new id"
-OTHER = "this subject_request_id was received for another identity; nothing was done: send a new id for a new request"
+OTHER = (
+    "this subject_request_id was received for another identity, or for a request of another kind; nothing was done: send a new "
+    "id for a new request"
+)
+ONLY = "only a pending one, or one within its grace, can be cancelled"
+NOBODY = Named((), ())
 
 
 def own_request(door: Door, client: Client, request_id: str, everybody_s: bool) -> tuple[Request, str]:
@@ -58,33 +60,43 @@ async def _check_callbacks(door: Door, client: Client, erasure: Erasure) -> None
         await addresses.check(url, door.resolver, door.open_http)
 
 
-def receive(door: Door, client: Client, erasure: Erasure) -> Request:
-    """Commit the request to the ledger, or recognise it. Raises: RefusedError if its id is another's, or about another person."""
-    project, subjects = door.now(), normalise_subjects([erasure.subject])
-    known = project.ledger.find(erasure.request_id)
-    if known is not None and outbox.owner(door.store, erasure.request_id) is None:  # it came by the command line
+def receive(door: Door, client: Client, request_id: str, commit: Callable[[Project], Request]) -> Request:
+    """Commit a request to the ledger, or recognise it. Args: commit: does it, and raises RequestError if it cannot.
+
+    Raises: RefusedError if its id is another's, or about something else; RequestError.
+    """
+    project = door.now()
+    known = project.ledger.find(request_id)
+    if known is not None and outbox.owner(door.store, request_id) is None:  # it came by the command line
         raise RefusedError(409, IN_USE)
-    if not outbox.claim(door.store, erasure.request_id, client.name):
+    if not outbox.claim(door.store, request_id, client.name):
         raise RefusedError(409, IN_USE)
     try:
-        request = intake.receive(project, subjects, erasure.request_id, False)
+        return commit(project)
     except RequestError as error:
-        if known is not None or project.ledger.find(erasure.request_id) is not None:
+        if known is not None or project.ledger.find(request_id) is not None:
             raise RefusedError(409, OTHER) from error
         raise
+
+
+def _receive_erasure(door: Door, client: Client, erasure: Erasure) -> Request:
+    subjects = normalise_subjects([erasure.subject])
+    request = receive(
+        door, client, erasure.request_id, lambda project: intake.receive(project, subjects, erasure.request_id, False)
+    )
     if erasure.callbacks:
-        first = project.ledger.events(erasure.request_id)[0].seq
+        first = door.home.ledger.events(erasure.request_id)[0].seq
         outbox.subscribe(door.store, erasure.request_id, erasure.callbacks, first - 1)
     return request
 
 
-def take_effect(door: Door, request: Request, subjects: Sequence[str]) -> None:
+def take_effect(door: Door, request: Request, named: Named = NOBODY) -> None:
     """Validated, and in effect at once, as `lmeraser submit` does it. That it is refused is its state, and not told here.
 
     Whatever happens: the request is in the ledger, and its acknowledgement is true.
     """
     try:
-        door.alone(lambda project: intake.accept(project, request, subjects, solved=False))
+        door.alone(lambda project: intake.accept(project, request, named.subjects, solved=False, images=named.images))
     except (RequestError, BlockedError):
         return
     except LmeraserError as error:
@@ -99,7 +111,7 @@ def take_up(door: Door) -> None:
     """Put in effect what was received before and could not be then."""
     waiting = [request for request in door.home.ledger.all(open_only=True) if request.state == "received"]
     for request in waiting:
-        take_effect(door, request, [])
+        take_effect(door, request)
     if waiting:
         solve_head(door)
 
@@ -120,58 +132,54 @@ async def submit(door: Door, client: Client, http: HttpRequest, _: str) -> Respo
     body = await whole_body(http)
     erasure = opendsr.read_request(body, door.clock())
     await _check_callbacks(door, client, erasure)
-    request = await run_in_threadpool(receive, door, client, erasure)
-    if READ in client.scopes:
-        await run_in_threadpool(take_effect, door, request, [erasure.subject])
-        door.later(partial(solve_head, door))
-    else:  # how long it takes tells whether the person is known: such a client does not wait for it
-        door.later(partial(_effect_then_head, door, request, [erasure.subject]))
+    request = await run_in_threadpool(_receive_erasure, door, client, erasure)
+    await let_take_effect(door, client, request, Named([erasure.subject], ()))
     return signed(door.signer, 201, opendsr.received(request, client.name, body))
 
 
-def _effect_then_head(door: Door, request: Request, subjects: Sequence[str]) -> None:
-    take_effect(door, request, subjects)
+async def let_take_effect(door: Door, client: Client, request: Request, named: Named = NOBODY) -> None:
+    """Put a request in effect, before the answer where the client may read it. Args: named: what it names, in clear."""
+    if READ in client.scopes:
+        await run_in_threadpool(take_effect, door, request, named)
+        door.later(partial(solve_head, door))
+    else:  # how long it takes tells whether the person is known: such a client does not wait for it
+        door.later(partial(_effect_then_head, door, request, named))
+
+
+def _effect_then_head(door: Door, request: Request, named: Named) -> None:
+    take_effect(door, request, named)
     solve_head(door)
 
 
 # Everything else
 
 
-def _status(door: Door, request: Request, controller: str) -> Response:
+def standing(door: Door, request: Request, controller: str) -> Response:
     return signed(door.signer, 200, opendsr.request_status(request, controller, door.signer.domain, door.signer.base_url))
 
 
 async def tell(door: Door, client: Client, _: HttpRequest, request_id: str) -> Response:
-    return _status(door, *await run_in_threadpool(own_request, door, client, request_id, AUDIT in client.scopes))
+    return standing(door, *await run_in_threadpool(own_request, door, client, request_id, AUDIT in client.scopes))
 
 
 async def cancel(door: Door, client: Client, _: HttpRequest, request_id: str) -> Response:
+    """A pending request ends, as the protocol has it; and one in its grace is withdrawn."""
+
     def act(project: Project) -> Request:
         request, _ = own_request(door, client, request_id, False)
-        if status(request.state) != "pending":
-            raise RefusedError(409, f"the request is {status(request.state)}; only a pending one can be cancelled")
+        in_grace = request.in_grace(project.ledger.time())
+        if status(request.state) != "pending" and not in_grace:
+            raise RefusedError(409, f"the request is {status(request.state)}; {ONLY}")
         try:
+            if in_grace:
+                return pauses.withdraw(project, request.request_id)
             return intake.cancel(project, request.request_id, by="the controller")
         except RequestError as error:  # it went on meanwhile
-            raise RefusedError(409, "the request is in progress; only a pending one can be cancelled") from error
+            raise RefusedError(409, f"the request is in progress; {ONLY}") from error
 
     request = await run_in_threadpool(door.alone, act)
+    door.later(partial(solve_head, door))  # of who else is in quarantine
     return signed(door.signer, 202, opendsr.cancelled(request, client.name, door.clock()))
-
-
-async def approve(door: Door, client: Client, _: HttpRequest, request_id: str) -> Response:
-    def act(project: Project) -> tuple[Request, str]:
-        request, controller = own_request(door, client, request_id, True)
-        if not intake.needs_approval(project, request):
-            raise RefusedError(409, "the request does not wait for approval; nothing was done")
-        approved = intake.approve(project, request.request_id, client.name, solved=False)
-        if not resume_waiting(project.layout, request.request_id, client.name):
-            announce(project.layout, request.request_id)
-        return approved, controller
-
-    approved, controller = await run_in_threadpool(door.alone, act)
-    door.later(partial(solve_head, door))
-    return _status(door, approved, controller)
 
 
 async def certificate(door: Door, client: Client, _: HttpRequest, request_id: str) -> Response:
@@ -185,85 +193,3 @@ async def certificate(door: Door, client: Client, _: HttpRequest, request_id: st
     envelope, name = await run_in_threadpool(read)
     named = {"Content-Disposition": f'attachment; filename="{name}"'}  # a verifier asks for the name that it was issued under
     return Response(envelope, 200, NO_STORE | named | door.signer.headers(envelope), "application/json")
-
-
-async def ledger_head(door: Door, *_: object) -> Response:
-    sequence, digest = await run_in_threadpool(door.home.ledger.head)
-    return signed(door.signer, 200, {"sequence": sequence, "sha256": digest})
-
-
-# The table
-
-
-class LedgerHead(BaseModel):
-    sequence: int
-    sha256: str
-
-
-@dataclass(frozen=True)
-class Route:
-    """Attributes: act: gets door, client, request and the path's id; needs: scopes; errors: codes beside 401, 403, 429, 503."""
-
-    method: str
-    path: str
-    act: Callable[[Door, Client, HttpRequest, str], Awaitable[Response]]
-    needs: Needs
-    code: int
-    summary: str
-    model: type[BaseModel] | None
-    errors: tuple[int, ...] = ()
-
-
-OF_ID = "/requests/{request_id}"
-READERS: Needs = (frozenset({READ}), frozenset({AUDIT}))
-ROUTES = (
-    Route("POST", "/requests", submit, (frozenset({SUBMIT}),), 201, "send a request", Received, (400, 409, 413, 415)),
-    Route("GET", OF_ID, tell, READERS, 200, "where a request stands", RequestStatus, (400, 404)),
-    Route("DELETE", OF_ID, cancel, (frozenset({SUBMIT, READ}),), 202, "end a pending request", Cancelled, (400, 404, 409)),
-    Route(
-        "POST", f"{OF_ID}/approve", approve, (frozenset({APPROVE}),), 200, "let it take effect", RequestStatus, (400, 404, 409)
-    ),
-    Route("GET", f"{OF_ID}/certificate", certificate, READERS, 200, "the erasure's certificate", None, (400, 404)),
-    Route("GET", "/ledger/head", ledger_head, (frozenset({AUDIT}),), 200, "the ledger's last event", LedgerHead),
-)
-
-
-def _endpoint(door: Door, route: Route) -> Callable[..., Awaitable[Response]]:
-    async def of_id(http: HttpRequest, request_id: str) -> Response:
-        return await route.act(door, await let_in(door, http, route.needs), http, request_id)
-
-    async def plain(http: HttpRequest) -> Response:
-        return await route.act(door, await let_in(door, http, route.needs), http, "")
-
-    return of_id if "{" in route.path else plain
-
-
-def _documented(route: Route) -> dict[str, Any]:
-    """What OpenAPI says of a route."""
-    answers: dict[int, dict[str, Any]] = {code: {"model": ErrorAnswer} for code in (401, 403, 429, 503, *route.errors)}
-    answers[route.code] = {"model": route.model} if route.model else {"content": {"application/json": {}}}
-    extra: dict[str, Any] = {"security": [{"token": []}]}
-    if route.act is submit:
-        extra["requestBody"] = {"required": True, "content": {"application/json": {"schema": opendsr.request_schema()}}}
-    return {"responses": answers, "openapi_extra": extra, "status_code": route.code, "summary": route.summary}
-
-
-def router(door: Door) -> APIRouter:
-    """The protocol's routes and ours, without a prefix. Errors are raised for `answers.handle`."""
-    made = APIRouter(default_response_class=Response)
-
-    @made.get("/discovery", responses={200: {"model": Discovery}}, summary="what this processor supports")
-    async def discovery() -> Response:
-        return signed(door.signer, 200, opendsr.discovery(door.signer.base_url))
-
-    pem: dict[int | str, dict[str, Any]] = {200: {"content": {"application/x-pem-file": {}}}}
-
-    @made.get("/certificate.pem", responses=pem, summary="the certificate that answers and callbacks are signed with")
-    async def signing_certificate() -> Response:
-        return Response(door.signer.certificate, 200, NO_STORE, "application/x-pem-file")
-
-    for route in ROUTES:
-        made.add_api_route(
-            route.path, _endpoint(door, route), methods=[route.method], name=route.act.__name__, **_documented(route)
-        )
-    return made

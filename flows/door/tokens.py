@@ -21,10 +21,10 @@ from lmeraser.core.errors import BadInputError
 
 SUBMIT, READ, APPROVE, AUDIT = "submit", "read", "approve", "audit"
 SCOPES = {
-    SUBMIT: "send requests; with read, end those that are pending",
+    SUBMIT: "send requests; with read, correct records, and end requests that are pending or in their grace",
     READ: "see the client's own requests and their certificates, and name callbacks",
-    APPROVE: "let any request take effect that waits for approval",
-    AUDIT: "see every request, every certificate and the ledger's head",
+    APPROVE: "decide about any request: accept or decline what is proposed or waits for approval, hold, release, extend",
+    AUDIT: "see every request, every certificate, what is proposed and the ledger's head; ask whether somebody is in the model",
 }
 CLIENT = re.compile(r"[a-z0-9](?:[a-z0-9.-]{0,38}[a-z0-9])?")
 TOKEN = re.compile(r"lmeraser_([0-9a-f]{8})_([A-Za-z0-9_-]{43})")

@@ -247,9 +247,9 @@ def _was_set_aside(project: Project, request: Request) -> bool:
     return bool(blocked) and blocked[-1].get("why") == TOGETHER
 
 
-def cancel(project: Project, request_id: str, by: str = "the operator") -> Request:
-    """End a request for which nothing was done yet. Raises: RequestError if something was."""
-    project.ledger.cancel(request_id, by)
+def cancel(project: Project, request_id: str, by: str = "the operator", only: str | None = None) -> Request:
+    """End a request for which nothing was done yet. Args: only: in this state. Raises: RequestError if something was."""
+    project.ledger.cancel(request_id, by, only)
     refresh(project)
     return project.ledger.get(request_id)
 
@@ -268,9 +268,10 @@ def take_effect(project: Project, request: Request, solved: bool = True) -> Requ
     return project.ledger.get(request.request_id)
 
 
-def accept_all(project: Project, requests: Sequence[Request]) -> None:
+def accept_all(project: Project, requests: Sequence[Request], solved: bool = True) -> None:
     """Validate received requests and put in effect, at once, all that are valid and wait for no approval.
 
+    Args: solved: as of `take_effect`.
     Raises: ProjectError if nobody can tell of one whether it is valid; the others are in effect, and it stays received.
     """
     problem: ProjectError | None = None
@@ -286,7 +287,7 @@ def accept_all(project: Project, requests: Sequence[Request]) -> None:
     if ready:
         folder = refresh(project, accepting=ready)
         _in_effect(project, ready)
-        solve_if_possible(project, folder)
+        solve_if_possible(project, folder if solved else None)
     if problem:
         raise problem
 

@@ -1,14 +1,12 @@
 """Is a person, or an image, in the model that is served? By the pseudonym alone, and of nobody else."""
 
 from datetime import UTC, datetime
-from pathlib import Path
 
 import pyarrow as pa
 import pyarrow.compute as pc
 
 from flows.project import Project
 from flows.requests.quarantine import whole_layout
-from lmeraser.core.files import write_atomically
 from lmeraser.data.columns import among
 from lmeraser.data.records import TRAIN
 from lmeraser.erase.erased import SubjectKey
@@ -57,8 +55,8 @@ def _certified_at(project: Project, request: Request) -> str | None:
     return next((event.at for event in project.ledger.events(request.request_id) if event.kind == CERTIFIED), None)
 
 
-def write_signed(project: Project, answer: Answer, path: Path) -> None:
-    """Sign an answer with the key of the certificates. Raises: ProjectError, VerificationError."""
+def signed_answer(project: Project, answer: Answer) -> bytes:
+    """A DSSE envelope by the key of the certificates. Raises: ProjectError, VerificationError."""
     layout = project.layout
     context = Context(
         load_or_create_project_id(layout.project_id),
@@ -66,4 +64,4 @@ def write_signed(project: Project, answer: Answer, path: Path) -> None:
         datetime.now(UTC).isoformat(timespec="seconds"),
     )
     signer = load_or_create_signer(signing_key_path(layout.private_state), layout.public_keys)
-    write_atomically(path, sign_answer(answer, context, signer))
+    return sign_answer(answer, context, signer)

@@ -75,7 +75,9 @@ def end_of(until: str, now: float) -> float:
         raise BadInputError("--until is no date; expected the last day of the hold as YYYY-MM-DD, in UTC") from error
     today = datetime.fromtimestamp(now, UTC).date()
     if not today <= day <= today + timedelta(days=FARTHEST):
-        raise BadInputError(f"--until is {day}; expected a day from today ({today}, UTC) on, at most ten years ahead")
+        raise BadInputError(
+            f"--until is past, or far ahead; expected a day from today ({today}, UTC) on, at most ten years ahead"
+        )
     return datetime.combine(day + timedelta(days=1), time(), UTC).timestamp()
 
 

@@ -304,19 +304,20 @@ def say_before_build(project: Project) -> None:
         say("they are so many (consent.most_share) that none is accepted by itself: is the source whole?")
 
 
-def accept(project: Project, ids: Sequence[str], by: str) -> list[Request]:
+def accept(project: Project, ids: Sequence[str], by: str, solved: bool = True) -> list[Request]:
     """Let a person accept proposals: they are received, and in effect at once where they are valid. All are proposals, or none
     is accepted.
 
+    Args: solved: as of `intake.take_effect`.
     Raises: BadInputError; ProjectError if nobody can tell of one whether it is valid: it is received, and looked at again.
     """
     who = intake.approver(by)
     project.ledger.accept_proposals(ids, who)
-    intake.accept_all(project, [project.ledger.get(request_id) for request_id in ids])
+    intake.accept_all(project, [project.ledger.get(request_id) for request_id in ids], solved)
     for request_id in ids:
         request = project.ledger.get(request_id)
         if intake.needs_approval(project, request):
-            intake.approve(project, request_id, who)
+            intake.approve(project, request_id, who, solved)
     return [project.ledger.get(request_id) for request_id in ids]
 
 

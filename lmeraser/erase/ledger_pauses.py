@@ -63,10 +63,12 @@ class Pauses(Transactions):
                 _require_grace(row, self._clock())
             self._end(connection, request_id, "withdrawn", "withdrawn")
 
-    def cancel(self, request_id: str, by: str = "the operator") -> None:
-        """End a request for which nothing was done yet. Raises: RequestError if something was."""
+    def cancel(self, request_id: str, by: str = "the operator", only: str | None = None) -> None:
+        """End a request for which nothing was done yet. Args: only: in this state. Raises: RequestError if something was."""
         with transaction(self._engine) as connection:
             row = self._known(connection, request_id)
+            if only and row.state != only:
+                raise RequestError(f"request {request_id} is {row.state}; only one that is {only} can be ended so")
             if row.state in FINAL or _is_begun(row):
                 raise RequestError(f"request {request_id} is {row.state}; only one that nothing was done for can be cancelled")
             self._end(connection, request_id, "cancelled", f"cancelled by {by}")

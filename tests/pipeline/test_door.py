@@ -12,9 +12,11 @@ from typing import Any
 import httpx
 import preloading
 import pytest
-from doorway import FIRST, a_request
+from doorway import FIRST, SECOND, a_request
 from receiver import Receiver, listening
 from sandbox import CANARY, Sandbox
+
+from lmeraser.data.records import read_records
 
 pytestmark = pytest.mark.slow
 
@@ -35,6 +37,12 @@ def opened(project: Sandbox, log: Path) -> tuple["subprocess.Popen[bytes]", str]
     raise AssertionError(log.read_text())
 
 
+def image_of(project: Sandbox, person: str) -> str:
+    """The digest of one of a person's images."""
+    parts = (project.root / "artifacts" / "split" / "private").glob("*.parquet")
+    return next(record.sha256 for part in parts for record in read_records(part) if record.subject == person)
+
+
 def until_told(receiver: Receiver, count: int) -> list[dict[str, Any]]:
     for _ in range(600):
         if len(receiver.got) >= count:
@@ -53,7 +61,10 @@ def test_request_by_http_ends_certified_and_its_client_is_told(project: Sandbox,
         try:
             sent = web.post("/v2/requests", json=a_request(person, status_callback_urls=[receiver.url]))
             assert sent.status_code == 201, sent.text
-            assert project.json("resume")["finished"][0]["state"] == "certified", "the scan found nothing of the person"
+            sent = web.post("/v2/images", json={"subject_request_id": SECOND, "sha256": [image_of(project, project.people()[1])]})
+            assert sent.status_code == 201, sent.text
+            finished = {request["request_id"]: request["state"] for request in project.json("resume")["finished"]}
+            assert finished == dict.fromkeys((FIRST, SECOND), "certified"), "the scan found nothing of person and image"
             told = until_told(receiver, 2)
             status = web.get(f"/v2/requests/{FIRST}").json()
             certificate = web.get(f"/v2/requests/{FIRST}/certificate")
@@ -66,7 +77,9 @@ def test_request_by_http_ends_certified_and_its_client_is_told(project: Sandbox,
     file.write_bytes(certificate.content)
     project.json("verify", str(file), "--key", "data/certificate-keys.pem")
     heard = [json.loads(line) for line in (tmp_path / "hook").read_text().splitlines()]
-    assert [event["event"] for event in heard] == ["received", "in_effect", "certified"]
+    for request_id in (FIRST, SECOND):
+        theirs = [event["event"] for event in heard if event["request_id"] == request_id]
+        assert theirs == ["received", "in_effect", "certified"]
     for text in (log.read_text(), (tmp_path / "hook").read_text(), json.dumps(told), json.dumps(status), certificate.text):
         assert CANARY not in text
     assert CANARY.encode() not in (project.root / ".lmeraser" / "door.db").read_bytes()

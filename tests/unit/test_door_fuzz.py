@@ -5,13 +5,16 @@ from collections import Counter
 
 import httpx
 import pytest
+from builders import png
 from doorway import FIRST, SECOND, doorway
 from fake_pipeline import CANARY, FakePipeline
 
 from bench.door.fuzz import Fuzzer, Sent, fault
 from flows.door.tokens import WINDOW, Failures
+from lmeraser.core.digest import sha256
 
 SUBJECTS = [f"{CANARY}-1", f"{CANARY}-nobody"]
+IMAGES = [sha256(png(seed)) for seed in (20, 31, 100)]
 
 
 def test_whatever_is_sent_is_answered_by_one_line_or_as_documented(
@@ -25,7 +28,7 @@ def test_whatever_is_sent_is_answered_by_one_line_or_as_documented(
             way.token("officer", "approve", "audit"),
             "nonsense",
         ]
-        fuzzer = Fuzzer(document, 0, CANARY, [FIRST, SECOND, FIRST.upper()], tokens, SUBJECTS)
+        fuzzer = Fuzzer(document, 0, CANARY, [FIRST, SECOND, FIRST.upper()], tokens, SUBJECTS, IMAGES, ["one", "two"])
         way.door.failures = Failures(itertools.count(0.0, WINDOW / 5).__next__)
         codes: Counter[int] = Counter()
         for _ in range(600):
