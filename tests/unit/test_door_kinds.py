@@ -17,7 +17,7 @@ from hypothesis import strategies as st
 
 from flows.door import deciding
 from flows.door.bodies import Correction, Extension, Hold, Images, Question, Strict, read_own
-from flows.door.requests import take_up
+from flows.door.requests import own_request, take_up
 from lmeraser.core.digest import sha256
 from lmeraser.core.errors import RequestError
 from lmeraser.erase.ledger_proposals import WITHDRAWN
@@ -234,10 +234,9 @@ def test_decline_ends_nothing_that_was_accepted_meanwhile(
     way: Doorway, pipeline: FakePipeline, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     [request_id] = propose(pipeline, tmp_path, PERSON)
-    looked = deciding.own_request
 
     def then_accepted(*given: Any) -> Any:
-        seen = looked(*given)
+        seen = own_request(*given)
         pipeline.json("approve", request_id, "--by", "A. Officer")
         return seen
 
