@@ -1,4 +1,4 @@
-"""A file that a corrected record came into holds nobody who left, and is of no state that is left: no store keeps what nothing names."""
+"""A file that a corrected record came into, as it was, is of no state that is left: no store keeps what nothing names any more."""
 
 from collections.abc import Iterator
 from contextlib import contextmanager
