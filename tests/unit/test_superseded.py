@@ -1,4 +1,4 @@
-"""A file that a corrected record came into, as it was, is of no state that is left: no store keeps what nothing names any more."""
+"""A file that a corrected record came into, as it was, is of no state that is left: nothing keeps what nothing names any more."""
 
 from collections.abc import Iterator
 from contextlib import contextmanager
