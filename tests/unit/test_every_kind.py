@@ -86,6 +86,8 @@ def test_after_requests_of_every_kind_and_kills_the_project_is_one_that_had_the_
         @example([("label", 20, 5, []), ("subject", 50, 1, None), ("person", 31, 5, [])])
         # With shards, what was made of the file that the record came into was left in the remote, and nothing named it.
         @example([("subject", 20, 3, []), ("person", 31, 1, [])])
+        # The draft of a question to the network was left, and the scan found the record's id in it for ever.
+        @example([("image", 31, 3, [8])])
         @settings(
             max_examples=examples or 1,
             phases=[*Phase][: None if examples else 1],
