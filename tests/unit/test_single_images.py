@@ -213,9 +213,8 @@ def test_image_is_out_of_what_is_served_before_anything_is_retrained(pipeline: F
 
 def test_killed_while_the_network_is_asked_an_erasure_leaves_no_id_that_keeps_it_open(pipeline: FakePipeline) -> None:
     """Found here: the draft of the question stayed, and every scan refused for it."""
-    pipeline.submit(images=[digest_of(31)], solved=False)
     with killing(pipeline.root.parent, place=r"os\.\w+ .*/\.lmeraser/(\.writing-|moves-)[^/]*") as kill:
-        pipeline.resume()
+        pipeline.submit(images=[digest_of(31)], solved=False)
     assert kill.dead
     pipeline.resume()
     assert [request.state for request in pipeline.requests()] == [CERTIFIED]
