@@ -139,12 +139,12 @@ def clear_demo(layout: Layout) -> int:
 
 
 def clear_artifacts(layout: Layout, manifests: Manifests) -> int:
-    """Files below artifacts/ that no current lock names: outs of removed slots, drafts of killed stages."""
+    """Files below artifacts/ that no current lock names: outs of removed slots, drafts of killed stages, and of metrics."""
     outs = {path: md5 for stage in current_stages(layout) for path, md5 in stage.outs}
     named = {path for path, md5 in outs.items() if not md5.endswith(FOLDER)}
     named |= {f"{path}/{member}" for path, md5 in outs.items() if md5 in manifests for member in manifests[md5]}
     unknown = [path for path, md5 in outs.items() if md5.endswith(FOLDER) and md5 not in manifests]
-    surplus = []
+    surplus = list(layout.metrics.rglob(f"{DRAFT}*"))  # of a killed `evaluate`: the metrics of a state with who left
     for path in layout.artifacts.rglob("*"):
         name = path.relative_to(layout.root).as_posix()
         if path.is_dir() and not path.is_symlink():

@@ -63,8 +63,8 @@ def plan(
         condemn(lineage.stage_runs, manifests, raw, lineage.live, earlier.objects, trusted=trusted) for trusted in (True, False)
     )
     holders = {md5 for md5 in lineage.orphans & lineage.manifests.keys() if not raw.isdisjoint(lineage.manifests[md5].values())}
-    objects = certain.objects | holders
-    entries = certain.run_entries | seen.run_entries | set(lineage.broken)
+    objects: Set[str] = certain.objects | holders
+    entries: Set[str] = certain.run_entries | seen.run_entries | set(lineage.broken)
     entries |= earlier.run_entries - _clean_runs(lineage, possible)
     if old_values.corrections:
         objects, entries = _with_superseded(lineage, objects, entries)
