@@ -39,6 +39,7 @@ def near(project: Layout, _: Params, tokens: list[str]) -> None:
         asked = json.loads(path.read_bytes())
         layout = Layout(project.quarantine_copies / asked["folder"]) if asked["folder"] else project
         answer = _answer(project, layout, load_params(layout.params), asked)
+        path.chmod(0o600)
         path.write_bytes(readable_json(answer))  # in its place: a draft that a kill left would have another name
 
 
