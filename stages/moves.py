@@ -14,7 +14,6 @@ import pyarrow.compute as pc
 
 from lmeraser.clusters.skeleton import load_skeleton
 from lmeraser.core.digest import readable_json
-from lmeraser.core.files import write_atomically
 from lmeraser.core.layout import Layout
 from lmeraser.core.params import Params, load_params
 from lmeraser.data.decoding import decode_all
@@ -41,7 +40,7 @@ def moves(project: Layout, _: Params, tokens: list[str]) -> None:
         asked = json.loads(path.read_bytes())
         layout = Layout(project.quarantine_copies / asked["folder"]) if asked["folder"] else project
         answer = _answer(layout, load_params(layout.params), asked["lost"])
-        write_atomically(path, readable_json(answer), mode=0o600)
+        path.write_bytes(readable_json(answer))  # in its place: a draft that a kill left would have another name
 
 
 def _answer(layout: Layout, params: Params, lost: list[list[str]]) -> list[tuple[int, int, int]]:

@@ -153,7 +153,7 @@ def moves(project: Layout, _: Params, tokens: list[str]) -> None:
             (subject,) = {record.subject for record in records if record.id in lost}
             kept = [record for record in records if record.subject == subject and record.id not in lost]
             answer.append((len(kept), now[kept[0].id], _leaves_of(kept, params)[kept[0].id]))
-        write_atomically(project.moves(token), readable_json(answer))
+        project.moves(token).write_bytes(readable_json(answer))
 
 
 def near(project: Layout, _: Params, tokens: list[str]) -> None:
@@ -173,7 +173,7 @@ def near(project: Layout, _: Params, tokens: list[str]) -> None:
         ]
         usual = {"usual_distance": 1.0, "usual_bits": 8, "sampled": 9}
         found = {"compared": len(others), "found": len(matches), "matches": matches[: asked["most"]]}
-        write_atomically(project.near(token), readable_json(usual | found))
+        project.near(token).write_bytes(readable_json(usual | found))
 
 
 ACTIONS = {

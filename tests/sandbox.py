@@ -5,7 +5,9 @@ import os
 import shutil
 import subprocess
 import sys
+from collections.abc import Callable
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -118,13 +120,13 @@ def files(folder: Path) -> dict[str, bytes]:
     return {path.relative_to(folder).as_posix(): path.read_bytes() for path in folder.rglob("*") if path.is_file()}
 
 
-def make_project(root: Path, private: int = 40) -> Sandbox:
-    """An unbuilt project of the small people."""
+def make_project(root: Path, private: int = 40, write: Callable[[Path], None] | None = None) -> Sandbox:
+    """An unbuilt project of the small people. Args: write: lays other people out in a folder: images and manifest.csv."""
     root.mkdir()
     copy_code(REPOSITORY, root)
     for name in ("tests", "bench", "docs"):  # no command needs them; every test copies and scans what is here
         shutil.rmtree(root / name)
-    write_people(root / "people", private)
+    (write or partial(write_people, private=private))(root / "people")
     sandbox = Sandbox(root)
     with (root / ".gitignore").open("a") as ignored:
         ignored.write("/people/\n")

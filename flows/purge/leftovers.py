@@ -15,6 +15,7 @@ from flows.dvc import config as remotes
 from flows.purge import prefect_events as prefect_storage
 from flows.purge.lineage import current_stages
 from lmeraser.core.errors import LmeraserError, StepFailedError
+from lmeraser.core.files import DRAFT
 from lmeraser.core.layout import Layout
 from lmeraser.core.params import load_params
 from lmeraser.erase.taint import FOLDER, Manifests, covers
@@ -25,7 +26,7 @@ AUDIT = "lmeraser-audit-"
 OWNER = "owner.json"  # in an audit's folder: its project; locked while its process lives
 DEMO = ".demo"
 MARKS: list[IO[str]] = []  # held open for as long as this process lives
-OLD_S = 3600.0  # s; an audit's copy that is older is one of a killed audit
+OLD_S = 3600.0  # s; an audit's copy, or a draft, that is older is one of a killed process
 
 
 def remove(folder: Path, name: str) -> int:
@@ -138,12 +139,12 @@ def clear_demo(layout: Layout) -> int:
 
 
 def clear_artifacts(layout: Layout, manifests: Manifests) -> int:
-    """Files below artifacts/ that no current lock names: outs of removed slots, drafts of killed stages."""
+    """Files below artifacts/ that no current lock names: outs of removed slots, drafts of killed stages, and of metrics."""
     outs = {path: md5 for stage in current_stages(layout) for path, md5 in stage.outs}
     named = {path for path, md5 in outs.items() if not md5.endswith(FOLDER)}
     named |= {f"{path}/{member}" for path, md5 in outs.items() if md5 in manifests for member in manifests[md5]}
     unknown = [path for path, md5 in outs.items() if md5.endswith(FOLDER) and md5 not in manifests]
-    surplus = []
+    surplus = list(layout.metrics.rglob(f"{DRAFT}*"))  # of a killed `evaluate`: the metrics of a state with who left
     for path in layout.artifacts.rglob("*"):
         name = path.relative_to(layout.root).as_posix()
         if path.is_dir() and not path.is_symlink():
@@ -165,9 +166,18 @@ def clear_remembered(layout: Layout) -> int:
 
 
 def clear_questions(layout: Layout) -> int:
-    """What killed plans asked the network, of single images and of near copies: it names records by their ids."""
-    asked = (layout.moves("*"), layout.near("*"))
-    return sum(remove(path, "questions") for pattern in asked for path in layout.private_state.glob(pattern.name))
+    """What killed plans asked the network, of single images and of near copies: it names records by their ids. Older versions
+    left drafts of it under names that tell nothing; what somebody writes now is none."""
+    asked = [path for pattern in (layout.moves("*"), layout.near("*")) for path in layout.private_state.glob(pattern.name)]
+    drafts = [path for path in layout.private_state.glob(f"{DRAFT}*") if _is_old(path)]
+    return sum(remove(path, "questions") for path in (*asked, *drafts))
+
+
+def _is_old(path: Path) -> bool:
+    try:
+        return time.time() - path.lstat().st_mtime > OLD_S
+    except FileNotFoundError:
+        return False
 
 
 def clear(layout: Layout, manifests: Manifests) -> tuple[dict[str, int], list[LmeraserError]]:

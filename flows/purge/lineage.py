@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from functools import cached_property
 
 from flows.dvc import config as remotes
-from flows.purge.lock_history import WORKING, all_stages, parse_lock, versions
+from flows.purge.lock_history import KEPT, WORKING, all_stages, parse_lock, versions
 from lmeraser.core.errors import ProjectError, StepFailedError
 from lmeraser.core.layout import Layout
 from lmeraser.erase.taint import FOLDER, RUN, Manifests, StageRun, with_members
@@ -82,6 +82,11 @@ class Lineage:
         """Everything that a lock or `.dvc` file in the working tree names now, also one of another pipeline."""
         here = [run for run in self.stage_runs if run.origin == WORKING or run.origin.startswith(f"{WORKING}: ")]
         return with_members({md5 for run in here for _, md5 in (*run.deps, *run.outs)}, self.manifests) | self.live
+
+    @cached_property
+    def lasting(self) -> list[StageRun]:
+        """The stage runs that something tells of when the batches are done for which copies of locks are kept."""
+        return [run for run in self.stage_runs if not run.origin.startswith(KEPT)]
 
     def outside(self) -> StoreContents:
         """The stores that others may use too: all but a cache within the project."""

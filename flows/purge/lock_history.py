@@ -18,6 +18,7 @@ from lmeraser.pipeline.files import LOCK, is_lock, locks_there
 from lmeraser.pipeline.locks import Named, load_yaml, named_of
 
 WORKING = "working copy"
+KEPT = "kept copy"  # of locks, below the project's private folder: it goes with what it was kept for
 File = tuple[str, bytes]  # (path relative to the project, text)
 
 
@@ -70,7 +71,7 @@ def _kept(layout: Layout) -> list[Version]:
         origin = name.rpartition("/tune/")[0] or name.rpartition("/")[0] or name
         path = name.removeprefix(f"{origin}/") if is_lock(name.removeprefix(f"{origin}/")) else LOCK
         groups.setdefault(origin, []).append((path, (layout.private_state / name).read_bytes()))
-    return [Version(origin, tuple(files)) for origin, files in groups.items()]
+    return [Version(f"{KEPT}: {origin}", tuple(files)) for origin, files in groups.items()]
 
 
 def _tree(layout: Layout, repository: Repository) -> list[Version]:
@@ -103,7 +104,8 @@ def versions(layout: Layout) -> Versions:
         tree = _tree(layout, repository)
     except StepFailedError:
         tree = _tree(layout, Repository(layout, False, BROKEN))
-    distinct = {frozenset(version.files): version for version in (*past.known, *_kept(layout), *tree) if version.files}
+    # Of the same state the last one counts: what git or the working tree names as well is more than a copy.
+    distinct = {frozenset(version.files): version for version in (*_kept(layout), *past.known, *tree) if version.files}
     return Versions(list(distinct.values()), past.problem)
 
 

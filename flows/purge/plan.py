@@ -63,11 +63,11 @@ def plan(
         condemn(lineage.stage_runs, manifests, raw, lineage.live, earlier.objects, trusted=trusted) for trusted in (True, False)
     )
     holders = {md5 for md5 in lineage.orphans & lineage.manifests.keys() if not raw.isdisjoint(lineage.manifests[md5].values())}
-    objects = certain.objects | holders
-    entries = certain.run_entries | seen.run_entries | set(lineage.broken)
+    objects: Set[str] = certain.objects | holders
+    entries: Set[str] = certain.run_entries | seen.run_entries | set(lineage.broken)
     entries |= earlier.run_entries - _clean_runs(lineage, possible)
     if old_values.corrections:
-        objects |= _superseded(lineage, objects, entries)
+        objects, entries = _with_superseded(lineage, objects, entries)
     journal = PurgeJournal(
         stores=tuple(store.name for store, _ in lineage.contents),
         objects=tuple(sorted(objects)),
@@ -81,13 +81,32 @@ def plan(
     return PurgePlan(journal, lineage, replace(search_terms, objects=condemned.objects, run_entries=condemned.run_entries))
 
 
-def _superseded(lineage: Lineage, objects: Set[str], entries: Set[str]) -> set[str]:
-    """Files that only folders name which go: a corrected record came into them, so they are of no state that is left. They hold
-    nobody who left, but once their folders are gone nobody could tell that any more."""
-    named = {md5 for run in lineage.stage_runs if run.run_entry not in entries for _, md5 in (*run.deps, *run.outs)}
-    kept = {md5: members for md5, members in lineage.manifests.items() if md5 not in objects}
-    gone = {member for md5, members in lineage.manifests.items() if md5 in objects for member in members.values()}
-    return gone - with_members(named, kept | inner_folders(kept)) - lineage.live
+def _with_superseded(lineage: Lineage, objects: Set[str], entries: Set[str]) -> tuple[set[str], set[str]]:
+    """Also what loses its last name with them, and the run entries that name any of it.
+
+    A corrected record came into a file: the file as it was, and what was made of it, is of no state that is left. It holds nobody
+    who left, but without its folder, its run entry and the locks of the state before nobody could tell that any more.
+    """
+    inner = {md5: inner_folders({md5: members}) for md5, members in lineage.manifests.items()}
+    folders = lineage.manifests | {md5: members for within in inner.values() for md5, members in within.items()}
+    going, gone_entries = set(objects), set(entries)
+    while True:
+        holders = {md5 for md5, members in folders.items() if not going.isdisjoint(members.values())} - lineage.live
+        # The deletes take along what names something that goes (`delete`).
+        gone_entries |= {
+            run.run_entry
+            for run in lineage.stage_runs
+            if run.run_entry and not (going | holders).isdisjoint(md5 for _, md5 in (*run.deps, *run.outs))
+        }
+        going |= holders & lineage.manifests.keys()
+        kept = {md5: members for md5, members in lineage.manifests.items() if md5 not in going}
+        kept |= {md5: members for folder in kept for md5, members in inner[folder].items()}
+        lasting = (run for run in lineage.lasting if run.run_entry not in gone_entries)
+        named = with_members({md5 for run in lasting for _, md5 in (*run.deps, *run.outs)}, kept)
+        superseded = (lineage.named & lineage.copies.keys()) - named - lineage.live - going
+        if not superseded:
+            return going, gone_entries
+        going |= superseded
 
 
 def _unknown_in_cache(layout: Layout, lineage: Lineage) -> set[str]:

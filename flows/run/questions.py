@@ -1,6 +1,7 @@
 """Questions to a stage that DVC knows nothing of: what the network alone can tell, and nobody else may read."""
 
 import json
+import os
 import secrets
 from collections.abc import Callable, Mapping
 from pathlib import Path
@@ -10,7 +11,6 @@ from flows.project import Project
 from flows.run.warm_client import run_chains
 from lmeraser.core.digest import readable_json
 from lmeraser.core.errors import ProjectError, StepFailedError
-from lmeraser.core.files import write_atomically
 from lmeraser.core.layout import Layout
 from lmeraser.pipeline.files import stage_names
 
@@ -25,7 +25,9 @@ def ask(project: Project, layout: Layout, stage: str, file: Callable[[str], Path
     path.parent.mkdir(exist_ok=True, mode=0o700)
     try:
         asked = {"folder": layout.root.name if copy else None, **fields}
-        write_atomically(path, readable_json(asked), mode=0o600)
+        # In its place, not by a draft: nobody reads it before it is whole, and what a kill leaves is known by its name.
+        with open(path, "wb", opener=lambda name, flags: os.open(name, flags, 0o600)) as stream:
+            stream.write(readable_json(asked))
         run_chains(project.layout, [stage_names(stage, [token])])
         return json.loads(path.read_bytes())
     except StepFailedError as error:

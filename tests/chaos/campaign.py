@@ -134,15 +134,19 @@ def start(project: Sandbox, *arguments: str) -> "subprocess.Popen[bytes]":
 
 def boundary_of(before: dict[str, str], now: dict[str, str]) -> int:
     """How far the request got that moved furthest (index into `STEPS`); -1 where none moved."""
-    return max((STEPS.index(state) for request, state in now.items() if state != before.get(request, state)), default=-1)
+    moved = (state for request, state in now.items() if state != before.get(request, state) and state in STEPS)
+    return max(map(STEPS.index, moved), default=-1)
 
 
-def one_kill(project: Sandbox, dice: random.Random, tally: Tally) -> None:
-    """Start `lmeraser resume` and kill something: right after a step drawn beforehand was stored, or at a random time."""
+def one_kill(project: Sandbox, dice: random.Random, tally: Tally, longest: float = LONGEST) -> None:
+    """Start `lmeraser resume` and kill something: right after a step drawn beforehand was stored, or at a random time.
+
+    Args: longest: s after which everything is killed.
+    """
     process = start(project, "-m", "flows.cli", "resume")
     boundary = dice.choice(STEPS[1:]) if dice.random() < 0.7 else None
     what = dice.choice(["everything", "everything", "coordinator", "stage", "dvc"])
-    deadline = time.monotonic() + (LONGEST if boundary or what in ("stage", "dvc") else dice.uniform(0.2, LONGEST))
+    deadline = time.monotonic() + (longest if boundary or what in ("stage", "dvc") else dice.uniform(0.2, longest))
     before = states(project)
     hit: str | None = None
     while process.poll() is None and hit is None:

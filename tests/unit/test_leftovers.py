@@ -6,9 +6,12 @@ import os
 from pathlib import Path
 
 import pytest
+from fake_pipeline import CANARY, FakePipeline
 
 from flows.purge import leftovers
+from lmeraser.core.files import DRAFT
 from lmeraser.core.layout import Layout
+from lmeraser.erase.states import CERTIFIED
 
 
 def test_a_killed_audit_s_copy_is_left_over_though_its_number_lives_on(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -22,3 +25,13 @@ def test_a_killed_audit_s_copy_is_left_over_though_its_number_lives_on(tmp_path:
     assert leftovers.abandoned_audits(layout) == [tmp_path / "audit-killed"]
     fcntl.flock(leftovers.MARKS.pop(), fcntl.LOCK_UN)
     assert leftovers.abandoned_audits(layout) == [tmp_path / "audit-killed", tmp_path / "audit-runs"]
+
+
+def test_metrics_that_a_killed_evaluate_had_not_finished_go_with_those_of_their_state(pipeline: FakePipeline) -> None:
+    """Found here: the scan knew them by the digest of what goes, nothing deleted them, and the request stayed open."""
+    metrics = pipeline.layout.metrics
+    draft = metrics / f"{DRAFT}killed"
+    draft.write_bytes((metrics / "metrics.json").read_bytes())
+    pipeline.forget(f"{CANARY}-1")
+    assert [request.state for request in pipeline.requests()] == [CERTIFIED]
+    assert not draft.exists()

@@ -12,6 +12,7 @@ from fake_pipeline import CANARY, FakePipeline, everybody, fakes
 from histories import id_of
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
+from kills import killing
 
 from flows.purge import step as purging
 from flows.purge.known import Known
@@ -208,6 +209,16 @@ def test_image_is_out_of_what_is_served_before_anything_is_retrained(pipeline: F
     assert without == [id_of(row)]
     planned = pipeline.json("status")["requests"][0]
     assert set(quarantine.slots) >= set(planned["slots_retrained"])
+
+
+def test_killed_while_the_network_is_asked_an_erasure_leaves_no_id_that_keeps_it_open(pipeline: FakePipeline) -> None:
+    """Found here: the draft of the question stayed, and every scan refused for it."""
+    with killing(pipeline.root.parent, place=r"os\.\w+ .*/\.lmeraser/(\.writing-|moves-)[^/]*") as kill:
+        pipeline.submit(images=[digest_of(31)], solved=False)
+    assert kill.dead
+    pipeline.resume()
+    assert [request.state for request in pipeline.requests()] == [CERTIFIED]
+    assert left_terms(pipeline, [row for row in PRIVATE if row.seed == 31]) == []
 
 
 def test_objects_are_found_also_where_the_digests_in_clear_were_lost(
