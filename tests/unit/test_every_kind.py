@@ -66,6 +66,14 @@ def carried_out(pipeline: FakePipeline, kills: list[int]) -> int:
     return fell
 
 
+@st.composite
+def mixes(draw: st.DrawFn) -> list[tuple[str, int, int, list[int] | None]]:
+    """A request of each kind in some order: kind, image, person, and the kills of the sweep after it; None: they wait."""
+    kills = st.none() | st.lists(st.integers(1, MOST_WRITES), max_size=2)
+    kinds = draw(st.permutations((*KINDS, *OF_PEOPLE)))
+    return [(kind, draw(st.sampled_from(SEEDS)), draw(st.integers(1, 5)), draw(kills)) for kind in kinds]
+
+
 @pytest.mark.slow
 @pytest.mark.parametrize("examples", [0, pytest.param(40, marks=pytest.mark.campaign("minutes"))])
 @pytest.mark.parametrize("changes", [{}, {"shards": 3}], ids=["parts", "shards"])
@@ -73,12 +81,6 @@ def test_after_requests_of_every_kind_and_kills_the_project_is_one_that_had_the_
     examples: int, changes: dict[str, Any], clock: Clock, tmp_path_factory: pytest.TempPathFactory
 ) -> None:
     folder, seen = tmp_path_factory.mktemp("kinds"), Counter[str]()
-    step = st.tuples(
-        st.sampled_from((*KINDS, *OF_PEOPLE)),
-        st.sampled_from(SEEDS),
-        st.integers(1, 5),
-        st.none() | st.lists(st.integers(1, MOST_WRITES), max_size=2),
-    )
     with fakes(folder):
         template = FakePipeline.build(folder / "template", ROWS, **changes)
 
@@ -95,7 +97,7 @@ def test_after_requests_of_every_kind_and_kills_the_project_is_one_that_had_the_
             database=None,
             suppress_health_check=list(HealthCheck),
         )
-        @given(st.lists(step, min_size=5, max_size=8))
+        @given(mixes())
         def mix(asked: list[tuple[str, int, int, list[int] | None]]) -> None:
             copy: Path = tmp_path_factory.mktemp("copy") / "copy"
             pipeline, rows, gone = template.copy(copy), ROWS, set[Row]()
