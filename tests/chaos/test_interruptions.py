@@ -11,6 +11,7 @@ from interruptions import interruptions
 pytestmark = [pytest.mark.slow, pytest.mark.usefixtures("preloaded")]
 
 
+@pytest.mark.campaign("three minutes; in process: unit/test_ground.py and unit/test_open_requests.py")
 def test_certificates_are_true_or_refused_with_a_way_out_whatever_git_does_in_between() -> None:
     report = interruptions(0, 1, [("verified", "reset")])
     assert report["problems"] == []

@@ -81,6 +81,7 @@ def events(service: Service, person: str) -> None:
     assert len(service.runs()) == before + 1
 
 
+@pytest.mark.campaign("three minutes; approval in process: unit/test_pause_histories.py")
 def test_request_that_needs_approval_waits_until_somebody_gives_it_and_the_ledger_says_who(project: Sandbox) -> None:
     project.set_params(service={"approval": True})
     person, other = project.people()[:2]

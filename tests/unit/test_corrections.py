@@ -44,10 +44,18 @@ def row_of(seed: int) -> Row:
 
 
 @pytest.fixture(scope="module")
-def template(tmp_path_factory: pytest.TempPathFactory) -> Iterator[FakePipeline]:
+def template(tmp_path_factory: pytest.TempPathFactory) -> FakePipeline:
     folder = tmp_path_factory.mktemp("corrections")
     with fakes(folder):
-        yield FakePipeline.build(folder / "template", ROWS)
+        return FakePipeline.build(folder / "template", ROWS)
+
+
+@pytest.fixture(autouse=True)
+def _faked(tmp_path: Path) -> Iterator[None]:
+    """For a test, not for the module: a worker may be given a test of another module in between."""
+    (tmp_path / "temporary").mkdir()
+    with fakes(tmp_path / "temporary"):
+        yield
 
 
 @pytest.fixture

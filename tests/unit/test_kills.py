@@ -17,7 +17,7 @@ from kills import killing
 from lmeraser.erase.states import CERTIFIED, REJECTED
 
 # Kills in each kind of project, at least: in `make quick`, in `make test` beside those, and in `make campaign`.
-FEW, SOME, MANY = 5, 60, 400
+FEW, SOME, MANY = 5, 30, 400
 MORE = 17  # kills of a history after its first, at most
 KINDS: dict[str, dict[str, Any]] = {
     "a remote": {"changes": {}},
