@@ -173,7 +173,7 @@ def test_every_template_is_shipped_with_the_package() -> None:
         shipped = tomllib.load(stream)["tool"]["setuptools"]["package-data"]["lmeraser.report"]
     files = [path for path in TEMPLATES.rglob("*") if path.is_file()]
     assert all(any(path.relative_to(TEMPLATES.parent).match(pattern) for pattern in shipped) for path in files)
-    assert len(files) == 5
+    assert len(files) == 6
 
 
 def test_page_of_nothing_says_what_is_missing() -> None:
