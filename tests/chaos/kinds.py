@@ -35,6 +35,7 @@ from bench.lab.sources import laid_out
 from lmeraser.core.digest import sha256
 from lmeraser.data.records import PRIVATE, PUBLIC, TEST, TRAIN
 from lmeraser.pipeline.locks import read_outs
+from lmeraser.sources import drafting
 from lmeraser.sources.base import COLUMNS
 
 PACKS = ("signdigits64_q85", "mnist10k_writers")
@@ -57,14 +58,9 @@ PARAMS: dict[str, Any] = {
 
 
 @dataclass(frozen=True)
-class Row:
+class Row(drafting.Row):
     """A row of the manifest. Attributes: digest: of its image."""
 
-    path: str
-    label: str
-    subject: str
-    visibility: str
-    split: str
     digest: str
 
 

@@ -7,6 +7,7 @@ import pytest
 from builders import Lab, make_lab
 from clocks import DAY, Clock
 from door_client import LIMITS, NAME, Client
+from doorway import Doorway, doorway
 from fake_pipeline import FakePipeline, fakes
 from served import ServedProject
 
@@ -29,11 +30,25 @@ def fake_template(tmp_path_factory: pytest.TempPathFactory) -> FakePipeline:
 
 
 @pytest.fixture
-def pipeline(fake_template: FakePipeline, tmp_path: Path) -> Iterator[FakePipeline]:
-    """A fake project with a remote, to do with as a test likes; and the seam that lets the product run on it."""
+def temporary(tmp_path: Path) -> Iterator[Path]:
+    """Where fake projects of a test's own may be built, and the seam that lets the product run on them. For a test, not for a
+    module: a worker may be given a test of another module in between."""
     (tmp_path / "temporary").mkdir()
     with fakes(tmp_path / "temporary"):
-        yield fake_template.copy(tmp_path / "fake")
+        yield tmp_path
+
+
+@pytest.fixture
+def pipeline(fake_template: FakePipeline, temporary: Path) -> FakePipeline:
+    """A fake project with a remote, to do with as a test likes."""
+    return fake_template.copy(temporary / "fake")
+
+
+@pytest.fixture
+def way(pipeline: FakePipeline) -> Iterator[Doorway]:
+    """The door of a fake project."""
+    with pipeline.process() as project, doorway(project) as made:
+        yield made
 
 
 @pytest.fixture(scope="session")
@@ -86,8 +101,6 @@ def clock(monkeypatch: pytest.MonkeyPatch) -> Clock:
 
 
 @pytest.fixture
-def patient(tmp_path: Path, clock: Clock) -> Iterator[FakePipeline]:
+def patient(temporary: Path, clock: Clock) -> FakePipeline:
     """A project whose requests may be withdrawn for a day."""
-    (tmp_path / "temporary").mkdir()
-    with fakes(tmp_path / "temporary"):
-        yield FakePipeline.build(tmp_path / "fake", remote=False, service={"grace_s": DAY})
+    return FakePipeline.build(temporary / "fake", remote=False, service={"grace_s": DAY})

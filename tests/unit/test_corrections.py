@@ -5,7 +5,7 @@ import csv
 import functools
 import json
 import random
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import replace
 from datetime import date, timedelta
 from pathlib import Path
@@ -31,6 +31,8 @@ from lmeraser.prove.keys import load_public
 from lmeraser.serve.quarantine import read_quarantine
 
 SHARED = 10  # seed of an image that two people have
+pytestmark = pytest.mark.usefixtures("temporary")
+
 ROWS = tuple(row.named(index) for index, row in enumerate((*everybody(), Row(f"{CANARY}-4", "one", seed=SHARED))))
 PRIVATE = [row for row in ROWS if row.visibility == "private"]
 
@@ -48,14 +50,6 @@ def template(tmp_path_factory: pytest.TempPathFactory) -> FakePipeline:
     folder = tmp_path_factory.mktemp("corrections")
     with fakes(folder):
         return FakePipeline.build(folder / "template", ROWS)
-
-
-@pytest.fixture(autouse=True)
-def _faked(tmp_path: Path) -> Iterator[None]:
-    """For a test, not for the module: a worker may be given a test of another module in between."""
-    (tmp_path / "temporary").mkdir()
-    with fakes(tmp_path / "temporary"):
-        yield
 
 
 @pytest.fixture

@@ -6,7 +6,6 @@ import json
 import os
 import threading
 import time
-from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
@@ -14,7 +13,7 @@ from typing import Any
 import pytest
 import yaml
 from builders import png
-from doorway import FIRST, HOST, SECOND, Doorway, a_request, bodies, doorway, resolve
+from doorway import FIRST, HOST, SECOND, Doorway, a_request, bodies, resolve
 from fake_pipeline import CANARY, FakePipeline
 from starlette.testclient import TestClient
 
@@ -29,12 +28,6 @@ from lmeraser.core.digest import sha256
 from lmeraser.core.errors import StepFailedError
 
 ANNA, BERTA, NOBODY = f"{CANARY}-1", f"{CANARY}-2", f"{CANARY}-nobody"
-
-
-@pytest.fixture
-def way(pipeline: FakePipeline) -> Iterator[Doorway]:
-    with pipeline.process() as project, doorway(project) as made:
-        yield made
 
 
 def set_params(way: Doorway, **service: Any) -> None:

@@ -31,12 +31,6 @@ PUBLIC = sha256(png(100))
 
 
 @pytest.fixture
-def way(pipeline: FakePipeline) -> Iterator[Doorway]:
-    with pipeline.process() as project, doorway(project) as made:
-        yield made
-
-
-@pytest.fixture
 def patient_way(patient: FakePipeline) -> Iterator[Doorway]:
     with patient.process() as project, doorway(project) as made:
         yield made

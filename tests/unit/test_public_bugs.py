@@ -2,14 +2,13 @@
 
 import re
 import subprocess
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
 from builders import Row, contents, refused, write_source
 from clocks import Clock
-from doorway import FIRST, SECOND, Doorway, a_request, doorway
+from doorway import FIRST, SECOND, Doorway, a_request
 from fake_pipeline import CANARY, FakePipeline, everybody, fakes
 from histories import search_terms_of
 from restoring import Backup, keep_certificates
@@ -26,20 +25,6 @@ from unit.test_reapply import repeated, require_nobody_back, statements, traces
 from unit.yard import Yard, two_states
 
 PERSON, OTHER = f"{CANARY}-2", f"{CANARY}-3"
-
-
-@pytest.fixture
-def way(pipeline: FakePipeline) -> Iterator[Doorway]:
-    with pipeline.process() as project, doorway(project) as made:
-        yield made
-
-
-@pytest.fixture
-def temporary(tmp_path: Path) -> Iterator[Path]:
-    """Where fake projects of a test's own may be built."""
-    (tmp_path / "temporary").mkdir()
-    with fakes(tmp_path / "temporary"):
-        yield tmp_path
 
 
 def images_of(person: str) -> set[bytes]:

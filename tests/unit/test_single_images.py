@@ -3,7 +3,7 @@
 import csv
 import functools
 import json
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 
 import pytest
@@ -32,6 +32,8 @@ from lmeraser.prove.keys import load_public
 from lmeraser.serve.quarantine import read_quarantine
 
 SHARED = 10  # seed of an image that two people have
+pytestmark = pytest.mark.usefixtures("temporary")
+
 ROWS = tuple(row.named(index) for index, row in enumerate((*everybody(), Row(f"{CANARY}-4", "one", seed=SHARED))))
 PRIVATE = [row for row in ROWS if row.visibility == "private"]
 
@@ -45,14 +47,6 @@ def template(tmp_path_factory: pytest.TempPathFactory) -> FakePipeline:
     folder = tmp_path_factory.mktemp("images")
     with fakes(folder):
         return FakePipeline.build(folder / "template", ROWS)
-
-
-@pytest.fixture(autouse=True)
-def _faked(tmp_path: Path) -> Iterator[None]:
-    """For a test, not for the module: a worker may be given a test of another module in between."""
-    (tmp_path / "temporary").mkdir()
-    with fakes(tmp_path / "temporary"):
-        yield
 
 
 @pytest.fixture
