@@ -183,16 +183,19 @@ class Evaluate(Section):
     min_group: Annotated[int, Field(ge=2)]  # subjects; smaller groups show no number of their own
 
 
-AUTHORITY = re.compile(r"https?://[A-Za-z0-9.:\[\]-]+(/[!\"$-~]*)?")  # no user, password or fragment
+AUTHORITY_URL = re.compile(r"https?://[A-Za-z0-9.:\[\]-]+(/[!\"$-~]*)?")  # no user, password or fragment
 
 
 def _authority(url: str) -> str:
-    if not AUTHORITY.fullmatch(url):
+    if not AUTHORITY_URL.fullmatch(url):
         raise ValueError(
             "service.timestamp_url is no URL of a time-stamp authority; expected http(s)://HOST/PATH without user, password or "
             "fragment, or null"
         )
     return url
+
+
+Authority = Annotated[str, AfterValidator(_authority)]
 
 
 class Service(Section):
@@ -206,9 +209,7 @@ class Service(Section):
     grace_s: NonNegative  # s from taking effect until a request is carried out; it may be withdrawn meanwhile
     audit_share: Annotated[int, Field(ge=0)]  # each day one stored file of so many is read whole; 0: none
     rebuild_share: Annotated[int, Field(ge=0)]  # of so many erasures one, chosen by a key, is rebuilt at once; 0: none
-    timestamp_url: (
-        Annotated[str, AfterValidator(_authority)] | None
-    )  # of an RFC 3161 authority that dates certificates; null: none
+    timestamp_url: Authority | None  # of an RFC 3161 authority that dates certificates; null: none
     timestamp_roots: Annotated[str, Field(min_length=1)] | None  # its roots, a PEM file; null: what it answers is not judged here
 
 

@@ -5,6 +5,7 @@ two. What it finds names people in clear: it goes nowhere but to a private page 
 """
 
 import unicodedata
+from collections import Counter
 from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import groupby
@@ -70,11 +71,13 @@ def _same_images(facts: Facts) -> list[Alias]:
     holders: dict[str, list[str]] = {}
     for row in held.filter(among(held["sha256"], shared)).to_pylist():
         holders.setdefault(row["sha256"], []).append(row["subject"])
-    images: dict[tuple[str, ...], int] = {}
-    for subjects in holders.values():
-        together = tuple(sorted(subjects))
-        images[together] = images.get(together, 0) + 1
-    return sorted((Alias(subjects, IMAGES, count) for subjects, count in images.items()), key=lambda a: (-a.images, a.subjects))
+    return _by_images(holders.values(), IMAGES)
+
+
+def _by_images(groups: Iterable[Collection[str]], why: str) -> list[Alias]:
+    """Args: groups: of each image, the subjects who have it."""
+    images = Counter(tuple(sorted(subjects)) for subjects in groups)
+    return sorted((Alias(subjects, why, count) for subjects, count in images.items()), key=lambda a: (-a.images, a.subjects))
 
 
 def _same_names(subjects: Iterable[str]) -> list[Alias]:
@@ -86,12 +89,7 @@ def _same_names(subjects: Iterable[str]) -> list[Alias]:
 
 def near_aliases(pairs: Sequence[tuple[str, str]]) -> list[Alias]:
     """Args: pairs: of each image of somebody else that looks like one of the asked: who has it, and whom it looks like."""
-    images: dict[tuple[str, ...], int] = {}
-    for pair in pairs:
-        together = tuple(sorted(set(pair)))
-        if len(together) == 2:
-            images[together] = images.get(together, 0) + 1
-    return sorted((Alias(subjects, NEAR, count) for subjects, count in images.items()), key=lambda a: (-a.images, a.subjects))
+    return _by_images((pair for pair in pairs if len(set(pair)) == 2), NEAR)
 
 
 def counts_of(aliases: Sequence[Alias]) -> Mapping[str, int]:
