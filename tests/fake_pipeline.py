@@ -10,6 +10,7 @@ import contextlib
 import functools
 import io
 import json
+import os
 import random
 import shutil
 import subprocess
@@ -100,39 +101,57 @@ class _Started:
         return 0
 
 
+def _faked() -> dict[str, object]:
+    """Some of what fakes replace, as it is now."""
+    return {"dvc.run": dvc.run, "processes.start": processes.start, "subprocess.run": subprocess.run, "os.fsync": os.fsync}
+
+
+REAL = _faked()
+
+
+def still_faked() -> list[str]:
+    """What is not as it was: nothing, when no test runs."""
+    return [name for name, now in _faked().items() if now is not REAL[name]]
+
+
 @contextlib.contextmanager
 def fakes(temporary: Path) -> Iterator[pytest.MonkeyPatch]:
     """Let the product's code run on fake projects. Args: temporary: an empty folder for temporary files."""
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(dvc, "run", _run)
-        patch.setattr(dvc, "ask", lambda *_: (0, "{}", ""))
-        patch.setattr(dvc, "status", lambda layout: dvc_of(layout).status())
-        patch.setattr(dvc, "commit", lambda layout, names: dvc_of(layout).commit(names))
-        patch.setattr(processes, "start", lambda *_, **__: _Started())
-        patch.setattr(subprocess, "run", _subprocess)
-        real = warm_client.run_chains
-        for name, module in list(sys.modules.items()):
-            if name.startswith("flows.") and getattr(module, "run_chains", None) is real:  # whoever imported it by name
-                patch.setattr(module, "run_chains", _run_chains)
-        patch.setattr(splitting, "check_table", lambda *_: 0)  # Great Expectations takes seconds to import
-        patch.setattr(environment, "_own", lambda: tuple(HERE.items()))
-        patch.setattr(same_environment, "network_environment", lambda _: HERE)
-        # The same run twice makes the same writes.
-        dice = random.Random(0)
-        patch.setattr("secrets.token_bytes", dice.randbytes)
-        patch.setattr("secrets.token_hex", lambda size: dice.randbytes(size).hex())
-        patch.setattr(uuid, "uuid4", lambda: uuid.UUID(int=dice.getrandbits(128), version=4))
-        # A power cut is none of this: no disk is waited for, and one connection a thread serves.
-        patch.setattr("os.fsync", lambda _: None)
-        patch.setattr(ledger_schema, "NullPool", SingletonThreadPool)
-        patch.setattr(ledger_schema, "_configure", _unsynchronised(ledger_schema._configure))
-        patch.setattr(ledger_schema, "_engine", functools.cache(ledger_schema._engine))  # it keeps what SQL it compiled
-        patch.setattr(yaml, "safe_load", _remembered_safe_load)
-        patch.setattr(yaml, "load", _remembered_load)
-        patch.setattr("tempfile.tempdir", str(temporary))
-        for name in ("PREFECT_HOME", "DVC_SYSTEM_CONFIG_DIR", "DVC_GLOBAL_CONFIG_DIR"):
-            patch.setenv(name, str(temporary / "nothing"))
+        replace(patch, temporary)
         yield patch
+
+
+def replace(patch: pytest.MonkeyPatch, temporary: Path) -> None:
+    """As `fakes`, by the patch that a test replaces things with itself: two would have to be undone in the right order."""
+    patch.setattr(dvc, "run", _run)
+    patch.setattr(dvc, "ask", lambda *_: (0, "{}", ""))
+    patch.setattr(dvc, "status", lambda layout: dvc_of(layout).status())
+    patch.setattr(dvc, "commit", lambda layout, names: dvc_of(layout).commit(names))
+    patch.setattr(processes, "start", lambda *_, **__: _Started())
+    patch.setattr(subprocess, "run", _subprocess)
+    real = warm_client.run_chains
+    for name, module in list(sys.modules.items()):
+        if name.startswith("flows.") and getattr(module, "run_chains", None) is real:  # whoever imported it by name
+            patch.setattr(module, "run_chains", _run_chains)
+    patch.setattr(splitting, "check_table", lambda *_: 0)  # Great Expectations takes seconds to import
+    patch.setattr(environment, "_own", lambda: tuple(HERE.items()))
+    patch.setattr(same_environment, "network_environment", lambda _: HERE)
+    # The same run twice makes the same writes.
+    dice = random.Random(0)
+    patch.setattr("secrets.token_bytes", dice.randbytes)
+    patch.setattr("secrets.token_hex", lambda size: dice.randbytes(size).hex())
+    patch.setattr(uuid, "uuid4", lambda: uuid.UUID(int=dice.getrandbits(128), version=4))
+    # A power cut is none of this: no disk is waited for, and one connection a thread serves.
+    patch.setattr("os.fsync", lambda _: None)
+    patch.setattr(ledger_schema, "NullPool", SingletonThreadPool)
+    patch.setattr(ledger_schema, "_configure", _unsynchronised(ledger_schema._configure))
+    patch.setattr(ledger_schema, "_engine", functools.cache(ledger_schema._engine))  # it keeps what SQL it compiled
+    patch.setattr(yaml, "safe_load", _remembered_safe_load)
+    patch.setattr(yaml, "load", _remembered_load)
+    patch.setattr("tempfile.tempdir", str(temporary))
+    for name in ("PREFECT_HOME", "DVC_SYSTEM_CONFIG_DIR", "DVC_GLOBAL_CONFIG_DIR"):
+        patch.setenv(name, str(temporary / "nothing"))
 
 
 def _remembered(load: Callable[..., Any]) -> Callable[..., Any]:

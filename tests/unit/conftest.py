@@ -1,6 +1,6 @@
 """One tiny trained network for all tests that need one, one fake project, and a project that purge reads."""
 
-from collections.abc import Iterator
+from collections.abc import Generator, Iterator
 from pathlib import Path
 
 import pytest
@@ -8,7 +8,7 @@ from builders import Lab, make_lab
 from clocks import DAY, Clock
 from door_client import LIMITS, NAME, Client
 from doorway import Doorway, doorway
-from fake_pipeline import FakePipeline, fakes
+from fake_pipeline import FakePipeline, fakes, replace, still_faked
 from served import ServedProject
 
 from flows.serving.running import application
@@ -30,12 +30,19 @@ def fake_template(tmp_path_factory: pytest.TempPathFactory) -> FakePipeline:
 
 
 @pytest.fixture
-def temporary(tmp_path: Path) -> Iterator[Path]:
+def temporary(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """Where fake projects of a test's own may be built, and the seam that lets the product run on them. For a test, not for a
     module: a worker may be given a test of another module in between."""
     (tmp_path / "temporary").mkdir()
-    with fakes(tmp_path / "temporary"):
-        yield tmp_path
+    replace(monkeypatch, tmp_path / "temporary")
+    return tmp_path
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_runtest_teardown() -> Generator[None]:
+    """A fake that outlives its test makes another one fail, far from here: the one that left it fails."""
+    yield
+    assert still_faked() == []
 
 
 @pytest.fixture

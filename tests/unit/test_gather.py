@@ -3,7 +3,7 @@
 import json
 import shutil
 import sqlite3
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from contextlib import closing
 from functools import partial
 from pathlib import Path
@@ -42,11 +42,9 @@ def erased_template(fake_template: FakePipeline, tmp_path_factory: pytest.TempPa
 
 
 @pytest.fixture
-def erased(erased_template: FakePipeline, tmp_path: Path) -> Iterator[FakePipeline]:
+def erased(erased_template: FakePipeline, temporary: Path) -> FakePipeline:
     """A copy in which nobody asks any more: the fakes would draw the same ids again."""
-    (tmp_path / "temporary").mkdir()
-    with fakes(tmp_path / "temporary"):
-        yield erased_template.copy(tmp_path / "fake")
+    return erased_template.copy(temporary / "fake")
 
 
 def facts_of(pipeline: FakePipeline, as_of: str | None = None) -> ReportFacts:

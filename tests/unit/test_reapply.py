@@ -5,7 +5,6 @@ import json
 import random
 import shutil
 import uuid
-from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -64,10 +63,8 @@ def prepared(tmp_path_factory: pytest.TempPathFactory) -> Restorable:
 
 
 @pytest.fixture
-def restorable(prepared: Restorable, tmp_path: Path) -> Iterator[Restorable]:
-    (tmp_path / "temporary").mkdir()
-    with fakes(tmp_path / "temporary"):
-        yield prepared.copy(tmp_path / "fake")
+def restorable(prepared: Restorable, temporary: Path) -> Restorable:
+    return prepared.copy(temporary / "fake")
 
 
 def subjects(pipeline: FakePipeline) -> set[str]:
