@@ -55,11 +55,12 @@ def pytest_collection() -> Generator[None, object, object]:
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     """What waits longest goes first: a test of two minutes that begins last leaves the other workers idle.
 
-    Coverage is that of flows, and tracing makes any code half as slow again: tests that name nothing of flows go untraced.
+    Coverage is that of flows by quick tests: tracing makes any code half as slow again, and what names nothing of flows, and
+    what is slow, goes untraced.
     """
     items.sort(key=lambda item: item.path.name not in LONGEST)
     for item in items:
-        if isinstance(item, pytest.Function) and not _names_flows(item.module):
+        if item.get_closest_marker("slow") or (isinstance(item, pytest.Function) and not _names_flows(item.module)):
             item.add_marker(pytest.mark.no_cover)
 
 

@@ -49,6 +49,7 @@ def test_change_of_a_tune_param_changes_recipe_tune_and_evaluate_alone(project: 
     assert "tune" in changed
 
 
+@pytest.mark.campaign("half a minute; the params that each stage reads: test_params_read.py")
 def test_change_of_the_backbone_reruns_everything_after_the_split(project: Sandbox) -> None:
     before = project.root / "before.lock"
     shutil.copyfile(project.root / "dvc.lock", before)
@@ -95,7 +96,8 @@ def test_near_copies_are_looked_for_by_the_real_network_and_nothing_but_the_page
     assert own_files(built) == before
 
 
-@pytest.mark.parametrize("method", [pytest.param("anchors", marks=pytest.mark.campaign("a minute")), "random"])
+@pytest.mark.campaign("a minute each; in process: unit/test_updates.py")
+@pytest.mark.parametrize("method", ["anchors", "random"])
 def test_other_clusterings_build_and_forget_exactly(project: Sandbox, method: str) -> None:
     project.set_params(cluster={"method": method, "k": 3, "anchors": 30})
     project.dvc("repro")

@@ -99,6 +99,7 @@ def test_commands_that_readme_uses_do_what_it_says(project: Sandbox) -> None:
     assert "photo.png: " in output_of["lmeraser predict photo.png"]
 
 
+@pytest.mark.campaign("a minute; a service and what is submitted to it: test_service.py")
 def test_person_of_the_services_example_is_accepted(project: Sandbox) -> None:
     def requests() -> dict[str, str]:
         status = json.loads(shell(project, "lmeraser status --json"))

@@ -93,6 +93,7 @@ def _slots_of(project: Sandbox, person: str) -> list[str]:
     return [slot for slot in slots if any(member.id in own for member in load_members(layout.members(slot)))]
 
 
+@pytest.mark.campaign("a minute; in process: unit/test_forks.py and unit/test_warm.py; in a service: test_service.py")
 def test_warm_process_makes_the_same_bytes_and_the_next_request_finds_it_warm(project: Sandbox, tmp_path: Path) -> None:
     import os
     import shutil

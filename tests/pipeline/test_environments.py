@@ -27,6 +27,7 @@ def pinned(tmp_path: Path) -> Iterator[None]:
         yield
 
 
+@pytest.mark.campaign("a minute; in process: unit/test_mixing.py")
 @pytest.mark.usefixtures("pinned")
 def test_artifacts_of_another_instruction_set_are_refused_beside_the_others_and_the_named_command_mends_it(
     built: Sandbox, project: Sandbox

@@ -105,6 +105,7 @@ def test_person_is_forgotten_purged_and_proven_gone(project: Sandbox) -> None:
     assert (audit["equal"], audit["artifacts"], audit["clean"]) == (True, len(read_outs(project.root / "dvc.lock")), True)
 
 
+@pytest.mark.campaign("a minute; in process: unit/test_open_requests.py")
 def test_kill_that_emptied_one_of_the_locks_is_finished_with_the_same_bytes(project: Sandbox, tmp_path: Path) -> None:
     person = project.people()[1]
     calm = tmp_path / "calm"

@@ -153,6 +153,7 @@ def test_shard_that_is_missing_is_told_in_one_line_and_not_left_out(divided: San
     assert "p01.parquet" in lines[0]
 
 
+@pytest.mark.campaign("half a minute; in process: unit/test_updates.py and unit/test_additions.py")
 def test_build_after_people_came_embeds_them_alone(divided: Sandbox) -> None:
     manifest = divided.manifest
     person = divided.people()[5]

@@ -13,6 +13,7 @@ pytestmark = pytest.mark.slow
 RUN = "import sys; from flows.service.forget import forget; print(forget(sys.argv[1])); print(forget(sys.argv[1]))"
 
 
+@pytest.mark.campaign("a minute; the flow by a real server, its workers and events: test_service.py")
 def test_flow_carries_out_a_submitted_request_and_prefect_learns_its_id_only(project: Sandbox, tmp_path: Path) -> None:
     home = tmp_path / "prefect"
     env = {

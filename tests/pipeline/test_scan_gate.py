@@ -102,6 +102,7 @@ def test_unknown_models_in_a_remote_and_a_shallow_history_stop_an_erasure_until_
     assert unknown["cache"] == 0
 
 
+@pytest.mark.campaign("in process: unit/test_purge_crash.py")
 def test_scan_after_a_killed_purge_looks_for_all_that_the_first_one_would_have(project: Sandbox) -> None:
     person = project.people()[3]
     trap = project.root / "trap"

@@ -27,8 +27,8 @@ def left_running(project: Sandbox) -> list[str]:
 @pytest.mark.timeout(1800)  # minutes of real processes; a loaded machine takes several times as long as a quiet one
 def test_from_events_to_certificates_each_accepted_request_exactly_once(project: Sandbox) -> None:
     people = project.people()
-    groups = [[people[0]], people[1:3], people[3:8], [people[8]], [people[9]], people[10:12], [people[12]], [people[13]]]
-    groups += [[person] for person in people[14 : 24 if preloading.cold() else 14]]
+    groups = [[people[0]], people[1:3], people[3:8], [people[8]], [people[9]]]
+    groups += [[person] for person in people[10 : 24 if preloading.cold() else 10]]
     with served(project) as service:
         # First: while an erasure rewrites the parts, who is unknown cannot be told, and the answer comes once it is over.
         refused(project.lmeraser("submit", "--subject", "nobody"), 2)
