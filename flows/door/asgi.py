@@ -131,6 +131,7 @@ def run(app: FastAPI, listening: socket.socket, tls: tuple[Path, Path] | None, p
         log_level="warning",
         server_header=False,
         proxy_headers=proxy,
+        forwarded_allow_ips="127.0.0.1",  # whatever the environment says
         limit_concurrency=256,
         timeout_keep_alive=15,
         timeout_graceful_shutdown=15,
