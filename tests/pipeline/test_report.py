@@ -5,44 +5,18 @@ import json
 import re
 import shutil
 import subprocess
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import pytest
+from browser import Browser
 from reports import everything
 from sandbox import CANARY, Sandbox
 
 from lmeraser.report.page import render
 
 pytestmark = pytest.mark.slow
-
-# Every element with a text of its own: its colour against the nearest background that is not transparent (WCAG 2.2, 1.4.3).
-CONTRASTS = """
-const channel = value => value <= 0.04045 ? value / 12.92 : ((value + 0.055) / 1.055) ** 2.4;
-const light = colour => {
-  const [r, g, b] = colour.match(/[\\d.]+/g).map(part => channel(part / 255));
-  return 0.2126 * r + 0.7152 * g + 0.0722 * b;
-};
-const opaque = colour => !/rgba\\(.*, 0\\)/.test(colour);
-const under = element => {
-  for (let at = element; at; at = at.parentElement) {
-    const colour = getComputedStyle(at).backgroundColor;
-    if (opaque(colour)) return colour;
-  }
-  return "rgb(255, 255, 255)";
-};
-const told = [];
-for (const element of document.querySelectorAll("body *")) {
-  const own = [...element.childNodes].some(node => node.nodeType === 3 && node.data.trim());
-  if (!own || ["TITLE", "DESC", "title", "desc"].includes(element.tagName)) continue;
-  const style = getComputedStyle(element);
-  const colour = element.closest("svg") ? style.fill : style.color;
-  const [a, b] = [light(colour), light(under(element))].sort((x, y) => y - x);
-  told.push([(a + 0.05) / (b + 0.05), element.tagName, element.textContent.trim().slice(0, 40)]);
-}
-return told;
-"""
 
 
 def git(project: Sandbox, *arguments: str) -> None:
@@ -100,55 +74,6 @@ def test_report_and_review_of_a_real_project_name_nobody(erased: Sandbox) -> Non
 # in a browser
 
 
-class Browser:
-    """A real headless Chromium, driven by selenium; it keeps what it logged and asked the network for."""
-
-    def __init__(self, chromium: str, driver: str) -> None:
-        from selenium import webdriver
-        from selenium.webdriver.chrome.service import Service
-
-        options = webdriver.ChromeOptions()
-        options.binary_location = chromium
-        for switch in ("--headless=new", "--no-sandbox", "--disable-gpu", "--disable-dev-shm-usage", "--window-size=1100,900"):
-            options.add_argument(switch)
-        options.set_capability("goog:loggingPrefs", {"browser": "ALL", "performance": "ALL"})
-        self.driver = webdriver.Chrome(options=options, service=Service(driver))
-
-    def do(self, command: str, **arguments: Any) -> dict[str, Any]:
-        answer: dict[str, Any] = self.driver.execute_cdp_cmd(command, arguments)
-        return answer
-
-    def run(self, script: str) -> Any:
-        return self.driver.execute_script(script)
-
-    def media(self, scheme: str, kind: str = "screen") -> None:
-        self.do("Emulation.setEmulatedMedia", media=kind, features=[{"name": "prefers-color-scheme", "value": scheme}])
-
-    def open(self, path: Path) -> None:
-        self.driver.get(path.as_uri())
-
-    def complaints(self) -> list[Any]:
-        """What the console shows."""
-        return list(self.driver.get_log("browser"))  # type: ignore[no-untyped-call]
-
-    def requests(self) -> list[str]:
-        """URLs asked for since the last look."""
-        events = [json.loads(entry["message"])["message"] for entry in self.driver.get_log("performance")]  # type: ignore[no-untyped-call]
-        return [event["params"]["request"]["url"] for event in events if event["method"] == "Network.requestWillBeSent"]
-
-
-@pytest.fixture(scope="module")
-def browser() -> Iterator[Browser]:
-    pytest.importorskip("selenium", reason="selenium is not installed: pip install 'lmeraser[dev]'")
-    chromium = shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")
-    driver = shutil.which("chromedriver")
-    if not chromium or not driver:
-        pytest.skip("no Chromium with its chromedriver on PATH: the page is looked at nowhere")
-    made = Browser(chromium, driver)
-    yield made
-    made.driver.quit()
-
-
 @pytest.fixture(scope="module")
 def page(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A page with everything that one can show."""
@@ -168,8 +93,7 @@ def test_page_opens_without_an_error_and_asks_the_network_for_nothing(browser: B
 
 def test_accessibility_tree_has_landmarks_headings_named_pictures_and_table_headers(browser: Browser, page: Path) -> None:
     browser.open(page)
-    nodes = browser.do("Accessibility.getFullAXTree")["nodes"]
-    seen = [(node["role"]["value"], node.get("name", {}).get("value", "")) for node in nodes if not node["ignored"]]
+    seen = browser.named()
     roles = [role for role, _ in seen]
     assert {"main", "banner", "navigation", "contentinfo"} <= set(roles)
     assert roles.count("heading") > 10
@@ -187,26 +111,20 @@ def test_accessibility_tree_has_landmarks_headings_named_pictures_and_table_head
 def test_every_text_has_the_contrast_of_wcag_aa(browser: Browser, page: Path, scheme: str) -> None:
     browser.media(scheme)
     browser.open(page)
-    told = browser.run(CONTRASTS)
+    told = browser.contrasts()
     assert len(told) > 100
     assert [entry for entry in told if entry[0] < 4.5] == []
-    paper = [
-        int(part) for part in re.findall(r"\d+", browser.run("return getComputedStyle(document.documentElement).backgroundColor"))
-    ]
-    assert (sum(paper) > 600) == (scheme == "light")
+    assert browser.light() == (scheme == "light")
     browser.media("light")
 
 
 def test_page_fits_a_phone_and_its_tables_scroll_for_themselves(browser: Browser, page: Path) -> None:
-    browser.do("Emulation.setDeviceMetricsOverride", width=320, height=700, deviceScaleFactor=1, mobile=False)
-    browser.open(page)
-    try:
+    with browser.phone():
+        browser.open(page)
         assert browser.run("return document.documentElement.scrollWidth") <= 320
         wide = "return [...document.querySelectorAll('.wide, .picture')].map(e => [e.scrollWidth > e.clientWidth, e.tabIndex])"
         assert [True, 0] in browser.run(wide)
         assert {index for _, index in browser.run(wide)} == {0}, "a keyboard reaches what scrolls"
-    finally:
-        browser.do("Emulation.clearDeviceMetricsOverride")
 
 
 def test_keyboard_comes_to_the_content_first(browser: Browser, page: Path) -> None:
