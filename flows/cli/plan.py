@@ -36,14 +36,15 @@ def _erase(options: argparse.Namespace) -> Result:
     from flows.project import Project
     from flows.purge.step import by_store, told_unknown
     from flows.requests import intake
-    from flows.requests.near import check_page, write_page
+    from flows.requests.near import OPTION, write_page
+    from flows.requests.private_page import check_page
     from lmeraser.core.errors import BadInputError
 
     if options.near and options.with_near:
         raise BadInputError("--near shows what may be chosen and --with-near takes along what was; give one of them")
     project, share = Project.find(), share_of(options)
     if options.near:
-        check_page(project, options.near)
+        check_page(project, options.near, OPTION)
     subjects, images = subjects_of(options), images_of(options, project)
     images += chosen(options, project, subjects, images)
     plan = intake.draft_plan(project, subjects, options.include_public, images).to_json()

@@ -100,7 +100,7 @@ def missing_timestamps(project: "Project") -> Result:
         found = outlook(project)
     except LmeraserError:
         return {}, []
-    return ({"timestamps": asdict(found)}, found.lines) if found else ({}, [])
+    return ({"timestamps": asdict(found)}, [f"timestamps: {line}" for line in found.lines]) if found else ({}, [])
 
 
 def due_rebuilds(project: "Project") -> int:

@@ -112,7 +112,7 @@ def _timestamps(project: Project) -> Results:
         load_roots(project.layout.root / service.timestamp_roots, "service.timestamp_roots")
     found = outlook(project)
     if found:
-        return [warn(*divided(line.removeprefix("timestamps: "))) for line in found.lines]
+        return [warn(*divided(line)) for line in found.lines]
     judged = "judged when they come" if service.timestamp_roots else "judged by `lmeraser verify --tsa-root` alone"
     return [fine(f"every certificate has one; {judged}")]
 

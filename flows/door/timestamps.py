@@ -87,10 +87,10 @@ class Outlook:
         lines = []
         if self.missing:
             why = f"; tried {self.tries} times: {self.problem}" if self.problem else ""
-            lines.append(f"timestamps: {self.missing} certificates wait for theirs{why}; `lmeraser resume` asks again")
+            lines.append(f"{self.missing} certificates wait for theirs{why}; `lmeraser resume` asks again")
         if self.foreign:
             lines.append(
-                f"timestamps: {self.foreign} files are not of the certificates that they lie beside; find out why, then "
+                f"{self.foreign} files are not of the certificates that they lie beside; find out why, then "
                 "delete them, and `lmeraser resume` asks for others"
             )
         return lines
@@ -101,7 +101,7 @@ def outlook(project: Project) -> Outlook | None:
     if service_of(project).timestamp_url is None:
         return None
     standing = Standing.read(project.layout)
-    missing = sum(not timestamp_path(path).exists() for path in certificates_of(project.layout))
+    missing = sum(not one.is_dated for one in certificates_of(project.layout))
     if not missing and not standing.foreign:
         return None
     return Outlook(missing, standing.tries, standing.problem if missing else None, standing.foreign)
@@ -112,12 +112,24 @@ def service_of(project: Project) -> Service:
     return load_params(project.layout.params).service
 
 
-def certificates_of(layout: Layout) -> list[Path]:
+@dataclass(frozen=True)
+class Issued:
+    """A certificate, as its file's name has it."""
+
+    path: Path
+    sequence: int
+    request_id: str
+
+    @property
+    def is_dated(self) -> bool:
+        return timestamp_path(self.path).exists()
+
+
+def certificates_of(layout: Layout) -> list[Issued]:
     """Newest first: what was just issued is dated best at once."""
-    named = [
-        (int(match["sequence"]), path) for path in layout.certificates.glob("*.json") if (match := NAME.fullmatch(path.name))
-    ]
-    return [path for _, path in sorted(named, reverse=True)]
+    named = [(path, NAME.fullmatch(path.name)) for path in layout.certificates.glob("*.json")]
+    issued = [Issued(path, int(match["sequence"]), match["request_id"]) for path, match in named if match]
+    return sorted(issued, key=lambda one: one.sequence, reverse=True)
 
 
 class Stamping:
@@ -150,7 +162,7 @@ class Stamping:
             if Standing.read(layout).waits(self._clock()) and not at_once:
                 return 0
             came = await self._ask(service, foreign)
-        missing = [path for path in certificates_of(layout) if not timestamp_path(path).exists()]
+        missing = [one for one in certificates_of(layout) if not one.is_dated]
         # One that comes within a tick of the file system's clock would not be seen: only an older time is trusted.
         is_old = time.time_ns() - folder[0] > COARSEST
         self._settled = folder if is_old and not missing and not came else None
@@ -159,18 +171,18 @@ class Stamping:
     async def _ask(self, service: Service, foreign: int) -> int:
         layout, came, until = self._project.layout, 0, time.monotonic() + PATIENCE
         before, problem = Standing.read(layout), None
-        for path in certificates_of(layout):
-            if timestamp_path(path).exists():
+        for one in certificates_of(layout):
+            if one.is_dated:
                 continue
             if time.monotonic() > until:
                 break
             try:
-                data = await asyncio.to_thread(read, path, path.name)
+                data = await asyncio.to_thread(read, one.path, one.path.name)
             except LmeraserError as error:
                 problem = str(error)  # the others need not wait for it
                 continue
             try:
-                await self._stamp(path, data, service)
+                await self._stamp(one, data, service)
             except LmeraserError as error:
                 problem = str(error)
                 break
@@ -184,9 +196,9 @@ class Stamping:
             say(f"timestamps: {problem}; tried again later, and by `lmeraser resume`")
         return came
 
-    async def _stamp(self, path: Path, data: bytes, service: Service) -> None:
+    async def _stamp(self, one: Issued, data: bytes, service: Service) -> None:
         """Raises: LmeraserError."""
-        root = self._project.layout.root
+        root, name = self._project.layout.root, one.path.name
         roots = load_roots(root / service.timestamp_roots, "service.timestamp_roots") if service.timestamp_roots else None
         asked = make_request(data)
         try:
@@ -195,36 +207,34 @@ class Stamping:
         except StepFailedError as error:
             raise StepFailedError(f"the time-stamp authority: {error}") from None
         if roots is None:
-            stamp = check_answer(answer, data, asked.nonce, path.name)
+            stamp = check_answer(answer, data, asked.nonce, name)
         else:
-            stamp = verify_timestamp(answer, data, roots, path.name, asked.nonce)
+            stamp = verify_timestamp(answer, data, roots, name, asked.nonce)
         try:
-            await asyncio.to_thread(write_atomically, timestamp_path(path), answer)
+            await asyncio.to_thread(write_atomically, timestamp_path(one.path), answer)
         except OSError as error:
-            raise StepFailedError(f"{path.name}: its timestamp cannot be written ({error.strerror}); mend the disk") from error
-        await asyncio.to_thread(self._note, path, data, stamp)
+            raise StepFailedError(f"{name}: its timestamp cannot be written ({error.strerror}); mend the disk") from error
+        await asyncio.to_thread(self._note, one, data, stamp)
 
-    def _note(self, path: Path, data: bytes, stamp: Timestamp) -> None:
+    def _note(self, one: Issued, data: bytes, stamp: Timestamp) -> None:
         """Let the ledger know."""
-        match = NAME.fullmatch(path.name)
-        assert match  # noqa: S101  (only such names are taken)
         digests = {"sha256": stamp.digest, "certificate_sha256": sha256(data)}
-        told = {"sequence": int(match["sequence"]), "stamped_at": stamp.at, **digests}
-        self._project.ledger.note(match["request_id"], TIMESTAMPED, told)
+        told = {"sequence": one.sequence, "stamped_at": stamp.at, **digests}
+        self._project.ledger.note(one.request_id, TIMESTAMPED, told)
 
     def _note_arrived(self) -> int:
         """Note what is there and the ledger does not know; returns how many files are no timestamps of their certificates."""
         noted = {event.request_id for event in self._project.ledger.events(kinds=(TIMESTAMPED,))}
         foreign = 0
-        for path in certificates_of(self._project.layout):
-            match = NAME.fullmatch(path.name)
-            if not match or match["request_id"] in noted or not timestamp_path(path).exists():
+        for one in certificates_of(self._project.layout):
+            if one.request_id in noted or not one.is_dated:
                 continue
+            name = one.path.name
             try:
-                data = read(path, path.name)
-                stamp = check_answer(read_timestamp(timestamp_path(path), path.name), data, None, path.name)
+                data = read(one.path, name)
+                stamp = check_answer(read_timestamp(timestamp_path(one.path), name), data, None, name)
             except LmeraserError:
                 foreign += 1
             else:
-                self._note(path, data, stamp)
+                self._note(one, data, stamp)
         return foreign

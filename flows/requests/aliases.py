@@ -7,7 +7,8 @@ from typing import Any
 import pyarrow as pa
 
 from flows.project import Project
-from flows.requests.near import check_page, keep_page, near_people
+from flows.requests.near import near_people
+from flows.requests.private_page import check_page, keep_page
 from flows.requests.quarantine import whole_layout
 from lmeraser.erase.aliases import Alias, aliases_of, counts_of, near_aliases
 from lmeraser.erase.facts import gather_facts, normalise_subjects

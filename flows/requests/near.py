@@ -12,11 +12,10 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from flows.project import Project
+from flows.requests.private_page import check_page, keep_page
 from flows.requests.quarantine import whole_layout
 from flows.run.questions import ask
 from lmeraser.core.digest import part_of
-from lmeraser.core.errors import BadInputError
-from lmeraser.core.files import write_atomically
 from lmeraser.core.layout import Layout
 from lmeraser.data.columns import among
 from lmeraser.data.records import read_images
@@ -27,35 +26,7 @@ from lmeraser.report.near_page import NearFacts, NearImage, render_near, thumbna
 
 SHARE = 0.05  # of the sample that has a stranger nearer than usual
 MOST = 500  # images on a page
-NOT_HERE = "a page of people's pictures or names must lie where neither git, nor a source, nor DVC sees it: name a file elsewhere"
-
-
-def check_page(project: Project, page: Path, option: str = "--near") -> None:
-    """Raise BadInputError unless a page may be written there: a new file, outside project, git and source. Never names it."""
-    try:
-        whole = page.resolve()
-        if whole.exists() or page.is_symlink():
-            raise BadInputError(f"{option}: the file exists; name a new one")
-        if not whole.parent.is_dir():
-            raise BadInputError(f"{option}: there is no such folder; make it first, or name a file in another one")
-        root = project.layout.root.resolve()
-        source = (root / project.params.source.path).resolve()
-        inside = any((folder / ".git").exists() for folder in whole.parents)
-    except (OSError, ValueError) as error:
-        raise BadInputError(f"{option}: the file cannot be made ({type(error).__name__}); name another one") from error
-    if inside or whole.is_relative_to(root):
-        raise BadInputError(f"{option}: the file is within the project or another git repository; {NOT_HERE}")
-    if project.params.source.kind == "manifest" and whole.is_relative_to(source if source.is_dir() else source.parent):
-        raise BadInputError(f"{option}: the file is within the source's folder; {NOT_HERE}")
-
-
-def keep_page(project: Project, page: Path, data: bytes, option: str = "--near") -> None:
-    """Write a page for its owner alone. Raises: BadInputError; then there is none."""
-    check_page(project, page, option)  # it may have come meanwhile
-    try:
-        write_atomically(page, data, mode=0o600)
-    except OSError as error:
-        raise BadInputError(f"{option}: the file cannot be written ({type(error).__name__}); name another one") from error
+OPTION = "--near"  # that names the page
 
 
 @dataclass(frozen=True)
@@ -98,7 +69,7 @@ def write_page(project: Project, subjects: Sequence[str], images: Sequence[str],
 
     Raises: BadInputError, ProjectError, StepFailedError; then there is no page.
     """
-    check_page(project, page)
+    check_page(project, page, OPTION)
     state = _State.of(project, subjects, images)
     answer = _asked(project, state, share)
     facts = NearFacts(
@@ -112,7 +83,7 @@ def write_page(project: Project, subjects: Sequence[str], images: Sequence[str],
         usual_bits=answer["usual_bits"],
         images=_images(project, state, answer["matches"]),
     )
-    keep_page(project, page, render_near(facts))
+    keep_page(project, page, render_near(facts), OPTION)
     return {
         "near": {
             "found": facts.found,
