@@ -194,7 +194,7 @@ def test_an_authority_that_hangs_or_is_away_delays_no_erasure(
     assert pipeline.sweep()[0].state == "certified"
     assert desk.asked == [], "no step asks"
     began = time.monotonic()
-    assert round_of(pipeline) == 0
+    assert round_of(pipeline, now=time.time() + 600) == 0  # so long a slow machine has for what comes until the next try
     assert time.monotonic() - began < 8
     assert "no answer within" in str(Standing.read(pipeline.layout).problem)
     assert pipeline.json("forget", "--subject", OTHER)["state"] == "certified", "too early to ask again"
