@@ -5,21 +5,21 @@ its records, which only the network can tell. The question names records by thei
 alone.
 """
 
-import json
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
 from lmeraser.clusters.skeleton import load_skeleton
-from lmeraser.core.digest import readable_json
 from lmeraser.core.layout import Layout
 from lmeraser.core.params import Params, load_params
 from lmeraser.data.decoding import decode_all
 from lmeraser.data.records import Record, images_of, read_records, read_table
 from lmeraser.learn.backbone import load_backbone, make_deterministic
 from lmeraser.learn.embedding import leaf_of_units, quantised_features
+from stages.runtime.asked import answer_in_place
 from stages.runtime.entry import enter
 
 PLACED = ("id", "unit", "leaf")
@@ -36,16 +36,13 @@ class Staying:
 
 def moves(project: Layout, _: Params, tokens: list[str]) -> None:
     for token in tokens:
-        path = project.moves(token)
-        asked = json.loads(path.read_bytes())
-        layout = Layout(project.quarantine_copies / asked["folder"]) if asked["folder"] else project
-        answer = _answer(layout, load_params(layout.params), asked["lost"])
-        path.write_bytes(readable_json(answer))  # in its place: a draft that a kill left would have another name
+        answer_in_place(project, project.moves(token), _answer)
 
 
-def _answer(layout: Layout, params: Params, lost: list[list[str]]) -> list[tuple[int, int, int]]:
+def _answer(layout: Layout, asked: dict[str, Any]) -> list[tuple[int, int, int]]:
     """Of each unit: how many training records stay, their leaf now, and their leaf then."""
-    staying = _staying(layout, params, lost)
+    params = load_params(layout.params)
+    staying = _staying(layout, params, asked["lost"])
     records: list[Record] = []
     images: list[bytes] = []
     for part in params.parts:

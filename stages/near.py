@@ -5,9 +5,9 @@ takes its place, names records by their ids too and has distances; no feature an
 test images is used where it is of this model; every other image passes the network.
 """
 
-import json
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -15,7 +15,6 @@ import numpy as np
 from numpy.typing import NDArray
 
 from lmeraser.clusters.skeleton import Skeleton, load_skeleton
-from lmeraser.core.digest import readable_json
 from lmeraser.core.layout import Layout
 from lmeraser.core.params import Params, load_params
 from lmeraser.core.progress import track
@@ -26,6 +25,7 @@ from lmeraser.learn.environment import network_environment
 from lmeraser.learn.near import SAMPLE, VIEWS, Looks, Strangers, Usual, View, in_units, near_ones, perceptual_hash, usual
 from lmeraser.serve import remembered
 from lmeraser.serve.remembered import PLAIN, key_of
+from stages.runtime.asked import answer_in_place
 from stages.runtime.entry import enter
 
 DECODED = 64  # batches that are held decoded at once
@@ -35,12 +35,7 @@ Known = dict[str, NDArray[np.float32]]
 
 def near(project: Layout, _: Params, tokens: list[str]) -> None:
     for token in tokens:
-        path = project.near(token)
-        asked = json.loads(path.read_bytes())
-        layout = Layout(project.quarantine_copies / asked["folder"]) if asked["folder"] else project
-        answer = _answer(project, layout, load_params(layout.params), asked)
-        path.chmod(0o600)
-        path.write_bytes(readable_json(answer))  # in its place: a draft that a kill left would have another name
+        answer_in_place(project, project.near(token), partial(_answer, project))
 
 
 @dataclass(frozen=True)
@@ -57,8 +52,9 @@ def _held(layout: Layout, params: Params) -> list[Held]:
     return private + [Held(record, PUBLIC) for record in read_records(layout.public)]
 
 
-def _answer(project: Layout, layout: Layout, params: Params, asked: dict[str, Any]) -> dict[str, Any]:
+def _answer(project: Layout, layout: Layout, asked: dict[str, Any]) -> dict[str, Any]:
     """Args: asked: `leaving`, `left_out`: ids of records; `share`: of strangers that may be listed; `most`: matches told."""
+    params = load_params(layout.params)
     make_deterministic(params.device)
     eyes = _Eyes(project, layout, params)
     leaving, left_out = frozenset(asked["leaving"]), frozenset(asked["left_out"])
