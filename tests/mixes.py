@@ -4,7 +4,7 @@ from collections.abc import Sequence
 from dataclasses import replace
 
 from builders import Row, contents, png
-from fake_pipeline import FakePipeline
+from fake_pipeline import CANARY, FakePipeline, everybody
 from histories import id_of
 
 from flows.requests import intake, rectify
@@ -16,6 +16,13 @@ from lmeraser.erase.states import REJECTED
 
 KINDS = ("label", "subject", "person", "image")
 Rows = tuple[Row, ...]
+SHARED = 10  # seed of an image that two people have
+ROWS: Rows = tuple(row.named(index) for index, row in enumerate((*everybody(), Row(f"{CANARY}-4", "one", seed=SHARED))))
+PRIVATE = [row for row in ROWS if row.visibility == "private"]
+
+
+def digest_of(seed: int) -> str:
+    return sha256(png(seed))
 
 
 def with_value(rows: Sequence[Row], old: Row, label: str | None = None, subject: str | None = None) -> Rows:

@@ -1,9 +1,5 @@
 """The real model server under load while somebody is forgotten: no answer from before, no gap, nothing of anybody in its log."""
 
-import os
-import signal
-import subprocess
-import sys
 import threading
 import time
 from collections import Counter
@@ -15,6 +11,7 @@ from pathlib import Path
 import httpx
 import pytest
 from sandbox import CANARY, Sandbox
+from servers import running
 
 from lmeraser.core.layout import Layout
 
@@ -22,30 +19,6 @@ pytestmark = pytest.mark.slow
 
 CLIENTS = 8
 PAUSE_S = 0.05  # between an answer and the next question: what is measured without it is bench.serving's
-
-
-@contextmanager
-def serving(project: Sandbox, log: Path) -> Iterator[str]:
-    """The address of `lmeraser serve`; it must end with 0 when it is told to."""
-    with log.open("w") as stream:
-        server = subprocess.Popen(
-            [sys.executable, "-m", "flows.cli", "serve", "--port", "0", "--rate", "0"],
-            cwd=project.root,
-            env=os.environ | {"PYTHONPATH": str(project.root)},  # not preloaded: signals go to the process itself
-            stdout=stream,
-            stderr=stream,
-        )
-        try:
-            deadline = time.monotonic() + 60
-            while "http://" not in log.read_text():
-                assert server.poll() is None, log.read_text()
-                assert time.monotonic() < deadline, log.read_text()
-                time.sleep(0.05)
-            yield "http://" + log.read_text().partition("http://")[2].split()[0]
-        finally:
-            server.send_signal(signal.SIGTERM)
-            code = server.wait(timeout=40)
-        assert code == 0, log.read_text()
 
 
 @dataclass
@@ -90,7 +63,7 @@ def test_person_is_forgotten_under_eight_clients_and_no_answer_comes_from_before
             time.sleep(0.001)
         stood.append(time.monotonic())
 
-    with serving(project, tmp_path / "log") as url:
+    with running(project, tmp_path / "log", "serve", "--rate", "0") as url:
         crowd = Crowd(url, image.read_bytes())
         with crowd.asking():
             time.sleep(0.3)

@@ -3,11 +3,9 @@
 import os
 import re
 import shutil
-import signal
 import socket
 import ssl
 import subprocess
-import sys
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -17,6 +15,7 @@ import httpx
 import pytest
 from authority import openssl
 from sandbox import Sandbox
+from servers import running
 
 from flows.door.tokens import FAILURES
 
@@ -35,30 +34,6 @@ def certificate(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Path]:
     status, said = openssl(*request, "-out", str(files[0]), "-keyout", str(files[1]))
     assert status == 0, said
     return files
-
-
-@contextmanager
-def running(project: Sandbox, log: Path, *command: str) -> Iterator[str]:
-    """The address of a server of the project; it must end with 0 when it is told to."""
-    with log.open("wb") as stream:
-        process = subprocess.Popen(
-            [sys.executable, "-m", "flows.cli", *command, "--port", "0"],
-            cwd=project.root,
-            env=os.environ | {"PYTHONPATH": str(project.root)},  # not preloaded: signals go to the process itself
-            stdout=stream,
-            stderr=stream,
-        )
-        try:
-            deadline = time.monotonic() + 60
-            while not (found := re.search(r"https?://127\.0\.0\.1:\d+", log.read_text())):
-                assert process.poll() is None, log.read_text()
-                assert time.monotonic() < deadline, log.read_text()
-                time.sleep(0.05)
-            yield found.group()
-        finally:
-            process.send_signal(signal.SIGTERM)
-            status = process.wait(timeout=40)
-        assert status == 0, log.read_text()
 
 
 def free_port() -> int:

@@ -9,6 +9,7 @@ from clocks import DAY, Clock
 from door_client import LIMITS, NAME, Client
 from doorway import Doorway, doorway
 from fake_pipeline import FakePipeline, fakes, replace, still_faked
+from mixes import ROWS
 from served import ServedProject
 
 from flows.serving.running import application
@@ -27,6 +28,14 @@ def fake_template(tmp_path_factory: pytest.TempPathFactory) -> FakePipeline:
     folder = tmp_path_factory.mktemp("fake")
     with fakes(folder):
         return FakePipeline.build(folder / "built")
+
+
+@pytest.fixture(scope="session")
+def template(tmp_path_factory: pytest.TempPathFactory) -> FakePipeline:
+    """A project of `mixes.ROWS`. Never change it, copy it."""
+    folder = tmp_path_factory.mktemp("rows")
+    with fakes(folder):
+        return FakePipeline.build(folder / "template", ROWS)
 
 
 @pytest.fixture

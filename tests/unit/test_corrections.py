@@ -13,12 +13,12 @@ from typing import Any
 
 import pytest
 from builders import Row, contents, png
-from fake_pipeline import CANARY, FakePipeline, everybody, fakes
+from fake_pipeline import CANARY, FakePipeline, fakes
 from histories import id_of
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from kills import killing
-from mixes import KINDS, applied, ask, left, with_value
+from mixes import KINDS, PRIVATE, ROWS, SHARED, applied, ask, digest_of, left, with_value
 from restoring import EVERYTHING, Backup, keep_certificates
 
 from flows.requests import batch
@@ -30,26 +30,11 @@ from lmeraser.prove.certificate import read_chain
 from lmeraser.prove.keys import load_public
 from lmeraser.serve.quarantine import read_quarantine
 
-SHARED = 10  # seed of an image that two people have
 pytestmark = pytest.mark.usefixtures("temporary")
-
-ROWS = tuple(row.named(index) for index, row in enumerate((*everybody(), Row(f"{CANARY}-4", "one", seed=SHARED))))
-PRIVATE = [row for row in ROWS if row.visibility == "private"]
-
-
-def digest_of(seed: int) -> str:
-    return sha256(png(seed))
 
 
 def row_of(seed: int) -> Row:
     return next(row for row in PRIVATE if row.seed == seed)
-
-
-@pytest.fixture(scope="module")
-def template(tmp_path_factory: pytest.TempPathFactory) -> FakePipeline:
-    folder = tmp_path_factory.mktemp("corrections")
-    with fakes(folder):
-        return FakePipeline.build(folder / "template", ROWS)
 
 
 @pytest.fixture

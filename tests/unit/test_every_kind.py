@@ -11,11 +11,11 @@ from typing import Any
 import pytest
 from builders import Row
 from clocks import Clock
-from fake_pipeline import CANARY, FakePipeline, everybody, fakes
+from fake_pipeline import CANARY, FakePipeline, fakes
 from hypothesis import HealthCheck, Phase, example, given, settings
 from hypothesis import strategies as st
 from kills import killing
-from mixes import KINDS, Rows, applied, ask, left
+from mixes import KINDS, ROWS, Rows, applied, ask, left
 
 from flows.purge import step as purging
 from lmeraser.erase.states import BLOCKED, CERTIFIED, REJECTED
@@ -23,7 +23,6 @@ from lmeraser.pipeline.locks import read_outs
 from lmeraser.prove.certificate import read_chain
 from lmeraser.prove.keys import load_public
 
-ROWS = tuple(row.named(index) for index, row in enumerate((*everybody(), Row(f"{CANARY}-4", "one", seed=10))))
 SEEDS = (20, 21, 30, 31, 40, 50)
 OF_PEOPLE = ("feed", "held", "withdrawn")  # beside KINDS: proposed and accepted; held and released; ended by the operator
 MOST_WRITES = 400  # before which a kill falls

@@ -8,11 +8,12 @@ from pathlib import Path
 
 import pytest
 from builders import Row, contents, png
-from fake_pipeline import CANARY, FakePipeline, everybody, fakes
+from fake_pipeline import CANARY, FakePipeline, fakes
 from histories import id_of
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from kills import killing
+from mixes import PRIVATE, ROWS, SHARED, digest_of
 
 from flows.purge import step as purging
 from flows.purge.known import Known
@@ -31,22 +32,7 @@ from lmeraser.prove.certificate import read_chain
 from lmeraser.prove.keys import load_public
 from lmeraser.serve.quarantine import read_quarantine
 
-SHARED = 10  # seed of an image that two people have
 pytestmark = pytest.mark.usefixtures("temporary")
-
-ROWS = tuple(row.named(index) for index, row in enumerate((*everybody(), Row(f"{CANARY}-4", "one", seed=SHARED))))
-PRIVATE = [row for row in ROWS if row.visibility == "private"]
-
-
-def digest_of(seed: int) -> str:
-    return sha256(png(seed))
-
-
-@pytest.fixture(scope="module")
-def template(tmp_path_factory: pytest.TempPathFactory) -> FakePipeline:
-    folder = tmp_path_factory.mktemp("images")
-    with fakes(folder):
-        return FakePipeline.build(folder / "template", ROWS)
 
 
 @pytest.fixture
