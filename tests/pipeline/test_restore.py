@@ -67,7 +67,8 @@ def test_whole_backup_and_its_stores_bring_nobody_back(project: Sandbox, tmp_pat
     assert project.json("audit", "--stores")["clean"]
 
 
-@pytest.mark.campaign("minutes: each restore is a whole `reapply`, with its retraining and its scans")
+@pytest.mark.campaign("an hour on slow cores: each restore is a whole `reapply`, with its retraining and its scans")
+@pytest.mark.timeout(4 * 3600)
 def test_fifty_random_restores_bring_nobody_back(project: Sandbox) -> None:
     with_remote(project)
     answer = project.json("drill", "--erase", "10", "--restores", "50")
