@@ -14,7 +14,8 @@ import sys
 from collections.abc import Sequence
 from typing import NoReturn
 
-from flows.cli.command import BAD_INPUT, INTERRUPTED, add_parser, exit_codes, passed, within
+from flows.cli import completion
+from flows.cli.command import BAD_INPUT, INTERRUPTED, Command, add_parser, exit_codes, name_of, passed, within
 from flows.cli.registry import COMMANDS
 from lmeraser.core import determinism
 from lmeraser.core.errors import BadInputError, LmeraserError
@@ -53,7 +54,8 @@ def _nearest(given: Sequence[str], known: Sequence[str]) -> str | None:
     return next((near[0] for word in given if (near := difflib.get_close_matches(word, known, 1, 0.7))), None)
 
 
-def make_parser() -> Parser:
+def make_parser(only: Command | None = None) -> Parser:
+    """Args: only: the one command that it knows; None: all. Each takes a millisecond and more, and there are dozens."""
     top = Parser(
         prog="lmeraser",
         description="A vision model that forgets a person exactly. Run it in the project's folder.",
@@ -61,16 +63,22 @@ def make_parser() -> Parser:
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
     commands = top.add_subparsers(dest="command", required=True, metavar="COMMAND", parser_class=Parser)
-    for command in COMMANDS:
+    for command in [only] if only else COMMANDS:
         add_parser(commands, command)
     return top
+
+
+def _typed(arguments: Sequence[str]) -> Command | None:
+    """The command that begins the arguments, if it needs no other's."""
+    return next((command for command in COMMANDS if arguments[:1] == [name_of(command)] and command is not completion), None)
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
     """Parse, act, print, exit."""
     try:
         determinism.require()
-        parser = make_parser()
+        arguments = sys.argv[1:] if arguments is None else list(arguments)
+        parser = make_parser(_typed(arguments))
         options = parser.parse_args(arguments, argparse.Namespace(parser=parser))
         result, lines = options.act(options)
     except LmeraserError as error:
