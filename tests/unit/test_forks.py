@@ -367,6 +367,14 @@ import sys
 from pathlib import Path
 from flows.forks import client
 from lmeraser.core.layout import Layout
+
+class Copy(client.Copy):
+    def wait(self, *arguments):
+        if len(sys.argv) > 2:
+            Path(f"{sys.argv[2]}.awaited").touch()
+        return super().wait(*arguments)
+
+client.Copy = Copy
 print(client.run(Layout(Path.cwd()), "spoken", sys.argv[1:]), flush=True)
 """
 
@@ -393,6 +401,7 @@ def test_interrupt_of_the_caller_is_the_copys_and_it_is_waited_for(layout: Layou
     caller = in_place(layout, "interrupted", str(tmp_path / "there"), stdout=subprocess.PIPE)
     wait_for((tmp_path / "there").exists)
     wait_for((tmp_path / "there").read_text)
+    wait_for((tmp_path / "there.awaited").exists)  # before that a caller who is interrupted hangs up, and the copy is killed
     caller.send_signal(signal.SIGINT)
     assert caller.communicate(timeout=20)[0].split() == ["finishing", "130"]
 
