@@ -2,8 +2,12 @@
 
 import argparse
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from flows.cli.command import BAD_INPUT, Result
+
+if TYPE_CHECKING:
+    from flows.start.project_folder import Counts
 
 HELP = "make a project: its folder, its params, its first commit"
 EXIT_CODES = {0: "made", 1: "a check or a step failed; nothing was left behind", 2: f"{BAD_INPUT}; nothing was left behind"}
@@ -30,17 +34,18 @@ def act(options: argparse.Namespace) -> Result:
     from flows.start.presets import Wish
     from flows.start.project_folder import make
 
-    data, weights = (path.absolute() if path else None for path in (options.data, options.weights))
-    made = make(options.folder, Wish(options.preset, data, weights))
-    params = made.params
+    images, weights = (path.absolute() if path else None for path in (options.data, options.weights))
+    made = make(options.folder, Wish(options.preset, images, weights))
+    params, data = made.params, made.data
     network = params.pretrain.model + (" with given weights" if params.pretrain.weights else ", trained on your public records")
     result = {
         "project": str(options.folder),
         "preset": made.preset,
         "revision": made.revision,
         "files": made.files,
-        "records": made.records,
-        "subjects": made.subjects,
+        "records": data.records if data else None,
+        "subjects": data.subjects if data else None,
+        "linear_head": params.evaluate.linear_head,
         "weights_sha256": params.pretrain.weights.sha256 if params.pretrain.weights else None,
     }
     lines = [
@@ -48,7 +53,16 @@ def act(options: argparse.Namespace) -> Result:
         f"preset              {made.preset}",
         f"network             {network}",
         f"code                {made.revision}",
-        *([f"records             {made.records} of {made.subjects} people"] if made.records is not None else []),
+        *_data_lines(data, params.evaluate.linear_head),
         f"next                cd {options.folder} && lmeraser build",
     ]
     return result, lines
+
+
+def _data_lines(data: "Counts | None", linear_head: bool) -> list[str]:
+    if data is None:
+        return []
+    lines = [f"records             {data.records} of {data.subjects} people, {data.labels} labels"]
+    if not linear_head:
+        lines.append("yardstick           off: it would take longer than all else at each erasure (evaluate.linear_head)")
+    return lines

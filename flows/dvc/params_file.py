@@ -25,8 +25,8 @@ def write_checked(layout: Layout, text: str, wanted: Params, problem: str) -> No
         write_atomically(layout.params, text.encode())
 
 
-def with_values(text: str, values: Mapping[tuple[str, ...], str]) -> str:
-    """The text of a params file with other texts for some values; all else stays as it is written, comments too.
+def with_values(text: str, values: Mapping[tuple[str, ...], str | bool]) -> str:
+    """The text of a params file with others for some values; all else stays as it is written, comments too.
 
     Args: values: keys on the way to a value, which must be there.
     Raises: ParamsError for a text that no file of UTF-8 can hold.
@@ -36,7 +36,7 @@ def with_values(text: str, values: Mapping[tuple[str, ...], str]) -> str:
         node: Any = yaml.compose(text, Loader=yaml.SafeLoader)
         for name in keys:
             node = next(inner for key, inner in node.value if key.value == name)
-        if not value.isprintable():
+        if isinstance(value, str) and not value.isprintable():
             raise ParamsError(f"params.yaml: {'.'.join(keys)} would hold characters that nobody sees; rename the file or folder")
         changes.append((node.start_mark.index, node.end_mark.index, json.dumps(value, ensure_ascii=False)))
     for start, end, written in sorted(changes, reverse=True):

@@ -12,7 +12,7 @@ DIGITS = "digits"  # params.yaml itself: a model to try things with, and no data
 SMALL = "signdigits"  # a small network that learns from the public images, where no weights are at hand
 
 
-Values = dict[tuple[str, ...], str]  # keys on the way to a value of params.yaml, to its text
+Values = dict[tuple[str, ...], str | bool]  # keys on the way to a value of params.yaml, to its text
 
 
 @dataclass(frozen=True)

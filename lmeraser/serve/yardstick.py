@@ -14,6 +14,7 @@ from numpy.typing import NDArray
 from lmeraser.core.digest import number_from
 from lmeraser.core.errors import StepFailedError
 from lmeraser.core.params import Params
+from lmeraser.core.progress import track
 from lmeraser.data.records import Record
 from lmeraser.serve.evaluation import accuracy
 
@@ -71,18 +72,17 @@ def choose_penalty(features: NDArray[Any], records: Sequence[Record]) -> float:
     """
     labels = np.array([record.label for record in records], dtype=object)
     fold = np.array([number_from("fold", record.subject) % FOLDS for record in records])
+    left_out = [fold == place for place in range(FOLDS)]
+    asked = [out for out in left_out if out.any() and len(set(labels[~out])) > 1]
+    if not asked:
+        return UNTOLD
     right = dict.fromkeys(PENALTIES, 0)
-    asked = 0
-    for place in range(FOLDS):
-        out = fold == place
-        if not out.any() or len(set(labels[~out])) < 2:
-            continue
-        asked += int(out.sum())
-        for penalty in PENALTIES:
-            model = fit(features[~out], labels[~out].tolist(), penalty)
-            right[penalty] += int((model.predict(features[out].astype(np.float64)) == labels[out]).sum())
+    fits = [(out, penalty) for out in asked for penalty in PENALTIES]
+    for out, penalty in track(fits, len(fits), "evaluate: the yardstick's penalty", "fit"):
+        model = fit(features[~out], labels[~out].tolist(), penalty)
+        right[penalty] += int((model.predict(features[out].astype(np.float64)) == labels[out]).sum())
     equals = [penalty for penalty in PENALTIES if right[penalty] == max(right.values())]
-    return equals[len(equals) // 2] if asked else UNTOLD
+    return equals[len(equals) // 2]
 
 
 def penalty_for(pinned: float | None, public: Sequence[Record], features: Callable[[list[int]], NDArray[Any]]) -> float:

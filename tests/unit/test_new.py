@@ -10,8 +10,9 @@ from builders import ROOT, contents, png, refused
 
 from flows import git
 from flows.dvc.params_file import with_values
+from flows.start import project_folder
 from flows.start.presets import SMALL, Wish, choose, filled, presets
-from flows.start.project_folder import make
+from flows.start.project_folder import Counts, make
 from flows.start.template import FILES, Template
 from lmeraser.core.code import PACKAGES, code_digest
 from lmeraser.core.errors import BadInputError, ManifestError, ParamsError, ProjectError
@@ -101,11 +102,22 @@ def test_empty_folder_is_as_good_as_none(tmp_path: Path) -> None:
 
 def test_images_of_ones_own_are_named_in_params_and_counted(data: Path, tmp_path: Path) -> None:
     made = make(tmp_path / "p", Wish(data=data))
-    assert (made.preset, made.records, made.subjects) == (SMALL, 4, 4)
+    assert made.preset == SMALL
+    assert made.data == Counts(records=4, subjects=4, labels=len({"0", "1"}))
     params = load_params(tmp_path / "p" / "params.yaml")
     assert (params.source.kind, params.source.path) == ("manifest", str(data))
     expected = read_params(ROOT / "params" / f"{SMALL}.yaml")
     assert params.model_copy(update={"source": expected.source}) == expected
+
+
+def test_yardstick_is_left_out_where_it_would_take_longer_than_all_else(
+    data: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for most, kept in ((8, True), (7, False)):
+        monkeypatch.setattr(project_folder, "MOST_FITTED", most)
+        made = make(tmp_path / str(most), Wish(data=data))
+        assert made.params.evaluate.linear_head is kept
+        assert load_params(tmp_path / str(most) / "params.yaml").evaluate.linear_head is kept
 
 
 def test_manifest_that_a_build_would_refuse_is_refused_before_anything_is_made(data: Path, tmp_path: Path) -> None:
