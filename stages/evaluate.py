@@ -134,8 +134,9 @@ def evaluate(layout: Layout, params: Params, _: list[str]) -> None:
 def tell(accuracy: dict[str, float | None], tests: int, params: Params) -> None:
     """The served accuracy, and a warning where a head that cannot forget is better by more than BEHIND."""
     served, last, depths = accuracy["served"], accuracy["linear_head"], accuracy["linear_head_depths"]
-    beside = "" if depths is None else f", over all depths: {depths}"
-    say(f"evaluate: served accuracy {served} on {tests} private test records (linear head on all data: {last}{beside})")
+    deep = "" if depths is None else f", over all depths: {depths}"
+    beside = "" if last is None else f" (linear head on all data: {last}{deep})"
+    say(f"evaluate: served accuracy {served} on {tests} private test records{beside}")
     best = max((value for value in (last, depths) if value is not None), default=None)
     if served is not None and best is not None and round(best - served, 6) > BEHIND:  # as many places as they are told by
         points = 100 * (best - served)
