@@ -101,7 +101,7 @@ def outlook(project: Project) -> Outlook | None:
     if service_of(project).timestamp_url is None:
         return None
     standing = Standing.read(project.layout)
-    missing = sum(not one.is_dated for one in certificates_of(project.layout))
+    missing = len(undated(project.layout))
     if not missing and not standing.foreign:
         return None
     return Outlook(missing, standing.tries, standing.problem if missing else None, standing.foreign)
@@ -130,6 +130,11 @@ def certificates_of(layout: Layout) -> list[Issued]:
     named = [(path, NAME.fullmatch(path.name)) for path in layout.certificates.glob("*.json")]
     issued = [Issued(path, int(match["sequence"]), match["request_id"]) for path, match in named if match]
     return sorted(issued, key=lambda one: one.sequence, reverse=True)
+
+
+def undated(layout: Layout) -> list[Issued]:
+    """Those without a timestamp, newest first."""
+    return [one for one in certificates_of(layout) if not one.is_dated]
 
 
 class Stamping:
@@ -162,18 +167,15 @@ class Stamping:
             if Standing.read(layout).waits(self._clock()) and not at_once:
                 return 0
             came = await self._ask(service, foreign)
-        missing = [one for one in certificates_of(layout) if not one.is_dated]
         # One that comes within a tick of the file system's clock would not be seen: only an older time is trusted.
         is_old = time.time_ns() - folder[0] > COARSEST
-        self._settled = folder if is_old and not missing and not came else None
+        self._settled = folder if is_old and not came and not undated(layout) else None
         return came
 
     async def _ask(self, service: Service, foreign: int) -> int:
         layout, came, until = self._project.layout, 0, time.monotonic() + PATIENCE
         before, problem = Standing.read(layout), None
-        for one in certificates_of(layout):
-            if one.is_dated:
-                continue
+        for one in undated(layout):
             if time.monotonic() > until:
                 break
             try:
