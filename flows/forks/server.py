@@ -13,6 +13,7 @@ If the caller goes, the copy and all that it started are killed. If the code or 
 other variables of those that are read at the start, it is refused and starts a fresh process; in the first case this one ends.
 """
 
+import atexit
 import gc
 import importlib
 import importlib.util
@@ -24,6 +25,7 @@ import signal
 import socket
 import sys
 import tempfile
+import threading
 import time
 from collections.abc import Mapping, Sequence
 from contextlib import suppress
@@ -63,6 +65,7 @@ LATE = (
     *("flows.project", "flows.requests.intake", "flows.requests.coordinator", "flows.cli.receiving", "flows.cli.summary"),
     *("sqlalchemy.dialects.sqlite.pysqlite", "cryptography.hazmat.primitives.asymmetric.ed25519", "flows.purge.step"),
     *("flufl.lock", "zc.lockfile", "psutil", "getpass", "configobj", "pyarrow.parquet", "pyarrow.compute"),
+    *("pyarrow.pandas_compat", "pandas", "scipy.linalg", "numpy.ma", "threadpoolctl", "securesystemslib.signer"),
 )
 # How the names begin of variables that Python and libraries read when they start, beside those that `determinism` settles.
 READ_AT_START = ("PYTHON", "LD_", "MALLOC_", "LC_", "LANG", "FSSPEC_")
@@ -311,10 +314,22 @@ def _serve(path: Path, variables: Mapping[str, str]) -> Command:
         return Server(listener, origin).serve()
 
 
-def main() -> int:
+def leave(status: int) -> NoReturn:
+    """End a copy as a process ends, but leave its memory to the kernel: to take apart all that was imported takes longer than
+    many a command, and copies page after page of it first."""
+    for thread in threading.enumerate():
+        if thread is not threading.current_thread() and not thread.daemon:
+            thread.join()
+    atexit._run_exitfuncs()
+    sys.stdout.flush()
+    sys.stderr.flush()
+    os._exit(status)
+
+
+def main() -> NoReturn:
     determinism.require()
-    return _serve(Path(sys.argv[1]), dict(os.environ)).run()
+    leave(_serve(Path(sys.argv[1]), dict(os.environ)).run())
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    main()

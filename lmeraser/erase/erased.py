@@ -11,6 +11,7 @@ A branch, a reset or a stash can take people off the list in git, so the machine
 Both together keep people out.
 """
 
+import hashlib
 import hmac
 import json
 import os
@@ -19,6 +20,7 @@ import secrets
 import stat
 from collections.abc import Container, Iterable
 from dataclasses import dataclass, field
+from functools import cached_property
 from pathlib import Path
 
 from lmeraser.core.digest import readable_json
@@ -28,6 +30,7 @@ from lmeraser.core.layout import Layout
 
 KEY_VARIABLE = "LMERASER_SUBJECT_KEY_FILE"
 KEY_BYTES = 32
+BLOCK = 64  # bytes that SHA-256 takes at once: no key is longer
 PSEUDONYM = re.compile(r"[0-9a-f]{64}")
 IMAGE = "image:"  # before the pseudonym of an image
 CORRECTED = "corrected:"  # before the five keyed hashes of a correction
@@ -55,6 +58,26 @@ def concerned(pseudonyms: Iterable[str]) -> frozenset[str]:
     return named | {text.removeprefix(CORRECTED).partition(":")[0] for text in corrections_among(named)}
 
 
+class KeyedHash:
+    """HMAC-SHA-256 (RFC 2104, section 4) of many messages that begin alike, under one key.
+
+    What the key's blocks and the beginning come to is computed once: `hmac.digest` does it for each message, which takes twice as
+    long, and a request hashes everybody several times.
+    """
+
+    def __init__(self, secret: bytes, beginning: bytes) -> None:
+        block = secret.ljust(BLOCK, b"\0")
+        self._inner = hashlib.sha256(bytes(byte ^ 0x36 for byte in block) + beginning)
+        self._outer = hashlib.sha256(bytes(byte ^ 0x5C for byte in block))
+
+    def hexdigest(self, rest: str) -> str:
+        """64 hex digits. Args: rest: what follows the beginning."""
+        inner, outer = self._inner.copy(), self._outer.copy()
+        inner.update(rest.encode())
+        outer.update(inner.digest())
+        return outer.hexdigest()
+
+
 @dataclass(frozen=True)
 class SubjectKey:
     """The secret that turns a subject into a pseudonym. Never printed, logged or committed."""
@@ -68,11 +91,19 @@ class SubjectKey:
 
     def pseudonym(self, subject: str) -> str:
         """The subject's HMAC, 64 hex digits."""
-        return hmac.digest(self.secret, b"subject\x1f" + subject.encode(), "sha256").hex()
+        return self._of_subject.hexdigest(subject)
 
     def image_pseudonym(self, digest: str) -> str:
         """An image's HMAC, with `image:` before it. Args: digest: SHA-256 of its bytes, 64 hex digits."""
-        return IMAGE + hmac.digest(self.secret, b"image\x1f" + digest.encode(), "sha256").hex()
+        return IMAGE + self._of_image.hexdigest(digest)
+
+    @cached_property
+    def _of_subject(self) -> KeyedHash:
+        return KeyedHash(self.secret, b"subject\x1f")
+
+    @cached_property
+    def _of_image(self) -> KeyedHash:
+        return KeyedHash(self.secret, b"image\x1f")
 
     def label_pseudonym(self, label: str) -> str:
         """A label's HMAC, 64 hex digits."""

@@ -27,10 +27,12 @@ STEPS = (2, 4)  # bytes of a character in UTF-16 and UTF-32
 GRAM, SPAN = 16, 17  # hex digits of a piece; neighbouring pieces of which the least is kept
 LEAST = GRAM + SPAN - 1  # hex digits in a row that surely leave one
 RARE, SPREAD = np.uint64(55), np.uint64(0xD6E8FEB86659FD93)  # one place of 2^(64 - 55); an odd constant, not the finder's
+FEW = 64  # bytes for one word, from which on words are looked at one by one: in numbers they are an accident
 VARIED = 6  # different bytes of an anchor: blank areas are alike
 IMAGES = (b"\x89PNG", b"\xff\xd8\xff", b"RIFF")  # how images begin
-# How what they show begins: of PNG (W3C PNG, 11.2.3), JPEG (ITU-T T.81, B.2.3) and WebP (RFC 9649, 2.5 and 2.6).
-SHOWN = (b"IDAT", b"\xff\xda", b"VP8 ", b"VP8L")
+# How what they show begins: of PNG (W3C PNG, 11.2.3), JPEG (ITU-T T.81, B.2.3: a length of at most 14 follows in two bytes, and the
+# marker alone stands in numbers thousands of times) and WebP (RFC 9649, 2.5 and 2.6).
+SHOWN = (b"IDAT", b"\xff\xda\x00", b"VP8 ", b"VP8L")
 HEADS = (64, 128, 256, 1024, 4096)  # bytes
 STEP, AHEAD = 1 << 20, HEADS[-1]  # bytes that are looked at together; that are seen behind them
 MANY = 1 << 16  # traces of one kind in a step above which repeated ones are dropped at once
@@ -84,11 +86,14 @@ def narrow_words(data: Any, limit: int, digits: bool) -> Any:
 
     Args: data: lowered bytes; digits: also words of hex digits alone, which a longer run of them would hide.
     """
-    text = _in_a_row(TEXT[data], LENGTH)[:limit]
-    only_digits = _in_a_row(DIGIT[data], LENGTH)[:limit]
+    places = np.flatnonzero(_in_a_row(TEXT[data], LENGTH)[:limit])
+    if len(places) < len(data) // FEW and not DIGIT[_at(data, places).view(np.uint8)].reshape(-1, LENGTH).all(axis=1).any():
+        return _at(data, places)
+    digit = DIGIT[data]
+    only_digits = _in_a_row(digit, LENGTH)
     if digits:
-        only_digits = only_digits & _covered(_in_a_row(DIGIT[data], GRAM), GRAM, len(data))[: len(only_digits)]
-    return _at(data, np.flatnonzero(text & ~only_digits))
+        only_digits = only_digits & _covered(_in_a_row(digit, GRAM), GRAM, len(data))[: len(only_digits)]
+    return _at(data, places[~only_digits[places]])
 
 
 def wide_words(data: Any, limit: int) -> Any:

@@ -1,5 +1,6 @@
 """Erased people are recognised by keyed hashes for ever; without the right key nothing goes on."""
 
+import hmac
 import json
 import tempfile
 from pathlib import Path
@@ -12,6 +13,7 @@ from hypothesis import strategies as st
 from lmeraser.core.errors import ProjectError
 from lmeraser.core.layout import Layout
 from lmeraser.erase.erased import (
+    IMAGE,
     KEY_BYTES,
     KEY_VARIABLE,
     ErasedList,
@@ -43,6 +45,14 @@ def test_pseudonym_is_a_function_of_key_and_subject_and_tells_neither() -> None:
     assert len({pseudonym, OTHER.pseudonym(CANARY_SUBJECT), KEY.pseudonym("ben")}) == 3
     assert len(pseudonym) == 64
     assert int(pseudonym, 16) >= 0
+
+
+@given(st.binary(max_size=64), st.text(), st.text(alphabet="0123456789abcdef", min_size=64, max_size=64))
+def test_a_pseudonym_is_what_anybody_gets_by_hmac(secret: bytes, subject: str, digest: str) -> None:
+    key = SubjectKey(secret)
+    for _ in range(2):  # what is kept of the key is not used up
+        assert key.pseudonym(subject) == hmac.new(secret, b"subject\x1f" + subject.encode(), "sha256").hexdigest()
+        assert key.image_pseudonym(digest) == IMAGE + hmac.new(secret, b"image\x1f" + digest.encode(), "sha256").hexdigest()
 
 
 def test_key_never_shows_its_secret() -> None:
