@@ -10,7 +10,7 @@ from flows.dvc import config as remotes
 from flows.purge.lock_history import KEPT, WORKING, all_stages, parse_lock, versions
 from lmeraser.core.errors import ProjectError, StepFailedError
 from lmeraser.core.layout import Layout
-from lmeraser.erase.taint import FOLDER, RUN, Manifests, StageRun, with_members
+from lmeraser.erase.taint import FOLDER, Manifests, StageRun, with_members
 from lmeraser.pipeline.files import locks
 from lmeraser.pipeline.locks import damaged
 from lmeraser.stores.base import Entry, Store
@@ -27,7 +27,7 @@ def current_stages(layout: Layout) -> list[StageRun]:
         name = path.relative_to(layout.root).as_posix()
         if not path.exists():
             raise ProjectError(f"{name} is missing: nothing was built yet; run `dvc repro` and retry")
-        recorded = parse_lock(WORKING, path.read_bytes())
+        recorded = parse_lock(path.read_bytes())
         if not any(stage.outs for stage in recorded):
             raise ProjectError(damaged(name))
         stages += recorded
@@ -78,15 +78,22 @@ class Lineage:
         return frozenset(self.copies.keys() - self.named)
 
     @cached_property
+    def _origins(self) -> frozenset[str]:
+        """Every version that is known."""
+        return frozenset().union(*(run.origins for run in self.stage_runs))
+
+    @cached_property
     def in_use(self) -> frozenset[str]:
         """Everything that a lock or `.dvc` file in the working tree names now, also one of another pipeline."""
-        here = [run for run in self.stage_runs if run.origin == WORKING or run.origin.startswith(f"{WORKING}: ")]
+        working = {origin for origin in self._origins if origin == WORKING or origin.startswith(f"{WORKING}: ")}
+        here = [run for run in self.stage_runs if not run.origins.isdisjoint(working)]
         return with_members({md5 for run in here for _, md5 in (*run.deps, *run.outs)}, self.manifests) | self.live
 
     @cached_property
     def lasting(self) -> list[StageRun]:
         """The stage runs that something tells of when the batches are done for which copies of locks are kept."""
-        return [run for run in self.stage_runs if not run.origin.startswith(KEPT)]
+        kept = {origin for origin in self._origins if origin.startswith(KEPT)}
+        return [run for run in self.stage_runs if run.run_entry or not run.origins <= kept]
 
     def outside(self) -> StoreContents:
         """The stores that others may use too: all but a cache within the project."""
@@ -113,7 +120,7 @@ def gather(layout: Layout) -> Lineage:
     for store, stored in listed:
         manifests |= read_manifests(store, stored, manifests)
         fresh, damaged = read_runs(store, stored, runs)
-        stage_runs += [StageRun(RUN, *sides, run_entry=identity) for identity, sides in fresh.items()]
+        stage_runs += [StageRun(*sides, run_entry=identity) for identity, sides in fresh.items()]
         runs |= fresh.keys()
         broken += damaged
     history = versions(layout)

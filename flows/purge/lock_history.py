@@ -6,6 +6,7 @@ artifacts is told by its lock alone, and what it made of anything else is its ow
 """
 
 import os
+from collections import defaultdict
 from collections.abc import Iterable
 from dataclasses import dataclass, field
 from pathlib import PurePosixPath
@@ -127,7 +128,7 @@ def _may_lie(lock: str, named: Named) -> Named:
     return tuple(places)
 
 
-def parse_lock(origin: str, raw: bytes, path: str = LOCK) -> list[StageRun]:
+def parse_lock(raw: bytes, path: str = LOCK) -> list[StageRun]:
     """The stages of a dvc.lock, or what a .dvc file names; nothing if it is neither whole. Args: path: where it lies."""
     try:
         tree = load_yaml(raw)
@@ -142,26 +143,27 @@ def parse_lock(origin: str, raw: bytes, path: str = LOCK) -> list[StageRun]:
         try:
             if isinstance(entry, dict):
                 deps, outs = named_of(entry)
-                runs.append(StageRun(origin, _may_lie(path, deps), _may_lie(path, outs)))
+                runs.append(StageRun(_may_lie(path, deps), _may_lie(path, outs)))
         except (ValueError, KeyError):
             continue  # one odd entry of another program's lock hides none of its neighbours
     return runs
 
 
 def all_stages(known: Iterable[Version]) -> list[StageRun]:
-    """Every stage of every version; what many versions repeat is parsed once."""
-    parsed: dict[File, list[StageRun]] = {}
-    stages: list[StageRun] = []
+    """Every stage of every version, each once, with the versions that tell of it; what many versions repeat is parsed once."""
+    versions_of: dict[File, list[str]] = defaultdict(list)
     for version in known:
-        for path, text in version.files:
-            if (path, text) not in parsed:
-                parsed[path, text] = parse_lock("", text, path)
-            stages += [StageRun(version.origin, run.deps, run.outs) for run in parsed[path, text]]
-    return stages
+        for file in version.files:
+            versions_of[file].append(version.origin)
+    origins: dict[tuple[Named, Named], set[str]] = defaultdict(set)
+    for (path, text), those in versions_of.items():
+        for run in parse_lock(text, path):
+            origins[run.deps, run.outs].update(those)
+    return [StageRun(deps, outs, frozenset(those)) for (deps, outs), those in origins.items()]
 
 
 def kept_locks(layout: Layout) -> list[str]:
     """Copies of dvc.lock below the project's private folder, as paths relative to it."""
     folder = layout.private_state
     files = (path for path in sorted(folder.rglob("*.lock")) if path.is_file() and path.stat().st_size)
-    return [path.relative_to(folder).as_posix() for path in files if parse_lock("", path.read_bytes())]
+    return [path.relative_to(folder).as_posix() for path in files if parse_lock(path.read_bytes())]

@@ -126,6 +126,8 @@ def unknown_in_remotes(layout: Layout) -> dict[str, int]:
     They may be models of anybody, pushed from a clone. Reads listings, manifests and run entries; no content. To be asked before
     anything is destroyed. Raises: ProjectError if git's history is not whole, StepFailedError if a store cannot be reached.
     """
+    if all(remotes.is_own(layout, store) for store in remotes.stores(layout)):
+        return {}  # nothing that others use: the purge reads the history once
     return gather(layout).unknown(remembered(layout).objects)
 
 

@@ -22,17 +22,18 @@ Named = tuple[tuple[str, str], ...]  # (path, md5)
 Manifests = Mapping[str, Mapping[str, str]]  # md5.dir -> {relative path: md5}
 Edges = dict[str, set[str]]
 Produced = list[frozenset[str]]  # the outs of each execution, with their members
+Origins = frozenset[str]
 FOLDER = ".dir"
-RUN = "run"  # origin of run-cache entries
 
 
 @dataclass(frozen=True)
 class StageRun:
-    """One execution of a stage. Attributes: origin: the lock version that tells of it, or RUN; run_entry: its id there."""
+    """One execution of a stage. Attributes: origins: the lock versions that tell of it, none where a run-cache entry does;
+    run_entry: its id there."""
 
-    origin: str
     deps: Named
     outs: Named
+    origins: Origins = frozenset()
     run_entry: str = ""
 
 
@@ -66,28 +67,34 @@ def _content_edges(manifests: Manifests) -> Edges:
     return edges
 
 
+def _pairs(sides: Iterable[tuple[Named, Origins]]) -> dict[tuple[str, str], set[str]]:
+    """Each path with what lay there, and in which lock versions."""
+    pairs: dict[tuple[str, str], set[str]] = defaultdict(set)
+    for named, origins in sides:
+        for pair in named:
+            pairs[pair] |= origins
+    return pairs
+
+
 def _path_edges(stage_runs: Iterable[StageRun], manifests: Manifests) -> Edges:
-    """From an out to the deps of the same lock version that cover it, or that lie in it while nobody knows its members."""
+    """From an out to the deps of the same lock version that cover it, or that lie in it while nobody knows its members.
+
+    Hundreds of versions repeat most of what they name, so each path's content is looked at once, with the versions that have it.
+    """
+    told = [run for run in stage_runs if run.origins]
     edges: Edges = defaultdict(set)
-    versions: dict[str, list[StageRun]] = defaultdict(list)
-    for stage_run in stage_runs:
-        if stage_run.origin != RUN:
-            versions[stage_run.origin].append(stage_run)
-    for stages in versions.values():
-        outs: dict[str, set[str]] = defaultdict(set)  # folder or path -> md5s of the outs at or below it
-        opaque: dict[str, str] = {}
-        for path, md5 in {pair for stage in stages for pair in stage.outs}:
-            outs[path].add(md5)
-            for parent in PurePosixPath(path).parents:
-                outs[str(parent)].add(md5)
-            if md5.endswith(FOLDER) and md5 not in manifests:
-                opaque[path] = md5
-        for path, md5 in {pair for stage in stages for pair in stage.deps}:
-            for out in outs.get(path, ()):
+    below: dict[str, list[tuple[str, set[str]]]] = defaultdict(list)  # folder or path -> outs at or below it
+    opaque: dict[str, list[tuple[str, set[str]]]] = defaultdict(list)
+    for (path, md5), origins in _pairs((run.outs, run.origins) for run in told).items():
+        for place in (path, *map(str, PurePosixPath(path).parents)):
+            below[place].append((md5, origins))
+        if md5.endswith(FOLDER) and md5 not in manifests:
+            opaque[path].append((md5, origins))
+    for (path, md5), origins in _pairs((run.deps, run.origins) for run in told).items():
+        above = (out for parent in PurePosixPath(path).parents for out in opaque.get(str(parent), ()))
+        for out, theirs in (*below.get(path, ()), *above):
+            if not origins.isdisjoint(theirs):
                 edges[out].add(md5)
-            for parent in PurePosixPath(path).parents:
-                if str(parent) in opaque:
-                    edges[opaque[str(parent)]].add(md5)
     return edges
 
 
@@ -98,8 +105,8 @@ def _run_edges(stage_runs: list[StageRun], manifests: Manifests) -> Edges:
     """
     known = {md5 for members in manifests.values() for md5 in members.values()} | set(manifests)
     known |= {md5 for stage_run in stage_runs for _, md5 in stage_run.outs}
-    known |= {md5 for stage_run in stage_runs if stage_run.origin != RUN for _, md5 in stage_run.deps}
-    unknown = {pair for stage_run in stage_runs if stage_run.origin == RUN for pair in stage_run.deps if pair[1] not in known}
+    known |= {md5 for stage_run in stage_runs if stage_run.origins for _, md5 in stage_run.deps}
+    unknown = {pair for stage_run in stage_runs if not stage_run.origins for pair in stage_run.deps if pair[1] not in known}
     edges: Edges = defaultdict(set)
     if unknown:
         for out_path, out in {pair for stage_run in stage_runs for pair in stage_run.outs}:

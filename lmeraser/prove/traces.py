@@ -30,7 +30,7 @@ RARE, SPREAD = np.uint64(55), np.uint64(0xD6E8FEB86659FD93)  # one place of 2^(6
 FEW = 64  # bytes for one word, from which on words are looked at one by one: in numbers they are an accident
 VARIED = 6  # different bytes of an anchor: blank areas are alike
 IMAGES = (b"\x89PNG", b"\xff\xd8\xff", b"RIFF")  # how images begin
-# How what they show begins: of PNG (W3C PNG, 11.2.3), JPEG (ITU-T T.81, B.2.3: a length of at most 14 follows in two bytes, and the
+# How what they show begins: of PNG (W3C PNG, 11.2.3), JPEG (ITU-T T.81, B.2.3: a length of at most 14 follows in two bytes; the
 # marker alone stands in numbers thousands of times) and WebP (RFC 9649, 2.5 and 2.6).
 SHOWN = (b"IDAT", b"\xff\xda\x00", b"VP8 ", b"VP8L")
 HEADS = (64, 128, 256, 1024, 4096)  # bytes

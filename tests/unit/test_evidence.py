@@ -1,11 +1,14 @@
 """dvc.lock as facts, comparisons that name what differs."""
 
 import os
-from collections import OrderedDict
 from pathlib import Path
+from typing import Any
 
 import pytest
+import yaml
 from builders import refused
+from hypothesis import given
+from hypothesis import strategies as st
 
 from lmeraser.core.errors import ProjectError
 from lmeraser.pipeline import locks
@@ -106,7 +109,7 @@ def test_same_text_is_parsed_once_and_another_one_anew(monkeypatch: pytest.Monke
         return {"stages": str(raw)}
 
     monkeypatch.setattr(locks, "_load", load)
-    monkeypatch.setattr(locks, "_parsed", OrderedDict())
+    monkeypatch.setattr(locks, "_files", locks.Trees())
     monkeypatch.setattr(locks, "REMEMBERED", 20)
     texts = [b"first 10 b", b"other 10 b"]
     assert [locks.load_yaml(text) for text in texts * 3] == [{"stages": str(text)} for text in texts * 3]
@@ -114,3 +117,62 @@ def test_same_text_is_parsed_once_and_another_one_anew(monkeypatch: pytest.Monke
     locks.load_yaml(b"a long one that stays alone")
     assert locks.load_yaml(texts[0]) == {"stages": str(texts[0])}
     assert parsed == [*texts, b"a long one that stays alone", texts[0]], "what was parsed long ago is let go"
+
+
+PATHS = st.sampled_from(
+    [
+        "data/erased.json",
+        "/srv/people/manifest.csv",
+        "artifacts/split/private",
+        "metrics.json",
+        "0755",
+        "true",
+        "a: b/c",
+        "é/ü",
+        "-/x",
+    ]
+)
+DIGESTS = st.one_of(
+    st.text("0123456789abcdef", min_size=32, max_size=32),
+    st.text("01234567", min_size=32, max_size=32),  # YAML takes these for numbers
+    st.text("01", min_size=30, max_size=30).map("0b".__add__),
+    st.text("0123456789abcdef", min_size=32, max_size=32).map("{}.dir".format),
+)
+FILES = st.fixed_dictionaries(
+    {"path": PATHS, "hash": st.just("md5"), "md5": DIGESTS, "size": st.integers(0, 10**9)},
+    optional={"nfiles": st.integers(0, 9), "isexec": st.booleans()},
+)
+STAGES = st.fixed_dictionaries(
+    {
+        "cmd": st.sampled_from(
+            ["python -m stages.tune c64", "yes", "a: b", "python -m x # no", "echo 'two  spaces'", "2001-01-01 x"]
+        ),
+        "deps": st.lists(FILES, max_size=3),
+        "outs": st.lists(FILES, max_size=2),
+    },
+    optional={"params": st.just({"params.yaml": {"tune": {"epochs": 25, "rate": 0.1}, "seed": "0x1f", "slots": ["c00", "n"]}})},
+)
+
+
+@given(st.dictionaries(st.sampled_from(["split", "tune@c00", "head", "n", "no", "5", "a b", "tune@x:y"]), STAGES, min_size=1))
+def test_a_lock_and_a_run_entry_are_what_yaml_says_however_they_are_parsed(stages: dict[str, Any]) -> None:
+    from dvc.utils.serialize import dumps_yaml
+
+    lock = dumps_yaml({"schema": "2.0", "stages": stages})
+    for text in (lock, *(dumps_yaml(stage) for stage in stages.values())):
+        plain = yaml.safe_load(text)
+        assert locks.load_yaml(text) == plain
+        assert locks.load_yaml(text.encode()) == plain
+
+
+def test_what_dvc_writes_of_our_stages_needs_no_yaml(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Else hundreds of versions in git's history cost a request minutes."""
+    item = "    - path: {}/{}\n      hash: md5\n      md5: d41d8cd98f00b204e9800998ecf8427e\n      size: 17\n"
+    stage = "  tune@c{}:\n    cmd: python -m stages.tune c{}\n    deps:\n{}    outs:\n{}"
+    entries = [
+        stage.format(n, n, item.format("artifacts/cluster/members", n), item.format("artifacts/tune", n)) for n in range(9)
+    ]
+    monkeypatch.setattr(locks, "_load_any", pytest.fail)
+    for name in ("_files", "_entries", "_params"):
+        monkeypatch.setattr(locks, name, locks.Trees())
+    assert len(locks.load_yaml(locks.SCHEMA + "".join(entries))["stages"]) == len(entries)

@@ -6,7 +6,7 @@ from random import Random
 from hypothesis import given
 from hypothesis import strategies as st
 
-from lmeraser.erase.taint import RUN, Condemned, StageRun, condemn
+from lmeraser.erase.taint import Condemned, Named, StageRun, _path_edges, condemn
 
 PRIVATE, EMBED, CLUSTER = "artifacts/split/private", "artifacts/embed", "artifacts/cluster"
 
@@ -22,15 +22,16 @@ def version(origin: str, data: str, erased: bool) -> tuple[list[StageRun], dict[
         f"cluster({a},{b}).dir": {"members/c0": f"c0({a})", "members/c1": f"c1({b})"},
     }
     whole = f"all-embeds({a},{b}).dir"  # a dep and no out: no manifest, no object
+    told = frozenset({origin})
     stages = [
-        StageRun(origin, (("source", f"source-{data}"),), ((PRIVATE, f"private({a},{b}).dir"),)),
-        StageRun(origin, ((f"{PRIVATE}/a.parquet", a), ("code", "code")), ((f"{EMBED}/a", f"embed({a}).dir"),)),
-        StageRun(origin, ((f"{PRIVATE}/b.parquet", b), ("code", "code")), ((f"{EMBED}/b", f"embed({b}).dir"),)),
-        StageRun(origin, ((EMBED, whole),), ((CLUSTER, f"cluster({a},{b}).dir"),)),
-        StageRun(origin, ((CLUSTER, f"cluster({a},{b}).dir"),), (("passed.json", "passed"),)),
-        StageRun(origin, ((f"{CLUSTER}/members/c0", f"c0({a})"), ("passed.json", "passed")), (("tune/c0", f"tune({a})"),)),
-        StageRun(origin, ((f"{CLUSTER}/members/c1", f"c1({b})"), ("passed.json", "passed")), (("tune/c1", f"tune({b})"),)),
-        StageRun(origin, ((EMBED, whole), ("passed.json", "passed")), (("head", f"head({a},{b})"),)),
+        StageRun((("source", f"source-{data}"),), ((PRIVATE, f"private({a},{b}).dir"),), told),
+        StageRun(((f"{PRIVATE}/a.parquet", a), ("code", "code")), ((f"{EMBED}/a", f"embed({a}).dir"),), told),
+        StageRun(((f"{PRIVATE}/b.parquet", b), ("code", "code")), ((f"{EMBED}/b", f"embed({b}).dir"),), told),
+        StageRun(((EMBED, whole),), ((CLUSTER, f"cluster({a},{b}).dir"),), told),
+        StageRun(((CLUSTER, f"cluster({a},{b}).dir"),), (("passed.json", "passed"),), told),
+        StageRun(((f"{CLUSTER}/members/c0", f"c0({a})"), ("passed.json", "passed")), (("tune/c0", f"tune({a})"),), told),
+        StageRun(((f"{CLUSTER}/members/c1", f"c1({b})"), ("passed.json", "passed")), (("tune/c1", f"tune({b})"),), told),
+        StageRun(((EMBED, whole), ("passed.json", "passed")), (("head", f"head({a},{b})"),), told),
     ]
     return stages, manifests
 
@@ -40,7 +41,7 @@ def names(stages: list[StageRun]) -> set[str]:
 
 
 def cached(stages: list[StageRun], tag: str) -> list[StageRun]:
-    return [StageRun(RUN, stage.deps, stage.outs, f"{tag}{number}") for number, stage in enumerate(stages)]
+    return [StageRun(stage.deps, stage.outs, run_entry=f"{tag}{number}") for number, stage in enumerate(stages)]
 
 
 OLD, OLD_MANIFESTS = version("old", "x", erased=False)
@@ -141,8 +142,8 @@ def worlds(draw: st.DrawFn) -> World:
                 manifests[f"{made}.dir"] = {"one": f"{made}/one", "same": f"same{stage}"}
                 made = f"{made}.dir"
             out = (f"out/{stage}", made)
-            origin, entry = draw(st.sampled_from([(f"v{number}", ""), (RUN, f"run{number}-{stage}")])) if number else ("v0", "")
-            stage_runs.append(StageRun(origin, taken, (out,), entry))
+            origin, entry = draw(st.sampled_from([(f"v{number}", ""), ("", f"run{number}-{stage}")])) if number else ("v0", "")
+            stage_runs.append(StageRun(taken, (out,), frozenset(filter(None, [origin])), entry))
             named |= {md5 for _, md5 in (*taken, out)}
             files.append(out)
         versions.append(named)
@@ -208,6 +209,23 @@ def test_order_of_facts_does_not_matter(world: World, random: Random) -> None:
     random.shuffle(mixed)
     manifests = dict(sorted(world.manifests.items(), reverse=True))
     assert condemn(mixed, manifests, sorted(world.raw, reverse=True), world.live) == decide(world)
+
+
+@given(worlds())
+def test_versions_that_share_a_stage_decide_together_as_each_by_itself(world: World) -> None:
+    together: dict[tuple[Named, Named, str], frozenset[str]] = {}
+    for run in world.stage_runs:
+        key = run.deps, run.outs, run.run_entry
+        together[key] = together.get(key, frozenset()) | run.origins
+    shared = [StageRun(deps, outs, origins, entry) for (deps, outs, entry), origins in together.items()]
+    assert condemn(shared, world.manifests, world.raw, world.live) == decide(world)
+    versions = {origin for run in world.stage_runs for origin in run.origins}
+    edges: dict[str, set[str]] = {}
+    for version in versions:
+        alone = [run for run in world.stage_runs if version in run.origins]
+        for out, deps in _path_edges(alone, world.manifests).items():
+            edges[out] = edges.get(out, set()) | deps
+    assert _path_edges(shared, world.manifests) == edges, "no edge leads from one version into another"
 
 
 @given(worlds())

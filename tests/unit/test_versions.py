@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 
 from flows.purge.lineage import current_stages, live_names
-from flows.purge.lock_history import WORKING, parse_lock, versions
+from flows.purge.lock_history import WORKING, all_stages, parse_lock, versions
 from lmeraser.core.errors import ProjectError
 from lmeraser.core.layout import Layout
 from lmeraser.erase.taint import condemn
@@ -57,7 +57,7 @@ def layout(tmp_path: Path) -> Layout:
 def states(layout: Layout) -> set[frozenset[str]]:
     """The outs of each known version."""
     return {
-        frozenset(md5 for path, text in version.files for stage in parse_lock("", text, path) for _, md5 in stage.outs)
+        frozenset(md5 for path, text in version.files for stage in parse_lock(text, path) for _, md5 in stage.outs)
         for version in versions(layout).known
     }
 
@@ -97,12 +97,7 @@ def test_state_of_a_branch_of_the_index_and_of_a_kept_copy_is_known(layout: Layo
 
 def test_taint_crosses_from_one_lock_to_the_other_within_a_state_only(layout: Layout) -> None:
     """What `artifacts/tune` held is told by no manifest: only that the slot stood beside it in the same commit."""
-    known = [
-        stage.__class__(version.origin, stage.deps, stage.outs)
-        for version in versions(layout).known
-        for path, text in version.files
-        for stage in parse_lock("", text, path)
-    ]
+    known = all_stages(versions(layout).known)
     condemned = condemn(known, {}, {"split-a"}, live=())
     assert {"cluster-a", "c64-a", "tune-a.dir", "metrics-a"} <= condemned.objects
     assert not any("-b" in md5 or "-c" in md5 for md5 in condemned.objects)
