@@ -29,6 +29,7 @@ ODD = 16  # one character of so many may be none that a text has
 UNITS = {"utf-16-le": 2, "utf-16-be": 2, "utf-32-le": 4, "utf-32-be": 4}  # bytes
 ANCHOR = 8  # bytes of a search term that are looked up at every offset
 BLOCK = 1 << 20  # bytes that are looked at together: what is computed of them stays in the processor's cache
+SMALL = 1 << 16  # bytes up to which all offsets are looked at together: fewer calls, though each word lies askew in memory
 SCATTER = np.uint64(0x9E3779B97F4A7C15)  # Fibonacci hashing (Knuth, TAOCP 3, 6.4)
 WORD = frozenset(b"abcdefghijklmnopqrstuvwxyz0123456789")
 INVISIBLE = re.compile("[\u00ad\u200b-\u200f\u2060\ufeff]")
@@ -217,13 +218,19 @@ class Finder:
 
     def _candidates(self, lowered: bytes) -> Iterator[tuple[int, int]]:
         """Places whose 8 bytes are an anchor, and the anchor."""
+        if ANCHOR <= len(lowered) <= SMALL:
+            yield from self._among(np.ndarray((len(lowered) - ANCHOR + 1,), "<u8", lowered, strides=(1,)), 0, 1)
+            return
         for start in range(0, len(lowered), BLOCK):
             for offset in range(start, min(start + ANCHOR, len(lowered) - ANCHOR + 1)):
                 count = min(BLOCK, len(lowered) - offset) // ANCHOR
-                words = np.frombuffer(lowered, "<u8", count=count, offset=offset)
-                likely = np.flatnonzero(self.table[self._slots(words)])
-                for at in likely[np.isin(words[likely], self.anchors)] if len(likely) else ():
-                    yield offset + ANCHOR * int(at), int(words[at])
+                yield from self._among(np.frombuffer(lowered, "<u8", count=count, offset=offset), offset, ANCHOR)
+
+    def _among(self, words: Any, offset: int, step: int) -> Iterator[tuple[int, int]]:
+        """Args: words: eight bytes each, the first at an offset, others a step further."""
+        likely = np.flatnonzero(self.table[self._slots(words)])
+        for at in likely[np.isin(words[likely], self.anchors)] if len(likely) else ():
+            yield offset + step * int(at), int(words[at])
 
     def matches(self, data: bytes) -> Iterator[tuple[int, Pattern]]:
         """Where which search term stands."""
