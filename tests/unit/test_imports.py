@@ -12,12 +12,13 @@ from typing import Any
 import numpy as np
 import pytest
 import yaml
-from builders import ROOT, make_params, raw_params, refused
+from builders import ROOT, make_params, make_record, raw_params, refused
 
 from flows.dvc.pipeline_files import next_names
 from lmeraser.clusters.files import Cluster, save_clusters
 from lmeraser.core.errors import ProjectError
 from lmeraser.core.layout import Layout
+from lmeraser.data.records import shard_file, write_records
 from lmeraser.pipeline import recipe
 from lmeraser.pipeline.files import expected, file_of, stale_file
 
@@ -58,6 +59,22 @@ open_source(Source(kind="digits", path="data/digits.csv", erase=False), Path.cwd
     assert heavy_after(code, heavy=(*HEAVY, "pandas")) == []
 
 
+@pytest.mark.slow
+@pytest.mark.parametrize("shards", [1, 3])
+def test_facts_are_read_without_pandas_from_a_file_and_from_shards(shards: int, tmp_path: Path) -> None:
+    part = tmp_path / "p00.parquet"
+    if shards > 1:
+        part.mkdir()
+    for number in range(shards):
+        write_records(shard_file(part, number) if shards > 1 else part, [(make_record("x"), b"x")], number, shards)
+    code = f"""
+from pathlib import Path
+from lmeraser.data.records import FACTS, read_table
+read_table(Path({str(part)!r}), FACTS)
+"""
+    assert heavy_after(code, heavy=(*HEAVY, "pandas")) == []
+
+
 def test_help_imports_nothing_that_costs_time() -> None:
     code = "import flows.cli\ntry:\n    flows.cli.main(['--help'])\nexcept SystemExit as end:\n    assert not end.code"
     assert heavy_after(code, heavy=HEAVY + SLOW) == []
@@ -86,6 +103,7 @@ def test_empty_slot_is_tuned_without_torch(tmp_path: Path) -> None:
 from pathlib import Path
 from stages.tune import tune
 from lmeraser.core.layout import Layout
+from lmeraser.data.records import shard_file, write_records
 from lmeraser.core.params import load_params
 tune(Layout(Path({str(tmp_path)!r})), load_params(Path({str(ROOT / "params.yaml")!r})), ["c00"])
 """
