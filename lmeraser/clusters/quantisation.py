@@ -37,6 +37,8 @@ def mean_by_group(features: Integers, group: NDArray[np.int64], n_groups: int) -
 
 def squared_distances(features: Integers, prototypes: Integers) -> Integers:
     """(n, d) and (k, d) whole numbers to (n, k) exact squared distances, in squared steps."""
-    cross = features @ prototypes.T
-    distances: Integers = (features**2).sum(1)[:, None] - 2 * cross + (prototypes**2).sum(1)[None, :]
+    distances: Integers = features @ prototypes.T
+    distances *= -2  # in place from here: exact in any order, and (n, k) may be large
+    distances += (features**2).sum(1)[:, None]
+    distances += (prototypes**2).sum(1)[None, :]
     return distances
