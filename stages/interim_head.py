@@ -24,7 +24,7 @@ from lmeraser.core.params import Params, load_params
 from lmeraser.data.decoding import decode_all
 from lmeraser.data.records import TRAIN, Record, images_of, read_records, read_table
 from lmeraser.learn.backbone import load_backbone, make_deterministic
-from lmeraser.learn.embedding import BLOCK, place, quantised_features
+from lmeraser.learn.embedding import BLOCK, added, place, quantised_features
 from lmeraser.learn.environment import network_environment
 from lmeraser.serve.quarantine import read_quarantine
 from stages.runtime.entry import enter
@@ -47,22 +47,20 @@ def _solve_without(copy: Layout) -> None:
     without = json.loads((copy.root / "without.json").read_bytes())
     make_deterministic(params.device)
     by_part = {part: read_records(copy.part(part), TRAIN, without) for part in params.parts}
-    leaving = [record for records in by_part.values() for record in records]
     images = [image for part, records in by_part.items() for image in images_of(copy.part(part), records)]
     backbone, skeleton = load_backbone(copy.backbone, params), load_skeleton(copy.skeleton)
     quantised, finite = quantised_features(decode_all(images, params, "interim_head"), backbone, skeleton, params)
     made_in, start = network_environment(params.device), 0
-    leaves: list[NDArray[np.int64]] = []
+    leaving: list[Sums] = []
     for part, records in by_part.items():
         rows = slice(start, start + len(records))
         start = rows.stop
-        leaves.append(_leaf_of(records, copy.leaves(part)))
         if records:
             sums = place(records, quantised[rows], finite[rows], skeleton, params).sums
-            sums = _standing(sums, records, quantised[rows], leaves[-1], skeleton, params)
+            sums = _standing(sums, records, quantised[rows], _leaf_of(records, copy.leaves(part)), skeleton, params)
             save_leaving(copy, [record.id for record in records], sums, made_in)
-    whole = place(leaving, quantised, finite, skeleton, params).sums
-    whole = _standing(whole, leaving, quantised, np.concatenate(leaves), skeleton, params)
+            leaving.append(sums)
+    whole = leaving[0] if len(leaving) == 1 else added(leaving) if leaving else None
     parts = (load_sums(copy.sums(part)) for part in params.parts)
     head = solve(parts, load_rule(copy.skeleton, params), load_sizes(copy.clusters), whole)
     save_head(copy.root / "interim.safetensors", head)
@@ -70,8 +68,8 @@ def _solve_without(copy: Layout) -> None:
 
 def _leaf_of(records: Sequence[Record], placements: Path) -> NDArray[np.int64]:
     """(n,) where each record stands now."""
-    table = read_table(placements, ("id", "leaf")) if records else None
-    leaf_of = dict(zip(*(table[name].to_pylist() for name in ("id", "leaf")), strict=True)) if table else {}
+    table = read_table(placements, ("id", "leaf"))
+    leaf_of = dict(zip(*(table[name].to_pylist() for name in ("id", "leaf")), strict=True))
     return np.array([leaf_of[record.id] for record in records], dtype=np.int64)
 
 

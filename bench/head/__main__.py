@@ -23,7 +23,7 @@ from bench.lab import ROOT
 from bench.lab.commands import bench_parser
 from bench.lab.report import table, write_report
 from lmeraser.clusters.discriminant import Chosen
-from lmeraser.clusters.global_head import Sums, load_sums, rule_of, save_head, save_sums, solve
+from lmeraser.clusters.global_head import Sums, load_sums, pack, rule_of, save_head, save_sums, solve
 from lmeraser.core.params import load_params
 
 DIMS, LABELS = (768, 3072, 8192), (100, 1000)
@@ -40,7 +40,7 @@ def make_parts(folder: Path, dim: int, labels: int) -> None:
         by_label = np.zeros((labels, dim))
         np.add.at(by_label, code, summands)
         gram = summands.T @ summands  # float32: below 2^24 times the steps, and only the cost is asked
-        sums = Sums(gram.astype(np.int32), by_label.astype(np.int32), np.bincount(code, minlength=labels), names)
+        sums = Sums(pack(gram.astype(np.int32)), by_label.astype(np.int32), np.bincount(code, minlength=labels), names)
         save_sums(folder / f"{part}.safetensors", sums, {})
 
 

@@ -5,6 +5,7 @@ isolation. Ridge solutions from sufficient statistics: Hoerl and Kennard 1970; f
 """
 
 import hashlib
+import math
 from collections import Counter
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
@@ -35,7 +36,7 @@ TILE = 512  # rows of a Gram matrix that are mirrored together
 class Sums:
     """A part's exact sums (k labels, p summands)."""
 
-    gram: NDArray[np.int32]  # (p, p)
+    packed: NDArray[np.int32]  # (p (p + 1) / 2,) the Gram matrix's upper triangle: whole numbers are added as well in half of it
     by_label: NDArray[np.int32]  # (k, p)
     counts: NDArray[np.int64]  # (k,) records
     labels: list[str]
@@ -44,6 +45,11 @@ class Sums:
     @property
     def records(self) -> int:
         return int(self.counts.sum())
+
+    @property
+    def gram(self) -> NDArray[np.int32]:
+        """(p, p), made each time."""
+        return unpack(self.packed)
 
 
 @dataclass(frozen=True)
@@ -83,11 +89,16 @@ class GlobalHead:
 class Total:
     """All parts in one (k labels that are left, sorted; p summands): whole numbers, in float64 for BLAS."""
 
-    gram: NDArray[np.float64]  # (p, p)
+    packed: NDArray[np.float64]  # (p (p + 1) / 2,) the Gram matrix's upper triangle
     by_label: NDArray[np.float64]  # (k, p)
     counts: NDArray[np.float64]  # (k,), none zero
     labels: list[str]
     by_leaf: LeafSums | None
+
+    @property
+    def gram(self) -> NDArray[np.float64]:
+        """(p, p), made each time: the caller may write into it."""
+        return unpack(self.packed)
 
 
 def total(parts: Iterable[Sums], leaving: Sums | None = None) -> Total:
@@ -95,20 +106,20 @@ def total(parts: Iterable[Sums], leaving: Sums | None = None) -> Total:
 
     Whole numbers below 2^53: any order gives the same bits, and so does never having added what leaves.
     """
-    gram, counts, by_leaf = np.zeros((0, 0)), Counter[str](), list[LeafSums]()
+    packed, counts, by_leaf = np.zeros(0), Counter[str](), list[LeafSums]()
     by_label: dict[str, NDArray[np.float64]] = {}
     for part, sign in chain(((part, 1) for part in parts), ((part, -1) for part in [leaving] if part)):
-        gram = gram if len(gram) else np.zeros(part.gram.shape)
-        (np.add if sign > 0 else np.subtract)(gram, part.gram, out=gram)
+        packed = packed if len(packed) else np.zeros(part.packed.shape)
+        (np.add if sign > 0 else np.subtract)(packed, part.packed, out=packed)
         for label, row, count in zip(part.labels, part.by_label, part.counts.tolist(), strict=True):
-            by_label[label] = by_label.get(label, np.zeros(len(gram))) + sign * row
+            by_label[label] = by_label.get(label, np.zeros(len(row))) + sign * row
             counts[label] += sign * count
         if part.by_leaf is not None and sign > 0:
             by_leaf.append(part.by_leaf)
     labels = sorted(label for label, count in counts.items() if count)
     rows = np.array([by_label[label] for label in labels])
     leaves = combine(by_leaf, leaving.by_leaf if leaving else None) if by_leaf else None
-    return Total(gram, rows, np.array([counts[label] for label in labels], dtype=np.float64), labels, leaves)
+    return Total(packed, rows, np.array([counts[label] for label in labels], dtype=np.float64), labels, leaves)
 
 
 @dataclass(frozen=True)
@@ -164,17 +175,17 @@ _SOLVED: dict[bytes, GlobalHead] = {}  # one, by what it was solved from
 
 def _digest(sums: Total, rule: Rule) -> bytes:
     """Of all that decides a head which has no clusters."""
-    digest = hashlib.blake2b(repr((rule.head, rule.levels, rule.chosen, sums.labels, sums.gram.shape)).encode())
-    for values in (rule.unit, sums.counts, sums.by_label, sums.gram):
+    digest = hashlib.sha256(repr((rule.head, rule.levels, rule.chosen, sums.labels, sums.packed.shape)).encode())
+    for values in (rule.unit, sums.counts, sums.by_label, sums.packed):
         digest.update(np.ascontiguousarray(values).data)
     return digest.digest()
 
 
 def _solve(sums: Total, rule: Rule, clusters: Sequence["ClusterSize"]) -> GlobalHead:
-    head = rule.head
+    head, gram = rule.head, sums.gram
     if head.kind == "discriminant":
-        unit = rule.unit if len(rule.unit) else np.ones(len(sums.gram))
-        shared = Discriminant.of(sums.gram, sums.by_label, sums.counts, unit, *rule.chosen[:2])
+        unit = rule.unit if len(rule.unit) else np.ones(len(gram))
+        shared = Discriminant.of(gram, sums.by_label, sums.counts, unit, *rule.chosen[:2])
         weight, bias = shared.scores()
         bias += log_priors(sums.counts, head.priors)
         heads = None
@@ -182,18 +193,20 @@ def _solve(sums: Total, rule: Rule, clusters: Sequence["ClusterSize"]) -> Global
             heads = solve_clusters(sums.by_leaf, clusters, sums.labels, shared, rule.pull, head.priors)
         temperature = rule.chosen.temperature * growth_of(shared.distances)
         return GlobalHead(weight, bias, sums.labels, rule.levels, temperature, heads)
-    sums.gram[np.diag_indices(len(sums.gram))] += head.ridge * sums.counts.sum() * rule.levels**2
-    weight = cho_solve(cho_factor(sums.gram, overwrite_a=True), sums.by_label.T).T
+    gram[np.diag_indices(len(gram))] += head.ridge * sums.counts.sum() * rule.levels**2
+    # Transposed, it is the same matrix in the order that LAPACK takes without a copy.
+    weight = cho_solve(cho_factor(gram.T, overwrite_a=True), sums.by_label.T).T
     return GlobalHead(weight, np.zeros(len(sums.labels)), sums.labels, rule.levels)
 
 
-def pack(gram: NDArray[np.int32]) -> NDArray[np.int32]:
+def pack(gram: NDArray[Any]) -> NDArray[Any]:
     """(p, p) symmetric to its upper triangle, row by row; ten times as fast as by indices."""
     return np.concatenate([gram[:0].ravel(), *(row[place:] for place, row in enumerate(gram))])
 
 
-def unpack(packed: NDArray[np.int32], size: int) -> NDArray[np.int32]:
-    gram, start = np.zeros((size, size), dtype=np.int32), 0
+def unpack(packed: NDArray[Any]) -> NDArray[Any]:
+    size, start = (math.isqrt(8 * len(packed) + 1) - 1) // 2, 0
+    gram = np.zeros((size, size), dtype=packed.dtype)
     for place in range(size):
         gram[place, place:] = packed[start : start + size - place]
         start += size - place
@@ -207,7 +220,7 @@ def unpack(packed: NDArray[np.int32], size: int) -> NDArray[np.int32]:
 
 def save_sums(path: Path, sums: Sums, made_in: Environment) -> None:
     """Args: made_in: what gave the features that were summed."""
-    tensors: dict[str, NDArray[Any]] = {"gram": pack(sums.gram), "by_label": sums.by_label, "counts": sums.counts}
+    tensors: dict[str, NDArray[Any]] = {"gram": sums.packed, "by_label": sums.by_label, "counts": sums.counts}
     note = {"labels": sums.labels, "records": sums.records, "environment": made_in}
     if sums.by_leaf is not None:
         tensors |= {f"leaf.{name}": getattr(sums.by_leaf, name) for name in ("leaves", "sums", "counts")}
@@ -220,7 +233,7 @@ def load_sums(path: Path) -> Sums:
     by_label, by_leaf = tensors["by_label"], None
     if "leaf.sums" in tensors:
         by_leaf = LeafSums(tensors["leaf.leaves"], note["leaf_labels"], tensors["leaf.sums"], tensors["leaf.counts"])
-    return Sums(unpack(tensors["gram"], by_label.shape[1]), by_label, tensors["counts"], note["labels"], by_leaf)
+    return Sums(tensors["gram"], by_label, tensors["counts"], note["labels"], by_leaf)
 
 
 CLOSED = ("weight", "cluster", "label", "bias")

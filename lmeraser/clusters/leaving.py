@@ -21,26 +21,26 @@ INT32 = np.iinfo(np.int32)
 
 def changed(old: Sums, out: Sums, came: Sums) -> Sums | None:
     """A part's sums after records went and others came; None where they do not fit or were never in it."""
-    gram = old.gram.astype(np.int64)
-    gram -= out.gram
-    gram += came.gram
+    packed = old.packed.astype(np.int64)
+    packed -= out.packed
+    packed += came.packed
     labels = sorted({*old.labels, *came.labels})
     place = {label: row for row, label in enumerate(labels)}
-    by_label, counts = np.zeros((len(labels), len(gram)), dtype=np.int64), np.zeros(len(labels), dtype=np.int64)
+    by_label, counts = np.zeros((len(labels), old.by_label.shape[1]), dtype=np.int64), np.zeros(len(labels), dtype=np.int64)
     for sign, part in ((1, old), (-1, out), (1, came)):
         if not set(part.labels) <= place.keys():
             return None
         rows = [place[label] for label in part.labels]
         by_label[rows] += sign * part.by_label.astype(np.int64)
         counts[rows] += sign * part.counts
-    if counts.min(initial=0) < 0 or not (_fits(gram) and _fits(by_label)):
+    if counts.min(initial=0) < 0 or not (_fits(packed) and _fits(by_label)):
         return None
     kept = counts > 0
     by_leaf = None
     if old.by_leaf is not None and out.by_leaf is not None and came.by_leaf is not None:
         by_leaf = combine([old.by_leaf, came.by_leaf], out.by_leaf)
     named = [label for label, stays in zip(labels, kept, strict=True) if stays]
-    return Sums(gram.astype(np.int32), by_label[kept].astype(np.int32), counts[kept], named, by_leaf)
+    return Sums(packed.astype(np.int32), by_label[kept].astype(np.int32), counts[kept], named, by_leaf)
 
 
 def _fits(sums: NDArray[np.int64]) -> bool:

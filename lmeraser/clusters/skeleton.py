@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 from lmeraser.clusters.discriminant import Chosen, choose
 from lmeraser.clusters.hierarchy import Hierarchy, grow
 from lmeraser.clusters.principal import AXIS_STEPS, principal_axes, project
-from lmeraser.clusters.quantisation import STEPS, Integers, mean_by_group, quantise, squared_distances
+from lmeraser.clusters.quantisation import STEPS, Integers, mean_by_group, quantise, round_cosines, squared_distances
 from lmeraser.core.digest import seed_for
 from lmeraser.core.environment import Environment
 from lmeraser.core.errors import ParamsError
@@ -25,6 +25,7 @@ SPAN = 8  # deviations, or units if they are more, that the levels of a plain su
 BLOCK = (
     4096  # records whose features are in memory as wide as the network gives them; a projection is exact, so it decides no bit
 )
+CACHED = 64  # rows of summands that the processor's cache holds; each is rounded alone, so it decides no bit
 NOTHING = Chosen(0.0, 0.0, 1.0)  # of a head that is no discriminant
 PAIRS = 1000  # public records, first by id, among which the median distance is taken
 
@@ -95,12 +96,12 @@ class Skeleton:
             plain: Integers = np.clip(np.rint(quantised / self.step), -levels, levels)
             return plain
         angle = quantised @ self.projection  # exact: whole numbers
-        angle /= STEPS * PROJECTION_STEPS  # in place from here: thousands of wide rows are gigabytes
-        angle += self.offset
-        np.cos(angle, out=angle)
-        angle *= levels
-        rounded: Integers = np.rint(angle, out=angle)
-        return rounded
+        for start in range(0, len(angle), CACHED):  # in place: thousands of wide rows are gigabytes
+            rows = angle[start : start + CACHED]
+            rows /= STEPS * PROJECTION_STEPS
+            rows += self.offset
+            round_cosines(rows, levels)
+        return angle
 
     @property
     def unit(self) -> NDArray[np.float64]:

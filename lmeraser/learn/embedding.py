@@ -6,7 +6,7 @@ from dataclasses import dataclass, replace
 import numpy as np
 from numpy.typing import NDArray
 
-from lmeraser.clusters.global_head import Sums, total
+from lmeraser.clusters.global_head import Sums, pack, total
 from lmeraser.clusters.hierarchy import Hierarchy
 from lmeraser.clusters.leaf_sums import LeafSums, combine
 from lmeraser.clusters.quantisation import Integers, mean_by_group
@@ -53,8 +53,8 @@ def added(sums: Sequence[Sums]) -> Sums:
     (Cauchy and Schwarz; a whole number is no larger than its square).
     """
     whole = total(sums)
-    by_label = whole.by_label.reshape(len(whole.labels), len(whole.gram))  # also where there is no label
-    return _narrow(whole.gram, by_label, whole.counts.astype(np.int64), whole.labels, whole.by_leaf)
+    by_label = whole.by_label.reshape(len(whole.labels), sums[0].by_label.shape[1])  # also where there is no label
+    return _narrow(whole.packed, by_label, whole.counts.astype(np.int64), whole.labels, whole.by_leaf)
 
 
 def exact_sums_of_blocks(blocks: Iterable[Integers], labels: Sequence[str], dim: int) -> Sums:
@@ -66,22 +66,25 @@ def exact_sums_of_blocks(blocks: Iterable[Integers], labels: Sequence[str], dim:
     for block in blocks:
         indicator = np.zeros((len(block), len(classes)))
         indicator[np.arange(len(block)), code[start : start + len(block)]] = 1
-        gram += block.T @ block
+        if start:
+            gram += block.T @ block
+        else:
+            gram = block.T @ block  # where few records leave, the products are few and the matrix is large
         by_label += indicator.T @ block
         start += len(block)
-    return _narrow(gram, by_label, np.bincount(code, minlength=len(classes)), classes)
+    return _narrow(pack(gram), by_label, np.bincount(code, minlength=len(classes)), classes)
 
 
 def _narrow(
-    gram: Integers, by_label: Integers, counts: NDArray[np.int64], labels: list[str], by_leaf: LeafSums | None = None
+    packed: Integers, by_label: Integers, counts: NDArray[np.int64], labels: list[str], by_leaf: LeafSums | None = None
 ) -> Sums:
     """Raises: ParamsError if a part is too large for int32."""
-    if max(np.abs(gram).max(initial=0), np.abs(by_label).max(initial=0)) > INT32_MAX:
+    if max(np.abs(packed).max(initial=0), np.abs(by_label).max(initial=0)) > INT32_MAX:
         raise ParamsError(
             f"params.yaml: a part's {counts.sum()} records are too many for 32-bit sums of projection.levels squared; append "
             "more parts, or lower projection.levels"
         )
-    return Sums(gram.astype(np.int32), by_label.astype(np.int32), counts, labels, by_leaf)
+    return Sums(packed.astype(np.int32), by_label.astype(np.int32), counts, labels, by_leaf)
 
 
 def leaf_of_units(

@@ -1,7 +1,9 @@
 """Evaluate: how good the served model and each part of it are on private test records, and what a deletion costs."""
 
+from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
+from itertools import compress
 from typing import Any
 
 import numpy as np
@@ -66,14 +68,16 @@ def _grouped(
     least: int,
     column: str,
 ) -> pd.DataFrame:
-    frame = pd.DataFrame({column: list(group), "right": right, "subject": list(subjects)})
-    groups = dict(iter(frame.groupby(column)))
+    records, correct, people = (
+        Counter(group),
+        Counter(compress(group, right)),
+        Counter(name for name, _ in {*zip(group, subjects, strict=True)}),
+    )
     rows = []
     for name in names:
-        inside = groups.get(name, frame[:0])
-        published = inside["subject"].nunique() >= least
-        share = round(float(inside["right"].mean()), 6) if published else None
-        rows.append({column: name, "test_records": len(inside) if published else None, "accuracy": share})
+        published = people[name] >= least
+        share = round(correct[name] / records[name], 6) if published else None
+        rows.append({column: name, "test_records": records[name] if published else None, "accuracy": share})
     return pd.DataFrame(rows, columns=[column, "test_records", "accuracy"])
 
 

@@ -30,7 +30,8 @@ class AskedImages:
     def __init__(self, layout: Layout, params: Params) -> None:
         """Raises: ProjectError if a part is absent or broken."""
         self._layout, self._params = layout, params
-        pairs = sorted((record, part) for part in params.parts for record in read_records(layout.part(part), TEST))
+        pairs = [(record, part) for part in params.parts for record in read_records(layout.part(part), TEST)]
+        pairs.sort(key=lambda pair: (pair[0].id, pair))  # as pairs sort; comparing ids alone first is ten times as fast
         self.records: list[Record] = [record for record, _ in pairs]
         self._part = np.array([part for _, part in pairs], dtype=object)
         self._decoded = np.zeros(len(pairs), dtype=np.bool_)
@@ -85,15 +86,15 @@ class RememberedLooks:
 
     def framed(self, looks: Sequence[Look]) -> Iterator[NDArray[np.float32]]:
         keys = [replace(self._key, frame=frame_digest(look.frame)) if self._key else None for look in looks]
-        images = [np.unique(self._image[look.rows]) for look in looks]
+        images = [np.unique(self._image[look.rows], return_inverse=True) for look in looks]
         lacking = [np.zeros(0, dtype=np.int64)]  # of all frames before the first pass: each part is read once
-        for look, key, wanted in zip(looks, keys, images, strict=True):
-            known = self._numbers(remembered.listed(self._layout, look.slot, key)) if key else lacking[0]
-            lacking.append(np.setdiff1d(wanted, known))
+        for look, key, (wanted, _) in zip(looks, keys, images, strict=True):
+            listed = remembered.listed(self._layout, look.slot, key) if key else []
+            if listed != self._digests[wanted].tolist():
+                lacking.append(np.setdiff1d(wanted, self._numbers(listed)))
         self._images.decode(self._row[np.unique(np.concatenate(lacking))])
-        for look, key, wanted in zip(looks, keys, images, strict=True):
-            features = self._features(look.slot, key, wanted, look.frame)
-            yield features[np.searchsorted(wanted, self._image[look.rows])]
+        for look, key, (wanted, place) in zip(looks, keys, images, strict=True):
+            yield self._features(look.slot, key, wanted, look.frame)[place]
 
     def _numbers(self, digests: Sequence[str]) -> NDArray[np.int64]:
         """Which image each digest is of; -1: of none that is asked about."""
@@ -104,7 +105,10 @@ class RememberedLooks:
 
     def _features(self, slot: str, key: Key | None, wanted: NDArray[np.int64], frame: NDArray[np.float32] | None) -> Features:
         """(m, d) of images, remembered or not, and the slot's file made to hold just these. Args: wanted: (m,) sorted."""
-        known = self._known(slot, key)
+        known, images = self._known(slot, key), self._digests[wanted].tolist()
+        if images and images == known.images:  # nearly always: an erasure changes few clusters
+            self._current.append(slot)
+            return known.features
         numbers = self._numbers(known.images)
         features = np.empty((len(wanted), self._backbone.dim), dtype=np.float32)
         there = np.isin(wanted, numbers)
@@ -112,9 +116,8 @@ class RememberedLooks:
             order = np.argsort(numbers, kind="stable")
             features[there] = known.features[order[np.searchsorted(numbers[order], wanted[there])]]
         features[~there] = self._pass(self._row[wanted[~there]], frame)
-        images = self._digests[wanted].tolist()
         if key is not None and len(wanted):
-            self._keep(slot, key, Rows(images, features), changed=images != known.images)
+            self._keep(slot, key, Rows(images, features))
         return features
 
     def _known(self, slot: str, key: Key | None) -> Rows:
@@ -141,10 +144,9 @@ class RememberedLooks:
             made.append(self._backbone.features(pixels, self._batch, given))
         return np.concatenate(made)
 
-    def _keep(self, slot: str, key: Key, rows: Rows, changed: bool) -> None:
+    def _keep(self, slot: str, key: Key, rows: Rows) -> None:
         try:
-            if changed:
-                remembered.write(self._layout, slot, key, rows)
+            remembered.write(self._layout, slot, key, rows)
             self._current.append(slot)
         except OSError as error:  # a memory that cannot be kept must not keep anybody from being forgotten
             self._unused[f"not kept ({error.strerror})"] += 1

@@ -10,9 +10,10 @@ test records of now need; `superseded` tells a purge what else is there, whoever
 scan finds an erased person's.
 """
 
+import json
 import shutil
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -83,7 +84,7 @@ def write(layout: Layout, slot: str, key: Key, rows: Rows) -> None:
         layout.remembered.unlink()
     layout.remembered.mkdir(parents=True, exist_ok=True, mode=0o700)
     images = np.frombuffer("".join(f"{image}\n" for image in rows.images).encode(), dtype=np.uint8)
-    note = asdict(key) | {"content": _content(key, images, rows.features)}
+    note = vars(key) | {"content": _content(key, images, rows.features)}
     arrays: dict[str, NDArray[Any]] = {"images": images, "features": np.ascontiguousarray(rows.features)}
     write_atomically(file_of(layout, slot), save(arrays, metadata={NOTE: canonical_json(note).decode().strip()}), mode=0o600)
 
@@ -91,7 +92,7 @@ def write(layout: Layout, slot: str, key: Key, rows: Rows) -> None:
 def _content(key: Key, images: NDArray[np.uint8], features: NDArray[np.float32]) -> str:
     """Digest of rows and of what they are of, so that no file's rows pass for another's."""
     shape = f"{features.dtype.str} {features.shape} ".encode()
-    return sha256(canonical_json(asdict(key)) + shape + images.tobytes() + features.tobytes())
+    return sha256(canonical_json(vars(key)) + shape + images.tobytes() + features.tobytes())
 
 
 @dataclass(frozen=True)
@@ -108,8 +109,8 @@ BROKEN = (LmeraserError, OSError, SafetensorError, ValueError, KeyError, TypeErr
 def listed(layout: Layout, slot: str, key: Key) -> list[str]:
     """The images that a file says it has rows of, if it is of just this key: its content is not compared. Raises nothing."""
     try:
-        note = read_note(file_of(layout, slot))
-        return _images(file_of(layout, slot)) if _told(note, *asdict(key)) == asdict(key) else []
+        with safe_open(file_of(layout, slot), framework="numpy") as file:
+            return _lines(file.get_tensor("images")) if _told(_note(file), *vars(key)) == vars(key) else []
     except BROKEN:
         return []
 
@@ -120,8 +121,17 @@ def _told(note: dict[str, Any], *names: str) -> dict[str, Any]:
 
 def _images(path: Path) -> list[str]:
     with safe_open(path, framework="numpy") as file:
-        data: NDArray[np.uint8] = file.get_tensor("images")
-    return data.tobytes().decode("ascii").splitlines()
+        return _lines(file.get_tensor("images"))
+
+
+def _lines(images: NDArray[np.uint8]) -> list[str]:
+    return images.tobytes().decode("ascii").splitlines()
+
+
+def _note(file: Any) -> dict[str, Any]:
+    """Of an opened file: one look at its header serves the note and the arrays."""
+    note: dict[str, Any] = json.loads(file.metadata()[NOTE])
+    return note
 
 
 def read(layout: Layout, slot: str, key: Key) -> Found:
@@ -130,14 +140,14 @@ def read(layout: Layout, slot: str, key: Key) -> Found:
     if not path.is_file() or layout.remembered.is_symlink():
         return Found(None)
     try:
-        note = read_note(path)
-        if _told(note, *asdict(key)) != asdict(key):
-            model = ("backbone", "frame")  # another one is the usual case
-            same = _told(note, *model) == {name: asdict(key)[name] for name in model}
-            return Found(None, "of other code, params or another environment" if same else None)
         with safe_open(path, framework="numpy") as file:
+            note = _note(file)
+            if _told(note, *vars(key)) != vars(key):
+                model = ("backbone", "frame")  # another one is the usual case
+                same = _told(note, *model) == {name: vars(key)[name] for name in model}
+                return Found(None, "of other code, params or another environment" if same else None)
             data, features = file.get_tensor("images"), file.get_tensor("features")
-        images = data.tobytes().decode("ascii").splitlines()
+        images = _lines(data)
         whole = note.get("content") == _content(key, data, features) and features.ndim == 2 and len(images) == len(features)
     except BROKEN:
         return Found(None, "damaged")

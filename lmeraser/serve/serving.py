@@ -36,6 +36,29 @@ def softmax(scores: NDArray[np.float32]) -> Probabilities:
     return shares
 
 
+def nearest_of(distance: NDArray[np.float64], count: int) -> NDArray[np.bool_]:
+    """(n, m) distances to which of them are each row's `count` smallest; of equal ones the first."""
+    if count >= distance.shape[1]:
+        return np.ones(distance.shape, dtype=np.bool_)
+    farthest = np.partition(distance, count - 1, axis=1)[:, count - 1 : count]
+    near = ~(distance > farthest)
+    tied = np.flatnonzero(np.count_nonzero(near, axis=1) > count)  # these few are sorted, all others need not be
+    if len(tied):
+        first = distance[tied].argsort(1, kind="stable")[:, :count]
+        near[tied] = False
+        near[tied[:, None], first] = True
+    return near
+
+
+def rows_by_cluster(wanted: NDArray[np.bool_]) -> dict[int, NDArray[np.int64]]:
+    """(n, m) whether a row asks a cluster, to the rows of each cluster that is asked; both in order."""
+    index, rows = np.nonzero(wanted.T)
+    starts = np.flatnonzero(np.diff(index, prepend=-1))
+    return dict(
+        zip(index[starts].tolist(), np.split(rows, starts[1:]), strict=False)
+    )  # without any start one piece is left: none
+
+
 @dataclass(frozen=True)
 class Answers:
     """Probabilities (n, k) of each half and of the mix; nearest: (n,) index of each image's nearest cluster (-1: none)."""
@@ -173,16 +196,21 @@ class ServedModel:
 
     def routing_weights(self, quantised: Integers) -> Probabilities:
         """(n, d) to (n, m) weights that sum to 1, zero beyond the `serve.nearest` clusters."""
-        serve = self.params.serve
         if not self.clusters:
             return np.zeros((len(quantised), 0))
-        distance = squared_distances(quantised, self.prototypes) / STEPS**2
-        ranks = distance.argsort(1, kind="stable").argsort(1, kind="stable")
-        weight = np.exp(-(distance - distance.min(1, keepdims=True)) / serve.temperature)
+        return self._weights(squared_distances(quantised, self.prototypes))
+
+    def _weights(self, squared: Integers) -> Probabilities:
+        """Args: squared: (n, m) distances to every prototype, in squared steps; m is not 0."""
+        serve = self.params.serve
+        distance = squared / STEPS**2
+        # Where clusters are random none is nearer than another: all answer.
+        count = len(self.clusters) if self.params.cluster.method == "random" else serve.nearest
+        near = nearest_of(distance, count)
+        weight = np.zeros_like(distance)
+        weight[near] = np.exp(-(distance - distance.min(1, keepdims=True))[near] / serve.temperature)
         if serve.size_weight:
-            weight = weight * self.sizes
-        if self.params.cluster.method != "random":  # else none is nearer than another: all answer
-            weight = np.where(ranks < serve.nearest, weight, 0)
+            weight *= self.sizes
         shares: Probabilities = weight / weight.sum(1, keepdims=True)
         return shares
 
@@ -221,14 +249,14 @@ class ServedModel:
         """Answer for n images by their features."""
         plain = looks.plain()
         quantised = self.skeleton.quantise(plain)
-        nothing = np.full(len(plain), -1, dtype=np.int64)
-        nearest = squared_distances(quantised, self.prototypes).argmin(1) if self.clusters else nothing
-        weight = self.routing_weights(quantised)
-        asked = {}
-        for index in range(len(self.clusters)):
-            rows = np.flatnonzero((weight[:, index] > 0) | (nearest == index))
-            if len(rows):
-                asked[index] = rows
+        weight, nearest = np.zeros((len(plain), 0)), np.full(len(plain), -1, dtype=np.int64)
+        asked: dict[int, NDArray[np.int64]] = {}
+        if self.clusters:
+            squared = squared_distances(quantised, self.prototypes)
+            weight, nearest = self._weights(squared), squared.argmin(1)
+            wanted = weight > 0
+            wanted[np.arange(len(wanted)), nearest] = True
+            asked = rows_by_cluster(wanted)
         soft = np.zeros((len(plain), len(self.labels)))
         hard = np.zeros_like(soft)
         for index, probabilities in self.ask(looks, asked):

@@ -121,6 +121,40 @@ def test_head_without_a_person_is_the_one_of_a_project_that_never_had_them(
     assert "rare" not in load_head(never.head).labels
 
 
+def test_head_without_people_of_both_parts_is_the_one_of_a_project_that_never_had_them(
+    projects: dict[str, tuple[Layout, Params]], tmp_path: Path
+) -> None:
+    """Each part's sums of those who leave are made once, and added."""
+    layout, params = projects["closed"]
+    several = {f"person-{number}" for number in range(5)}
+    rows = [row.named(index) for index, row in enumerate(everybody())]
+    never, _ = built(tmp_path / "never", [row for row in rows if row.subject not in several], KINDS["closed"])
+    copy = Layout(Path(shutil.copytree(layout.root, tmp_path / "copy")))
+    leaving = [
+        (record.id, part)
+        for part in params.parts
+        for record in read_records(layout.part(part), TRAIN)
+        if record.subject in several
+    ]
+    assert {part for _, part in leaving} == set(params.parts)
+    write_json(copy.root / "without.json", [record for record, _ in leaving])
+    shutil.copytree(never.clusters, copy.clusters, dirs_exist_ok=True)
+    _solve_without(copy)
+    assert (copy.root / "interim.safetensors").read_bytes() == never.head.read_bytes() != layout.head.read_bytes()
+
+
+@each_kind
+def test_head_without_anybody_s_training_records_is_the_head(
+    projects: dict[str, tuple[Layout, Params]], tmp_path: Path, kind: str
+) -> None:
+    """Of people with test images alone."""
+    layout, _ = projects[kind]
+    copy = Layout(Path(shutil.copytree(layout.root, tmp_path / "copy")))
+    write_json(copy.root / "without.json", [])
+    _solve_without(copy)
+    assert (copy.root / "interim.safetensors").read_bytes() == layout.head.read_bytes()
+
+
 @each_kind
 def test_built_twice_it_has_the_same_bytes(projects: dict[str, tuple[Layout, Params]], tmp_path: Path, kind: str) -> None:
     layout, params = projects[kind]

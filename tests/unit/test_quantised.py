@@ -2,10 +2,11 @@
 
 import numpy as np
 from builders import whole_numbers
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
+from numpy.typing import NDArray
 
-from lmeraser.clusters.quantisation import LIMIT, STEPS, mean_by_group, quantise, squared_distances
+from lmeraser.clusters.quantisation import LIMIT, STEPS, WIDEST, mean_by_group, quantise, round_cosines, squared_distances
 
 seeds = st.integers(0, 2**32 - 1)
 
@@ -63,3 +64,36 @@ def test_features_become_whole_numbers_within_the_limit() -> None:
 
 def test_feature_that_is_no_number_stays_none() -> None:
     assert np.isnan(quantise(np.array([[np.nan]], dtype=np.float32))).all()
+
+
+def where_levels_meet(levels: int) -> NDArray[np.float64]:
+    """Angles whose cosine is at a half level or zero, some turns on, and the nearest numbers on either side."""
+    halves = np.concatenate([np.arange(-levels, levels) + 0.5, [0.0, levels, -levels]])
+    turns = np.arange(-12, 13)[:, None] * 2 * np.pi
+    angle = (np.arccos(halves / levels) + turns).ravel()
+    beside = [angle + side * gap for gap in (1e-15, 1e-9, 1e-6, 1e-5, 1e-4) for side in (-1, 1)]
+    return np.concatenate([angle, np.nextafter(angle, np.inf), np.nextafter(angle, -np.inf), *beside])
+
+
+@given(seeds, st.sampled_from([1, 2, 7, 16, 127, 256, 257, 2047]), st.sampled_from([1.0, 10.0, WIDEST, 1e3, 1e9]))
+@settings(max_examples=40)
+def test_rounded_cosines_are_those_of_float64_bit_for_bit(seed: int, levels: int, reach: float) -> None:
+    rng = np.random.default_rng(seed)
+    meeting = rng.choice(where_levels_meet(levels), 400)
+    angle = np.concatenate([rng.uniform(-reach, reach, 400), meeting[np.abs(meeting) <= reach]])[:, None]
+    expected = np.rint(np.cos(angle) * levels)
+    for rounded in (angle.copy(), np.asfortranarray(np.hstack([angle, angle]))):
+        round_cosines(rounded, levels)
+        assert np.array_equal(rounded[:, 0].view(np.int64), expected[:, 0].view(np.int64)), "zeros have a sign"
+
+
+def test_a_float32_cosine_is_as_near_as_the_doubt_takes_for_granted() -> None:
+    angle = np.random.default_rng(0).uniform(-WIDEST, WIDEST, 1_000_000)
+    assert np.abs(np.cos(angle.astype(np.float32)) - np.cos(angle)).max() < 2**-17.5
+
+
+def test_cosine_of_what_is_no_number_is_none_and_leaves_its_neighbours() -> None:
+    angle = np.array([[np.nan, 0.3, np.pi, 1.0]])
+    round_cosines(angle, 16)
+    assert np.isnan(angle[0, 0])
+    assert angle[0, 1:].tolist() == np.rint(np.cos([0.3, np.pi, 1.0]) * 16).tolist()

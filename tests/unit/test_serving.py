@@ -18,7 +18,7 @@ from lmeraser.core.errors import BadInputError, ImageError, ProjectError
 from lmeraser.core.layout import Layout
 from lmeraser.learn.cluster_model import ClusterModel, save_cluster_model
 from lmeraser.serve.predicting import predict_files
-from lmeraser.serve.serving import ServedModel, softmax
+from lmeraser.serve.serving import ServedModel, nearest_of, rows_by_cluster, softmax
 
 K = 4  # clusters
 LABELS = [["across"], ["across", "down"], ["down", "other"], ["across", "down"]]
@@ -77,6 +77,24 @@ def test_routing_weights_sum_to_one_and_leave_out_all_but_the_nearest(
     assert np.allclose(weight.sum(1), 1)
     assert (weight >= 0).all()
     assert ((weight > 0).sum(1) <= nearest).all()
+
+
+@given(seed=st.integers(0, 2**32 - 1), n=st.integers(0, 8), m=st.integers(1, 12), count=st.integers(1, 14))
+def test_nearest_are_those_that_a_stable_sort_puts_first(seed: int, n: int, m: int, count: int) -> None:
+    rng = np.random.default_rng(seed)
+    distance = rng.integers(0, 4, (n, m)).astype(np.float64)  # many are equally near
+    distance[rng.random(n) < 0.1] = np.nan
+    ranks = distance.argsort(1, kind="stable").argsort(1, kind="stable")
+    assert np.array_equal(nearest_of(distance, count), ranks < count)
+
+
+@given(seed=st.integers(0, 2**32 - 1), n=st.integers(0, 8), m=st.integers(1, 6), share=st.sampled_from([0.0, 0.2, 1.0]))
+def test_each_cluster_is_asked_by_its_own_rows_alone(seed: int, n: int, m: int, share: float) -> None:
+    wanted = np.random.default_rng(seed).random((n, m)) < share
+    asked = rows_by_cluster(wanted)
+    expected = {index: np.flatnonzero(wanted[:, index]).tolist() for index in range(m) if wanted[:, index].any()}
+    assert list(asked) == list(expected)
+    assert {index: rows.tolist() for index, rows in asked.items()} == expected
 
 
 def test_nearest_cluster_alone_answers_where_one_is_asked(lab: Lab) -> None:
