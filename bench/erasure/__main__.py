@@ -3,6 +3,7 @@
     python -m bench.erasure                                      synthetic people: 10^3 to 10^6 records, heads and prompts
     python -m bench.erasure --records 1000 10000 --ways prompts  a part of it
     python -m bench.erasure --data cifar10 --clusters 500        needs the image packs (LMERASER_SHARED_DATA)
+    python -m bench.erasure --data cifar10 --epochs 1            where its pretraining, which is not counted, would take hours
     python -m bench.erasure --data digits                        the demo's params
     python -m bench.erasure --keep FOLDER --warm-only            projects stay in FOLDER, and are measured again next time
 
@@ -39,7 +40,8 @@ def grounds(options: argparse.Namespace) -> list[Ground]:
     if options.data == "digits":
         return [Ground("digits", DIGITS_RECORDS, DIGITS_SLOTS, way) for way in options.ways]
     if options.data == "cifar10":
-        return [Ground("cifar10", CIFAR_RECORDS, clusters, way) for clusters in options.clusters for way in options.ways]
+        asked = [(clusters, way) for clusters in options.clusters for way in options.ways]
+        return [Ground("cifar10", CIFAR_RECORDS, clusters, way, epochs=options.epochs) for clusters, way in asked]
     chosen = []
     for records in options.records:
         methods = options.methods or (METHODS if records == BESIDE else (TREE,))
@@ -57,6 +59,7 @@ def parser() -> argparse.ArgumentParser:
         "--records", type=int, nargs="+", default=[1_000, 10_000, 100_000, 1_000_000], help="private training records (synthetic)"
     )
     add("--clusters", type=int, nargs="+", choices=list(CIFAR_CUTS), default=list(CIFAR_CUTS), help="about how many (cifar10)")
+    add("--epochs", type=int, help="of pretraining the network (cifar10), which no erasure does; else as its preset has it")
     add("--people", type=int, nargs="+", default=[1, 10, 100], help="who leave at once")
     add("--ways", nargs="+", choices=list(WAYS), default=list(WAYS))
     add(

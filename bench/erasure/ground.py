@@ -47,17 +47,22 @@ DIGITS_SLOTS = 16
 
 @dataclass(frozen=True)
 class Ground:
-    """One project to measure. Attributes: records: private training ones; clusters: that are asked for."""
+    """One project to measure.
+
+    Attributes: records: private training ones; clusters: that are asked for; epochs: of CIFAR-10's network, None: the preset's.
+    """
 
     data: str
     records: int
     clusters: int
     way: str
     method: str = TREE
+    epochs: int | None = None
 
     @property
     def name(self) -> str:
-        return f"{self.data}-{self.records}-{self.way}-{self.method}-{self.clusters}"
+        trained = "" if self.epochs is None else f"-{self.epochs}"
+        return f"{self.data}-{self.records}-{self.way}-{self.method}-{self.clusters}{trained}"
 
     @property
     def by_file(self) -> bool:
@@ -85,6 +90,7 @@ def params_of(ground: Ground, source: Path) -> Params:
     if ground.data == "cifar10":
         changes["cluster.n_max"] = CIFAR_CUTS[ground.clusters][1]
         changes["shards"] = CIFAR_SHARDS
+        changes |= {} if ground.epochs is None else {"pretrain.epochs": ground.epochs}
     if ground.data == "synthetic":
         changes |= _synthetic_changes(ground)
     return changed(preset, changes | {"skeleton.leaves": min(ground.slots, IN_ROOT)})
