@@ -205,7 +205,7 @@ def require_current(layout: Layout, whole: bool = False) -> None:
     require_built(layout)
     check_files(layout.root, load_params(layout.params).slots)
     read_outs(layout.lock)  # DVC says nothing of use about an empty lock
-    stale = status(layout, whole)
+    stale = status(layout, whole=whole)
     if stale:
         names = ", ".join(sorted(stale)[:4]) + (" …" if len(stale) > 4 else "")
         raise ProjectError(f"the pipeline is not up to date: {len(stale)} stages are stale ({names}); run `dvc repro` and retry")

@@ -6,8 +6,8 @@ Of each stage a fingerprint is remembered, in `.lmeraser/unchanged.json`: one SH
     of the stage    its entry in the lock; inode, size and time of modification of each dep and out, and of each file below it;
                     the same of each out's object in the cache, and of each object that a folder's manifest names
 
-It believes inode, size and time of modification, as DVC's own memory does: bytes that somebody changes in place, and whose time he
-sets back, neither sees. What it says is what DVC would say, while its reasoning holds; where it may not (another version of DVC,
+It believes inode, size and time of modification, as DVC's own memory does: neither sees bytes that somebody changes in place if
+he sets their time back. What it says is what DVC would say, while its reasoning holds; where it may not (another version of DVC,
 stages that are none of this project's, imports, frozen stages, links in what stages read), DVC is asked about everything.
 
 Identities are taken before DVC is asked. So what changes meanwhile has another fingerprint the next time.
@@ -41,12 +41,22 @@ PARAMS = "params.yaml"
 ENTRY_KEYS = {"cmd", "deps", "params", "outs"}
 FILE_KEYS = {"path", "hash", "md5", "size", "nfiles", "isexec"}
 FOLDER = ".dir"
-UNREADABLE = (OSError, UndecidedError, LmeraserError, ValueError, TypeError, LookupError, AttributeError, StopIteration, RecursionError)
+UNREADABLE = (
+    OSError,
+    UndecidedError,
+    LmeraserError,
+    ValueError,
+    TypeError,
+    LookupError,
+    AttributeError,
+    StopIteration,
+    RecursionError,
+)
 
 
 @dataclass(frozen=True)
 class Fingerprints:
-    """Attributes: common: of what all stages share; stages: by the stage's address, as DVC says it (`tune/03/dvc.yaml:tune@c7`)."""
+    """Attributes: common: of what all stages share; stages: by the stage's address (`tune/03/dvc.yaml:tune@c7`)."""
 
     common: str
     stages: Mapping[str, str]
