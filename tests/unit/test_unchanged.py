@@ -167,6 +167,14 @@ def _in_all_locks(old: str, new: str) -> Callable[[Path], object]:
     return lambda root: write(root, "dvc.lock", (root / "dvc.lock").read_text().replace(old, new))
 
 
+def _moved_behind_a_link(name: str) -> Callable[[Path], object]:
+    def move(root: Path) -> None:
+        (root / name).rename(root / "elsewhere")
+        (root / name).symlink_to(root / "elsewhere")
+
+    return move
+
+
 DOUBTS: dict[str, Callable[[Path], object]] = {
     "a stage of somebody else": lambda root: write(root, "data/images.dvc", "outs: []"),
     "a pipeline file elsewhere": lambda root: write(root, "data/dvc.yaml", "stages: {}"),
@@ -197,12 +205,8 @@ DOUBTS: dict[str, Callable[[Path], object]] = {
     "an old lock": _in_all_locks("hash: md5", "hash: md5-dos2unix"),
     "a folder's files in the lock": _in_all_locks("size: 1", "files: []"),
     "a link among what is read": lambda root: (root / "source" / "link").symlink_to(root / "artifacts"),
-    "a link in place of a folder": lambda root: (
-        (root / "artifacts").rename(root / "elsewhere") and (root / "artifacts").symlink_to(root / "elsewhere")
-    ),
-    "a link in place of a file": lambda root: (
-        (root / "artifacts/tune/c0").rename(root / "elsewhere") and (root / "artifacts/tune/c0").symlink_to(root / "elsewhere")
-    ),
+    "a link in place of a folder": _moved_behind_a_link("artifacts"),
+    "a link in place of a file": _moved_behind_a_link("artifacts/tune/c0"),
     "a project in what is read": lambda root: write(root, "source/.dvc/config", ""),
     "no DVC project": lambda root: (root / ".dvc").rename(root / "moved"),
     "a pipe among what is read": lambda root: os.mkfifo(root / "source" / "pipe"),

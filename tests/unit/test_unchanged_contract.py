@@ -163,7 +163,7 @@ def template(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
         yield root
 
 
-@pytest.mark.parametrize("examples", [5, pytest.param(200, marks=pytest.mark.campaign("minutes"))])
+@pytest.mark.parametrize("examples", [5, pytest.param(100, marks=pytest.mark.campaign("minutes"))])
 def test_what_is_remembered_is_what_dvc_says_whatever_happened_since(
     examples: int, template: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -208,7 +208,7 @@ def test_some_stages_are_told_as_dvc_status_tells_them(template: Path, tmp_path:
     write(root, "artifacts/split/a", "other")
     (root / "score.json").unlink()
     chosen = ["embed@a", "tune/00/dvc.yaml:tune@c1", "score"]
-    with opened(root) as repo:
+    with opened(root) as repo, lock_repo(repo):
         theirs, ours = repo.status(targets=chosen), stale_of(repo, chosen)
     assert ours == theirs
     assert set(ours) == set(chosen), "and of none that was not named"
