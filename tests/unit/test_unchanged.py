@@ -232,7 +232,8 @@ def test_another_version_of_dvc_is_asked_about_everything(
     command.status(layout)
     monkeypatch.setattr(unchanged, "version", lambda _: "99.0.0")
     command.status(layout)
-    assert dvc.asked == [WHOLE, WHOLE]
+    command.status(layout)
+    assert dvc.asked == [WHOLE, WHOLE, WHOLE]
 
 
 def _memory(**keys: object) -> Callable[[Layout], object]:
