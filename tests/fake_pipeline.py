@@ -126,7 +126,8 @@ def replace(patch: pytest.MonkeyPatch, temporary: Path) -> None:
     """As `fakes`, by the patch that a test replaces things with itself: two would have to be undone in the right order."""
     patch.setattr(dvc, "run", _run)
     patch.setattr(dvc, "ask", lambda *_: (0, "{}", ""))
-    patch.setattr(dvc, "status", lambda layout: dvc_of(layout).status())
+    patch.setattr(dvc, "status", lambda layout, **_: dvc_of(layout).status())
+    patch.setattr(dvc, "status_and_unchanged", lambda layout, **_: (dvc_of(layout).status(), 0))
     patch.setattr(dvc, "commit", lambda layout, names: dvc_of(layout).commit(names))
     patch.setattr(processes, "start", lambda *_, **__: _Started())
     patch.setattr(subprocess, "run", _subprocess)

@@ -85,7 +85,7 @@ def export_retained(project: Project, folder: Path) -> int:
 
 def rebuild(project: Project) -> Comparison:
     """Rebuild in a temporary copy and compare the files themselves, of every out. Raises: ProjectError, StepFailedError."""
-    dvc.require_current(project.layout)
+    dvc.require_current(project.layout, whole=True)
     recorded = read_outs(project.layout.lock)
     present = read_files(project.layout.root, recorded)
     for lost in recorded.keys() - present.keys():

@@ -12,13 +12,15 @@ from typing import Any
 import yaml
 
 from flows import processes
+from flows.dvc import unchanged
 from flows.dvc.config import cache
+from flows.dvc.definitions import lists_of, names_of
 from flows.forks import client as forks
 from lmeraser.core.errors import ProjectError, StepFailedError
 from lmeraser.core.layout import Layout
 from lmeraser.core.params import load_params
 from lmeraser.core.progress import say
-from lmeraser.pipeline.files import ROOT_FILE, check_files, file_of, plain_name, stage_names
+from lmeraser.pipeline.files import ROOT_FILE, check_files, file_of, plain_name
 from lmeraser.pipeline.locks import read_outs
 
 CRASHES = {signal.SIGSEGV, signal.SIGBUS, signal.SIGILL, signal.SIGFPE, signal.SIGABRT, signal.SIGKILL}
@@ -120,14 +122,9 @@ def targets(layout: Layout, names: Sequence[str]) -> list[str]:
 
 def _all_stages(layout: Layout, file: str) -> set[str]:
     """Plain names of all stages of a pipeline file."""
-    stages = yaml.safe_load((layout.root / file).read_text(encoding="utf-8"))["stages"]
     params = load_params(layout.params)
-    lists = {"${parts}": params.parts, "${slots}": params.slots}
-    names: set[str] = set()
-    for name, stage in stages.items():
-        items = stage.get("foreach")
-        names |= {name} if items is None else set(stage_names(name, lists[items] if isinstance(items, str) else items))
-    return names
+    stages = yaml.safe_load((layout.root / file).read_text(encoding="utf-8"))["stages"]
+    return set(names_of(stages, lists_of(params.parts, params.slots)))
 
 
 def commit(layout: Layout, names: Sequence[str]) -> None:
@@ -149,22 +146,52 @@ def commit(layout: Layout, names: Sequence[str]) -> None:
         run(layout, "commit", "--force", *chosen)
 
 
-def status(layout: Layout) -> dict[str, Any]:
-    """What is stale, by the plain names of stages; empty if nothing. Raises: ProjectError if DVC cannot tell."""
-    code, output, complaint = ask(layout, module=STATUS)
-    if code:
-        code, output, complaint = ask(layout, "status", "--json")
+def status(layout: Layout, whole: bool = False) -> dict[str, Any]:
+    """What is stale, by the plain names of stages; empty if nothing. Raises: ProjectError if DVC cannot tell.
+
+    DVC is asked about those stages alone of which something changed since it found them up to date (`flows/dvc/unchanged.py`).
+
+    Args: whole: ask about every stage, whatever is remembered.
+    """
+    return status_and_unchanged(layout, whole)[0]
+
+
+def status_and_unchanged(layout: Layout, whole: bool = False) -> tuple[dict[str, Any], int]:
+    """As `status`; and of how many stages DVC was not asked, because nothing of them changed."""
+    now = unchanged.take(layout)  # before DVC is asked: what changes meanwhile is another one next time
+    known = unchanged.known(layout, now) if now and not whole else None
+    chosen = [address for address in now.stages if address not in known] if now and known else []
+    stale = {} if known and not chosen else _ask_in_half_of_the_time(layout, chosen)
+    if stale is None:
+        known, stale = None, _ask_dvc(layout)
+    if now:
+        unchanged.remember(layout, now, stale)
+    return {plain_name(target): reasons for target, reasons in stale.items()}, len(known or ())
+
+
+def _ask_in_half_of_the_time(layout: Layout, chosen: Sequence[str]) -> dict[str, Any] | None:
+    """What DVC's classes say of stages, by their addresses; of all if none are chosen. None where `dvc status` must be asked."""
+    code, output, _ = ask(layout, *chosen, module=STATUS)
+    return None if code else _parsed(output)
+
+
+def _ask_dvc(layout: Layout) -> dict[str, Any]:
+    code, output, complaint = ask(layout, "status", "--json")
     if code:
         # What DVC says may name a path, and this line may be stored for good: it goes to the terminal alone.
         say("\n".join(line for line in complaint.splitlines() if line.startswith("ERROR")) or "dvc gave no reason")
         raise ProjectError("`dvc status` failed; its error is printed above (run `dvc status` to see it again). Fix it and retry")
+    return _parsed(output)
+
+
+def _parsed(output: str) -> dict[str, Any]:
     try:
         stale: dict[str, Any] = json.loads(output)
     except json.JSONDecodeError as error:
         raise ProjectError(
             "`dvc status --json` did not print valid JSON; check that this folder is a DVC project, then retry"
         ) from error
-    return {plain_name(target): reasons for target, reasons in stale.items()}
+    return stale
 
 
 def require_built(layout: Layout) -> None:
@@ -173,12 +200,12 @@ def require_built(layout: Layout) -> None:
         raise ProjectError("the pipeline has not been built yet (dvc.lock is missing); run `dvc repro` and retry")
 
 
-def require_current(layout: Layout) -> None:
-    """Raise ProjectError unless everything that the pipeline makes is whole and up to date."""
+def require_current(layout: Layout, whole: bool = False) -> None:
+    """Raise ProjectError unless everything that the pipeline makes is whole and up to date. Args: whole: as `status` has it."""
     require_built(layout)
     check_files(layout.root, load_params(layout.params).slots)
     read_outs(layout.lock)  # DVC says nothing of use about an empty lock
-    stale = status(layout)
+    stale = status(layout, whole=whole)
     if stale:
         names = ", ".join(sorted(stale)[:4]) + (" …" if len(stale) > 4 else "")
         raise ProjectError(f"the pipeline is not up to date: {len(stale)} stages are stale ({names}); run `dvc repro` and retry")

@@ -44,12 +44,17 @@ def _resolved(folder: Path, url: str) -> str:
     return url if SCHEME.match(url) else os.path.normpath(folder / Path(url).expanduser())
 
 
+def config_files(layout: Layout) -> list[Path]:
+    """DVC's config files, whether they are there or not; later ones win."""
+    return [*_user_files(), layout.root / ".dvc" / "config", layout.root / ".dvc" / "config.local"]
+
+
 def read_config(layout: Layout) -> Settings:
     """Sections with lower-case keys; a remote is `remote NAME`. Raises: ProjectError if a file is damaged."""
     from configobj import ConfigObj, ConfigObjError  # type: ignore[import-untyped]  # what DVC itself parses them with
 
     merged: Settings = {}
-    for path in (*_user_files(), layout.root / ".dvc" / "config", layout.root / ".dvc" / "config.local"):
+    for path in config_files(layout):
         if not path.is_file():
             continue
         try:

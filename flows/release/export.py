@@ -43,7 +43,7 @@ def export(project: Project, folder: Path, name: str, license_name: str | None) 
     _require_free(folder)
     with workspace(project):
         _require_nobody_waits(project)
-        require_current(project.layout)
+        require_current(project.layout, whole=True)
         exported = _exported(project)
         with _draft_of(folder) as draft:
             files = _copy_model(project, draft)

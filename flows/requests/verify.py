@@ -30,7 +30,7 @@ def verify(work: Work) -> Done:
     """
     project, requests = work.project, work.requests
     layout = project.layout
-    stale = dvc.status(layout)
+    stale, unchanged = dvc.status_and_unchanged(layout)
     if stale:
         ground.require_own_changes(stale, ground.source_of(project, work.batch))
         raise VerificationError(f"{len(stale)} stages are not up to date; run `dvc repro`, then `lmeraser resume`")
@@ -55,7 +55,7 @@ def verify(work: Work) -> Done:
             "not, run `dvc checkout` (metrics: `dvc repro`), then `lmeraser resume`"
         )
     checks = (
-        ("the pipeline is up to date", f"{len(after)} stages"),
+        ("the pipeline is up to date", _asked(len(after), unchanged)),
         ("every artifact is the file that its lock names, byte for byte", f"{comparison.artifacts} artifacts"),
         ("everybody of the request is on the list of erased people", ground.counted(gone)),
         (_absent(gone), f"{len(kept)} records"),
@@ -71,6 +71,11 @@ def verify(work: Work) -> Done:
 def prove_absence(project: Project, pseudonyms: Collection[str]) -> Absence:
     """Proofs that people are not among those of whom the built state retains a record. Raises: VerificationError."""
     return Tree(retained_pseudonyms(project.layout, project.params, project.subject_key())).absence(pseudonyms)
+
+
+def _asked(stages: int, unchanged: int) -> str:
+    """How it is known that stages are up to date: DVC was asked now, or nothing of them changed since it was."""
+    return f"{stages} stages" + (f", {unchanged} of them unchanged since DVC found them so" if unchanged else "")
 
 
 def _absent(gone: set[str]) -> str:

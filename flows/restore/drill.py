@@ -105,7 +105,7 @@ def drill(project: Project, erase: int, restores: int, keep: Path | None = None)
 
 
 def _require_whole(project: Project) -> None:
-    dvc.require_current(project.layout)
+    dvc.require_current(project.layout, whole=True)
     waiting = len(project.ledger.all(open_only=True))
     if waiting:
         raise ProjectError(f"{waiting} requests are open; finish them with `lmeraser resume`, then drill")

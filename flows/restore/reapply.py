@@ -181,7 +181,7 @@ def _repeats(witnesses: Witnesses, back: Back, people: Sequence[str]) -> Repeats
 
 def _is_current(project: Project) -> bool:
     try:
-        dvc.require_current(project.layout)
+        dvc.require_current(project.layout, whole=True)
     except ProjectError:
         return False
     return True
@@ -203,7 +203,7 @@ def _bring_up_to_date(project: Project) -> None:
 def _is_foreign(layout: Layout) -> bool:
     """Whether something is stale for another reason than the list and what stages make."""
     try:
-        return bool(ground.foreign_changes(dvc.status(layout)))
+        return bool(ground.foreign_changes(dvc.status(layout, whole=True)))
     except ProjectError:
         return True
 

@@ -121,7 +121,7 @@ def build(layout: Layout, workers: Workers | None = None, other_source: Callable
         shutil.rmtree(layout.artifacts, ignore_errors=True)  # of no known origin
         _take(Waves(layout, workers), *_first(layout, params, workers))
         dvc.run(layout, "repro", "--quiet")
-    elif stale := dvc.status(layout):
+    elif stale := dvc.status(layout, whole=True):
         if "split" in stale:
             other_source()
         if not (is_other_source(params, stale) and _grow(layout, params, workers)):
@@ -223,11 +223,11 @@ def _train_stale(layout: Layout, params: Params, stale: dict[str, Any], workers:
     kinds = {StageName.parse(name).kind for name in stale}
     if workers and kinds & {*FROZEN, "embed"}:
         dvc.run(layout, "repro", "--quiet", *FROZEN)
-        stale = dvc.status(layout)
+        stale = dvc.status(layout, whole=True)
         _take(Waves(layout, workers), Wave(_stale(stage_names("embed", params.parts), stale), apart=True))
     if kinds - {"tune", *ANSWERING}:
         dvc.run(layout, "repro", "--quiet", "validate", "recipe")
-        stale = dvc.status(layout)
+        stale = dvc.status(layout, whole=True)
     slots = [StageName.parse(name).item for name in _stale(stage_names("tune", params.slots), stale)]
     if len(slots) > 1:
         _take(Waves(layout, workers), *_retraining([], slots, [], params, workers))

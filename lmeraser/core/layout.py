@@ -123,6 +123,11 @@ class Layout:
         return self.private_state / "objects.index"
 
     @property
+    def unchanged(self) -> Path:
+        """Fingerprints of the stages that DVC found up to date, as digests."""
+        return self.private_state / "unchanged.json"
+
+    @property
     def audit_key(self) -> Path:
         """Draws which objects have their turn in a part of the full scan."""
         return self.private_state / "audit.key"

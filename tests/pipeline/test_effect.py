@@ -143,5 +143,6 @@ def test_warm_process_makes_the_same_bytes_and_the_next_request_finds_it_warm(pr
         forks.kill()
         commands = forks.communicate()[1]
     assert said.count("stages in") == len(people), "it did the work"
-    # The request; what it asks of DVC: whether all is up to date, the recording, whether all is up to date again; the scan.
-    assert commands.count("a command in") == commands.count("status 0") == 5 * len(people)
+    # The request; of DVC: the recording, and whether what changed is up to date; the scan. Once at least, whether all is.
+    assert commands.count("a command in") == commands.count("status 0")
+    assert 4 * len(people) < commands.count("a command in") <= 5 * len(people)
