@@ -1,5 +1,6 @@
 """A whole erasure in process: only what the plan named changes, one request id has one effect, and it is in effect at once."""
 
+import base64
 import json
 import shutil
 import uuid
@@ -11,6 +12,7 @@ import pytest
 from builders import Row, contents, write_source
 from fake_pipeline import CANARY, FakePipeline, dvc_of, everybody
 
+from flows.dvc import command as dvc
 from flows.requests import intake
 from flows.run import build, warm_client
 from lmeraser.clusters.files import load_members, load_sizes
@@ -91,6 +93,17 @@ def test_project_without_tuned_clusters_forgets_to_the_bytes_of_one_that_never_h
     assert read_outs(untuned.layout.lock) == read_outs(never.layout.lock)
     assert untuned.status() == {}
     assert "nothing to ask" in untuned.refused(2, "audit", "--membership")
+
+
+@pytest.mark.parametrize(("unchanged", "told"), [(0, "stages"), (3, "stages, 3 of them unchanged since DVC found them so")])
+def test_certificate_says_of_how_many_stages_dvc_was_not_asked(
+    unchanged: int, told: str, pipeline: FakePipeline, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(dvc, "status_and_unchanged", lambda *_, **__: ({}, unchanged))
+    text = (pipeline.root / pipeline.json("forget", "--subject", PERSON)["certificate"]).read_text()
+    statement = json.loads(base64.b64decode(json.loads(text)["payload"]))["predicate"]
+    results = {check["check"]: check["result"] for check in statement["checks"]}
+    assert results["the pipeline is up to date"].partition(" ")[2] == told
 
 
 def test_name_stands_nowhere_but_in_the_source_after_an_erasure(pipeline: FakePipeline) -> None:
