@@ -12,7 +12,7 @@ from builders import make_tree
 
 from lmeraser.clusters.discriminant import Chosen
 from lmeraser.clusters.files import Member, load_members, load_placements, load_sizes, save_placements
-from lmeraser.clusters.global_head import Sums, load_rule, load_sums, save_head, save_sums, solve
+from lmeraser.clusters.global_head import Sums, load_rule, load_sums, pack, save_head, save_sums, solve
 from lmeraser.clusters.leaf_sums import LeafSums
 from lmeraser.clusters.skeleton import Skeleton, save_skeleton
 from lmeraser.core.digest import number_from, readable_json, sha256, sha256_of_file
@@ -69,7 +69,7 @@ def _sums_of(records: Sequence[Record], params: Params, leaf_of: dict[str, int])
     counts = np.array([sum(record.label == label for record in records) for label in labels], dtype=np.int64)
     leaves = np.array([leaf_of[record.id] for record in records], dtype=np.int64)
     by_leaf = LeafSums.of(features, leaves, [record.label for record in records]) if params.tune.kind == "closed" else None
-    return Sums(gram, by_label, counts, labels, by_leaf)
+    return Sums(pack(gram), by_label, counts, labels, by_leaf)
 
 
 def pretrain(layout: Layout, params: Params, _: list[str]) -> None:
