@@ -100,7 +100,7 @@ class Course:
     def _run(self, what: What, people: int, spent: Spent | None, load: float, warm: bool = False, **more: Any) -> Run:
         ground = self.place.ground
         fields: dict[str, Any] = {
-            "data": ground.data,
+            "data": ground.results,
             "records": ground.records,
             "clusters": ground.clusters,
             "way": ground.way,

@@ -65,6 +65,11 @@ class Ground:
         return f"{self.data}-{self.records}-{self.way}-{self.method}-{self.clusters}{trained}"
 
     @property
+    def results(self) -> str:
+        """The data set as its table is named: what stands beside other builds is not to be compared with these."""
+        return self.data if self.epochs is None else f"{self.data}-epochs{self.epochs}"
+
+    @property
     def by_file(self) -> bool:
         return self.data != "digits" and self.records >= BY_FILE
 
