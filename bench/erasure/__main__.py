@@ -89,15 +89,14 @@ def main(arguments: Sequence[str] | None = None) -> None:
         shared_data()  # refuses before anything is made
     unequal = []
     pretrained: dict[tuple[str, int], tuple[Spent, float]] = {}
-    names: dict[str, None] = {}
-    for ground in grounds(options):
-        names[ground.results] = None
+    chosen = grounds(options)
+    for ground in chosen:
         with place_of(ground, options.keep) as place:
             for run in Course(place, options.people, modes_of(options), pretrained).runs():
                 keep(run)
                 if run["what"] == AUDIT and not run["equal"]:
                     unequal.append(ground.name)
-    for name in names:
+    for name in dict.fromkeys(ground.results for ground in chosen):
         write(name)
     if unequal:
         raise SystemExit(f"bench.erasure: a rebuild gave other bytes than the erasures: {', '.join(unequal)}")

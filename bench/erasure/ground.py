@@ -61,8 +61,7 @@ class Ground:
 
     @property
     def name(self) -> str:
-        trained = "" if self.epochs is None else f"-{self.epochs}"
-        return f"{self.data}-{self.records}-{self.way}-{self.method}-{self.clusters}{trained}"
+        return f"{self.results}-{self.records}-{self.way}-{self.method}-{self.clusters}"
 
     @property
     def results(self) -> str:

@@ -11,7 +11,7 @@ whoever called runs `dvc commit`, which does all of it again and says what is wr
 
 import copy
 import sys
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -35,6 +35,20 @@ def place_of(target: str, default: str) -> tuple[str, str]:
         return target, ""
     file, _, name = target.rpartition(":")
     return file or default, name
+
+
+def stages_at(repo: Any, targets: Iterable[str]) -> Iterator[tuple[str, Any]]:
+    """The stages of targets with their pipeline files, each of which is loaded once.
+
+    In the order of the targets, whatever file they are of: a stage may read what another one makes.
+    """
+    from dvc.dvcfile import PROJECT_FILE, load_file
+
+    files: dict[str, Any] = {}
+    for file, name in (place_of(target, PROJECT_FILE) for target in targets):
+        if file not in files:
+            files[file] = load_file(repo, file).stages
+        yield from ((file, files[file][stage]) for stage in ([name] if name else files[file]))
 
 
 def with_entries(text: str, entries: Iterable[Entry], serialise: Callable[[Entry], str]) -> str:
@@ -83,7 +97,6 @@ def _save(stage: "PipelineStage") -> Entry:
 
 def record(targets: list[str]) -> None:
     """As `dvc commit --force` of the targets, in the project of the working folder."""
-    from dvc.dvcfile import PROJECT_FILE, load_file
     from dvc.repo import Repo, lock_repo
     from dvc.utils.serialize import dumps_yaml
 
@@ -91,13 +104,8 @@ def record(targets: list[str]) -> None:
     leave_links_of_ours_alone()
     with Repo() as repo, lock_repo(repo):
         made: dict[Path, list[Entry]] = {}
-        files = {}
-        for target in targets:  # in their order, whatever file they are of: a stage may read what another one makes
-            file, name = place_of(target, PROJECT_FILE)
-            if file not in files:
-                files[file] = load_file(repo, file).stages
-            entries = made.setdefault(Path(file).with_suffix(".lock"), [])
-            entries += [_save(files[file][stage]) for stage in ([name] if name else files[file])]
+        for file, stage in stages_at(repo, targets):
+            made.setdefault(Path(file).with_suffix(".lock"), []).append(_save(stage))
         for lock, entries in made.items():
             write(lock, entries, dumps_yaml)
 

@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import Any
 
 from flows.dvc.once import KNOWN, hash_each_path_once
-from flows.dvc.record import place_of
+from flows.dvc.record import stages_at
 
 FAILED = 1
 
@@ -30,16 +30,11 @@ def is_free(rwlock: Path) -> bool:
 
 def stale_of(repo: Any, targets: Sequence[str]) -> dict[str, Any]:
     """As `Repo.status` of some stages, of all if none are named; which looks for each target among all stages anew."""
-    from dvc.dvcfile import PROJECT_FILE, load_file
-
     if not targets:
         return dict(repo.status())
-    files: dict[str, Any] = {}
     stale: dict[str, Any] = {}
-    for file, name in (place_of(target, PROJECT_FILE) for target in targets):
-        if file not in files:
-            files[file] = load_file(repo, file).stages
-        stale |= files[file][name].status(check_updates=True)
+    for _, stage in stages_at(repo, targets):
+        stale |= stage.status(check_updates=True)
     return stale
 
 

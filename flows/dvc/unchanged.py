@@ -35,6 +35,7 @@ from lmeraser.core.layout import Layout
 from lmeraser.core.params import read_params
 from lmeraser.pipeline.files import LOCK, ROOT_FILE
 from lmeraser.pipeline.locks import load_yaml
+from lmeraser.stores.dvc_objects import parse_manifest
 
 FORMAT = 1
 PARAMS = "params.yaml"
@@ -178,8 +179,8 @@ class _Objects:
         if digest not in self._known:
             own = self._one(digest)
             if own is not None and digest.endswith(FOLDER):
-                members = json.loads(Path(self._path(digest)).read_bytes())
-                own = sha256("\n".join([own, *(str(self.of(member["md5"])) for member in members)]).encode())
+                members = parse_manifest(Path(self._path(digest)).read_bytes())
+                own = sha256("\n".join([own, *(str(self.of(member)) for member in members.values())]).encode())
             self._known[digest] = own
         return self._known[digest]
 

@@ -68,11 +68,8 @@ def _grouped(
     least: int,
     column: str,
 ) -> pd.DataFrame:
-    records, correct, people = (
-        Counter(group),
-        Counter(compress(group, right)),
-        Counter(name for name, _ in {*zip(group, subjects, strict=True)}),
-    )
+    records, correct = Counter(group), Counter(compress(group, right))
+    people = Counter(name for name, _ in {*zip(group, subjects, strict=True)})
     rows = []
     for name in names:
         published = people[name] >= least

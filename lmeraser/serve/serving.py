@@ -54,9 +54,8 @@ def rows_by_cluster(wanted: NDArray[np.bool_]) -> dict[int, NDArray[np.int64]]:
     """(n, m) whether a row asks a cluster, to the rows of each cluster that is asked; both in order."""
     index, rows = np.nonzero(wanted.T)
     starts = np.flatnonzero(np.diff(index, prepend=-1))
-    return dict(
-        zip(index[starts].tolist(), np.split(rows, starts[1:]), strict=False)
-    )  # without any start one piece is left: none
+    pieces = np.split(rows, starts[1:])
+    return dict(zip(index[starts].tolist(), pieces, strict=False))  # without any start there is one piece, which is empty
 
 
 @dataclass(frozen=True)
